@@ -16,14 +16,15 @@
 
 typedef struct fws_limits {
     uint64_t max_message_size; /* bytes of payload, all fragments together */
-    uint32_t max_fragments;    /* frames of one message */
+    uint32_t max_fragments;    /* frames of one message, 1 up */
 } fws_limits;
 
 typedef struct fws_message {
-    const uint8_t *data; /* valid until the caller's bytes change or owned is freed */
+    const uint8_t *data; /* never NULL. owned: until that is freed; else until the caller's
+                            bytes change or the reader is used again */
     size_t len;
     uint8_t *owned;      /* not NULL: data lies in it, and free(owned) is the caller's */
-    uint16_t code;       /* CLOSE: the peer's code, 1005 when its frame was empty */
+    uint16_t code;       /* CLOSE: the peer's code, 1005 when its frame was empty; else 0 */
     uint8_t opcode;      /* TEXT, BINARY, CLOSE, PING or PONG */
 } fws_message;           /* CLOSE: data, len are the reason, valid UTF-8 */
 
@@ -50,7 +51,9 @@ void fws_reader_clear(fws_reader *reader);
  * message ends), FWS_E_TOO_BIG (at the header that declares too much, with
  * unsigned arithmetic that cannot wrap), FWS_E_NOMEM. A close frame with a one-byte
  * payload or a code that must not appear on the wire (RFC 6455 7.4: 0-999, 1004-1006,
- * 1015-2999, 5000 up) is FWS_E_PROTOCOL, a reason that is not UTF-8 is FWS_E_UTF8. */
+ * 1015-2999, 5000 up) is FWS_E_PROTOCOL, a reason that is not UTF-8 is FWS_E_UTF8.
+ * After an error only fws_reader_clear() may follow; what comes after a CLOSE is the
+ * caller's to ignore (RFC 6455 5.5.1). */
 int fws_reader_next(fws_reader *reader, const fws_limits *limits,
                     uint8_t **data, size_t *n, fws_message *out);
 
