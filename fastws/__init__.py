@@ -1,0 +1,1 @@
+"""fastws: a WebSocket broadcast server."""

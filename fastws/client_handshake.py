@@ -1,0 +1,135 @@
+"""The WebSocket upgrade, client side (RFC 6455 4.1): a request out, the server's answer judged.
+
+Pure like `handshake`, whose head grammar it shares; knows no socket.
+"""
+
+import base64
+import hmac
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from fastws.errors import ConfigError, HandshakeError, InvalidHandshake, printable
+from fastws.handshake import RawHeaders, accept_key, encode_fields, list_tokens, split_head
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3})(?: (.*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """Where a ws URL points: `host` without brackets, `target` with the query."""
+
+    host: str
+    port: int
+    target: str
+
+
+def parse_url(url: str) -> Url:
+    """Parse `ws://host[:port][/path][?query]`; the port is 80 unless given (RFC 6455 3).
+
+    Raises:
+        ConfigError: field "url": not a ws URL, wss, a fragment, user information, bad port.
+    """
+    if not all("!" <= char <= "~" for char in url):
+        raise ConfigError("url", "must be printable ASCII without blanks")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError("url", printable(str(error))) from None
+    if parts.scheme == "wss":
+        raise ConfigError("url", "wss is not supported, only ws")
+    if parts.scheme != "ws" or not host:
+        raise ConfigError("url", "must look like ws://host:port/path")
+    if "#" in url or "@" in parts.netloc:
+        raise ConfigError("url", "must not have a fragment or user information")
+    if port == 0:
+        raise ConfigError("url", "port must be from 1 to 65535")
+    target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
+    return Url(host, 80 if port is None else port, target)
+
+
+def new_key() -> str:
+    """Return a fresh Sec-WebSocket-Key: 16 bytes of the system's generator in base64."""
+    return base64.b64encode(os.urandom(16)).decode("ascii")
+
+
+def build_request(
+    host: str,
+    port: int,
+    target: str,
+    key: str,
+    subprotocols: Sequence[str] = (),
+    origin: str | None = None,
+    extra: Iterable[tuple[str, str]] = (),
+) -> bytes:
+    """Build the upgrade request.
+
+    Raises:
+        ValueError: `target` is not origin-form, or a header name or value could break the head.
+    """
+    if not target.startswith("/") or not all("!" <= char <= "~" for char in target):
+        raise ValueError("target must start with / and be printable ASCII without blanks")
+    name = f"[{host}]" if ":" in host else host
+    fields = [
+        ("Host", name if port == 80 else f"{name}:{port}"),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", key),
+        ("Sec-WebSocket-Version", "13"),
+    ]
+    if subprotocols:
+        fields.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+    if origin is not None:
+        fields.append(("Origin", origin))
+    return f"GET {target} HTTP/1.1\r\n".encode() + encode_fields([*fields, *extra]) + b"\r\n"
+
+
+def check_response(head: bytes, key: str, subprotocols: Sequence[str] = ()) -> str | None:
+    """Judge the answer to `build_request` (RFC 6455 4.1, the client's six checks).
+
+    Args:
+        head: all bytes up to and including the blank line.
+        key: the Sec-WebSocket-Key that was sent.
+        subprotocols: what was asked for.
+
+    Returns:
+        The subprotocol the server chose, or None.
+
+    Raises:
+        InvalidHandshake: the answer is not a correct 101; `status` says what it was.
+    """
+    try:
+        start, headers = split_head(head)
+    except HandshakeError as error:
+        raise InvalidHandshake(f"malformed answer: {error.body}") from None
+    match = _STATUS_LINE.fullmatch(start)
+    if match is None:
+        raise InvalidHandshake("the answer is not HTTP/1.1")
+    status = int(match[1])
+    if status != 101:
+        phrase = printable((match[2] or b"").decode("latin-1"))
+        raise InvalidHandshake(f"the server refused: {status} {phrase}".rstrip(), status)
+    if list_tokens(headers, "upgrade") != ["websocket"]:
+        raise InvalidHandshake("Upgrade is not websocket", status)
+    if "upgrade" not in list_tokens(headers, "connection"):
+        raise InvalidHandshake("Connection does not say upgrade", status)
+    accept = _single(headers, b"sec-websocket-accept")
+    if accept is None or not hmac.compare_digest(accept, accept_key(key).encode("ascii")):
+        raise InvalidHandshake("Sec-WebSocket-Accept does not answer the key", status)
+    if list_tokens(headers, "sec-websocket-extensions"):
+        raise InvalidHandshake("the server chose an extension nobody asked for", status)
+    chosen = _single(headers, b"sec-websocket-protocol")
+    if chosen is not None and chosen.decode("latin-1") not in subprotocols:
+        raise InvalidHandshake("the server chose a subprotocol nobody asked for", status)
+    return None if chosen is None else chosen.decode("latin-1")
+
+
+def _single(headers: RawHeaders, name: bytes) -> bytes | None:
+    """Return the value of a field that may be there once; None if absent."""
+    found = [value for key, value in headers if key == name]
+    if len(found) > 1:
+        raise InvalidHandshake(f"{name.decode('ascii')} is there more than once", 101)
+    return found[0] if found else None

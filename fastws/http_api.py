@@ -1,0 +1,151 @@
+"""The HTTP API (CONTRACT 2): a parsed request and its body in, the bytes of the response out.
+
+Knows routes, who may change what, and the exact JSON; knows no socket and keeps no state. What
+it shows and changes it reaches through the callables it is given.
+"""
+
+import hmac
+from collections.abc import Callable, Mapping
+from ipaddress import IPv6Address, ip_address
+
+import orjson
+
+from fastws.config import FeedConfig
+from fastws.errors import ConfigError, HandshakeError
+from fastws.handshake import Request, refusal, response
+
+CORS_HEADERS = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"),
+    ("Access-Control-Allow-Headers", "Content-Type"),
+)
+JSON = "application/json"
+
+Route = Callable[[bytes], object]
+
+
+class HttpApi:
+    """The routes of the server.
+
+    Args:
+        get_config: the configuration in force.
+        set_config: puts one in force at once; may raise ConfigError to refuse it.
+        stats: the object of `GET /stats`, keys in order.
+        clear_stats: forgets the client reports.
+        admin_token: secret for changes from elsewhere than loopback; None refuses them all.
+    """
+
+    def __init__(
+        self,
+        get_config: Callable[[], FeedConfig],
+        set_config: Callable[[FeedConfig], None],
+        stats: Callable[[], Mapping[str, object]],
+        clear_stats: Callable[[], None],
+        admin_token: str | None = None,
+    ) -> None:
+        self._get_config = get_config
+        self._set_config = set_config
+        self._stats = stats
+        self._clear_stats = clear_stats
+        self._admin_token = admin_token
+        self._routes: dict[str, dict[str, Route]] = {
+            "/config": {"GET": self._show_config, "POST": self._change_config},
+            "/stats": {"GET": self._show_stats, "DELETE": self._delete_stats},
+        }
+
+    def handle(self, request: Request, body: bytes, remote: str) -> bytes:
+        """Answer a request that is not an upgrade.
+
+        Args:
+            request: its head.
+            body: exactly `request.content_length` bytes.
+            remote: the peer's address without port; empty for a Unix socket.
+
+        Returns:
+            The whole response; the connection stays open when `request.keep_alive` says so.
+        """
+        if request.method == "OPTIONS":
+            return response(204, headers=CORS_HEADERS, keep_alive=request.keep_alive)
+        head_only = request.method == "HEAD"
+        try:
+            route = self._find(request)
+            if request.method in ("POST", "DELETE"):
+                self._authorize(request, remote)
+            content = orjson.dumps(route(body))
+            return response(200, content, JSON, CORS_HEADERS, request.keep_alive, head_only)
+        except HandshakeError as error:
+            return response(
+                error.status,
+                error.body.encode(),
+                headers=(*CORS_HEADERS, *error.headers),
+                keep_alive=request.keep_alive,
+                head_only=head_only,
+            )
+
+    def refuse(self, error: HandshakeError) -> bytes:
+        """Answer a request whose head was refused; the connection closes behind it."""
+        return refusal(error, CORS_HEADERS)
+
+    def _find(self, request: Request) -> Route:
+        methods = self._routes.get(request.path)
+        if methods is None:
+            raise HandshakeError(404, "Not found")
+        route = methods.get("GET" if request.method == "HEAD" else request.method)
+        if route is None:
+            allow = ", ".join((*methods, "HEAD", "OPTIONS"))
+            raise HandshakeError(405, "Method not allowed", (("Allow", allow),))
+        return route
+
+    def _authorize(self, request: Request, remote: str) -> None:
+        """Let changes from this machine pass, and from elsewhere with the token only.
+
+        Raises:
+            HandshakeError: 403.
+        """
+        proxied = any(request.values(name) for name in ("forwarded", "x-forwarded-for"))
+        if is_loopback(remote) and not proxied:
+            return
+        scheme, _, token = (request.header("authorization") or "").partition(" ")
+        if (
+            self._admin_token is not None
+            and scheme.lower() == "bearer"
+            and hmac.compare_digest(token.strip().encode(), self._admin_token.encode())
+        ):
+            return
+        raise HandshakeError(403, "Forbidden: changes from elsewhere need the admin token")
+
+    def _show_config(self, _body: bytes) -> object:
+        return self._get_config().to_wire()
+
+    def _change_config(self, body: bytes) -> object:
+        try:
+            changes = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise HandshakeError(400, "Invalid JSON") from None
+        if not isinstance(changes, dict):
+            raise HandshakeError(400, "Invalid JSON: an object is needed")
+        try:
+            changed = self._get_config().apply(changes)
+            self._set_config(changed)
+        except ConfigError as error:
+            raise HandshakeError(400, str(error)) from None
+        return changed.to_wire()
+
+    def _show_stats(self, _body: bytes) -> object:
+        return self._stats()
+
+    def _delete_stats(self, _body: bytes) -> object:
+        self._clear_stats()
+        return {"cleared": True}
+
+
+def is_loopback(remote: str) -> bool:
+    """Whether a peer's address is this machine: 127.0.0.0/8, ::1, either mapped, Unix socket."""
+    if not remote:
+        return True
+    try:
+        address = ip_address(remote)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
