@@ -1,0 +1,68 @@
+# The one list of commands, for people and .ci/run alike. PYTHON names the environment to use.
+PYTHON ?= python
+BUILD ?= build
+SANITIZE ?= address,undefined
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
+	bench bench-c clients client-rust client-node clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
+
+build: ## install in place, with what the tests need
+	$(PYTHON) -m pip install -e '.[test]'
+
+extension: ## compile fastws._frame again, in place, after a change of .pyx, .pxd, .c or .h
+	$(PYTHON) setup.py build_ext --inplace --parallel $(JOBS)
+
+test: ## everything, the C tests too
+	$(PYTHON) -m pytest
+
+test-quick: ## without the tests that take seconds
+	$(PYTHON) -m pytest -m 'not slow'
+
+test-c: ## the C tests alone, with CTest
+	cmake -S . -B $(BUILD)/native -G Ninja -DFASTWS_SANITIZE=
+	cmake --build $(BUILD)/native
+	ctest --test-dir $(BUILD)/native --output-on-failure
+
+test-sanitized: ## the C tests under the compiler's sanitizers
+	cmake -S . -B $(BUILD)/native-sanitized -G Ninja -DFASTWS_SANITIZE=$(SANITIZE)
+	cmake --build $(BUILD)/native-sanitized
+	ctest --test-dir $(BUILD)/native-sanitized --output-on-failure
+
+lint: ## ruff: rules and format
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+format: ## put the Python files into shape
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+types: ## mypy, strict
+	$(PYTHON) -m mypy --strict fastws
+
+check: lint types ## every check that is no test
+
+bench: ## the benchmarks among the tests
+	$(PYTHON) -m pytest --benchmark-only --benchmark-columns=median,iqr,rounds
+
+bench-c: ## the C programs of the benchmarks, into $(BUILD)/release
+	cmake -S . -B $(BUILD)/release -G Ninja -DCMAKE_BUILD_TYPE=Release
+	cmake --build $(BUILD)/release
+
+clients: client-rust client-node ## the clients of others that the interop tests use
+
+client-rust: ## benchmarks/clients/rust/target/release/tick-client
+	cargo build --release --quiet --manifest-path benchmarks/clients/rust/Cargo.toml
+
+client-node: ## the libraries of benchmarks/clients/node/client.mjs
+	npm ci --prefix benchmarks/clients/node
+
+clean: ## what was built, but not the environment
+	rm -rf build dist *.egg-info fastws/_frame.c fastws/_frame.html fastws/_frame*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis
+	rm -rf benchmarks/clients/rust/target benchmarks/clients/node/node_modules
+	find fastws tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
