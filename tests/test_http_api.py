@@ -1,0 +1,250 @@
+"""The HTTP API to the byte: routes, CORS, and who may change what."""
+
+import hmac
+
+import pytest
+
+from fastws.config import FeedConfig
+from fastws.errors import ConfigError, HandshakeError
+from fastws.handshake import parse_request
+from fastws.http_api import HttpApi, is_loopback
+
+CORS = (
+    b"Access-Control-Allow-Origin: *\r\n"
+    b"Access-Control-Allow-Methods: GET, POST, DELETE, OPTIONS\r\n"
+    b"Access-Control-Allow-Headers: Content-Type\r\n"
+)
+DEFAULT = b'{"rate":100,"rampEnabled":false,"rampPercent":10,"rampIntervalSec":5,"format":"json"}'
+STATS = {
+    "serverRate": 5,
+    "targetRate": "max",
+    "clients": {"a": {"clientId": "a", "avgLatencyMs": None}},
+    "server": {"published": 18446744073709551615},
+}
+
+
+class Server:
+    """What stands behind the API, and a way to ask it."""
+
+    def __init__(self, admin_token: str | None = None) -> None:
+        self.config = FeedConfig()
+        self.cleared = 0
+        self.refuse_change = False
+        self.api = HttpApi(
+            lambda: self.config, self.set_config, lambda: STATS, self.clear, admin_token
+        )
+
+    def set_config(self, config: FeedConfig) -> None:
+        if self.refuse_change:
+            raise ConfigError("rate", "not now")
+        self.config = config
+
+    def clear(self) -> None:
+        self.cleared += 1
+
+    def ask(self, line: str, *fields: str, body: bytes = b"", remote: str = "127.0.0.1") -> bytes:
+        lines = (f"{line} HTTP/1.1", "Host: h", f"Content-Length: {len(body)}", *fields, "", "")
+        return self.api.handle(parse_request("\r\n".join(lines).encode()), body, remote)
+
+
+def ok(body: bytes) -> bytes:
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        b"Connection: keep-alive\r\n%s\r\n%s" % (len(body), CORS, body)
+    )
+
+
+def failed(start: bytes, body: bytes, extra: bytes = b"") -> bytes:
+    return (
+        b"HTTP/1.1 %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
+        b"Connection: keep-alive\r\n%s%s\r\n%s" % (start, len(body), CORS, extra, body)
+    )
+
+
+def status_of(reply: bytes) -> int:
+    return int(reply.split(b" ", 2)[1])
+
+
+def test_get_config_golden_bytes() -> None:
+    assert Server().ask("GET /config") == ok(DEFAULT)
+    assert Server().ask("GET /config?t=1") == ok(DEFAULT)
+
+
+def test_post_config_answers_the_whole_configuration_in_force() -> None:
+    server = Server()
+    reply = server.ask("POST /config", body=b'{"rate":500000,"rampEnabled":true}')
+    assert reply == ok(
+        b'{"rate":500000,"rampEnabled":true,"rampPercent":10,"rampIntervalSec":5,"format":"json"}'
+    )
+    assert server.config == FeedConfig(500_000, True)
+    assert server.ask("GET /config") == reply
+    assert server.ask("POST /config", body=b"{}") == reply
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"rate=5", b"\xff", b'{"rate":NaN}', b"[" * 60000])
+def test_what_is_not_json_is_answered_invalid_json(body: bytes) -> None:
+    server = Server()
+    assert server.ask("POST /config", body=body) == failed(b"400 Bad Request", b"Invalid JSON")
+    assert server.config == FeedConfig()
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"max"'])
+def test_json_that_is_no_object_is_refused(body: bytes) -> None:
+    assert status_of(Server().ask("POST /config", body=body)) == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"format":"binary","rate":-1}', b"rate"),
+        (b'{"format":"binary","rate":true}', b"rate"),
+        (b'{"rate":5,"rampEnabled":1}', b"rampEnabled"),
+        (b'{"rate":5,"rampPercent":"10"}', b"rampPercent"),
+        (b'{"rate":5,"rampIntervalSec":0}', b"rampIntervalSec"),
+        (b'{"rate":5,"format":"xml"}', b"format"),
+        (b'{"rate":5,"rte":6}', b"rte"),
+        (b'{"rate":5,"a\\r\\nb":6}', b"a\\r\\nb"),
+    ],
+)
+def test_a_bad_value_names_its_field_and_changes_nothing(body: bytes, field: bytes) -> None:
+    server = Server()
+    reply = server.ask("POST /config", body=body)
+    assert status_of(reply) == 400
+    assert reply.partition(b"\r\n\r\n")[2].startswith(field + b": ")
+    assert CORS in reply
+    assert server.config == FeedConfig()
+
+
+def test_a_change_that_the_server_refuses_names_its_field() -> None:
+    server = Server()
+    server.refuse_change = True
+    assert server.ask("POST /config", body=b'{"rate":5}') == failed(
+        b"400 Bad Request", b"rate: not now"
+    )
+
+
+def test_get_stats_golden_bytes() -> None:
+    assert Server().ask("GET /stats") == ok(
+        b'{"serverRate":5,"targetRate":"max","clients":{"a":{"clientId":"a","avgLatencyMs":null}},'
+        b'"server":{"published":18446744073709551615}}'
+    )
+
+
+def test_delete_stats_clears() -> None:
+    server = Server()
+    assert server.ask("DELETE /stats") == ok(b'{"cleared":true}')
+    assert server.cleared == 1
+
+
+@pytest.mark.parametrize("target", ["*", "/config", "/stats", "/anything"])
+def test_options_is_204_everywhere(target: str) -> None:
+    assert Server().ask(f"OPTIONS {target}", remote="192.0.2.1") == (
+        b"HTTP/1.1 204 No Content\r\nConnection: keep-alive\r\n" + CORS + b"\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["GET /", "GET /config/", "GET /CONFIG", "POST /x", "DELETE /x", "GET //stats", "GET /%0d%0aX"],
+)
+def test_another_path_is_not_found(line: str) -> None:
+    assert Server().ask(line) == failed(b"404 Not Found", b"Not found")
+
+
+@pytest.mark.parametrize("line", ["GET /config", "GET /stats", "GET /x"])
+def test_head_is_get_without_the_body(line: str) -> None:
+    whole = Server().ask(line)
+    head = Server().ask(line.replace("GET", "HEAD"))
+    assert head == whole[: whole.index(b"\r\n\r\n") + 4]
+
+
+@pytest.mark.parametrize(
+    ("line", "allow"),
+    [
+        ("PUT /config", b"GET, POST, HEAD, OPTIONS"),
+        ("DELETE /config", b"GET, POST, HEAD, OPTIONS"),
+        ("POST /stats", b"GET, DELETE, HEAD, OPTIONS"),
+    ],
+)
+def test_a_wrong_method_is_told_which_ones_there_are(line: str, allow: bytes) -> None:
+    assert Server().ask(line) == failed(
+        b"405 Method Not Allowed", b"Method not allowed", b"Allow: " + allow + b"\r\n"
+    )
+
+
+def test_connection_close_is_answered_with_close() -> None:
+    for line in ("GET /config", "GET /x", "OPTIONS *"):
+        reply = Server().ask(line, "Connection: close")
+        assert b"\r\nConnection: close\r\n" in reply
+
+
+@pytest.mark.parametrize("line", ["POST /config", "DELETE /stats"])
+@pytest.mark.parametrize("remote", ["127.0.0.1", "127.9.8.7", "::1", "::ffff:127.0.0.1", ""])
+def test_changes_from_this_machine_are_free(line: str, remote: str) -> None:
+    for token in (None, "s3cret"):
+        assert status_of(Server(token).ask(line, body=b"{}", remote=remote)) == 200
+
+
+@pytest.mark.parametrize("line", ["POST /config", "DELETE /stats"])
+@pytest.mark.parametrize(
+    ("fields", "remote"),
+    [
+        ((), "192.0.2.1"),
+        ((), "::ffff:192.0.2.1"),
+        ((), "2001:db8::1"),
+        ((), "localhost"),
+        ((), "127.0.0.1.example"),
+        (("X-Forwarded-For: 127.0.0.1",), "127.0.0.1"),
+        (("x-forwarded-for:",), "::1"),
+        (("Forwarded: for=127.0.0.1",), "127.0.0.1"),
+        (("Forwarded: for=127.0.0.1",), ""),
+    ],
+)
+def test_changes_from_elsewhere_need_the_token(
+    line: str, fields: tuple[str, ...], remote: str
+) -> None:
+    def ask(server: Server, *more: str) -> int:
+        reply = server.ask(line, *fields, *more, body=b'{"rate":5}', remote=remote)
+        assert CORS in reply
+        return status_of(reply)
+
+    for more in ((), ("Authorization: Bearer",), ("Authorization: Bearer None",)):
+        server = Server()
+        assert ask(server, *more) == 403
+        assert (server.config, server.cleared) == (FeedConfig(), 0)
+    for text in ("", "Bearer", "Bearer s3cre", "Bearer s3cret2", "Basic s3cret", "s3cret"):
+        assert ask(Server("s3cret"), f"Authorization: {text}") == 403
+    assert ask(Server("s3cret"), *["Authorization: Bearer s3cret"] * 2) == 403
+    assert ask(Server("s3cret"), "Authorization: Bearer caf\xe9") == 403
+    assert ask(Server("s3cret"), "Authorization: bearer s3cret") == 200
+
+
+def test_reading_is_free_from_everywhere() -> None:
+    for line in ("GET /config", "GET /stats", "HEAD /stats"):
+        assert status_of(Server().ask(line, "X-Forwarded-For: x", remote="192.0.2.1")) == 200
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[object, object]] = []
+
+    def compare(left: bytes, right: bytes) -> bool:
+        compared.append((left, right))
+        return left == right
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    ask = ("DELETE /stats", "Authorization: Bearer guess")
+    assert status_of(Server("s3cret").ask(*ask, remote="192.0.2.1")) == 403
+    assert compared == [(b"guess", b"s3cret")]
+
+
+def test_a_refused_head_is_answered_with_cors_and_close() -> None:
+    assert (
+        Server()
+        .api.refuse(HandshakeError(413, "too long"))
+        .endswith(b"\r\nContent-Length: 8\r\nConnection: close\r\n" + CORS + b"\r\ntoo long")
+    )
+
+
+@pytest.mark.parametrize("remote", ["128.0.0.1", "0.0.0.0", "::", "fe80::1%eth0", "127.1", "x"])
+def test_other_addresses_are_not_loopback(remote: str) -> None:
+    assert not is_loopback(remote)
