@@ -9,7 +9,7 @@
 
 void fws_reader_init(fws_reader *reader, enum fws_role role)
 {
-    memset(reader, 0, sizeof *reader);
+    memset(reader, 0, sizeof *reader); /* FWS_UTF8_ACCEPT, too; every whole text ends in it */
     fws_parser_init(&reader->parser, role);
 }
 
@@ -46,10 +46,8 @@ static int begin_frame(fws_reader *reader, const fws_limits *limits)
     if (reader->have > limits->max_message_size
         || header->length > limits->max_message_size - reader->have)
         return FWS_E_TOO_BIG;
-    if (reader->fragments++ == 0) {
+    if (reader->fragments++ == 0)
         reader->opcode = header->opcode;
-        reader->utf8 = FWS_UTF8_ACCEPT;
-    }
     return FWS_OK;
 }
 

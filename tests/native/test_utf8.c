@@ -49,9 +49,15 @@ static enum verdict verdict_of(uint32_t state)
     return state == FWS_UTF8_ACCEPT ? WHOLE : state == FWS_UTF8_REJECT ? BROKEN : CUT;
 }
 
+/* Alone, and in front of as much text as the fast ways need. */
 static void check_feed(const uint8_t *data, size_t n)
 {
+    uint8_t text[12];
+
     CHECK_EQ(verdict_of(fws_utf8_feed(FWS_UTF8_ACCEPT, data, n)), reference(data, n));
+    memset(text, '.', sizeof text);
+    memcpy(text, data, n);
+    CHECK_EQ(verdict_of(fws_utf8_feed(FWS_UTF8_ACCEPT, text, 12)), reference(text, 12));
 }
 
 static void check_every_split(const uint8_t *data, size_t n)
@@ -96,6 +102,7 @@ static void test_four_byte_sequences_at_every_edge_match_at_every_split(void)
         size_t rest = i;
         for (int k = 0; k < 4; k++, rest /= edges)
             data[k] = EDGES[rest % edges];
+        check_feed(data, 4);
         check_every_split(data, 4);
     }
 }
@@ -113,6 +120,7 @@ static void test_random_four_byte_sequences_match(void)
             data[1] = (uint8_t)((data[1] & 0x3F) | 0x80);
             data[2] = (uint8_t)((data[2] & 0x3F) | 0x80);
         }
+        check_feed(data, 4);
         check_every_split(data, 4);
     }
 }
@@ -168,6 +176,27 @@ static void test_valid_text_passes_at_every_offset_and_split(void)
     }
 }
 
+static void test_random_text_of_all_lengths_is_judged_like_the_reference(void)
+{
+    static const char *const pieces[] = {"a", "plain text of many letters, ", "\xC3\xA9",
+                                         "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\xED\x9F\xBF"};
+    uint8_t *room = guarded(128), *text;
+    uint64_t seed = 3629;
+
+    for (int round = 0; round < 20000; round++) {
+        size_t n = test_random(&seed) % 129;
+        text = room + 128 - n;
+        for (size_t i = 0; i < n;) {
+            const char *piece = pieces[test_random(&seed) % 6];
+            for (; *piece && i < n; i++)
+                text[i] = (uint8_t)*piece++;
+        }
+        if (n > 0 && round % 2)
+            text[test_random(&seed) % n] ^= (uint8_t)(1U << test_random(&seed) % 8);
+        check_every_split(text, n);
+    }
+}
+
 static void test_reject_is_final(void)
 {
     CHECK_EQ(fws_utf8_feed(FWS_UTF8_REJECT, (const uint8_t *)"abcdefgh", 8), FWS_UTF8_REJECT);
@@ -182,6 +211,7 @@ int main(void)
     RUN(test_every_code_point_is_judged_like_the_reference);
     RUN(test_broken_sequences_are_found_at_every_offset_and_split);
     RUN(test_valid_text_passes_at_every_offset_and_split);
+    RUN(test_random_text_of_all_lengths_is_judged_like_the_reference);
     RUN(test_reject_is_final);
     return 0;
 }
