@@ -1,9 +1,11 @@
 /* The ticks of the feed, finished as WebSocket frames. Floor 2: no I/O.
  *
  * A random walk per symbol; every tick draws its own symbol and step. The walk reverts
- * weakly to its start, since a pure multiplicative walk drifts down.
+ * weakly to its start, since a pure multiplicative walk drifts down. It keeps full
+ * precision inside; both formats show the price rounded to the nearest millionth, so the
+ * f64 of a binary tick is the very number that the JSON text of it reads as.
  *
- * JSON (TEXT): {"symbol":"BTC","price":50012.345678,"ts":1769951234567}
+ * JSON (TEXT): {"symbol":"BTC","price":50012.345678,"ts":1769951234567}, 45 to 60 bytes
  * binary (BINARY): u32 symbol, f64 price, i64 ts in ms, little endian, 20 bytes.
  * With FWS_TICK_SEQ: JSON grows ,"seq":41,"tsNs":1769951234567890123 and binary
  * u64 seq at 20, i64 tsNs at 28 (36 bytes).
@@ -16,6 +18,7 @@
 
 #define FWS_TICK_MAX 160  /* room that fws_tick_write() may touch, whatever the tick's size */
 #define FWS_TICK_SYMBOLS 5
+#define FWS_PRICE_MAX 16  /* room that fws_price_text() may touch */
 
 enum fws_tick_format { FWS_TICK_JSON = 0, FWS_TICK_BINARY = 1 };
 enum fws_tick_fields { FWS_TICK_BASE = 0, FWS_TICK_SEQ = 1 };
@@ -23,9 +26,10 @@ enum fws_tick_fields { FWS_TICK_BASE = 0, FWS_TICK_SEQ = 1 };
 typedef struct fws_ticks {
     double price[FWS_TICK_SYMBOLS];
     uint64_t random[4];   /* xoshiro256++ */
-    uint64_t ms_ends_ns;  /* until when the cached text of ts holds */
+    uint64_t ms_ends_ns;  /* the cached ts holds for the millisecond before it */
     int64_t ts_ms;
     uint8_t ts_text[32];  /* the tail of a JSON tick from ,"ts": on, ready to be copied */
+    uint32_t ts_size;     /* of that text */
     enum fws_tick_format format;
     enum fws_tick_fields fields;
 } fws_ticks;
@@ -39,7 +43,13 @@ void fws_ticks_set_format(fws_ticks *ticks, enum fws_tick_format format);
 
 /* Writes the next tick as one unmasked frame to out, which must have FWS_TICK_MAX
  * bytes of room (bytes behind the frame may be overwritten). ts_ns is its due time in
- * ns since the Unix epoch, seq its number in the log. Returns the frame's size. */
+ * ns since the Unix epoch (any uint64_t; times may also go back), seq its number in the
+ * log. Returns the frame's size. */
 size_t fws_tick_write(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t seq);
+
+/* Writes a price, 0..999999.999999, rounded to the nearest millionth, without trailing
+ * zeros and without a trailing point. out has FWS_PRICE_MAX bytes of room (bytes behind
+ * the text may be overwritten). Returns the text's size, 1..13. */
+size_t fws_price_text(uint8_t *out, double price);
 
 #endif

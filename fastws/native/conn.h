@@ -1,0 +1,147 @@
+/* One peer: its socket, what it sent that is not whole yet, and what it still has to get.
+ * Floor 3. Owned by its engine from accept (or attach) to the end of the turn in which
+ * it dies; everything here is touched by the engine's driver only.
+ */
+#ifndef FWS_CONN_H
+#define FWS_CONN_H
+
+#include <netinet/in.h>
+#include <sys/uio.h>
+
+#include "log.h"
+#include "message.h"
+#include "meter.h"
+#include "outbox.h"
+
+struct fws_engine;
+struct fws_topic;
+
+enum fws_state {
+    FWS_RAW = 0, /* collecting an HTTP head (client role: the answer) */
+    FWS_WAITING, /* the head went up; nothing is parsed until it is decided on */
+    FWS_BODY,    /* collecting an HTTP body */
+    FWS_OPEN,    /* WebSocket */
+    FWS_CLOSING, /* our Close is queued or sent; the peer's is awaited */
+    FWS_LINGER,  /* writing is (about to be) shut down; what comes is thrown away */
+    FWS_DEAD     /* unlinked; freed at the end of the turn */
+};
+
+/* Frames that a socket had taken once it had taken that many bytes. */
+typedef struct fws_mark {
+    uint64_t bytes, frames;
+} fws_mark;
+
+#define FWS_MARKS 32
+
+/* A reader's place in one topic's log, and its account. For each subscription, at any
+ * turn's boundary: head - start = delivered + conflated + dropped + pending. */
+typedef struct fws_sub {
+    struct fws_topic *topic;
+    struct fws_conn *conn;
+    struct fws_sub *next;   /* of the same connection */
+    uint32_t member;        /* place in topic->members */
+    uint8_t on_slow;        /* enum fws_on_slow */
+    bool half;              /* one frame of it is half sent */
+    uint64_t flushed_epoch; /* last pass of the topic that visited it */
+    fws_cursor cursor, planned; /* next frame to send; the same while a plan is made */
+    uint64_t max_lag_bytes;
+    uint64_t start;         /* sequence number of the first frame published to it */
+    uint64_t delivered;     /* whole frames handed to the kernel */
+    uint64_t dropped, conflated;
+    uint64_t acknowledged;  /* frames the peer's kernel confirmed, as of the last look */
+    fws_mark *marks;        /* up to FWS_MARKS, oldest first, while frames are unacknowledged */
+    uint32_t n_marks;
+} fws_sub;
+
+/* The part of a frame that a short write left behind; it leaves before anything else. */
+typedef struct fws_rest {
+    const uint8_t *data; /* NULL: none */
+    uint32_t n, sent;
+    fws_slab *held;      /* data lies in it; NULL: data is the connection's own copy */
+    fws_sub *sub;        /* NULL once unsubscribed */
+    struct fws_topic *topic;
+} fws_rest;
+
+typedef struct fws_link {
+    struct fws_link *next, *previous;
+} fws_link;
+
+/* Bytes received and not parsed: a head or body in the making, or what was left over when a
+ * turn's events were full. */
+typedef struct fws_held {
+    uint8_t *data;
+    uint32_t n, capacity, scanned;
+} fws_held;
+
+typedef struct fws_conn {
+    fws_link ready, dirty;  /* in the engine's lists; next NULL: not in it */
+    struct fws_conn *next_dead;
+    uint64_t id;            /* generation << 32 | slot */
+    int fd;
+    uint8_t state;          /* enum fws_state */
+    uint8_t role;           /* enum fws_role */
+    bool blocked;           /* the socket was full; EPOLLOUT clears it */
+    bool retry;             /* blocked for want of kernel memory: the sweep tries again */
+    bool hung_up;           /* the peer will send no more: read up to the end */
+    bool finish;            /* shut writing down once everything is sent */
+    bool ending;            /* it ends at the next flush, after this turn's messages are handled */
+    bool paused;            /* the owner does not want to read now */
+    bool known;             /* an event of it went up, so its end must be told */
+    bool close_sent;        /* the Close frame has left */
+    bool acknowledges;      /* a TCP socket: the kernel can say what the peer confirmed */
+    uint16_t close_code;    /* how it ended: the peer's code, else ours, else 1006 */
+    uint16_t ending_code;   /* ending: the code of the Close to send; 0: none, just end */
+    uint64_t deadline;      /* ns; 0: none; what it means depends on the state */
+    uint64_t progress;      /* when the kernel last took bytes, ns */
+    uint32_t body_n;        /* BODY: bytes wanted */
+    uint32_t lingered;      /* LINGER: bytes thrown away */
+    fws_held held;
+    fws_rest rest;
+    fws_outbox outbox;
+    fws_sub *subs;
+    uint64_t bytes_written, messages_in;
+    uint32_t reason_n;
+    uint8_t reason[FWS_CONTROL_MAX - 2]; /* of the close */
+    fws_metered *metered;   /* not NULL: data messages are counted there and go no further */
+    struct sockaddr_in6 remote; /* sin6_family AF_INET: holds a sockaddr_in */
+    fws_reader reader;
+} fws_conn;
+
+#define FWS_PLAN_RUNS 64
+#define FWS_PLAN_BYTES 262144u /* one call's worth; one frame may be larger */
+#define FWS_REST_COPY 4096u    /* a rest up to this is copied, a larger one holds its slab */
+
+enum fws_run_kind { FWS_RUN_REST, FWS_RUN_ENTRY, FWS_RUN_LOG };
+
+typedef struct fws_run {
+    uint8_t kind;
+    uint32_t first, last; /* LOG: frames [first, last) */
+    size_t bytes;
+    fws_sub *sub;
+    fws_slab *slab;
+} fws_run;
+
+/* What one call would send: iov[i] holds the bytes of runs[i]. */
+typedef struct fws_plan {
+    uint32_t n;
+    size_t bytes;
+    struct iovec iov[FWS_PLAN_RUNS];
+    fws_run runs[FWS_PLAN_RUNS];
+} fws_plan;
+
+/* What leaves next, in order: the rest of a half-sent frame, control frames, then direct
+ * messages and the frames of all subscriptions merged by engine sequence, up to
+ * FWS_PLAN_BYTES (at least one frame) and never past a Close. Changes nothing. */
+void fws_gather(fws_conn *conn, fws_plan *plan);
+
+/* Says that the first `sent` bytes of the plan, which must be the last one made for
+ * this connection, were taken. Moves cursors, counts whole frames, keeps the rest. */
+void fws_commit(fws_conn *conn, const fws_plan *plan, size_t sent);
+
+/* Whether anything waits to be sent. */
+bool fws_conn_pending(const fws_conn *conn);
+
+/* Frees the rest, and counts its frame as dropped. */
+void fws_rest_drop(fws_rest *rest);
+
+#endif

@@ -1,0 +1,298 @@
+#define _GNU_SOURCE /* SOCK_CLOEXEC in accept4 */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "engine_internal.h"
+
+#define NO_SLOT UINT32_MAX
+
+static int watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag)
+{
+    struct epoll_event event = {.events = what, .data.u64 = tag};
+    return engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+static bool open_descriptors(fws_engine *engine)
+{
+    engine->epoll = epoll_create1(EPOLL_CLOEXEC);
+    engine->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    engine->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    engine->room = malloc(FWS_RECEIVE_ROOM);
+    return engine->epoll >= 0 && engine->timer >= 0 && engine->wake >= 0 && engine->room != NULL
+           && watch(engine, engine->timer, EPOLLIN | EPOLLET, FWS_TAG_TIMER) == 0
+           && watch(engine, engine->wake, EPOLLIN | EPOLLET, FWS_TAG_WAKE) == 0;
+}
+
+fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
+{
+    fws_engine *engine = calloc(1, sizeof *engine);
+    if (engine == NULL)
+        return NULL;
+    engine->sys = sys;
+    engine->options = *options;
+    engine->epoll = engine->timer = engine->wake = -1;
+    engine->free_slot = NO_SLOT;
+    engine->dirty_end = &engine->dirty_topics;
+    engine->timer_at = engine->source_at = UINT64_MAX;
+    fws_link_init(&engine->ready);
+    fws_link_init(&engine->dirty);
+    pthread_mutex_init(&engine->staging.lock, NULL);
+    engine->now = sys->monotonic();
+    engine->sweep_at = engine->now + FWS_SWEEP_NS;
+    if (!open_descriptors(engine)) {
+        int why = errno;
+        fws_engine_free(engine);
+        errno = why;
+        return NULL;
+    }
+    return engine;
+}
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+static void drop_events(fws_engine *engine)
+{
+    for (uint32_t i = 0; i < engine->n_events; i++)
+        free(engine->events[i].owned);
+    engine->n_events = 0;
+}
+
+void fws_engine_free(fws_engine *engine)
+{
+    for (uint32_t i = 0; i < engine->n_slots; i++)
+        if (engine->slots[i].conn != NULL && engine->slots[i].conn->state != FWS_DEAD)
+            fws_conn_kill(engine, engine->slots[i].conn, 1006);
+    fws_engine_reap(engine);
+    drop_events(engine);
+    for (uint32_t i = 0; i < engine->n_topics; i++) {
+        fws_topic_clear(engine->topics[i]);
+        free(engine->topics[i]);
+    }
+    fws_pool_clear(&engine->pool);
+    close_if_open(engine->epoll);
+    close_if_open(engine->timer);
+    close_if_open(engine->wake);
+    pthread_mutex_destroy(&engine->staging.lock);
+    free(engine->staging.bytes);
+    free(engine->staging.draining);
+    free(engine->topics);
+    free(engine->slots);
+    free(engine->meter);
+    free(engine->room);
+    free(engine);
+}
+
+/* Slots. */
+
+static bool slots_grow(fws_engine *engine)
+{
+    uint32_t n = engine->n_slots == 0 ? 64 : engine->n_slots * 2;
+    fws_slot *slots = realloc(engine->slots, n * sizeof *slots);
+    if (slots == NULL)
+        return false;
+    for (uint32_t i = n; i-- > engine->n_slots;) {
+        slots[i] = (fws_slot){.generation = 1, .next_free = engine->free_slot};
+        engine->free_slot = i;
+    }
+    engine->slots = slots;
+    engine->n_slots = n;
+    return true;
+}
+
+static fws_conn *slot_take(fws_engine *engine)
+{
+    if (engine->free_slot == NO_SLOT && !slots_grow(engine))
+        return NULL;
+    fws_conn *conn = calloc(1, sizeof *conn);
+    if (conn == NULL)
+        return NULL;
+    uint32_t index = engine->free_slot;
+    fws_slot *slot = &engine->slots[index];
+    engine->free_slot = slot->next_free;
+    slot->conn = conn;
+    conn->id = (uint64_t)slot->generation << 32 | index;
+    engine->live++;
+    return conn;
+}
+
+static void slot_release(fws_engine *engine, fws_conn *conn)
+{
+    uint32_t index = (uint32_t)conn->id;
+    fws_slot *slot = &engine->slots[index];
+    slot->conn = NULL;
+    slot->generation++;
+    if (slot->generation == UINT32_MAX) /* the special tags */
+        slot->generation = 1;
+    slot->next_free = engine->free_slot;
+    engine->free_slot = index;
+    engine->live--;
+    free(conn);
+}
+
+fws_conn *fws_engine_find(const fws_engine *engine, uint64_t id)
+{
+    uint32_t index = (uint32_t)id;
+    if (index >= engine->n_slots)
+        return NULL;
+    fws_conn *conn = engine->slots[index].conn;
+    return conn != NULL && conn->id == id && conn->state != FWS_DEAD ? conn : NULL;
+}
+
+/* Sockets. */
+
+static void tune(const fws_engine *engine, fws_conn *conn)
+{
+    const int on = 1, lowat = engine->options.notsent_lowat;
+    socklen_t n = sizeof conn->remote;
+    if (conn->remote.sin6_family == AF_UNSPEC
+        && getpeername(conn->fd, (struct sockaddr *)&conn->remote, &n) < 0)
+        conn->remote.sin6_family = AF_UNSPEC; /* still connecting */
+    /* Refused by Unix sockets, which have neither delay nor a limit to set. */
+    conn->acknowledges = setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
+    if (conn->acknowledges && lowat > 0)
+        (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+}
+
+static fws_conn *take_socket(fws_engine *engine, int fd, enum fws_role role,
+                             const struct sockaddr_in6 *remote)
+{
+    fws_conn *conn = slot_take(engine);
+    if (conn == NULL) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    conn->fd = fd;
+    conn->role = (uint8_t)role;
+    conn->remote = *remote;
+    conn->close_code = 1006;
+    conn->progress = engine->now;
+    conn->deadline = engine->now + engine->options.handshake_ns;
+    tune(engine, conn);
+    fws_reader_init(&conn->reader, role);
+    if (watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn->id) < 0) {
+        int why = errno;
+        slot_release(engine, conn);
+        errno = why;
+        return NULL;
+    }
+    return conn;
+}
+
+fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role)
+{
+    const struct sockaddr_in6 unknown = {.sin6_family = AF_UNSPEC};
+    engine->now = engine->sys->monotonic();
+    return take_socket(engine, fd, role, &unknown);
+}
+
+int fws_engine_listen(fws_engine *engine, int fd)
+{
+    if (engine->n_listeners == FWS_LISTENERS)
+        return FWS_E_INVALID;
+    if (watch(engine, fd, EPOLLIN | EPOLLET, FWS_TAG_SPECIAL | engine->n_listeners) < 0)
+        return FWS_E_SYSTEM;
+    engine->listener_ready[engine->n_listeners] = true;
+    engine->listeners[engine->n_listeners++] = fd;
+    return FWS_OK;
+}
+
+void fws_engine_unlisten(fws_engine *engine, int fd)
+{
+    for (uint32_t i = 0; i < engine->n_listeners; i++)
+        if (engine->listeners[i] == fd) {
+            engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_DEL, fd, NULL);
+            engine->listeners[i] = -1;
+            engine->listener_ready[i] = false;
+        }
+}
+
+/* True while the listener may have more. */
+static bool accept_one(fws_engine *engine, uint32_t listener)
+{
+    struct sockaddr_in6 remote = {.sin6_family = AF_UNSPEC};
+    socklen_t n = sizeof remote;
+    int fd = engine->sys->accept4(engine->listeners[listener], (struct sockaddr *)&remote, &n,
+                                  SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO || errno == EPERM)
+            return true;
+        if (errno != EAGAIN) { /* EMFILE and the like */
+            engine->counters.accept_failures++;
+            engine->accept_stalled = true;
+        }
+        return false;
+    }
+    engine->counters.accepted++;
+    if (engine->live >= engine->options.max_connections + FWS_REFUSED_ROOM
+        || take_socket(engine, fd, FWS_SERVER, &remote) == NULL) {
+        engine->counters.refused++;
+        engine->sys->close(fd);
+    }
+    return true;
+}
+
+void fws_engine_accept(fws_engine *engine)
+{
+    int left = FWS_ACCEPT_BATCH;
+    for (uint32_t i = 0; i < engine->n_listeners; i++)
+        while (engine->listener_ready[i] && left-- > 0)
+            engine->listener_ready[i] = accept_one(engine, i);
+}
+
+fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options)
+{
+    fws_topic **topics = realloc(engine->topics, (engine->n_topics + 1) * sizeof *topics);
+    if (topics == NULL)
+        return NULL;
+    engine->topics = topics;
+    fws_topic *topic = malloc(sizeof *topic);
+    if (topic == NULL)
+        return NULL;
+    fws_topic_init(topic, &engine->pool, options);
+    topics[engine->n_topics++] = topic;
+    return topic;
+}
+
+/* Death. */
+
+void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
+{
+    if (conn->state == FWS_DEAD)
+        return;
+    if (conn->close_code == 1006 || conn->close_code == 0)
+        conn->close_code = code;
+    fws_conn_acknowledge(engine, conn);
+    while (conn->subs != NULL)
+        fws_topic_leave(conn->subs);
+    fws_rest_drop(&conn->rest);
+    engine->n_ready -= fws_link_remove(&conn->ready);
+    engine->n_dirty -= fws_link_remove(&conn->dirty);
+    engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
+    engine->sys->shutdown(conn->fd, SHUT_RDWR);
+    conn->state = FWS_DEAD;
+    conn->next_dead = engine->first_dead;
+    engine->first_dead = conn;
+}
+
+void fws_engine_reap(fws_engine *engine)
+{
+    while (engine->first_dead != NULL) {
+        fws_conn *conn = engine->first_dead;
+        engine->first_dead = conn->next_dead;
+        engine->sys->close(conn->fd);
+        fws_outbox_clear(&conn->outbox);
+        fws_reader_clear(&conn->reader);
+        free(conn->held.data);
+        free(conn->metered);
+        slot_release(engine, conn);
+    }
+}

@@ -1,0 +1,49 @@
+/* What the engine's own files share. Floor 3; nobody else includes it. */
+#ifndef FWS_ENGINE_INTERNAL_H
+#define FWS_ENGINE_INTERNAL_H
+
+#include "engine.h"
+
+#define FWS_TAG_SPECIAL 0xFFFFFFFF00000000ULL /* a generation that no slot reaches */
+#define FWS_TAG_TIMER (FWS_TAG_SPECIAL | 0x100)
+#define FWS_TAG_WAKE (FWS_TAG_SPECIAL | 0x101)
+
+static inline void fws_link_init(fws_link *ring)
+{
+    ring->next = ring->previous = ring;
+}
+
+static inline void fws_link_append(fws_link *ring, fws_link *link)
+{
+    link->previous = ring->previous;
+    link->next = ring;
+    ring->previous->next = link;
+    ring->previous = link;
+}
+
+/* 1 when it was in a ring, else 0. */
+static inline uint32_t fws_link_remove(fws_link *link)
+{
+    if (link->next == NULL)
+        return 0;
+    link->previous->next = link->next;
+    link->next->previous = link->previous;
+    link->next = link->previous = NULL;
+    return 1;
+}
+
+#define FWS_CONTAINER(pointer, type, member) \
+    ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+
+/* engine.c */
+void fws_engine_accept(fws_engine *engine);
+
+/* receive.c */
+void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn);
+/* Waits, and sorts what happened into the ready and dirty rings. False: epoll_wait failed. */
+bool fws_engine_poll(fws_engine *engine, int timeout_ms);
+
+/* transmit.c */
+void fws_conn_unblock(fws_engine *engine, fws_conn *conn);
+
+#endif

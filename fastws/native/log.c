@@ -1,0 +1,247 @@
+#include "log.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static fws_slab *slab_new(uint32_t max_frames, uint32_t max_bytes)
+{
+    size_t index = (size_t)max_frames * sizeof(uint32_t);
+    fws_slab *slab = malloc(sizeof *slab + 2 * index + max_bytes);
+    if (slab == NULL)
+        return NULL;
+    slab->max_frames = max_frames;
+    slab->max_bytes = max_bytes;
+    slab->end = (uint32_t *)(slab + 1);
+    slab->eseq = slab->end + max_frames;
+    slab->data = (uint8_t *)(slab->eseq + max_frames);
+    return slab;
+}
+
+static fws_slab *pool_take(fws_pool *pool, uint32_t n)
+{
+    if (n > FWS_SLAB_ALONE)
+        return slab_new(1, n);
+    fws_slab *slab = pool->free;
+    if (slab == NULL)
+        return slab_new(FWS_SLAB_FRAMES, FWS_SLAB_BYTES);
+    pool->free = slab->next_free;
+    pool->n--;
+    return slab;
+}
+
+static void slab_retire(fws_pool *pool, fws_slab *slab)
+{
+    slab->retired = true;
+    if (slab->holds > 0)
+        return;
+    if (slab->max_bytes != FWS_SLAB_BYTES || pool->n == FWS_POOL_SLABS) {
+        free(slab);
+        return;
+    }
+    slab->next_free = pool->free;
+    pool->free = slab;
+    pool->n++;
+}
+
+void fws_pool_clear(fws_pool *pool)
+{
+    while (pool->free != NULL) {
+        fws_slab *slab = pool->free;
+        pool->free = slab->next_free;
+        free(slab);
+    }
+    pool->n = 0;
+}
+
+void fws_log_init(fws_log *log, fws_pool *pool, uint64_t retention_bytes)
+{
+    *log = (fws_log){.pool = pool, .retention_bytes = retention_bytes};
+}
+
+static fws_slab *slab_by_id(const fws_log *log, uint64_t id)
+{
+    return log->ring[id & (log->capacity - 1)];
+}
+
+void fws_log_clear(fws_log *log)
+{
+    for (; log->tail != log->head; log->tail++)
+        slab_retire(log->pool, slab_by_id(log, log->tail));
+    free(log->ring);
+    log->ring = NULL;
+    log->capacity = 0;
+}
+
+static bool ring_grow(fws_log *log)
+{
+    uint64_t capacity = log->capacity == 0 ? 8 : log->capacity * 2;
+    fws_slab **ring = malloc(capacity * sizeof *ring);
+    if (ring == NULL)
+        return false;
+    for (uint64_t id = log->tail; id != log->head; id++)
+        ring[id & (capacity - 1)] = slab_by_id(log, id);
+    free(log->ring);
+    log->ring = ring;
+    log->capacity = capacity;
+    return true;
+}
+
+/* The newest slab always stays, so a log whose retention is smaller than its last
+ * frame still has a newest frame. */
+static void retire_tail(fws_log *log)
+{
+    while (log->tail + 1 < log->head) {
+        fws_slab *oldest = slab_by_id(log, log->tail);
+        if (log->bytes - (oldest->base_bytes + oldest->bytes) < log->retention_bytes)
+            return;
+        log->tail++;
+        slab_retire(log->pool, oldest);
+    }
+}
+
+static fws_slab *open_slab(fws_log *log, uint32_t n, uint64_t eseq)
+{
+    if (log->head - log->tail == log->capacity && !ring_grow(log))
+        return NULL;
+    retire_tail(log);
+    fws_slab *slab = pool_take(log->pool, n);
+    if (slab == NULL)
+        return NULL;
+    slab->id = log->head;
+    slab->base_seq = log->next_seq;
+    slab->base_bytes = log->bytes;
+    slab->base_eseq = eseq;
+    slab->n = slab->bytes = slab->holds = 0;
+    slab->retired = false;
+    log->ring[log->head & (log->capacity - 1)] = slab;
+    log->head++;
+    return slab;
+}
+
+uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq)
+{
+    if (n == 0 || n > FWS_FRAME_LIMIT)
+        return NULL;
+    fws_slab *slab = log->head == log->tail ? NULL : slab_by_id(log, log->head - 1);
+    if (slab == NULL || slab->max_bytes - slab->bytes < n || slab->n == slab->max_frames
+        || eseq - slab->base_eseq > UINT32_MAX || (n > FWS_SLAB_ALONE && slab->n > 0)) {
+        slab = open_slab(log, (uint32_t)n, eseq);
+        if (slab == NULL)
+            return NULL;
+    }
+    return slab->data + slab->bytes;
+}
+
+void fws_log_commit(fws_log *log, size_t n, uint64_t eseq)
+{
+    fws_slab *slab = slab_by_id(log, log->head - 1);
+    assert(n <= slab->max_bytes - slab->bytes && slab->n < slab->max_frames);
+    slab->bytes += (uint32_t)n;
+    slab->end[slab->n] = slab->bytes;
+    slab->eseq[slab->n] = (uint32_t)(eseq - slab->base_eseq);
+    slab->n++;
+    log->next_seq++;
+    log->bytes += n;
+}
+
+fws_slab *fws_log_find(const fws_log *log, fws_cursor *cursor, bool *lapped)
+{
+    *lapped = false;
+    while (cursor->slab < log->head) {
+        if (cursor->slab < log->tail) {
+            *lapped = true;
+            return NULL;
+        }
+        fws_slab *slab = slab_by_id(log, cursor->slab);
+        if (cursor->index < slab->n)
+            return slab;
+        if (cursor->slab + 1 == log->head)
+            return NULL;
+        cursor->slab++;
+        cursor->index = 0;
+    }
+    return NULL;
+}
+
+fws_cursor fws_log_end(const fws_log *log)
+{
+    if (log->head == log->tail)
+        return (fws_cursor){log->head, 0};
+    return (fws_cursor){log->head - 1, slab_by_id(log, log->head - 1)->n};
+}
+
+fws_cursor fws_log_newest(const fws_log *log)
+{
+    fws_cursor end = fws_log_end(log);
+    /* A slab that was opened by reserve and never written to is stepped over. */
+    while (end.index == 0 && end.slab > log->tail) {
+        end.slab--;
+        end.index = slab_by_id(log, end.slab)->n;
+    }
+    if (end.index > 0)
+        end.index--;
+    return end;
+}
+
+fws_cursor fws_log_oldest(const fws_log *log)
+{
+    return (fws_cursor){log->tail, 0};
+}
+
+bool fws_log_position(const fws_log *log, fws_cursor cursor, uint64_t *seq, uint64_t *bytes)
+{
+    if (cursor.slab >= log->head) {
+        *seq = log->next_seq;
+        *bytes = log->bytes;
+        return true;
+    }
+    if (cursor.slab < log->tail)
+        return false;
+    const fws_slab *slab = slab_by_id(log, cursor.slab);
+    *seq = slab->base_seq + cursor.index;
+    *bytes = slab->base_bytes + fws_slab_start(slab, cursor.index);
+    return true;
+}
+
+uint64_t fws_log_retained(const fws_log *log)
+{
+    return log->head == log->tail ? 0 : log->bytes - slab_by_id(log, log->tail)->base_bytes;
+}
+
+uint32_t fws_slab_frame_at(const fws_slab *slab, uint32_t from, uint32_t at)
+{
+    uint32_t low = from, high = slab->n;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (slab->end[middle] > at)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq)
+{
+    uint32_t low = from, high = slab->n;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (slab->base_eseq + slab->eseq[middle] >= eseq)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+void fws_slab_hold(fws_slab *slab)
+{
+    slab->holds++;
+}
+
+void fws_slab_release(fws_slab *slab)
+{
+    if (--slab->holds == 0 && slab->retired)
+        free(slab);
+}

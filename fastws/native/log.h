@@ -1,0 +1,104 @@
+/* The wire log: finished frames back to back, in slabs. Floor 2: no I/O.
+ *
+ * A topic's log owns its slabs; the head grows, the tail is retired when the bytes held
+ * pass the retention. A cursor is a plain value that holds no reference: one
+ * that is older than the tail is lapped, and finds out when it is used. Only a
+ * half-sent frame too large to copy keeps a slab (fws_slab_hold), and only that one.
+ */
+#ifndef FWS_LOG_H
+#define FWS_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FWS_SLAB_BYTES 65536u
+#define FWS_SLAB_FRAMES 4096u
+#define FWS_SLAB_ALONE (FWS_SLAB_BYTES / 4) /* a frame larger than this has a slab of its own */
+#define FWS_POOL_SLABS 16u                  /* empty slabs kept for reuse */
+#define FWS_FRAME_LIMIT 0x40000000u         /* bytes of one frame, header included */
+
+typedef struct fws_slab {
+    uint64_t id;         /* consecutive within a log */
+    uint64_t base_seq;   /* sequence number of frame 0 */
+    uint64_t base_bytes; /* bytes of the log before frame 0 */
+    uint64_t base_eseq;  /* engine sequence of frame 0 */
+    uint32_t n;          /* frames */
+    uint32_t bytes;      /* used */
+    uint32_t max_frames, max_bytes;
+    uint32_t holds;      /* half-sent frames that lie here */
+    bool retired;        /* left its log; freed with the last hold */
+    struct fws_slab *next_free;
+    uint32_t *end;       /* end[i]: bytes up to and including frame i */
+    uint32_t *eseq;      /* engine sequence of frame i less base_eseq */
+    uint8_t *data;
+} fws_slab;
+
+/* Empty slabs of the common size, shared by the logs of an engine. */
+typedef struct fws_pool {
+    fws_slab *free;
+    uint32_t n;
+} fws_pool;
+
+typedef struct fws_cursor {
+    uint64_t slab;  /* id */
+    uint32_t index; /* of the next frame; may equal the slab's n */
+} fws_cursor;
+
+typedef struct fws_log {
+    fws_pool *pool;
+    fws_slab **ring;     /* ring[id & (capacity - 1)] */
+    uint64_t capacity;   /* a power of two, or 0 before the first frame */
+    uint64_t tail, head; /* slab ids: [tail, head), head - 1 is the one that grows */
+    uint64_t next_seq;   /* sequence number of the next frame: frames ever appended */
+    uint64_t bytes;      /* bytes ever appended */
+    uint64_t retention_bytes;
+} fws_log;
+
+void fws_pool_clear(fws_pool *pool);
+
+void fws_log_init(fws_log *log, fws_pool *pool, uint64_t retention_bytes);
+
+/* Retires every slab; those that are held go with their last hold. */
+void fws_log_clear(fws_log *log);
+
+/* Room for one frame of up to n bytes (1..FWS_FRAME_LIMIT) with the given engine sequence
+ * at the log's head, valid until the next call on this log; NULL when memory is out
+ * (the log is unchanged) or n is out of range. May retire slabs at the tail. */
+uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq);
+
+/* Appends the frame of n bytes (n at most what was reserved) that was written there.
+ * eseq rises from frame to frame. */
+void fws_log_commit(fws_log *log, size_t n, uint64_t eseq);
+
+/* The slab that a cursor points into, after moving it past finished slabs. NULL: caught up
+ * (*lapped false) or older than the tail (*lapped true). */
+fws_slab *fws_log_find(const fws_log *log, fws_cursor *cursor, bool *lapped);
+
+/* Cursor behind the newest frame, at the newest frame (log not empty), at the oldest. */
+fws_cursor fws_log_end(const fws_log *log);
+fws_cursor fws_log_newest(const fws_log *log);
+fws_cursor fws_log_oldest(const fws_log *log);
+
+/* Sequence number and byte position of a cursor's next frame. False when lapped. */
+bool fws_log_position(const fws_log *log, fws_cursor cursor, uint64_t *seq, uint64_t *bytes);
+
+/* Bytes in retained slabs. */
+uint64_t fws_log_retained(const fws_log *log);
+
+/* First byte of frame i, with i up to and including slab->n (the end). */
+static inline uint32_t fws_slab_start(const fws_slab *slab, uint32_t i)
+{
+    return i == 0 ? 0 : slab->end[i - 1];
+}
+
+/* The first frame at or after `from` whose end lies beyond byte position at. */
+uint32_t fws_slab_frame_at(const fws_slab *slab, uint32_t from, uint32_t at);
+
+/* The first frame at or after `from` with an engine sequence of eseq or more; n when none. */
+uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq);
+
+void fws_slab_hold(fws_slab *slab);
+void fws_slab_release(fws_slab *slab);
+
+#endif

@@ -1,0 +1,256 @@
+#include "topic.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void fws_topic_init(fws_topic *topic, fws_pool *pool, const fws_topic_options *options)
+{
+    *topic = (fws_topic){.options = *options};
+    fws_log_init(&topic->log, pool, options->retention_bytes);
+}
+
+void fws_topic_clear(fws_topic *topic)
+{
+    while (topic->n > 0)
+        fws_topic_leave(topic->members[topic->n - 1]);
+    free(topic->members);
+    topic->members = NULL;
+    topic->capacity = 0;
+    fws_log_clear(&topic->log);
+}
+
+/* Members. */
+
+static void place(fws_topic *topic, uint32_t at, fws_sub *sub)
+{
+    topic->members[at] = sub;
+    sub->member = at;
+}
+
+static void swap(fws_topic *topic, uint32_t left, uint32_t right)
+{
+    fws_sub *moved = topic->members[left];
+    place(topic, left, topic->members[right]);
+    place(topic, right, moved);
+}
+
+fws_sub *fws_topic_find(const fws_topic *topic, const fws_conn *conn)
+{
+    fws_sub *sub = conn->subs;
+    while (sub != NULL && sub->topic != topic)
+        sub = sub->next;
+    return sub;
+}
+
+fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn)
+{
+    if (topic->n == topic->capacity) {
+        uint32_t capacity = topic->capacity == 0 ? 8 : topic->capacity * 2;
+        fws_sub **members = realloc(topic->members, capacity * sizeof *members);
+        if (members == NULL)
+            return NULL;
+        topic->members = members;
+        topic->capacity = capacity;
+    }
+    fws_sub *sub = malloc(sizeof *sub);
+    if (sub == NULL)
+        return NULL;
+    *sub = (fws_sub){.topic = topic,
+                     .conn = conn,
+                     .next = conn->subs,
+                     .on_slow = topic->options.on_slow,
+                     .max_lag_bytes = topic->options.max_lag_bytes,
+                     .cursor = fws_log_end(&topic->log),
+                     .start = topic->log.next_seq};
+    conn->subs = sub;
+    place(topic, topic->n++, sub);
+    if (!conn->blocked)
+        fws_topic_unblock(sub);
+    return sub;
+}
+
+void fws_topic_block(fws_sub *sub)
+{
+    fws_topic *topic = sub->topic;
+    if (sub->member >= topic->active)
+        return;
+    if (sub->flushed_epoch < topic->epoch)
+        topic->unflushed--;
+    swap(topic, sub->member, --topic->active);
+}
+
+void fws_topic_unblock(fws_sub *sub)
+{
+    fws_topic *topic = sub->topic;
+    if (sub->member < topic->active)
+        return;
+    sub->flushed_epoch = topic->epoch; /* the engine flushes it on its own account */
+    swap(topic, sub->member, topic->active++);
+}
+
+static void unlink_from_conn(fws_sub *sub)
+{
+    fws_sub **link = &sub->conn->subs;
+    while (*link != sub)
+        link = &(*link)->next;
+    *link = sub->next;
+    if (sub->conn->rest.sub == sub)
+        sub->conn->rest.sub = NULL;
+}
+
+void fws_topic_leave(fws_sub *sub)
+{
+    fws_topic *topic = sub->topic;
+    uint64_t bytes;
+    topic->dropped += fws_sub_pending(sub, &bytes) - sub->half;
+    topic->acknowledged += sub->acknowledged;
+    unlink_from_conn(sub);
+    fws_topic_block(sub);
+    swap(topic, sub->member, --topic->n);
+    free(sub->marks);
+    free(sub);
+}
+
+/* The pass. */
+
+void fws_topic_begin_pass(fws_topic *topic)
+{
+    topic->epoch++;
+    topic->unflushed = topic->active;
+    topic->scan++; /* another one starts */
+}
+
+fws_sub *fws_topic_next(fws_topic *topic)
+{
+    while (topic->unflushed > 0) {
+        if (topic->scan >= topic->active)
+            topic->scan = 0;
+        fws_sub *sub = topic->members[topic->scan++];
+        if (sub->flushed_epoch < topic->epoch) {
+            sub->flushed_epoch = topic->epoch;
+            topic->unflushed--;
+            return sub;
+        }
+    }
+    return NULL;
+}
+
+/* Publishing. */
+
+uint64_t fws_topic_room(fws_topic *topic)
+{
+    uint64_t slowest = topic->log.bytes;
+    for (uint32_t i = 0; i < topic->n; i++) {
+        uint64_t seq, bytes;
+        if (fws_log_position(&topic->log, topic->members[i]->cursor, &seq, &bytes)
+            && bytes < slowest)
+            slowest = bytes;
+    }
+    topic->slowest_bytes = slowest;
+    uint64_t lag = topic->log.bytes - slowest, limit = topic->options.max_lag_bytes;
+    return lag < limit ? limit - lag : 0;
+}
+
+int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
+{
+    if (n == 0 || n > FWS_FRAME_LIMIT)
+        return FWS_E_INVALID;
+    if (topic->options.on_slow == FWS_SLOW_LOSSLESS
+        && topic->log.bytes + n - topic->slowest_bytes > topic->options.max_lag_bytes
+        && fws_topic_room(topic) < n && topic->slowest_bytes < topic->log.bytes)
+        return FWS_E_FULL;
+    *room = fws_log_reserve(&topic->log, n, eseq);
+    return *room == NULL ? FWS_E_NOMEM : FWS_OK;
+}
+
+void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
+{
+    fws_log_commit(&topic->log, n, eseq);
+    topic->published_to += topic->n;
+}
+
+/* Accounts and policies. */
+
+static uint64_t sub_seq(const fws_sub *sub)
+{
+    return sub->start + sub->delivered + sub->dropped + sub->conflated + sub->half;
+}
+
+uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
+{
+    const fws_log *log = &sub->topic->log;
+    uint64_t seq, at;
+    if (!fws_log_position(log, sub->cursor, &seq, &at)) {
+        seq = sub_seq(sub); /* lapped: the log cannot say any more */
+        at = log->bytes - fws_log_retained(log);
+    }
+    *bytes = log->bytes - at;
+    return log->next_seq - seq + sub->half;
+}
+
+uint64_t fws_topic_pending(const fws_topic *topic)
+{
+    uint64_t pending = topic->halves, bytes;
+    for (uint32_t i = 0; i < topic->n; i++)
+        pending += fws_sub_pending(topic->members[i], &bytes) - topic->members[i]->half;
+    return pending;
+}
+
+int fws_sub_settle(fws_sub *sub)
+{
+    const fws_log *log = &sub->topic->log;
+    uint64_t seq, bytes, newest_seq;
+    bool here = fws_log_position(log, sub->cursor, &seq, &bytes);
+    if (here && log->bytes - bytes <= sub->max_lag_bytes)
+        return FWS_OK;
+    if (here && sub->on_slow == FWS_SLOW_LOSSLESS)
+        return FWS_OK;
+    if (sub->on_slow != FWS_SLOW_LATEST)
+        return FWS_E_SLOW;
+    fws_cursor newest = fws_log_newest(log);
+    fws_log_position(log, newest, &newest_seq, &bytes);
+    uint64_t skipped = newest_seq - sub_seq(sub);
+    sub->cursor = newest;
+    sub->dropped += skipped;
+    sub->topic->dropped += skipped;
+    return FWS_OK;
+}
+
+/* Every second mark goes when there is no room: the newest stays, old ones get coarser. */
+static void thin_marks(fws_sub *sub)
+{
+    for (uint32_t i = 0; i < FWS_MARKS / 2; i++)
+        sub->marks[i] = sub->marks[2 * i + 1];
+    sub->n_marks = FWS_MARKS / 2;
+}
+
+void fws_sub_delivered(fws_sub *sub, uint64_t frames, uint64_t bytes_written)
+{
+    sub->delivered += frames;
+    sub->topic->delivered += frames;
+    if (!sub->conn->acknowledges)
+        return;
+    if (sub->marks == NULL)
+        sub->marks = malloc(FWS_MARKS * sizeof *sub->marks);
+    if (sub->marks == NULL)
+        return; /* acknowledged stays behind until the next mark; nothing else depends on it */
+    if (sub->n_marks == FWS_MARKS)
+        thin_marks(sub);
+    sub->marks[sub->n_marks++] = (fws_mark){bytes_written, sub->delivered};
+}
+
+void fws_sub_acknowledge(fws_sub *sub, uint64_t bytes_confirmed)
+{
+    uint32_t n = 0;
+    while (n < sub->n_marks && sub->marks[n].bytes <= bytes_confirmed)
+        n++;
+    if (n == 0)
+        return;
+    sub->acknowledged = sub->marks[n - 1].frames;
+    sub->n_marks -= n;
+    memmove(sub->marks, sub->marks + n, sub->n_marks * sizeof *sub->marks);
+    if (sub->n_marks == 0) {
+        free(sub->marks);
+        sub->marks = NULL;
+    }
+}
