@@ -156,7 +156,7 @@ void fws_engine_drain(fws_engine *engine)
 
 int fws_engine_command(fws_engine *engine, const fws_command *command)
 {
-    if (engine->driven && !pthread_equal(engine->driver, pthread_self()))
+    if (fws_engine_foreign(engine))
         return stage(engine, command);
     return apply(engine, command);
 }

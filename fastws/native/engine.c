@@ -1,4 +1,5 @@
 #define _GNU_SOURCE /* SOCK_CLOEXEC in accept4 */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -187,11 +188,23 @@ static fws_conn *take_socket(fws_engine *engine, int fd, enum fws_role role,
     return conn;
 }
 
-fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role)
+fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, const uint8_t *data,
+                            size_t n)
 {
     const struct sockaddr_in6 unknown = {.sin6_family = AF_UNSPEC};
     engine->now = engine->sys->monotonic();
-    return take_socket(engine, fd, role, &unknown);
+    fws_conn *conn = take_socket(engine, fd, role, &unknown);
+    if (conn == NULL || n == 0)
+        return conn;
+    if (fws_outbox_push(&conn->outbox, ++engine->eseq, FWS_ENTRY_BYTES, 0, data, n, NULL, 0)
+        == NULL) {
+        engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_DEL, fd, NULL);
+        slot_release(engine, conn);
+        errno = ENOMEM;
+        return NULL;
+    }
+    fws_engine_mark_dirty(engine, conn);
+    return conn;
 }
 
 int fws_engine_listen(fws_engine *engine, int fd)
@@ -246,6 +259,23 @@ void fws_engine_accept(fws_engine *engine)
     for (uint32_t i = 0; i < engine->n_listeners; i++)
         while (engine->listener_ready[i] && left-- > 0)
             engine->listener_ready[i] = accept_one(engine, i);
+}
+
+uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n)
+{
+    struct sockaddr_in v4;
+    const struct sockaddr_in6 *v6 = &conn->remote;
+    memcpy(&v4, v6, sizeof v4);
+    host[0] = '\0';
+    if (v6->sin6_family == AF_INET)
+        inet_ntop(AF_INET, &v4.sin_addr, host, (socklen_t)n);
+    else if (v6->sin6_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+        inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], host, (socklen_t)n);
+    else if (v6->sin6_family == AF_INET6)
+        inet_ntop(AF_INET6, &v6->sin6_addr, host, (socklen_t)n);
+    else
+        return 0;
+    return ntohs(v6->sin6_port); /* at the same place in both */
 }
 
 fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options)

@@ -117,12 +117,17 @@ void fws_engine_free(fws_engine *engine);
 int fws_engine_listen(fws_engine *engine, int fd);
 void fws_engine_unlisten(fws_engine *engine, int fd);
 
-/* Takes over a connected (or connecting), non-blocking socket, in state RAW. NULL: errno
- * says why, and the socket is still the caller's. */
-fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role);
+/* Takes over a connected (or connecting), non-blocking socket, in state RAW, and sends data
+ * (n may be 0) first. NULL: errno says why, and the socket is still the caller's. */
+fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, const uint8_t *data,
+                            size_t n);
 
 /* The connection with that id, NULL when it is gone. */
 fws_conn *fws_engine_find(const fws_engine *engine, uint64_t id);
+
+/* Writes the peer's address to host (at least INET6_ADDRSTRLEN bytes; an IPv4-mapped one as
+ * IPv4, "" for a Unix socket or an unknown peer) and returns its port. */
+uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n);
 
 /* A new topic; NULL: memory is out. It lives as long as the engine. */
 fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options);
@@ -142,12 +147,13 @@ int fws_engine_harvest(fws_engine *engine, int timeout_ms);
 /* Whether the engine has work left that no socket will announce. */
 bool fws_engine_more(const fws_engine *engine);
 
-/* What the owner decides on a HEAD or BODY event. All answer FWS_OK, FWS_E_CLOSED when the
- * connection is not waiting for it, FWS_E_NOMEM. */
+/* What the owner decides on a HEAD or BODY event; data[0..n) is sent. All answer FWS_OK,
+ * FWS_E_CLOSED when the connection is not waiting for it, FWS_E_NOMEM. body_n is 1 up. */
 int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                      bool keep_alive);
 int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n);
-int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t n);
+int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
+                         const uint8_t *data, size_t n);
 void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool paused);
 
 /* Counts data messages in engine->meter instead of making events of them. */
@@ -215,6 +221,12 @@ typedef struct fws_command {
  * From another thread copied and staged, the engine woken: FWS_OK, or FWS_E_FULL when
  * FWS_STAGING_BYTES wait. */
 int fws_engine_command(fws_engine *engine, const fws_command *command);
+
+/* Whether the caller is not the thread that drives: then only fws_engine_command() is safe. */
+static inline bool fws_engine_foreign(const fws_engine *engine)
+{
+    return engine->driven && !pthread_equal(engine->driver, pthread_self());
+}
 
 /* Applies what other threads staged. The first step of a turn. */
 void fws_engine_drain(fws_engine *engine);

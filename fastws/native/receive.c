@@ -199,13 +199,14 @@ int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
     return FWS_OK;
 }
 
-int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t n)
+int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
+                         const uint8_t *data, size_t n)
 {
-    int status = n == 0 ? FWS_E_INVALID : decided(engine, conn, NULL, 0);
+    int status = body_n == 0 ? FWS_E_INVALID : decided(engine, conn, data, n);
     if (status != FWS_OK)
         return status;
     conn->state = FWS_BODY;
-    conn->body_n = n;
+    conn->body_n = body_n;
     return FWS_OK;
 }
 
@@ -357,7 +358,7 @@ bool fws_engine_more(const fws_engine *engine)
 {
     if (engine->n_ready > 0 || engine->n_dirty > 0 || engine->source_at <= engine->now)
         return true;
-    if (engine->dirty_topics != NULL || engine->passing != NULL)
+    if (engine->dirty_topics != NULL || engine->passing != NULL || engine->first_dead != NULL)
         return true;
     for (uint32_t i = 0; i < engine->n_listeners; i++)
         if (engine->listener_ready[i])

@@ -118,7 +118,7 @@ static void seed_draws(uint64_t s[4], uint64_t seed)
     }
 }
 
-static void cache_ts(fws_ticks *ticks, uint64_t ts_ns)
+static __attribute__((noinline)) void cache_ts(fws_ticks *ticks, uint64_t ts_ns)
 {
     static const char key[] = ",\"ts\":", seq_key[] = ",\"seq\":";
     uint64_t ms = ts_ns / MS_NS;
@@ -207,23 +207,16 @@ static inline size_t put_binary(const fws_ticks *ticks, uint8_t *out, unsigned s
     return 2 + size;
 }
 
-static __attribute__((noinline)) size_t
-write_in_new_ms(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t seq)
-{
-    cache_ts(ticks, ts_ns);
-    return fws_tick_write(ticks, out, ts_ns, seq);
-}
-
 /* Nothing but tail calls, so that the hot path saves no registers. */
 size_t fws_tick_write(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t seq)
 {
-    /* One comparison finds both ends of the cached millisecond: below its start the
-     * difference is too large, at its end and past it the subtraction wraps. */
-    if (ticks->ms_ends_ns - ts_ns - 1 >= MS_NS)
-        return write_in_new_ms(ticks, out, ts_ns, seq);
     uint64_t random = draw(ticks->random);
     unsigned symbol = (unsigned)((random >> 32) * FWS_TICK_SYMBOLS >> 32);
     uint64_t micros = walk(ticks, symbol, (int32_t)(uint32_t)random);
+    /* One comparison finds both ends of the cached millisecond: below its start the
+     * difference is too large, at its end and past it the subtraction wraps. */
+    if (ticks->ms_ends_ns - ts_ns - 1 >= MS_NS)
+        cache_ts(ticks, ts_ns);
     if (ticks->format == FWS_TICK_BINARY)
         return put_binary(ticks, out, symbol, micros, ts_ns, seq);
     uint8_t *end = out + symbols[symbol].size;

@@ -19,6 +19,16 @@ void fws_topic_clear(fws_topic *topic)
     fws_log_clear(&topic->log);
 }
 
+void fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
+{
+    topic->options = *options;
+    topic->log.retention_bytes = options->retention_bytes;
+    for (uint32_t i = 0; i < topic->n; i++) {
+        topic->members[i]->on_slow = options->on_slow;
+        topic->members[i]->max_lag_bytes = options->max_lag_bytes;
+    }
+}
+
 /* Members. */
 
 static void place(fws_topic *topic, uint32_t at, fws_sub *sub)

@@ -42,6 +42,9 @@ typedef struct fws_topic {
 void fws_topic_init(fws_topic *topic, fws_pool *pool, const fws_topic_options *options);
 void fws_topic_clear(fws_topic *topic);
 
+/* Puts other limits and another policy in force, for present members too. */
+void fws_topic_set_options(fws_topic *topic, const fws_topic_options *options);
+
 /* Adds a subscription that starts behind the newest frame. NULL: memory is out. The
  * connection must not have one yet. */
 fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn);
