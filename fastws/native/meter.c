@@ -114,11 +114,11 @@ void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode,
 }
 
 /* What is left of a payload; the take_ functions move its front. */
-typedef struct rest {
+struct rest {
     const uint8_t *at, *end;
-} rest;
+};
 
-static bool take(rest *rest, const char *text)
+static bool take(struct rest *rest, const char *text)
 {
     size_t n = strlen(text);
     if ((size_t)(rest->end - rest->at) < n || memcmp(rest->at, text, n) != 0)
@@ -128,7 +128,7 @@ static bool take(rest *rest, const char *text)
 }
 
 /* Digits in a row, at most 20; how many there were. */
-static size_t take_digits(rest *rest)
+static size_t take_digits(struct rest *rest)
 {
     const uint8_t *from = rest->at;
     while (rest->at < rest->end && rest->at - from <= 20 && *rest->at >= '0' && *rest->at <= '9')
@@ -137,7 +137,7 @@ static size_t take_digits(rest *rest)
 }
 
 /* A JSON integer (RFC 8259 6: no leading zero) of least..most digits that fits. */
-static bool take_integer(rest *rest, size_t least, size_t most, uint64_t *value)
+static bool take_integer(struct rest *rest, size_t least, size_t most, uint64_t *value)
 {
     const uint8_t *from = rest->at;
     size_t n = take_digits(rest);
@@ -151,7 +151,7 @@ static bool take_integer(rest *rest, size_t least, size_t most, uint64_t *value)
     return true;
 }
 
-static const char *take_price(rest *rest)
+static const char *take_price(struct rest *rest)
 {
     uint64_t whole, part = 0;
     if (!take_integer(rest, 1, 15, &whole))
@@ -169,7 +169,7 @@ static const char *take_price(rest *rest)
     return whole == 0 && part == 0 ? "price is not positive" : NULL;
 }
 
-static bool take_symbol(rest *rest)
+static bool take_symbol(struct rest *rest)
 {
     static const char *const known[] = {"BTC\"", "ETH\"", "SOL\"", "DOGE\"", "XRP\""};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -178,7 +178,7 @@ static bool take_symbol(rest *rest)
     return false;
 }
 
-static const char *check_json(rest rest, uint64_t *ts_ns, uint64_t *seq, bool *has_seq)
+static const char *check_json(struct rest rest, uint64_t *ts_ns, uint64_t *seq, bool *has_seq)
 {
     size_t size = (size_t)(rest.end - rest.at);
     uint64_t ts, number = 0, precise;
@@ -246,7 +246,7 @@ const char *fws_tick_check(unsigned opcode, const uint8_t *data, size_t n,
                            uint64_t *ts_ns, uint64_t *seq, bool *has_seq)
 {
     if (opcode == FWS_TEXT)
-        return check_json((rest){data, data + n}, ts_ns, seq, has_seq);
+        return check_json((struct rest){data, data + n}, ts_ns, seq, has_seq);
     if (opcode == FWS_BINARY)
         return check_binary(data, n, ts_ns, seq, has_seq);
     return "it is neither text nor binary";
