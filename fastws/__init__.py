@@ -1,1 +1,29 @@
-"""fastws: a WebSocket broadcast server."""
+"""fastws: a WebSocket broadcast server; one wire log per topic, a cursor per client.
+
+The library's face. `fastws serve` and the rest of the command line live in `fastws.cli`.
+"""
+
+from fastws._frame import Connection, Engine, Frame, Topic
+from fastws.config import FeedConfig, ServeOptions
+from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
+from fastws.feed import TickFeed
+from fastws.handshake import Request
+from fastws.server import App, Server
+
+__all__ = [
+    "App",
+    "ConfigError",
+    "Connection",
+    "ConnectionClosed",
+    "Engine",
+    "FastwsError",
+    "FeedConfig",
+    "Frame",
+    "HandshakeError",
+    "LogFull",
+    "Request",
+    "ServeOptions",
+    "Server",
+    "TickFeed",
+    "Topic",
+]

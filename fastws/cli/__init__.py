@@ -1,0 +1,49 @@
+"""The command line: `fastws serve`, `fastws bench`.
+
+Floor 7. A bad option, a port in use or a bad address is one clear line and status 3.
+"""
+
+import os
+import sys
+from importlib.metadata import version
+
+import click
+
+from fastws.cli.serve import serve
+from fastws.errors import ConfigError
+
+USAGE = 3  # exit status
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "FASTWS"})
+@click.version_option(version("fastws"), prog_name="fastws")
+def cli() -> None:
+    """A WebSocket broadcast server: one wire log per topic, a cursor per client."""
+
+
+cli.add_command(serve)
+
+
+def main() -> None:
+    """Run the command line and leave with its status."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except ConfigError as error:
+        status = _complain(f"{_option(error.field)}: {error.message}")
+    except click.Abort:
+        status = 130
+    except click.ClickException as error:
+        status = _complain(error.format_message())
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)
+
+
+def _option(field: str) -> str:
+    return field if field.isupper() else "--" + field.replace("_", "-")
+
+
+def _complain(message: str) -> int:
+    click.echo(f"fastws: {message}", err=True)
+    return USAGE

@@ -1,0 +1,132 @@
+"""`fastws serve`: the tick feed on one port, HTTP beside it. Floor 7."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import click
+import uvloop
+
+from fastws.config import ServeOptions, http_port_of_mode, parse_rate
+from fastws.feed import TickFeed
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "uvloop": uvloop.new_event_loop,
+    "asyncio": asyncio.new_event_loop,
+}
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--host", default="127.0.0.1", help="Address or name to listen on.")
+@click.option("--port", type=int, default=8080, help="WebSocket and HTTP together; 0: any free one.")
+@click.option("--rate", default="100", metavar="N|max", help="Ticks a second, 0 to 100,000,000.")
+@click.option("--format", "format_", type=click.Choice(["json", "binary"]), default="json")
+@click.option(
+    "--fields",
+    type=click.Choice(["base", "seq"]),
+    default="base",
+    help="seq: ticks also carry their sequence number and tsNs.",
+)
+@click.option("--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop")
+@click.option("--http-port", type=int, help="A second port for the HTTP API (SERVER_MODE=ws: 8081).")
+@click.option("--max-connections", type=int, help="Default: what the limit of open files allows.")
+@click.option("--admin-token", help="Lets changes in from elsewhere, as Authorization: Bearer.")
+@click.option(
+    "--late",
+    type=click.Choice(["burst", "smooth", "skip"]),
+    default="burst",
+    help="Ticks over 10 ms late: all at once, at twice the rate, or counted as missed.",
+)
+@click.option("--quiet", is_flag=True, help="No console rows.")
+def serve(
+    host: str,
+    port: int,
+    rate: str,
+    format_: str,
+    fields: str,
+    loop: str,
+    http_port: int | None,
+    max_connections: int | None,
+    admin_token: str | None,
+    late: str,
+    quiet: bool,
+) -> None:
+    """Feed ticks to every WebSocket client that connects.
+
+    Any path upgrades and the stream starts at once. On the same port: GET and POST /config (the
+    rate and format while clients are connected), GET and DELETE /stats. Each option is
+    also read from the environment, as FASTWS_SERVE_PORT or FASTWS_PORT.
+
+    \b
+    fastws serve --rate 1000000
+    curl -d '{"rate": 2000000}' localhost:8080/config
+    """
+    options = ServeOptions(
+        host=host,
+        port=port,
+        rate=parse_rate(rate),
+        format=format_,  # type: ignore[arg-type]  # ServeOptions checks it again
+        loop=loop,  # type: ignore[arg-type]
+        http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
+        max_connections=max_connections,
+        admin_token=admin_token,
+        quiet=quiet,
+        fields=fields,  # type: ignore[arg-type]
+        late=late,  # type: ignore[arg-type]
+    )
+    with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner:
+        runner.run(run(options))
+
+
+async def run(options: ServeOptions) -> None:
+    """Serve until SIGINT or SIGTERM; a second one ends it at once."""
+    feed = TickFeed(options, None if options.quiet else write_line)
+    try:
+        addresses = feed.listen()
+        signalled = asyncio.Event()
+        catch_signals(signalled)
+        feed.start()
+        if not options.quiet:
+            announce(addresses, options)
+        await signalled.wait()
+        catch_signals(signalled := asyncio.Event())
+        await first_of(feed.stop(), signalled.wait())
+    finally:
+        feed.close()
+
+
+def catch_signals(signalled: asyncio.Event) -> None:
+    """Set the event on SIGINT and SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+
+
+async def first_of(*awaitables: object) -> None:
+    """Return when one is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in awaitables]  # type: ignore[arg-type]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def announce(addresses: list[tuple[str, int]], options: ServeOptions) -> None:
+    """Say where it listens and what it sends."""
+    for host, port in addresses:
+        shown = f"[{host}]" if ":" in host else host
+        write_line(f"listening on ws://{shown}:{port} (HTTP: /config, /stats)")
+    rate = "max" if options.rate == "max" else f"{options.rate:,}/s"
+    write_line(f"ticks: {rate}, {options.format}; loop: {options.loop}; Ctrl-C stops")
+
+
+def write_line(line: str) -> None:
+    """Write one line of the console; a reader that has gone away is no reason to stop."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except (BrokenPipeError, BlockingIOError):
+        return

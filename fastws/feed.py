@@ -1,0 +1,235 @@
+"""The tick feed: what `fastws serve` serves (CONTRACT 1 and 2).
+
+Floor 6. Puts the engine's source, the HTTP API and the clients' reports together; every
+connection is subscribed to the topic `ticks` by connecting.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+
+from fastws._frame import Connection
+from fastws.config import FeedConfig, ServeOptions
+from fastws.errors import HandshakeError
+from fastws.handshake import Request
+from fastws.http_api import HttpApi
+from fastws.messages import ClientReports, Identify, Stats, console_lines, parse_client_message
+from fastws.server import Server
+
+TOPIC = "ticks"
+FURTHEST_BEHIND = 20  # clients listed in /stats
+KIB, MIB = 1 << 10, 1 << 20
+# At a fixed rate a slow client jumps to the newest tick; at "max" the slowest sets the pace,
+# and a small log stays in the processor's cache.
+FIXED_RATE_POLICY = ("latest", 12 * MIB, 16 * MIB)
+MAX_RATE_POLICY = ("lossless", 256 * KIB, 1 * MIB)
+
+
+class TickFeed:
+    """The feed and its server.
+
+    Args:
+        options: as `fastws serve` takes them.
+        write_line: takes each line of the console, or None: it stays quiet.
+    """
+
+    def __init__(
+        self, options: ServeOptions, write_line: Callable[[str], None] | None = None
+    ) -> None:
+        self.server = Server(self, max_connections=options.max_connections)
+        self.config = options.feed()
+        self.reports = ClientReports()
+        self.ignored_messages = 0
+        self._options = options
+        self._write_line = write_line
+        self._engine = self.server.engine
+        policy, max_lag, retention = FIXED_RATE_POLICY
+        self._topic = self._engine.topic(
+            TOPIC, on_slow=policy, max_lag_bytes=max_lag, retention_bytes=retention
+        )
+        self._engine.start_source(
+            self._topic,
+            seed=secrets.randbits(64),
+            format=self.config.format,
+            fields=options.fields,
+            late=options.late,
+        )
+        self._api = HttpApi(
+            lambda: self.config, self.set_config, self.stats, self.reports.clear, options.admin_token
+        )
+        self._clients = 0
+        self._seconds = _Seconds()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._ramp: asyncio.TimerHandle | None = None
+
+    # Life.
+
+    def listen(self) -> list[tuple[str, int]]:
+        """Bind the addresses of the options and return them; raises ConfigError."""
+        bound = self.server.listen(self._options.host, self._options.port)
+        if self._options.http_port is not None:
+            bound += self.server.listen(self._options.host, self._options.http_port)
+        return bound
+
+    def start(self) -> None:
+        """Begin to serve on the running loop."""
+        self.server.start()
+        self.set_config(self.config)
+        self._every_second()
+
+    async def stop(self) -> None:
+        """Stop the ticks, send what is on its way, close every client with 1001."""
+        self._cancel_timers()
+        self._engine.set_rate(0)
+        await self.server.stop()
+
+    def close(self) -> None:
+        """Let go of everything at once."""
+        self._cancel_timers()
+        self.server.close()
+
+    def _cancel_timers(self) -> None:
+        for timer in (*self._timers, self._ramp):
+            if timer is not None:
+                timer.cancel()
+        self._timers.clear()
+        self._ramp = None
+
+    # Configuration.
+
+    def set_config(self, config: FeedConfig) -> None:
+        """Put a configuration in force at once, for everybody."""
+        policy, max_lag, retention = (
+            MAX_RATE_POLICY if config.rate == "max" else FIXED_RATE_POLICY
+        )
+        self._topic.set_policy(policy, max_lag_bytes=max_lag, retention_bytes=retention)
+        self._engine.set_format(config.format)
+        self._engine.set_rate(config.rate)
+        self.config = config
+        self._schedule_ramp()
+
+    def _schedule_ramp(self) -> None:
+        if self._ramp is not None:
+            self._ramp.cancel()
+            self._ramp = None
+        if self.config.ramp_enabled:
+            loop = asyncio.get_running_loop()
+            self._ramp = loop.call_later(self.config.ramp_interval_sec, self._ramp_up)
+
+    def _ramp_up(self) -> None:
+        self.set_config(self.config.apply({"rate": self.config.next_ramp_rate()}))
+
+    # The App of the server.
+
+    def http(self, request: Request, body: bytes, remote: str) -> bytes:
+        """Answer a route of CONTRACT 2."""
+        return self._api.handle(request, body, remote)
+
+    def refuse(self, error: HandshakeError) -> bytes:
+        """Answer a refused request, readable across origins."""
+        return self._api.refuse(error)
+
+    def opened(self, connection: Connection, request: Request) -> None:
+        """Subscribe a new client to the ticks."""
+        connection.state = ""  # its client id, once it says one
+        connection.subscribe(self._topic)
+        self._clients += 1
+
+    def message(self, connection: Connection, message: str | bytes) -> None:
+        """Take what a client says of itself; no reply is ever sent."""
+        said = parse_client_message(message)
+        match said:
+            case Identify():
+                connection.state = said.client_id
+            case Stats():
+                connection.state = connection.state or said.client_id
+                self.reports.update(said, _now_ms())
+            case None:
+                self.ignored_messages += 1
+
+    def closed(self, connection: Connection) -> None:
+        """Hear that a connection has ended."""
+        if isinstance(connection.state, str):
+            self._clients -= 1
+
+    # What is shown.
+
+    def _every_second(self) -> None:
+        self._seconds.tick(self._topic.delivered, self._engine.pacing()["sent"])
+        if self._write_line is not None and self._clients > 0:
+            recent = self.reports.recent(_now_ms())
+            for line in console_lines(self.config.rate, self._seconds.delivered, recent):
+                self._write_line(line)
+        self._timers[:] = [asyncio.get_running_loop().call_later(1.0, self._every_second)]
+
+    def stats(self) -> dict[str, object]:
+        """Return the object of `GET /stats`."""
+        self.reports.expire(_now_ms())
+        return {
+            "serverRate": self._seconds.delivered,
+            "targetRate": self.config.rate,
+            "clients": self.reports.to_wire(),
+            "server": self._server_stats(),
+        }
+
+    def _server_stats(self) -> dict[str, object]:
+        topics = {name: topic.account() for name, topic in self._engine.topics.items()}
+        pacing = self._engine.pacing()
+        return {
+            **{
+                key: sum(account[key] for account in topics.values())
+                for key in ("published", "delivered", "acknowledged", "dropped", "conflated", "pending")
+            },
+            "connections": self._clients,
+            "ignoredMessages": self.ignored_messages,
+            "pacing": {
+                "rate": self._seconds.sent,
+                "missed": pacing["missed"],
+                "slopePpm": round(pacing["slope_ppm"], 3),
+                "lagUs": pacing["lag_us"],
+            },
+            "topics": {name: _topic_wire(account) for name, account in topics.items()},
+            "clients": [
+                _client_wire(connection, account)
+                for connection, account in self._engine.laggards(FURTHEST_BEHIND)
+            ],
+        }
+
+
+class _Seconds:
+    """Counts of the last full second, from counters that only grow."""
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.sent = 0
+        self._last = (time.monotonic(), 0, 0)
+
+    def tick(self, delivered: int, sent: int) -> None:
+        now = time.monotonic()
+        then, delivered_then, sent_then = self._last
+        seconds = max(now - then, 1e-9)
+        self.delivered = round((delivered - delivered_then) / seconds)
+        self.sent = round((sent - sent_then) / seconds)
+        self._last = (now, delivered, sent)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _topic_wire(account: dict[str, int]) -> dict[str, int]:
+    wire = dict(account)
+    wire["retainedBytes"] = wire.pop("retained_bytes")
+    return wire
+
+
+def _client_wire(connection: Connection, account: dict[str, object]) -> dict[str, object]:
+    host, port = connection.remote
+    lag_bytes, lag_seconds = account.pop("lag_bytes"), account.pop("lag_seconds")
+    return {
+        "clientId": connection.state or "",
+        "remote": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        **account,
+        "lag": {"messages": account["pending"], "bytes": lag_bytes, "seconds": lag_seconds},
+    }

@@ -1,0 +1,272 @@
+"""The server: listening sockets, the engine in an event loop, HTTP heads and bodies, the end.
+
+Floor 6. Knows sockets, the loop and how a request becomes an answer or a WebSocket; what is
+served it asks its App. Owns the listening sockets and the engine, which owns all others.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import resource
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastws._frame import Connection, Engine
+from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
+from fastws.handshake import (
+    CONTINUE,
+    Request,
+    check_upgrade,
+    head_too_large,
+    parse_request,
+    switching_protocols,
+)
+
+logger = logging.getLogger("fastws")
+
+GOING_AWAY = 1001
+INTERNAL_ERROR = 1011
+BACKLOG = 1024
+RESERVED_FILES = 64  # descriptors that connections leave for everything else
+CLOSE_TIMEOUT = 5.0  # seconds
+
+
+class App(Protocol):
+    """What a server serves. Every method is called on the loop's thread and must not block."""
+
+    def http(self, request: Request, body: bytes, remote: str) -> bytes:
+        """Answer a request that is not an upgrade with a whole response."""
+
+    def refuse(self, error: HandshakeError) -> bytes:
+        """Answer a request that is refused; the connection closes behind it."""
+
+    def opened(self, connection: Connection, request: Request) -> None:
+        """Take a new WebSocket; the 101 is on its way and leaves first."""
+
+    def message(self, connection: Connection, message: str | bytes) -> None:
+        """Take a message of a client."""
+
+    def closed(self, connection: Connection) -> None:
+        """Hear that a WebSocket or HTTP connection has ended."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """A request whose body is still to come."""
+
+    request: Request
+
+
+class Server:
+    """Serves one App on any number of addresses.
+
+    Args:
+        app: what is served.
+        max_connections: None takes what the limit of open files allows.
+    """
+
+    def __init__(self, app: App, *, max_connections: int | None = None) -> None:
+        self._app = app
+        limit = file_limit() - RESERVED_FILES
+        self.engine = Engine(
+            max_connections=max(1, min(max_connections or limit, limit)),
+            close_timeout=CLOSE_TIMEOUT,
+        )
+        self.engine.on_head = self._head
+        self.engine.on_head_limit = self._head_limit
+        self.engine.on_body = self._body
+        self.engine.on_message = app.message
+        self.engine.on_close = self._closed
+        self.engine.on_error = self._failed
+        self._sockets: list[socket.socket] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn_due = False
+        self._empty: asyncio.Event | None = None
+
+    def listen(self, host: str, port: int) -> list[tuple[str, int]]:
+        """Bind and listen on every address of a host name; connections wait until `start`.
+
+        Args:
+            port: 0 takes a free one, the same for all addresses of the host.
+
+        Returns:
+            The addresses bound.
+
+        Raises:
+            ConfigError: the address is bad, in use or not ours; one clear line.
+        """
+        bound: list[tuple[str, int]] = []
+        for family, address in _resolve(host, port):
+            if port == 0 and bound:
+                address = (address[0], bound[0][1])
+            listener = _listening_socket(family, address, host)
+            self._sockets.append(listener)
+            bound.append(listener.getsockname()[:2])
+        return bound
+
+    def start(self) -> None:
+        """Begin to serve on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self.engine.schedule = self._turn_soon
+        for listener in self._sockets:
+            self.engine.listen(listener.fileno())
+        self._loop.add_reader(self.engine.fileno(), self._turn)
+        self._turn_soon()
+
+    async def stop(self, code: int = GOING_AWAY, reason: str = "") -> None:
+        """Accept no more, close every WebSocket behind what is on its way, and let go of all.
+
+        Takes at most the close time-out (5 s); whoever has not answered by then is cut off.
+        """
+        assert self._loop is not None, "stop() goes after start()"
+        self._stop_listening()
+        self._empty = asyncio.Event()
+        for connection in self.engine.connections:
+            if connection.is_open:
+                with suppress(ConnectionClosed):
+                    connection.close(code, reason)
+        for connection in self.engine.connections:
+            # Those that still have an answer on its way end by themselves.
+            if connection.state is None or isinstance(connection.state, Pending):
+                connection.abort()
+        self._turn_soon()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT + 1):
+                while self.engine.connections:
+                    self._empty.clear()
+                    await self._empty.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything at once; idempotent."""
+        self._stop_listening()
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.remove_reader(self.engine.fileno())
+            self._loop = None
+        self.engine.schedule = None
+        self.engine.close()
+
+    def _stop_listening(self) -> None:
+        for listener in self._sockets:
+            with suppress(RuntimeError):
+                self.engine.unlisten(listener.fileno())
+            listener.close()
+        self._sockets.clear()
+
+    # The loop.
+
+    def _turn_soon(self) -> None:
+        if not self._turn_due and self._loop is not None:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        if self._loop is not None and self.engine.turn():
+            self._turn_soon()
+
+    # What the engine raises.
+
+    def _head(self, connection: Connection, head: bytes) -> None:
+        try:
+            request = parse_request(head)
+            if self.engine.over_limit:
+                raise HandshakeError(503, "Too many connections")
+            if request.is_upgrade:
+                self._upgrade(connection, request)
+            elif request.content_length:
+                interim = CONTINUE if request.expects_continue else b""
+                connection.state = Pending(request)
+                connection.expect_body(request.content_length, interim)
+            else:
+                self._answer(connection, request, b"")
+        except HandshakeError as error:
+            connection.respond(self._app.refuse(error), keep_alive=False)
+
+    def _head_limit(self, connection: Connection, part: bytes) -> None:
+        connection.respond(self._app.refuse(head_too_large(part)), keep_alive=False)
+
+    def _body(self, connection: Connection, body: bytes) -> None:
+        pending = connection.state
+        assert isinstance(pending, Pending)
+        connection.state = None
+        self._answer(connection, pending.request, body)
+
+    def _answer(self, connection: Connection, request: Request, body: bytes) -> None:
+        response = self._app.http(request, body, connection.remote[0])
+        connection.respond(response, keep_alive=request.keep_alive)
+
+    def _upgrade(self, connection: Connection, request: Request) -> None:
+        connection.upgrade(switching_protocols(check_upgrade(request)))
+        self._app.opened(connection, request)
+
+    def _closed(self, connection: Connection) -> None:
+        if self._empty is not None:
+            self._empty.set()
+        self._app.closed(connection)
+
+    def _failed(self, connection: Connection, exception: Exception) -> None:
+        """A handler raised: the connection ends with 1011 or 500, the others go on."""
+        if isinstance(exception, ConnectionClosed):
+            return  # it went away while it was being answered
+        logger.error("connection %s: a handler raised", connection.remote, exc_info=exception)
+        with suppress(FastwsError, LogFull):
+            if connection.is_open:
+                connection.close(INTERNAL_ERROR)
+                return
+            error = HandshakeError(500, "Internal server error")
+            connection.respond(self._app.refuse(error), keep_alive=False)
+
+
+def file_limit() -> int:
+    """Raise the limit of open files as far as we may, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _resolve(host: str, port: int) -> Iterable[tuple[socket.AddressFamily, tuple[str, int]]]:
+    try:
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "not a host name"
+        raise ConfigError("host", f"cannot listen on {host!r}: {why}") from None
+    unique = dict.fromkeys((family, address[:2]) for family, _, _, _, address in found)
+    return [(family, (str(address[0]), int(address[1]))) for family, address in unique]
+
+
+def _listening_socket(
+    family: socket.AddressFamily, address: tuple[str, int], host: str
+) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigError("port" if error.errno in _PORT_ERRORS else "host", _why(error, address, host)) from None
+    return listener
+
+
+_PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
+
+
+def _why(error: OSError, address: tuple[str, int], host: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{address[1]} on {address[0]} is in use; --port takes another"
+    return f"cannot listen on {host!r} port {address[1]}: {os.strerror(error.errno or 0)}"
+
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
