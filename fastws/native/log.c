@@ -35,7 +35,7 @@ static void slab_retire(fws_pool *pool, fws_slab *slab)
     slab->retired = true;
     if (slab->holds > 0)
         return;
-    if (slab->max_bytes != FWS_SLAB_BYTES || pool->n == FWS_POOL_SLABS) {
+    if (slab->max_frames != FWS_SLAB_FRAMES || pool->n == FWS_POOL_SLABS) {
         free(slab);
         return;
     }
