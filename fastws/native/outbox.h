@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum fws_entry_kind {
-    FWS_ENTRY_BYTES = 0, /* direct messages, HTTP: in the order of their engine sequence */
+    FWS_ENTRY_BYTES = 0, /* direct messages: in the order of their engine sequence; HTTP: 0 */
     FWS_ENTRY_CONTROL,   /* ping, pong: ahead of data, between frames */
     FWS_ENTRY_CLOSE      /* nothing leaves after it */
 };
@@ -25,6 +25,7 @@ typedef struct fws_entry {
 
 typedef struct fws_outbox {
     fws_entry *first, *last;
+    fws_entry *urgent; /* the last one with eseq 0, NULL when there is none */
     size_t bytes; /* not yet sent */
 } fws_outbox;
 
@@ -40,7 +41,8 @@ fws_entry *fws_outbox_push(fws_outbox *outbox, uint64_t eseq, enum fws_entry_kin
 /* Frees the first entry, which must be wholly sent. */
 void fws_outbox_pop(fws_outbox *outbox);
 
-/* Frees all entries that have not begun to leave. */
+/* Frees the entries that have not begun to leave, except HTTP answers (BYTES of eseq 0), which
+ * the peer cannot read on without, and a Close. */
 void fws_outbox_drop_unsent(fws_outbox *outbox);
 
 void fws_outbox_clear(fws_outbox *outbox);
