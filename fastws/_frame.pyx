@@ -8,6 +8,7 @@ of its fws_conn when the engine reaps it. The only `with nogil` of the project i
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+cimport cython
 from libc.errno cimport errno
 from libc.string cimport memcpy
 
@@ -63,6 +64,7 @@ cdef int _payload(object data, fws_command *command) except -1:
     return 0
 
 
+@cython.final
 cdef class Frame:
     """One encoded WebSocket frame (RFC 6455 5.2), immutable.
 
@@ -102,6 +104,7 @@ cdef class Frame:
         return len(self.data)
 
 
+@cython.final
 cdef class Ticks:
     """The tick feed's generator by itself, for tests and measurements.
 
@@ -149,6 +152,7 @@ cdef class Ticks:
         return total
 
 
+@cython.final
 cdef class Topic:
     """A stream that connections subscribe to. Made by `Engine.topic`; lives as long as it."""
 
@@ -229,6 +233,12 @@ cdef class Topic:
         self.engine._check()
         return self._t.delivered
 
+    @property
+    def appended(self):
+        """Messages published in the topic's whole life."""
+        self.engine._check()
+        return self._t.log.next_seq
+
 
 cdef fws_topic_options _topic_options(str on_slow, uint64_t max_lag_bytes,
                                       uint64_t retention_bytes):
@@ -243,6 +253,7 @@ cdef fws_topic_options _topic_options(str on_slow, uint64_t max_lag_bytes,
     return options
 
 
+@cython.final
 cdef class Connection:
     """One peer, from its first complete HTTP head to its end. Made by the engine.
 
@@ -430,6 +441,7 @@ cdef dict _conn_account(fws_engine *e, fws_conn *c):
     }
 
 
+@cython.final
 cdef class Engine:
     """All peers and their poller. One thread drives it, by `turn`.
 

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 from fastws._frame import Connection
 from fastws.config import FeedConfig, ServeOptions
@@ -17,13 +18,17 @@ from fastws.http_api import HttpApi
 from fastws.messages import ClientReports, Identify, Stats, console_lines, parse_client_message
 from fastws.server import Server
 
+if TYPE_CHECKING:
+    from fastws._frame import ConnectionAccount, TopicAccount
+
 TOPIC = "ticks"
 FURTHEST_BEHIND = 20  # clients listed in /stats
 KIB, MIB = 1 << 10, 1 << 20
+Policy = tuple[Literal["latest", "lossless"], int, int]  # on_slow, max_lag_bytes, retention_bytes
 # At a fixed rate a slow client jumps to the newest tick; at "max" the slowest sets the pace,
 # and a small log stays in the processor's cache.
-FIXED_RATE_POLICY = ("latest", 12 * MIB, 16 * MIB)
-MAX_RATE_POLICY = ("lossless", 256 * KIB, 1 * MIB)
+FIXED_RATE_POLICY: Policy = ("latest", 12 * MIB, 16 * MIB)
+MAX_RATE_POLICY: Policy = ("lossless", 256 * KIB, 1 * MIB)
 
 
 class TickFeed:
@@ -56,7 +61,11 @@ class TickFeed:
             late=options.late,
         )
         self._api = HttpApi(
-            lambda: self.config, self.set_config, self.stats, self.reports.clear, options.admin_token
+            lambda: self.config,
+            self.set_config,
+            self.stats,
+            self.reports.clear,
+            options.admin_token,
         )
         self._clients = 0
         self._seconds = _Seconds()
@@ -100,9 +109,7 @@ class TickFeed:
 
     def set_config(self, config: FeedConfig) -> None:
         """Put a configuration in force at once, for everybody."""
-        policy, max_lag, retention = (
-            MAX_RATE_POLICY if config.rate == "max" else FIXED_RATE_POLICY
-        )
+        policy, max_lag, retention = MAX_RATE_POLICY if config.rate == "max" else FIXED_RATE_POLICY
         self._topic.set_policy(policy, max_lag_bytes=max_lag, retention_bytes=retention)
         self._engine.set_format(config.format)
         self._engine.set_rate(config.rate)
@@ -156,7 +163,7 @@ class TickFeed:
     # What is shown.
 
     def _every_second(self) -> None:
-        self._seconds.tick(self._topic.delivered, self._engine.pacing()["sent"])
+        self._seconds.tick(self._topic.delivered, self._topic.appended)
         if self._write_line is not None and self._clients > 0:
             recent = self.reports.recent(_now_ms())
             for line in console_lines(self.config.rate, self._seconds.delivered, recent):
@@ -179,12 +186,19 @@ class TickFeed:
         return {
             **{
                 key: sum(account[key] for account in topics.values())
-                for key in ("published", "delivered", "acknowledged", "dropped", "conflated", "pending")
+                for key in (
+                    "published",
+                    "delivered",
+                    "acknowledged",
+                    "dropped",
+                    "conflated",
+                    "pending",
+                )
             },
             "connections": self._clients,
             "ignoredMessages": self.ignored_messages,
             "pacing": {
-                "rate": self._seconds.sent,
+                "rate": self._seconds.appended,
                 "missed": pacing["missed"],
                 "slopePpm": round(pacing["slope_ppm"], 3),
                 "lagUs": pacing["lag_us"],
@@ -202,34 +216,35 @@ class _Seconds:
 
     def __init__(self) -> None:
         self.delivered = 0
-        self.sent = 0
+        self.appended = 0
         self._last = (time.monotonic(), 0, 0)
 
-    def tick(self, delivered: int, sent: int) -> None:
+    def tick(self, delivered: int, appended: int) -> None:
         now = time.monotonic()
-        then, delivered_then, sent_then = self._last
+        then, delivered_then, appended_then = self._last
         seconds = max(now - then, 1e-9)
         self.delivered = round((delivered - delivered_then) / seconds)
-        self.sent = round((sent - sent_then) / seconds)
-        self._last = (now, delivered, sent)
+        self.appended = round((appended - appended_then) / seconds)
+        self._last = (now, delivered, appended)
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _topic_wire(account: dict[str, int]) -> dict[str, int]:
-    wire = dict(account)
+def _topic_wire(account: "TopicAccount") -> dict[str, object]:
+    wire: dict[str, object] = {**account}
     wire["retainedBytes"] = wire.pop("retained_bytes")
     return wire
 
 
-def _client_wire(connection: Connection, account: dict[str, object]) -> dict[str, object]:
+def _client_wire(connection: Connection, account: "ConnectionAccount") -> dict[str, object]:
     host, port = connection.remote
-    lag_bytes, lag_seconds = account.pop("lag_bytes"), account.pop("lag_seconds")
-    return {
+    wire: dict[str, object] = {
         "clientId": connection.state or "",
         "remote": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         **account,
-        "lag": {"messages": account["pending"], "bytes": lag_bytes, "seconds": lag_seconds},
     }
+    lag_bytes, lag_seconds = wire.pop("lag_bytes"), wire.pop("lag_seconds")
+    wire["lag"] = {"messages": account["pending"], "bytes": lag_bytes, "seconds": lag_seconds}
+    return wire

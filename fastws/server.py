@@ -10,7 +10,7 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -91,6 +91,7 @@ class Server:
         """Bind and listen on every address of a host name; connections wait until `start`.
 
         Args:
+            host: a name or address.
             port: 0 takes a free one, the same for all addresses of the host.
 
         Returns:
@@ -256,7 +257,9 @@ def _listening_socket(
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise ConfigError("port" if error.errno in _PORT_ERRORS else "host", _why(error, address, host)) from None
+        raise ConfigError(
+            "port" if error.errno in _PORT_ERRORS else "host", _why(error, address, host)
+        ) from None
     return listener
 
 
@@ -267,6 +270,3 @@ def _why(error: OSError, address: tuple[str, int], host: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{address[1]} on {address[0]} is in use; --port takes another"
     return f"cannot listen on {host!r} port {address[1]}: {os.strerror(error.errno or 0)}"
-
-
-LoopFactory = Callable[[], asyncio.AbstractEventLoop]

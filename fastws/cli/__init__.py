@@ -15,7 +15,9 @@ from fastws.errors import ConfigError
 USAGE = 3  # exit status
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "FASTWS"})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "FASTWS"}
+)
 @click.version_option(version("fastws"), prog_name="fastws")
 def cli() -> None:
     """A WebSocket broadcast server: one wire log per topic, a cursor per client."""

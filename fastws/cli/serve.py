@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import click
 import uvloop
@@ -18,11 +19,13 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(context_settings={"show_default": True, "auto_envvar_prefix": "FASTWS"})
 @click.option("--host", default="127.0.0.1", help="Address or name to listen on.")
-@click.option("--port", type=int, default=8080, help="WebSocket and HTTP together; 0: any free one.")
+@click.option(
+    "--port", type=int, default=8080, help="WebSocket and HTTP together; 0: any free one."
+)
 @click.option("--rate", default="100", metavar="N|max", help="Ticks a second, 0 to 100,000,000.")
-@click.option("--format", "format_", type=click.Choice(["json", "binary"]), default="json")
+@click.option("--format", type=click.Choice(["json", "binary"]), default="json")
 @click.option(
     "--fields",
     type=click.Choice(["base", "seq"]),
@@ -30,7 +33,9 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     help="seq: ticks also carry their sequence number and tsNs.",
 )
 @click.option("--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop")
-@click.option("--http-port", type=int, help="A second port for the HTTP API (SERVER_MODE=ws: 8081).")
+@click.option(
+    "--http-port", type=int, help="A second port for the HTTP API (SERVER_MODE=ws: 8081)."
+)
 @click.option("--max-connections", type=int, help="Default: what the limit of open files allows.")
 @click.option("--admin-token", help="Lets changes in from elsewhere, as Authorization: Bearer.")
 @click.option(
@@ -44,7 +49,7 @@ def serve(
     host: str,
     port: int,
     rate: str,
-    format_: str,
+    format: str,
     fields: str,
     loop: str,
     http_port: int | None,
@@ -53,11 +58,11 @@ def serve(
     late: str,
     quiet: bool,
 ) -> None:
-    """Feed ticks to every WebSocket client that connects.
+    r"""Feed ticks to every WebSocket client that connects.
 
     Any path upgrades and the stream starts at once. On the same port: GET and POST /config (the
     rate and format while clients are connected), GET and DELETE /stats. Each option is
-    also read from the environment, as FASTWS_SERVE_PORT or FASTWS_PORT.
+    also read from the environment: FASTWS_PORT, FASTWS_RATE, FASTWS_ADMIN_TOKEN and so on.
 
     \b
     fastws serve --rate 1000000
@@ -67,7 +72,7 @@ def serve(
         host=host,
         port=port,
         rate=parse_rate(rate),
-        format=format_,  # type: ignore[arg-type]  # ServeOptions checks it again
+        format=format,  # type: ignore[arg-type]  # ServeOptions checks it again
         loop=loop,  # type: ignore[arg-type]
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
         max_connections=max_connections,
@@ -103,9 +108,9 @@ def catch_signals(signalled: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, signalled.set)
 
 
-async def first_of(*awaitables: object) -> None:
+async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
     """Return when one is done; the others are cancelled."""
-    tasks = [asyncio.ensure_future(each) for each in awaitables]  # type: ignore[arg-type]
+    tasks = [asyncio.create_task(each) for each in coroutines]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -109,7 +109,7 @@ typedef struct fws_conn {
 
 #define FWS_PLAN_RUNS 64
 #define FWS_PLAN_BYTES 262144u /* one call's worth; one frame may be larger */
-#define FWS_REST_COPY 4096u    /* a rest up to this is copied, a larger one holds its slab */
+#define FWS_REST_COPY 4096u    /* a larger rest of a frame alone in its slab holds that slab */
 
 enum fws_run_kind { FWS_RUN_REST, FWS_RUN_ENTRY, FWS_RUN_LOG };
 

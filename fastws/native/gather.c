@@ -183,14 +183,14 @@ static void entry_advance(fws_conn *conn, size_t taken)
     fws_outbox_pop(&conn->outbox);
 }
 
-/* Frame `index` has begun to leave, up to byte position at of its slab. A small rest is
- * copied, so that a stalled reader pins nothing; a large one, or one that memory is short
- * for, holds the slab. */
+/* Frame `index` has begun to leave, up to byte position at of its slab. The rest is copied, so
+ * that a stalled reader pins nothing that others' frames lie in; a large one that has a
+ * slab of its own, or one that memory is short for, holds the slab. */
 static void rest_begin(fws_conn *conn, const fws_run *run, uint32_t index, uint32_t at)
 {
     fws_slab *slab = run->slab;
     uint32_t n = slab->end[index] - at;
-    uint8_t *copy = n <= FWS_REST_COPY ? malloc(n) : NULL;
+    uint8_t *copy = n <= FWS_REST_COPY || slab->max_frames > 1 ? malloc(n) : NULL;
     conn->rest = (fws_rest){.n = n, .sub = run->sub, .topic = run->sub->topic};
     if (copy != NULL) {
         memcpy(copy, slab->data + at, n);

@@ -30,7 +30,8 @@ typedef struct fws_meter {
     uint64_t frames, bytes;  /* over all connections, since init */
     uint64_t sampled;        /* frames whose content was checked */
     uint64_t bad;            /* frames that failed a check */
-    uint64_t gaps, reordered;/* by seq; reordered counts steps back: numbers that came late or twice */
+    uint64_t gaps;           /* numbers of seq that did not come */
+    uint64_t reordered;      /* steps back of seq: numbers that came late or twice */
     uint64_t until_sample;   /* frames to go to the next content check */
     char first_error[160];   /* what the first bad frame was, "" while there is none */
     bool recording;          /* latency is recorded only while set */

@@ -5,16 +5,25 @@ void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
                      enum fws_late late)
 {
     source->topic = topic;
-    source->max = false;
-    source->running = false;
+    source->max = source->running = source->behind = false;
+    source->rate = 0;
     fws_ticks_init(&source->ticks, seed, format, fields);
     fws_pace_init(&source->pace, late);
+}
+
+/* What fell due while nobody listened was not missed by anybody. */
+static void set_rate(fws_source *source, uint64_t now, uint64_t rate)
+{
+    uint64_t missed = source->pace.missed;
+    fws_pace_set_rate(&source->pace, now, rate);
+    if (!source->running)
+        source->pace.missed = missed;
 }
 
 void fws_source_set_rate(fws_source *source, uint64_t now, uint64_t rate, bool max)
 {
     source->max = max;
-    fws_pace_set_rate(&source->pace, now, max ? 0 : rate);
+    set_rate(source, now, max ? 0 : rate);
 }
 
 /* A feed that nobody listens to stands still; the first subscriber starts it anew, so
@@ -23,9 +32,15 @@ static bool listened_to(fws_source *source, uint64_t now)
 {
     bool wanted = source->topic != NULL && source->topic->n > 0;
     if (wanted && !source->running)
-        fws_pace_set_rate(&source->pace, now, source->pace.rate);
+        set_rate(source, now, source->pace.rate);
     source->running = wanted;
     return wanted;
+}
+
+static uint64_t room_left(const fws_source *source)
+{
+    return source->topic->options.on_slow == FWS_SLOW_LOSSLESS ? fws_topic_room(source->topic)
+                                                               : UINT64_MAX;
 }
 
 static size_t append(fws_source *source, uint64_t ts_ns, uint64_t *eseq)
@@ -56,6 +71,7 @@ static uint64_t run_paced(fws_source *source, uint64_t now, uint64_t now_real, u
                           uint64_t room)
 {
     uint64_t due = fws_pace_due(&source->pace, now), count = 0, bytes = 0;
+    source->behind = false;
     if (due == 0)
         return 0;
     fws_stride stride = fws_pace_stride(&source->pace);
@@ -70,6 +86,7 @@ static uint64_t run_paced(fws_source *source, uint64_t now, uint64_t now_real, u
     }
     if (count > 0)
         fws_pace_sent(&source->pace, now, count);
+    source->behind = count < due && count > 0;
     return count;
 }
 
@@ -77,9 +94,7 @@ uint64_t fws_source_run(fws_source *source, uint64_t now, uint64_t now_real, uin
 {
     if (!listened_to(source, now))
         return 0;
-    uint64_t room = UINT64_MAX;
-    if (source->topic->options.on_slow == FWS_SLOW_LOSSLESS)
-        room = fws_topic_room(source->topic);
+    uint64_t room = room_left(source);
     return source->max ? run_max(source, now_real, eseq, room)
                        : run_paced(source, now, now_real, eseq, room);
 }
@@ -88,8 +103,8 @@ uint64_t fws_source_next(fws_source *source, uint64_t now)
 {
     if (!listened_to(source, now))
         return UINT64_MAX;
-    if (!source->max)
-        return fws_pace_next(&source->pace);
-    /* With no room left it is a socket that becomes writable which wakes the engine. */
-    return fws_topic_room(source->topic) > FWS_TICK_MAX ? 0 : UINT64_MAX;
+    if (source->topic->options.on_slow == FWS_SLOW_LOSSLESS
+        && fws_topic_room(source->topic) <= FWS_TICK_MAX)
+        return UINT64_MAX; /* a socket that becomes writable wakes the engine */
+    return source->max || source->behind ? 0 : fws_pace_next(&source->pace);
 }

@@ -244,6 +244,11 @@ void fws_sub_delivered(fws_sub *sub, uint64_t frames, uint64_t bytes_written)
         sub->marks = malloc(FWS_MARKS * sizeof *sub->marks);
     if (sub->marks == NULL)
         return; /* acknowledged stays behind until the next mark; nothing else depends on it */
+    fws_mark *last = sub->n_marks > 0 ? &sub->marks[sub->n_marks - 1] : NULL;
+    if (last != NULL && last->bytes == bytes_written) { /* the same call took more of it */
+        last->frames = sub->delivered;
+        return;
+    }
     if (sub->n_marks == FWS_MARKS)
         thin_marks(sub);
     sub->marks[sub->n_marks++] = (fws_mark){bytes_written, sub->delivered};

@@ -1,0 +1,172 @@
+"""Types of the faces of the native core; the contracts stand in `_frame.pyx`."""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypedDict, final
+
+from fastws.config import Fields, Format, Late, Rate
+
+OnSlow = Literal["close", "latest", "lossless"]
+
+class TopicAccount(TypedDict):
+    published: int
+    delivered: int
+    acknowledged: int
+    dropped: int
+    conflated: int
+    pending: int
+    subscribers: int
+    retained_bytes: int
+    appended: int
+
+class ConnectionAccount(TypedDict):
+    published: int
+    delivered: int
+    acknowledged: int | None
+    dropped: int
+    conflated: int
+    pending: int
+    lag_bytes: int
+    lag_seconds: float
+
+class Quantiles(TypedDict):
+    p50: float
+    p99: float
+    max: float
+
+class Pacing(TypedDict):
+    sent: int
+    missed: int
+    slope_ppm: float
+    lag_us: Quantiles
+    burst: Quantiles
+
+class Latency(Quantiles):
+    n: int
+
+class Metered(TypedDict):
+    frames: int
+    bytes: int
+    sampled: int
+    bad: int
+    gaps: int
+    reordered: int
+    first_error: str
+    latency_ms: Latency
+
+@final
+class Frame:
+    data: bytes
+    def __init__(self, payload: bytes | str, *, masking_key: bytes | None = None) -> None: ...
+    def __bytes__(self) -> bytes: ...
+    def __len__(self) -> int: ...
+
+@final
+class Ticks:
+    def __init__(self, *, seed: int, format: Format = "json", fields: Fields = "base") -> None: ...
+    def frames(self, n: int, ts_ns: int) -> bytes: ...
+    def spin(self, n: int, ts_ns: int) -> int: ...
+
+@final
+class Topic:
+    engine: Engine
+    name: str
+    def publish(self, data: bytes | str, *, text: bool = False) -> None: ...
+    def set_policy(self, on_slow: OnSlow, *, max_lag_bytes: int, retention_bytes: int) -> None: ...
+    def account(self) -> TopicAccount: ...
+    @property
+    def subscribers(self) -> int: ...
+    @property
+    def delivered(self) -> int: ...
+    @property
+    def appended(self) -> int: ...
+
+@final
+class Connection:
+    engine: Engine
+    id: int
+    state: Any
+    close_code: int
+    reason: str | None
+    def respond(self, data: bytes, *, keep_alive: bool) -> None: ...
+    def upgrade(self, data: bytes) -> None: ...
+    def expect_body(self, n: int, data: bytes = b"") -> None: ...
+    def send(self, data: bytes | str) -> None: ...
+    def close(self, code: int = 1000, reason: str = "") -> None: ...
+    def abort(self) -> None: ...
+    def subscribe(self, topic: Topic) -> None: ...
+    def unsubscribe(self, topic: Topic) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def meter(self) -> None: ...
+    @property
+    def remote(self) -> tuple[str, int]: ...
+    @property
+    def is_open(self) -> bool: ...
+    @property
+    def buffered_amount(self) -> int: ...
+    @property
+    def metered(self) -> tuple[int, int, int]: ...
+    def account(self) -> ConnectionAccount: ...
+
+@final
+class Engine:
+    on_head: Callable[[Connection, bytes], None] | None
+    on_head_limit: Callable[[Connection, bytes], None] | None
+    on_body: Callable[[Connection, bytes], None] | None
+    on_message: Callable[[Connection, str | bytes], None] | None
+    on_close: Callable[[Connection], None] | None
+    on_error: Callable[[Connection, Exception], None] | None
+    schedule: Callable[[], None] | None
+    def __init__(
+        self,
+        *,
+        head_limit: int = 16384,
+        max_connections: int = 10000,
+        handshake_timeout: float = 10.0,
+        keep_alive_timeout: float = 30.0,
+        close_timeout: float = 5.0,
+        max_stall: float = 5.0,
+        max_message_size: int = 1048576,
+        max_fragments: int = 16384,
+        outbox_limit: int = 1048576,
+        notsent_lowat: int = 16384,
+    ) -> None: ...
+    def fileno(self) -> int: ...
+    def listen(self, fd: int) -> None: ...
+    def unlisten(self, fd: int) -> None: ...
+    def attach(self, fd: int, request: bytes) -> Connection: ...
+    def topic(
+        self,
+        name: str,
+        *,
+        on_slow: OnSlow = "close",
+        max_lag_bytes: int = ...,
+        retention_bytes: int = ...,
+    ) -> Topic: ...
+    @property
+    def topics(self) -> dict[str, Topic]: ...
+    def turn(self, timeout: float | None = 0.0) -> bool: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    @property
+    def connections(self) -> list[Connection]: ...
+    @property
+    def live(self) -> int: ...
+    @property
+    def over_limit(self) -> bool: ...
+    def counters(self) -> dict[str, int]: ...
+    def laggards(self, n: int) -> list[tuple[Connection, ConnectionAccount]]: ...
+    def start_source(
+        self,
+        topic: Topic,
+        *,
+        seed: int,
+        format: Format = "json",
+        fields: Fields = "base",
+        late: Late = "burst",
+    ) -> None: ...
+    def set_rate(self, rate: Rate) -> None: ...
+    def set_format(self, format: Format) -> None: ...
+    def pacing(self) -> Pacing: ...
+    def record_latency(self, recording: bool) -> None: ...
+    def metered(self) -> Metered: ...
