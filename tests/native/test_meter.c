@@ -1,0 +1,384 @@
+#include "check.h"
+#include "meter.h"
+#include "tick.h"
+
+#define TS 1769951234567890123ULL
+#define NOW (TS + 5000000)
+#define BTC "{\"symbol\":\"BTC\",\"price\":"
+
+static fws_meter meter;
+static fws_metered client;
+static uint8_t buffer[1 << 20];
+
+static void start(void)
+{
+    fws_meter_init(&meter);
+    meter.recording = true;
+    memset(&client, 0, sizeof client);
+}
+
+/* Ticks first..first+count-1 as frames at the buffer's front; returns their bytes. */
+static size_t ticks_of(enum fws_tick_format format, enum fws_tick_fields fields,
+                       uint64_t first, uint64_t count)
+{
+    static fws_ticks ticks;
+    size_t n = 0;
+    fws_ticks_init(&ticks, first, format, fields);
+    for (uint64_t i = 0; i < count; i++)
+        n += fws_tick_write(&ticks, buffer + n, TS, first + i);
+    return n;
+}
+
+static const char *check_text(const char *text)
+{
+    uint64_t ts_ns, seq;
+    bool has_seq;
+    size_t n = strlen(text);
+    return fws_tick_check(1, guarded_copy(text, n), n, &ts_ns, &seq, &has_seq);
+}
+
+static void test_good_ticks_pass_with_their_fields(void)
+{
+    uint64_t ts_ns = 0, seq = 0;
+    bool has_seq = true;
+    const char *text = BTC "50012.345678,\"ts\":1769951234567}";
+    CHECK(fws_tick_check(1, (const uint8_t *)text, strlen(text), &ts_ns, &seq, &has_seq) == NULL);
+    CHECK_EQ(ts_ns, 1769951234567000000);
+    CHECK(!has_seq);
+    text = BTC "3000,\"ts\":1769951234567,\"seq\":18446744073709551615,"
+               "\"tsNs\":1769951234567890123}";
+    CHECK(fws_tick_check(1, (const uint8_t *)text, strlen(text), &ts_ns, &seq, &has_seq) == NULL);
+    CHECK_EQ(ts_ns, TS);
+    CHECK(has_seq && seq == UINT64_MAX);
+    CHECK(check_text("{\"symbol\":\"DOGE\",\"price\":0.1,\"ts\":1769951234567}") == NULL);
+    CHECK(check_text("{\"symbol\":\"XRP\",\"price\":0.0001,\"ts\":1769951234567}") == NULL);
+    CHECK(check_text(BTC "1,\"ts\":1769951234567,\"seq\":0,\"tsNs\":1769951234567000000}") == NULL);
+}
+
+static void test_bad_json_is_refused(void)
+{
+    static const char *const bad[] = {
+        "",
+        "{",
+        "{}",
+        "[]",
+        BTC,
+        BTC "1,\"ts\":1769951234567",
+        BTC "1,\"ts\":1769951234567}\n",
+        BTC "1,\"ts\":1769951234567}}",
+        " " BTC "1,\"ts\":1769951234567}",
+        "{\"symbol\": \"BTC\",\"price\":1,\"ts\":1769951234567}",
+        "{\"symbol\":\"btc\",\"price\":1,\"ts\":1769951234567}",
+        "{\"symbol\":\"BTCX\",\"price\":1,\"ts\":1769951234567}",
+        "{\"symbol\":\"ADA\",\"price\":1,\"ts\":1769951234567}",
+        "{\"symbol\":\"\",\"price\":1.234567,\"ts\":1769951234567}",
+        "{\"price\":1,\"symbol\":\"BTC\",\"ts\":1769951234567}",
+        "{\"symbol\":\"BTC\",\"ts\":1769951234567,\"price\":1}",
+        BTC "\"1.0\",\"ts\":1769951234567}",
+        BTC ",\"ts\":1769951234567,\"extra\":123}",
+        BTC "-1,\"ts\":1769951234567}",
+        BTC "+1,\"ts\":1769951234567}",
+        BTC "0,\"ts\":1769951234567}",
+        BTC "0.000000,\"ts\":1769951234567}",
+        BTC "01,\"ts\":1769951234567}",
+        BTC ".5,\"ts\":1769951234567}",
+        BTC "5.,\"ts\":1769951234567}",
+        BTC "5.0,\"ts\":1769951234567}",
+        BTC "5.10,\"ts\":1769951234567}",
+        BTC "5.1234567,\"ts\":1769951234567}",
+        BTC "5.123456789012345678901,\"ts\":1769951234567}",
+        BTC "1e5,\"ts\":1769951234567}",
+        BTC "1.5E-4,\"ts\":1769951234567}",
+        BTC "NaN,\"ts\":1769951234567}",
+        BTC "Infinity,\"ts\":1769951234567}",
+        BTC "null,\"ts\":1769951234567}",
+        BTC "1 ,\"ts\":1769951234567}",
+        BTC "123456789012345.67,\"ts\":1769951234567}",
+        BTC "1234567890123456,\"ts\":1769951234567}",
+        BTC "1,\"ts\":176995123456}",
+        BTC "1,\"ts\":17699512345678}",
+        BTC "1,\"ts\":0769951234567}",
+        BTC "1,\"ts\":\"1769951234567\"}",
+        BTC "1,\"ts\":1769951234.56}",
+        BTC "1,\"ts\":-769951234567}",
+        BTC "1,\"ts\":1769951234567,\"x\":1}",
+        BTC "1,\"ts\":1769951234567,\"seq\":1}",
+        BTC "1,\"ts\":1769951234567,\"tsNs\":1769951234567000000}",
+        BTC "1,\"ts\":1769951234567,\"tsNs\":1769951234567000000,\"seq\":1}",
+        BTC "1,\"ts\":1769951234567,\"seq\":,\"tsNs\":1769951234567000000}",
+        BTC "1,\"ts\":1769951234567,\"seq\":01,\"tsNs\":1769951234567000000}",
+        BTC "1,\"ts\":1769951234567,\"seq\":-1,\"tsNs\":1769951234567000000}",
+        BTC "1,\"ts\":1769951234567,\"seq\":18446744073709551616,\"tsNs\":1769951234567000000}",
+        BTC "1,\"ts\":1769951234567,\"seq\":99999999999999999999,\"tsNs\":1769951234567000000}",
+        BTC "1,\"ts\":1769951234567,\"seq\":1,\"tsNs\":176995123456700000}",
+        BTC "1,\"ts\":1769951234567,\"seq\":1,\"tsNs\":1769951234568000000}",
+        BTC "1,\"ts\":1769951234567,\"seq\":1,\"tsNs\":1769951234566999999}",
+        BTC "1,\"ts\":1769951234567,\"seq\":1,\"tsNs\":1769951234567000000,\"x\":1}",
+        "Not a tick, but a text that is as long as one is",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (check_text(bad[i]) == NULL) {
+            fprintf(stderr, "accepted: %s\n", bad[i]);
+            exit(1);
+        }
+}
+
+static void test_any_changed_or_cut_byte_of_the_frame_of_a_tick_is_noticed(void)
+{
+    static const char good[] = BTC "5.25,\"ts\":1769951234567}";
+    for (size_t i = 0; i < sizeof good - 1; i++) {
+        char text[sizeof good];
+        memcpy(text, good, sizeof good);
+        text[i] = '#';
+        CHECK(check_text(text) != NULL);
+        text[i] = '\0'; /* the text ends here */
+        CHECK(check_text(text) != NULL);
+    }
+}
+
+static const char *check_binary(const void *data, size_t n)
+{
+    uint64_t ts_ns, seq;
+    bool has_seq;
+    return fws_tick_check(2, guarded_copy(data, n), n, &ts_ns, &seq, &has_seq);
+}
+
+static void test_bad_binary_is_refused(void)
+{
+    uint8_t tick[60] = {0};
+    ticks_of(FWS_TICK_BINARY, FWS_TICK_SEQ, 41, 1);
+    memcpy(tick, buffer + 2, 36);
+    uint64_t ts_ns, seq;
+    bool has_seq;
+    CHECK(fws_tick_check(2, tick, 36, &ts_ns, &seq, &has_seq) == NULL);
+    CHECK(ts_ns == TS && has_seq && seq == 41);
+    CHECK(check_binary(tick, 20) == NULL);
+    for (size_t n = 0; n <= sizeof tick; n++)
+        CHECK((check_binary(tick, n) == NULL) == (n == 20 || n == 36));
+    static const double bad[] = {0, -0.0, -1, __builtin_inf(), -__builtin_inf(), __builtin_nan("")};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        memcpy(tick + 4, &bad[i], 8);
+        CHECK(check_binary(tick, 20) != NULL);
+    }
+    memcpy(tick, buffer + 2, 36);
+    static const int64_t bad_ts[] = {0, -1, 999999999999, 10000000000000, INT64_MIN};
+    for (size_t i = 0; i < sizeof bad_ts / sizeof *bad_ts; i++) {
+        memcpy(tick + 12, &bad_ts[i], 8);
+        CHECK(check_binary(tick, 20) != NULL);
+    }
+    memcpy(tick, buffer + 2, 36);
+    tick[0] = 5;
+    CHECK(check_binary(tick, 20) != NULL);
+    tick[0] = 4, tick[3] = 1;
+    CHECK(check_binary(tick, 20) != NULL);
+    tick[3] = 0, tick[34] ^= 1; /* tsNs of another millisecond */
+    CHECK(check_binary(tick, 36) != NULL);
+}
+
+static void test_a_tick_under_the_wrong_opcode_is_refused(void)
+{
+    uint64_t ts_ns, seq;
+    bool has_seq;
+    size_t n = ticks_of(FWS_TICK_JSON, FWS_TICK_BASE, 0, 1);
+    for (unsigned opcode = 0; opcode < 16; opcode++)
+        CHECK((fws_tick_check(opcode, buffer + 2, n - 2, &ts_ns, &seq, &has_seq) == NULL) ==
+              (opcode == 1));
+    n = ticks_of(FWS_TICK_BINARY, FWS_TICK_BASE, 0, 1);
+    CHECK(fws_tick_check(1, buffer + 2, n - 2, &ts_ns, &seq, &has_seq) != NULL);
+}
+
+/* Frames before each cut are taken, the cut one is not, and nothing past it is read. */
+static void check_all_cuts(size_t n)
+{
+    size_t whole = 0, frames = 0;
+    for (size_t cut = 0; cut <= n; cut++) {
+        if (cut == whole + 2 + buffer[whole + 1]) {
+            whole = cut;
+            frames++;
+        }
+        start();
+        CHECK_EQ(fws_meter_scan(&meter, &client, guarded_copy(buffer, cut), cut, NOW), whole);
+        CHECK_EQ(client.frames, frames);
+        CHECK_EQ(meter.frames, frames);
+        CHECK_EQ(client.bytes, whole);
+        CHECK_EQ(meter.bytes, whole);
+        CHECK_EQ(meter.bad, 0);
+    }
+    CHECK_EQ(whole, n);
+}
+
+static void test_scan_stops_at_every_cut_of_a_buffer_of_frames(void)
+{
+    check_all_cuts(ticks_of(FWS_TICK_JSON, FWS_TICK_BASE, 0, 80)); /* across FWS_METER_FEW */
+    check_all_cuts(ticks_of(FWS_TICK_JSON, FWS_TICK_SEQ, 0, 8));
+    check_all_cuts(ticks_of(FWS_TICK_BINARY, FWS_TICK_SEQ, 0, 8));
+    check_all_cuts(ticks_of(FWS_TICK_BINARY, FWS_TICK_BASE, 0, 8));
+}
+
+static void test_scan_stops_in_front_of_all_that_is_not_a_short_data_frame(void)
+{
+    for (uint64_t before = 0; before < 200; before += 33) {
+        size_t n = ticks_of(FWS_TICK_JSON, FWS_TICK_BASE, 0, before);
+        for (unsigned first = 0; first < 256; first++) {
+            for (unsigned second = 0; second < 256; second += first % 2 ? 1 : 125) {
+                if ((first == 0x81 || first == 0x82) && second < 126)
+                    continue;
+                buffer[n] = (uint8_t)first;
+                buffer[n + 1] = (uint8_t)second; /* a mask, or more length, or another kind */
+                start();
+                CHECK_EQ(fws_meter_scan(&meter, &client, buffer, n + 500, NOW), n);
+                CHECK_EQ(client.frames, before);
+            }
+        }
+    }
+}
+
+static void test_an_empty_frame_is_a_frame_but_no_tick(void)
+{
+    static const uint8_t frames[] = {0x81, 0, 0x82, 0};
+    start();
+    CHECK_EQ(fws_meter_scan(&meter, &client, guarded_copy(frames, 4), 4, NOW), 4);
+    CHECK_EQ(client.frames, 2);
+    CHECK_EQ(meter.bad, 2);
+}
+
+static void test_small_scans_look_into_every_frame_and_large_ones_into_one_of_61(void)
+{
+    start();
+    size_t n = ticks_of(FWS_TICK_JSON, FWS_TICK_BASE, 0, 60);
+    CHECK(n < FWS_METER_FEW);
+    fws_meter_scan(&meter, &client, buffer, n, NOW);
+    CHECK_EQ(meter.sampled, 60);
+    start();
+    n = ticks_of(FWS_TICK_JSON, FWS_TICK_BASE, 0, 6100);
+    fws_meter_scan(&meter, &client, buffer, n, NOW);
+    CHECK_EQ(meter.sampled, 100);
+    size_t first = n / 3; /* the count goes on from scan to scan */
+    start();
+    size_t taken = fws_meter_scan(&meter, &client, buffer, first, NOW);
+    taken += fws_meter_scan(&meter, &client, buffer + taken, n - taken, NOW);
+    CHECK_EQ(taken, n);
+    CHECK_EQ(meter.sampled, 100);
+    CHECK_EQ(client.frames, 6100);
+}
+
+static void test_the_first_bad_frame_is_described(void)
+{
+    static const uint8_t frames[] = "\x81\x02{}\x81\x03\x01\xFF?";
+    start();
+    size_t n = ticks_of(FWS_TICK_JSON, FWS_TICK_BASE, 0, 5);
+    memcpy(buffer + n, frames, sizeof frames - 1);
+    fws_meter_scan(&meter, &client, buffer, n + sizeof frames - 1, NOW);
+    CHECK_EQ(meter.bad, 2);
+    CHECK(strcmp(meter.first_error,
+                 "frame 6, 2 bytes: it does not start with a known symbol: {}") == 0);
+    start();
+    memset(buffer, 0xFF, 100000);
+    fws_meter_message(&meter, &client, 1, buffer, 100000, 100010, NOW);
+    CHECK_EQ(strlen(meter.first_error), sizeof meter.first_error - 1);
+    CHECK_EQ(meter.first_error[158], '.');
+}
+
+static void test_latency_is_the_age_of_sampled_frames_while_recording(void)
+{
+    start();
+    size_t n = ticks_of(FWS_TICK_JSON, FWS_TICK_SEQ, 0, 10);
+    meter.recording = false;
+    fws_meter_scan(&meter, &client, buffer, n, NOW);
+    CHECK_EQ(meter.latency.total, 0);
+    meter.recording = true;
+    fws_meter_scan(&meter, &client, buffer, n, NOW);
+    CHECK_EQ(meter.latency.total, 10);
+    CHECK_EQ(meter.latency.max, 5000000);
+    n = ticks_of(FWS_TICK_BINARY, FWS_TICK_BASE, 0, 1);
+    fws_meter_scan(&meter, &client, buffer, n, NOW);
+    CHECK_EQ(meter.latency.max, 5890123); /* ts has whole milliseconds */
+    fws_meter_scan(&meter, &client, buffer, n, 5); /* a clock that was set back */
+    CHECK_EQ(meter.latency.max, 5890123);
+    CHECK_EQ(meter.latency.total, 12);
+}
+
+static void scan_seqs(uint64_t first, uint64_t count)
+{
+    size_t n = ticks_of(FWS_TICK_BINARY, FWS_TICK_SEQ, first, count);
+    CHECK_EQ(fws_meter_scan(&meter, &client, buffer, n, NOW), n);
+}
+
+static void test_gaps_and_steps_back_are_counted_by_seq(void)
+{
+    start();
+    scan_seqs(1000, 5); /* the first one sets the expectation */
+    scan_seqs(1005, 5);
+    CHECK_EQ(meter.gaps + meter.reordered, 0);
+    scan_seqs(1013, 2);
+    CHECK_EQ(client.gaps, 3);
+    scan_seqs(1014, 3); /* one number twice */
+    CHECK_EQ(meter.reordered, 1);
+    CHECK_EQ(client.next_seq, 1017);
+    scan_seqs(0, 3); /* a new start counts once */
+    CHECK_EQ(meter.reordered, 2);
+    CHECK_EQ(meter.gaps, 3);
+}
+
+static void test_unsampled_frames_move_the_expectation_on(void)
+{
+    start();
+    scan_seqs(0, 10000);
+    scan_seqs(10000, 10000);
+    CHECK(meter.sampled < 400);
+    CHECK_EQ(meter.gaps + meter.reordered, 0);
+    CHECK_EQ(client.next_seq, 20000);
+    scan_seqs(20007, 10000); /* a hole between frames that nobody looked into */
+    CHECK_EQ(client.gaps, 7);
+    scan_seqs(30007, 3);
+    CHECK_EQ(meter.gaps, 7);
+    CHECK_EQ(meter.reordered, 0);
+}
+
+static void test_gaps_are_kept_apart_by_connection(void)
+{
+    static fws_metered second;
+    start();
+    memset(&second, 0, sizeof second);
+    scan_seqs(0, 3);
+    size_t n = ticks_of(FWS_TICK_JSON, FWS_TICK_SEQ, 50, 3);
+    fws_meter_scan(&meter, &second, buffer, n, NOW);
+    scan_seqs(5, 3);
+    CHECK_EQ(client.gaps, 2);
+    CHECK_EQ(second.gaps, 0);
+    CHECK_EQ(meter.gaps, 2);
+    CHECK_EQ(meter.frames, 9);
+    CHECK_EQ(second.frames, 3);
+}
+
+static void test_messages_of_the_general_way_are_counted_with_their_headers(void)
+{
+    start();
+    size_t n = ticks_of(FWS_TICK_JSON, FWS_TICK_SEQ, 7, 1);
+    fws_meter_message(&meter, &client, 1, buffer + 2, n - 2, n + 10, NOW);
+    CHECK_EQ(client.frames, 1);
+    CHECK_EQ(client.bytes, n + 10);
+    CHECK_EQ(meter.sampled, 1);
+    CHECK_EQ(meter.bad, 0);
+    CHECK_EQ(client.next_seq, 8);
+}
+
+int main(void)
+{
+    RUN(test_good_ticks_pass_with_their_fields);
+    RUN(test_bad_json_is_refused);
+    RUN(test_any_changed_or_cut_byte_of_the_frame_of_a_tick_is_noticed);
+    RUN(test_bad_binary_is_refused);
+    RUN(test_a_tick_under_the_wrong_opcode_is_refused);
+    RUN(test_scan_stops_at_every_cut_of_a_buffer_of_frames);
+    RUN(test_scan_stops_in_front_of_all_that_is_not_a_short_data_frame);
+    RUN(test_an_empty_frame_is_a_frame_but_no_tick);
+    RUN(test_small_scans_look_into_every_frame_and_large_ones_into_one_of_61);
+    RUN(test_the_first_bad_frame_is_described);
+    RUN(test_latency_is_the_age_of_sampled_frames_while_recording);
+    RUN(test_gaps_and_steps_back_are_counted_by_seq);
+    RUN(test_unsampled_frames_move_the_expectation_on);
+    RUN(test_gaps_are_kept_apart_by_connection);
+    RUN(test_messages_of_the_general_way_are_counted_with_their_headers);
+    return 0;
+}
