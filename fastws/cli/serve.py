@@ -58,7 +58,7 @@ def serve(
     late: str,
     quiet: bool,
 ) -> None:
-    r"""Feed ticks to every WebSocket client that connects.
+    """Feed ticks to every WebSocket client that connects.
 
     Any path upgrades and the stream starts at once. On the same port: GET and POST /config (the
     rate and format while clients are connected), GET and DELETE /stats. Each option is
@@ -67,7 +67,7 @@ def serve(
     \b
     fastws serve --rate 1000000
     curl -d '{"rate": 2000000}' localhost:8080/config
-    """
+    """  # noqa: D301  # click reads the \b
     options = ServeOptions(
         host=host,
         port=port,
