@@ -6,7 +6,6 @@ void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
 {
     source->topic = topic;
     source->max = source->running = source->behind = false;
-    source->rate = 0;
     fws_ticks_init(&source->ticks, seed, format, fields);
     fws_pace_init(&source->pace, late);
 }
@@ -103,8 +102,7 @@ uint64_t fws_source_next(fws_source *source, uint64_t now)
 {
     if (!listened_to(source, now))
         return UINT64_MAX;
-    if (source->topic->options.on_slow == FWS_SLOW_LOSSLESS
-        && fws_topic_room(source->topic) <= FWS_TICK_MAX)
+    if (room_left(source) < FWS_TICK_MAX)
         return UINT64_MAX; /* a socket that becomes writable wakes the engine */
     return source->max || source->behind ? 0 : fws_pace_next(&source->pace);
 }

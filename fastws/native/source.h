@@ -17,7 +17,6 @@ typedef struct fws_source {
     bool max;         /* as fast as the slowest subscriber takes it */
     bool running;     /* somebody is subscribed; else time does not count */
     bool behind;      /* the last batch was cut short: more is due */
-    uint64_t rate;    /* ticks/s, in force while running and not max */
 } fws_source;
 
 void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
