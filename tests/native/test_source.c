@@ -1,0 +1,250 @@
+/* The built-in source under a fake clock: exact counts, due times, standing still, bounds. */
+#include <math.h>
+
+#include "plan.h"
+#include "source.h"
+
+#define SECOND 1000000000ULL
+#define REAL (1769951234ULL * SECOND) /* of the real clock when the other one says 0 */
+
+static fws_pool pool;
+static fws_topic topic;
+static fws_source source;
+static fws_conn conns[3];
+static uint64_t eseq;
+
+static void begin(uint8_t on_slow, uint64_t max_lag, enum fws_late late)
+{
+    const fws_topic_options options = {1 << 22, max_lag, on_slow};
+    memset(conns, 0, sizeof conns);
+    pool = (fws_pool){0};
+    eseq = 0;
+    fws_topic_init(&topic, &pool, &options);
+    fws_source_init(&source, &topic, 1, FWS_TICK_BINARY, FWS_TICK_SEQ, late);
+}
+
+static void end(void)
+{
+    check_account(&topic);
+    CHECK_EQ(eseq, topic.log.next_seq);
+    for (int i = 0; i < 3; i++)
+        strip(&conns[i]);
+    fws_topic_clear(&topic);
+    fws_pool_clear(&pool);
+}
+
+static uint64_t run(uint64_t now)
+{
+    return fws_source_run(&source, now, REAL + now, &eseq);
+}
+
+/* Runs until nothing is due at that time any more. */
+static uint64_t run_out(uint64_t now)
+{
+    uint64_t count = 0, more;
+    while ((more = run(now)) > 0)
+        count += more;
+    return count;
+}
+
+static void deliver(fws_conn *conn)
+{
+    static fws_plan plan;
+    while (fws_conn_pending(conn)) {
+        CHECK_EQ(fws_sub_settle(conn->subs), FWS_OK);
+        fws_gather(conn, &plan);
+        fws_commit(conn, &plan, plan.bytes);
+    }
+}
+
+static void test_counts_are_exact_at_every_rate(void)
+{
+    const uint64_t rates[] = {1, 3, 7, 600, 1500, 333333, 1000000, 3000000};
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        uint64_t random = i, start = 12345, now = start, sent = 0, rate = rates[i];
+        uint64_t stop = start + 3 * SECOND;
+        begin(FWS_SLOW_LATEST, 1 << 22, FWS_LATE_BURST);
+        fws_topic_join(&topic, &conns[0]);
+        fws_source_set_rate(&source, now, rate, false);
+        CHECK_EQ(run(now), 0);
+        while (now < stop) {
+            now += 1 + test_random(&random) % 3000000;
+            now = now < stop ? now : stop;
+            sent += run_out(now);
+            CHECK_EQ(sent, (now - start) * rate / SECOND); /* never early, none lost */
+        }
+        CHECK_EQ(sent, 3 * rate);
+        CHECK_EQ(topic.log.next_seq, sent);
+        CHECK_EQ(source.pace.missed, 0);
+        if (rate <= 1000000) /* else samples fall between the parts of a batch */
+            CHECK(fabs(fws_pace_slope_ppm(&source.pace)) < 1e-9);
+        end();
+    }
+}
+
+static uint64_t le64(const uint8_t *at)
+{
+    uint64_t value = 0;
+    for (int i = 7; i >= 0; i--)
+        value = value << 8 | at[i];
+    return value;
+}
+
+static void test_every_tick_carries_its_due_time_and_number(void)
+{
+    const uint64_t rate = 7777;
+    begin(FWS_SLOW_LATEST, 1 << 22, FWS_LATE_BURST);
+    fws_topic_join(&topic, &conns[0]);
+    fws_source_set_rate(&source, 1000, rate, false);
+    run(1000);
+    uint64_t now = 1000, random = 9, seen = 0;
+    fws_cursor cursor = fws_log_oldest(&topic.log);
+    while (now < SECOND) {
+        now += test_random(&random) % 9000000;
+        run_out(now);
+        bool lapped;
+        fws_slab *slab;
+        for (; (slab = fws_log_find(&topic.log, &cursor, &lapped)) != NULL; cursor.index++) {
+            const uint8_t *frame = slab->data + fws_slab_start(slab, cursor.index);
+            uint64_t due = 1000 + (++seen * SECOND + rate - 1) / rate;
+            CHECK_EQ(frame[1], 36);
+            CHECK_EQ(le64(frame + 2 + 28), REAL + due);
+            CHECK_EQ(le64(frame + 2 + 12), (REAL + due) / 1000000);
+            CHECK_EQ(le64(frame + 2 + 20), seen - 1);
+        }
+    }
+    CHECK_EQ(seen, (now - 1000) * rate / SECOND);
+    end();
+}
+
+static void test_a_feed_without_members_stands_still(void)
+{
+    begin(FWS_SLOW_LATEST, 1 << 22, FWS_LATE_BURST);
+    fws_source_set_rate(&source, 0, 1000, false);
+    CHECK_EQ(run(5 * SECOND), 0);
+    CHECK_EQ(fws_source_next(&source, 5 * SECOND), UINT64_MAX);
+    fws_source_set_rate(&source, 7 * SECOND, 2000, false);
+    fws_topic_join(&topic, &conns[0]);
+    CHECK_EQ(run(10 * SECOND), 0); /* the first listener starts it */
+    CHECK_EQ(fws_source_next(&source, 10 * SECOND), 10 * SECOND + SECOND / 2000);
+    CHECK_EQ(run_out(11 * SECOND), 2000);
+    CHECK_EQ(source.pace.missed, 0);
+    deliver(&conns[0]);
+    fws_topic_leave(conns[0].subs);
+    CHECK_EQ(fws_source_next(&source, 11 * SECOND), UINT64_MAX);
+    CHECK_EQ(run(20 * SECOND), 0);
+    fws_topic_join(&topic, &conns[0]);
+    CHECK_EQ(run(30 * SECOND), 0);
+    CHECK_EQ(run_out(31 * SECOND), 2000);
+    CHECK_EQ(source.pace.missed, 0); /* nobody missed what nobody asked for */
+    end();
+}
+
+static void test_a_change_of_rate_starts_anew(void)
+{
+    begin(FWS_SLOW_LATEST, 1 << 22, FWS_LATE_BURST);
+    fws_topic_join(&topic, &conns[0]);
+    fws_source_set_rate(&source, 0, 1000, false);
+    run(0);
+    CHECK_EQ(run_out(SECOND), 1000);
+    fws_source_set_rate(&source, SECOND, 0, false);
+    CHECK_EQ(run(2 * SECOND), 0);
+    CHECK_EQ(fws_source_next(&source, 2 * SECOND), UINT64_MAX);
+    fws_source_set_rate(&source, 2 * SECOND, 3, false);
+    CHECK_EQ(fws_source_next(&source, 2 * SECOND), 2 * SECOND + 333333334);
+    CHECK_EQ(run(2 * SECOND + 333333333), 0);
+    CHECK_EQ(run(2 * SECOND + 333333334), 1);
+    end();
+}
+
+static void test_a_batch_is_bounded_and_the_rest_follows_at_once(void)
+{
+    begin(FWS_SLOW_LATEST, 1 << 22, FWS_LATE_BURST);
+    fws_topic_join(&topic, &conns[0]);
+    fws_source_set_rate(&source, 0, 1000000, false);
+    run(0);
+    uint64_t first = run(SECOND);
+    CHECK(first * 38 >= FWS_SOURCE_BATCH && first * 38 < FWS_SOURCE_BATCH + 38);
+    CHECK(fws_source_next(&source, SECOND) <= SECOND);
+    CHECK_EQ(first + run_out(SECOND), 1000000);
+    CHECK(fws_source_next(&source, SECOND) > SECOND);
+    end();
+}
+
+static void test_max_is_bounded_by_the_slowest_member(void)
+{
+    begin(FWS_SLOW_LOSSLESS, 100000, FWS_LATE_BURST);
+    fws_source_set_rate(&source, 0, 0, true);
+    CHECK_EQ(run(1), 0);
+    fws_topic_join(&topic, &conns[0]);
+    fws_topic_join(&topic, &conns[1]);
+    CHECK_EQ(fws_source_next(&source, 2), 0);
+    uint64_t count = run_out(2);
+    CHECK(count * 38 <= 100000 && count * 38 > 100000 - FWS_TICK_MAX);
+    CHECK_EQ(fws_source_next(&source, 2), UINT64_MAX);
+    deliver(&conns[0]);
+    CHECK_EQ(run(3), 0);
+    CHECK_EQ(fws_source_next(&source, 3), UINT64_MAX);
+    deliver(&conns[1]);
+    CHECK_EQ(fws_source_next(&source, 3), 0);
+    CHECK_EQ(run_out(3), count);
+    end();
+}
+
+static void test_next_and_run_agree_on_the_last_byte_of_room(void)
+{
+    for (uint64_t lag = FWS_TICK_MAX - 1; lag <= FWS_TICK_MAX + 1; lag++) {
+        begin(FWS_SLOW_LOSSLESS, lag, FWS_LATE_BURST);
+        fws_topic_join(&topic, &conns[0]);
+        fws_source_set_rate(&source, 0, 0, true);
+        bool wanted = fws_source_next(&source, 1) == 0;
+        CHECK_EQ(wanted, run(1) > 0);
+        end();
+    }
+}
+
+static void test_a_paced_feed_without_room_waits_for_a_socket(void)
+{
+    begin(FWS_SLOW_LOSSLESS, 1000, FWS_LATE_BURST);
+    fws_topic_join(&topic, &conns[0]);
+    fws_source_set_rate(&source, 0, 1000, false);
+    run(0);
+    uint64_t count = run_out(SECOND);
+    CHECK(count < 1000 / 38);
+    CHECK_EQ(fws_source_next(&source, SECOND), UINT64_MAX); /* and not again and again at once */
+    for (uint64_t total = count; total < 1000; total += count) {
+        deliver(&conns[0]);
+        CHECK(fws_source_next(&source, SECOND) <= SECOND + FWS_PACE_QUANTUM_NS);
+        count = run_out(SECOND);
+        CHECK(count > 0);
+    }
+    CHECK_EQ(topic.log.next_seq, 1000);
+    CHECK_EQ(source.pace.missed, 0);
+    end();
+}
+
+static void test_late_ticks_may_be_skipped_and_are_counted(void)
+{
+    begin(FWS_SLOW_LATEST, 1 << 22, FWS_LATE_SKIP);
+    fws_topic_join(&topic, &conns[0]);
+    fws_source_set_rate(&source, 0, 1000, false);
+    run(0);
+    uint64_t sent = run_out(SECOND);
+    CHECK_EQ(sent + source.pace.missed, 1000);
+    CHECK(sent >= 10 && sent <= 12);
+    end();
+}
+
+int main(void)
+{
+    RUN(test_counts_are_exact_at_every_rate);
+    RUN(test_every_tick_carries_its_due_time_and_number);
+    RUN(test_a_feed_without_members_stands_still);
+    RUN(test_a_change_of_rate_starts_anew);
+    RUN(test_a_batch_is_bounded_and_the_rest_follows_at_once);
+    RUN(test_max_is_bounded_by_the_slowest_member);
+    RUN(test_next_and_run_agree_on_the_last_byte_of_room);
+    RUN(test_a_paced_feed_without_room_waits_for_a_socket);
+    RUN(test_late_ticks_may_be_skipped_and_are_counted);
+    return 0;
+}
