@@ -42,6 +42,7 @@ class Pacing(TypedDict):
 
 class Latency(Quantiles):
     n: int
+    mean: float
 
 class Metered(TypedDict):
     frames: int
@@ -106,6 +107,8 @@ class Connection:
     def buffered_amount(self) -> int: ...
     @property
     def metered(self) -> tuple[int, int, int]: ...
+    @property
+    def numbered(self) -> bool: ...
     def account(self) -> ConnectionAccount: ...
 
 @final

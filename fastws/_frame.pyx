@@ -404,6 +404,11 @@ cdef class Connection:
             return (0, 0, 0)
         return (self._c.metered.frames, self._c.metered.bytes, self._c.metered.gaps)
 
+    @property
+    def numbered(self):
+        """Whether the frames that the meter looked into carry seq."""
+        return self._c is not NULL and self._c.metered is not NULL and self._c.metered.seen_seq
+
     def account(self):
         """Return its counts over its present subscriptions, and its lag.
 
@@ -846,7 +851,8 @@ cdef class Engine:
         cdef fws_meter *meter = self._e.meter
         if meter is NULL:
             return {"frames": 0, "bytes": 0, "sampled": 0, "bad": 0, "gaps": 0, "reordered": 0,
-                    "first_error": "", "latency_ms": {"n": 0, "p50": 0.0, "p99": 0.0, "max": 0.0}}
+                    "first_error": "",
+                    "latency_ms": {"n": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0, "max": 0.0}}
         return {
             "frames": meter.frames,
             "bytes": meter.bytes,
@@ -857,6 +863,7 @@ cdef class Engine:
             "first_error": (<bytes>meter.first_error).decode("utf-8", "replace"),
             "latency_ms": {
                 "n": meter.latency.total,
+                "mean": meter.latency.sum / 1e6 / max(meter.latency.total, <uint64_t>1),
                 "p50": fws_hist_quantile(&meter.latency, 0.5) / 1e6,
                 "p99": fws_hist_quantile(&meter.latency, 0.99) / 1e6,
                 "max": meter.latency.max / 1e6,

@@ -43,6 +43,7 @@ cdef extern from "hist.h" nogil:
     ctypedef struct fws_hist:
         uint64_t total
         uint64_t max
+        uint64_t sum
     void fws_hist_clear(fws_hist *hist)
     uint64_t fws_hist_quantile(const fws_hist *hist, double q)
 
@@ -83,6 +84,7 @@ cdef extern from "meter.h" nogil:
         uint64_t frames
         uint64_t bytes
         uint64_t gaps
+        bint seen_seq
     ctypedef struct fws_meter:
         uint64_t frames
         uint64_t bytes

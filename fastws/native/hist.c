@@ -32,6 +32,7 @@ void fws_hist_add(fws_hist *hist, uint64_t ns)
 {
     hist->counts[bucket_of(ns)]++;
     hist->total++;
+    hist->sum += ns;
     if (ns > hist->max)
         hist->max = ns;
 }
@@ -41,6 +42,7 @@ void fws_hist_merge(fws_hist *into, const fws_hist *from)
     for (unsigned i = 0; i < FWS_HIST_BUCKETS; i++)
         into->counts[i] += from->counts[i];
     into->total += from->total;
+    into->sum += from->sum;
     if (from->max > into->max)
         into->max = from->max;
 }

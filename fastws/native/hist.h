@@ -11,6 +11,7 @@
 typedef struct fws_hist {
     uint64_t total; /* samples */
     uint64_t max;   /* exact, ns */
+    uint64_t sum;   /* exact modulo 2^64, ns: the mean is sum / total */
     uint64_t counts[FWS_HIST_BUCKETS];
 } fws_hist;
 
