@@ -261,7 +261,6 @@ static void run_source(fws_engine *engine)
     engine->now = engine->sys->monotonic();
     if (fws_source_run(&engine->source, engine->now, engine->sys->realtime(), &engine->eseq) > 0)
         fws_engine_mark_topic(engine, engine->source.topic);
-    engine->source_at = fws_source_next(&engine->source, engine->now);
 }
 
 static void arm_timer(fws_engine *engine)
@@ -298,6 +297,8 @@ void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
         run_source(engine);
         if (!run_passes(engine, deadline))
             break;
+        /* Not before the pass: what has left makes room. */
+        engine->source_at = fws_source_next(&engine->source, engine->now);
     } while (engine->source_at <= engine->now ? !out_of_time(engine, deadline)
                                               : wait_for_room(engine, deadline));
     engine->now = engine->sys->monotonic();
