@@ -1,0 +1,167 @@
+"""Result files of measurements (CONTRACT 4): objects, file names, efficiency and verdict.
+
+Pure: numbers in, objects and bytes out. Rates are data messages a second over all connections,
+latencies milliseconds; a number that is not known is None and null in the file.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from fastws.config import Rate
+
+KEEPING_UP = 95.0  # percent of the server's rate
+PARTIAL = 50.0
+HALF_OF_TARGET = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkResult:
+    """One row of a benchmark file.
+
+    Args:
+        mode: who measured, such as `native`.
+        client_msg_per_sec: what arrived.
+        server_actual_rate: what the server handed to the kernel meanwhile.
+        total_messages: data messages of the measured time.
+    """
+
+    mode: str
+    client_msg_per_sec: float
+    server_actual_rate: float | None
+    total_messages: int
+    avg_latency_ms: float | None
+    p99_latency_ms: float | None
+
+    def to_wire(self) -> dict[str, object]:
+        """Return the row, keys in the order of the contract."""
+        return {
+            "mode": self.mode,
+            "clientMsgPerSec": _rate(self.client_msg_per_sec),
+            "serverActualRate": _rate(self.server_actual_rate),
+            "totalMessages": self.total_messages,
+            "avgLatencyMs": _milliseconds(self.avg_latency_ms),
+            "p99LatencyMs": _milliseconds(self.p99_latency_ms),
+            "efficiency": efficiency(self.client_msg_per_sec, self.server_actual_rate),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonResult:
+    """One row of a comparison file: browser-headless, tauri-rust, …, or a client's own name."""
+
+    mode: str
+    format: str | None
+    client_rate: float
+    server_rate: float | None
+    avg_latency_ms: float | None
+
+    def to_wire(self) -> dict[str, object]:
+        """Return the row, keys in the order of the contract."""
+        return {
+            "mode": self.mode,
+            "format": self.format,
+            "clientRate": _rate(self.client_rate),
+            "serverRate": _rate(self.server_rate),
+            "avgLatencyMs": _milliseconds(self.avg_latency_ms),
+        }
+
+
+def benchmark(
+    at: datetime, config: Mapping[str, object], results: Iterable[BenchmarkResult]
+) -> dict[str, object]:
+    """Return the object of a benchmark file.
+
+    Args:
+        at: when it was measured, with a time zone.
+        config: what was measured and how; any JSON.
+        results: the rows.
+    """
+    return {
+        "timestamp": timestamp(at),
+        "config": dict(config),
+        "results": [result.to_wire() for result in results],
+    }
+
+
+def benchmark_name(at: datetime) -> str:
+    """Return the file name, such as `benchmark-2026-02-01T12-34-56-789Z.json`."""
+    return f"benchmark-{timestamp(at).replace(':', '-').replace('.', '-')}.json"
+
+
+def comparison(
+    at: datetime,
+    server: str,
+    target_rate: Rate | None,
+    duration: float,
+    results: Iterable[ComparisonResult],
+) -> dict[str, object]:
+    """Return the object of a comparison file.
+
+    Args:
+        at: when it was measured, with a time zone.
+        server: which server was measured.
+        target_rate: messages a second that it was told to send to each client.
+        duration: seconds measured.
+        results: the rows.
+    """
+    return {
+        "timestamp": timestamp(at),
+        "server": server,
+        "targetRate": target_rate,
+        "duration": round(duration, 3),
+        "results": [result.to_wire() for result in results],
+    }
+
+
+def comparison_name(at: datetime) -> str:
+    """Return the file name, such as `comparison-2026-02-01.json`; the day is that of UTC."""
+    return f"comparison-{timestamp(at)[:10]}.json"
+
+
+def encode(result: Mapping[str, object]) -> bytes:
+    """Return the bytes of a result file: indented JSON with a newline behind it."""
+    return orjson.dumps(dict(result), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def timestamp(at: datetime) -> str:
+    """Return the time as JavaScript's toISOString does: UTC, three digits of ms, Z."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def efficiency(client_rate: float, server_rate: float | None) -> float | None:
+    """Return the client's rate in percent of the server's, to 0.01; None when there is none."""
+    if server_rate is None or not server_rate > 0 or not math.isfinite(server_rate):
+        return None
+    return round(100 * client_rate / server_rate, 2)
+
+
+def verdict(client_rate: float, server_rate: float | None, target_rate: float | None) -> str | None:
+    """Say who is the bottleneck, or None when the server's rate is not known.
+
+    Args:
+        client_rate: mean of the measured time.
+        server_rate: the same.
+        target_rate: what the server was to send over all connections; None: as fast as it can.
+    """
+    percent = efficiency(client_rate, server_rate)
+    if server_rate is None or not math.isfinite(server_rate):
+        return None
+    if target_rate is not None and server_rate < HALF_OF_TARGET * target_rate:
+        return "Server bottleneck"
+    if percent is None:
+        return None
+    if percent >= KEEPING_UP:
+        return "Keeping up"
+    return "Partial bottleneck" if percent >= PARTIAL else "Client is bottleneck"
+
+
+def _rate(value: float | None) -> int | None:
+    return None if value is None or not math.isfinite(value) else round(value)
+
+
+def _milliseconds(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 3)
