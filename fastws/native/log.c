@@ -1,6 +1,5 @@
 #include "log.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,6 +69,7 @@ void fws_log_clear(fws_log *log)
         slab_retire(log->pool, slab_by_id(log, log->tail));
     free(log->ring);
     log->ring = NULL;
+    log->growing = NULL;
     log->capacity = 0;
 }
 
@@ -116,33 +116,16 @@ static fws_slab *open_slab(fws_log *log, uint32_t n, uint64_t eseq)
     slab->retired = false;
     log->ring[log->head & (log->capacity - 1)] = slab;
     log->head++;
+    log->growing = slab;
     return slab;
 }
 
-uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq)
+uint8_t *fws_log_open(fws_log *log, size_t n, uint64_t eseq)
 {
     if (n == 0 || n > FWS_FRAME_LIMIT)
         return NULL;
-    fws_slab *slab = log->head == log->tail ? NULL : slab_by_id(log, log->head - 1);
-    if (slab == NULL || slab->max_bytes - slab->bytes < n || slab->n == slab->max_frames
-        || eseq - slab->base_eseq > UINT32_MAX || (n > FWS_SLAB_ALONE && slab->n > 0)) {
-        slab = open_slab(log, (uint32_t)n, eseq);
-        if (slab == NULL)
-            return NULL;
-    }
-    return slab->data + slab->bytes;
-}
-
-void fws_log_commit(fws_log *log, size_t n, uint64_t eseq)
-{
-    fws_slab *slab = slab_by_id(log, log->head - 1);
-    assert(n <= slab->max_bytes - slab->bytes && slab->n < slab->max_frames);
-    slab->bytes += (uint32_t)n;
-    slab->end[slab->n] = slab->bytes;
-    slab->eseq[slab->n] = (uint32_t)(eseq - slab->base_eseq);
-    slab->n++;
-    log->next_seq++;
-    log->bytes += n;
+    fws_slab *slab = open_slab(log, (uint32_t)n, eseq);
+    return slab == NULL ? NULL : slab->data;
 }
 
 fws_slab *fws_log_find(const fws_log *log, fws_cursor *cursor, bool *lapped)

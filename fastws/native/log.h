@@ -50,6 +50,7 @@ typedef struct fws_log {
     fws_slab **ring;     /* ring[id & (capacity - 1)] */
     uint64_t capacity;   /* a power of two, or 0 before the first frame */
     uint64_t tail, head; /* slab ids: [tail, head), head - 1 is the one that grows */
+    fws_slab *growing;   /* slab head - 1; NULL before the first frame */
     uint64_t next_seq;   /* sequence number of the next frame: frames ever appended */
     uint64_t bytes;      /* bytes ever appended */
     uint64_t retention_bytes;
@@ -65,11 +66,11 @@ void fws_log_clear(fws_log *log);
 /* Room for one frame of up to n bytes (1..FWS_FRAME_LIMIT) with the given engine sequence
  * at the log's head, valid until the next call on this log; NULL when memory is out
  * (the log is unchanged) or n is out of range. May retire slabs at the tail. */
-uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq);
+static inline uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq);
 
 /* Appends the frame of n bytes (n at most what was reserved) that was written there.
  * eseq rises from frame to frame. */
-void fws_log_commit(fws_log *log, size_t n, uint64_t eseq);
+static inline void fws_log_commit(fws_log *log, size_t n, uint64_t eseq);
 
 /* The slab that a cursor points into, after moving it past finished slabs. NULL: caught up
  * (*lapped false) or older than the tail (*lapped true). */
@@ -100,5 +101,29 @@ uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq)
 
 void fws_slab_hold(fws_slab *slab);
 void fws_slab_release(fws_slab *slab);
+
+/* The two that a source calls for every frame, in line; the rest of reserve is
+ * fws_log_open(): another slab. */
+uint8_t *fws_log_open(fws_log *log, size_t n, uint64_t eseq);
+
+static inline uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq)
+{
+    fws_slab *slab = log->growing;
+    if (slab == NULL || n == 0 || n > slab->max_bytes - slab->bytes || n > FWS_SLAB_ALONE
+        || slab->n == slab->max_frames || eseq - slab->base_eseq > UINT32_MAX)
+        return fws_log_open(log, n, eseq);
+    return slab->data + slab->bytes;
+}
+
+static inline void fws_log_commit(fws_log *log, size_t n, uint64_t eseq)
+{
+    fws_slab *slab = log->growing;
+    slab->bytes += (uint32_t)n;
+    slab->end[slab->n] = slab->bytes;
+    slab->eseq[slab->n] = (uint32_t)(eseq - slab->base_eseq);
+    slab->n++;
+    log->next_seq++;
+    log->bytes += n;
+}
 
 #endif

@@ -49,7 +49,7 @@ static size_t append(fws_source *source, uint64_t ts_ns, uint64_t *eseq)
     if (room == NULL)
         return 0;
     size_t n = fws_tick_write(&source->ticks, room, ts_ns, topic->log.next_seq);
-    fws_topic_commit(topic, n, ++*eseq);
+    fws_log_commit(&topic->log, n, ++*eseq);
     return n;
 }
 
@@ -94,8 +94,10 @@ uint64_t fws_source_run(fws_source *source, uint64_t now, uint64_t now_real, uin
     if (!listened_to(source, now))
         return 0;
     uint64_t room = room_left(source);
-    return source->max ? run_max(source, now_real, eseq, room)
-                       : run_paced(source, now, now_real, eseq, room);
+    uint64_t count = source->max ? run_max(source, now_real, eseq, room)
+                                 : run_paced(source, now, now_real, eseq, room);
+    source->topic->published_to += count * source->topic->n;
+    return count;
 }
 
 uint64_t fws_source_next(fws_source *source, uint64_t now)
