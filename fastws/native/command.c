@@ -4,12 +4,17 @@
 
 #include "engine_internal.h"
 
+static bool is_data(uint8_t opcode)
+{
+    return opcode == FWS_TEXT || opcode == FWS_BINARY;
+}
+
 static int publish(fws_engine *engine, fws_topic *topic, uint8_t opcode, const uint8_t *data,
                    size_t n)
 {
     size_t head_n = fws_header_size(n, false);
     uint8_t *room;
-    int status = n > FWS_FRAME_LIMIT
+    int status = n > FWS_FRAME_LIMIT || !is_data(opcode)
                      ? FWS_E_INVALID
                      : fws_topic_reserve(topic, head_n + n, engine->eseq + 1, &room);
     if (status != FWS_OK)
@@ -48,8 +53,11 @@ static int unsubscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
 
 static int send_direct(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
+    bool control = command->opcode == FWS_PING || command->opcode == FWS_PONG;
     if (conn->state != FWS_OPEN)
         return FWS_E_CLOSED;
+    if (control ? command->n > FWS_CONTROL_MAX : !is_data(command->opcode)) /* RFC 6455 5.5 */
+        return FWS_E_INVALID;
     if (conn->outbox.bytes + command->n > engine->options.outbox_limit && conn->outbox.bytes > 0)
         return FWS_E_FULL;
     return fws_conn_push_frame(engine, conn, command->opcode, ++engine->eseq, command->data,
@@ -135,6 +143,7 @@ void fws_engine_drain(fws_engine *engine)
     fws_staging *staging = &engine->staging;
     engine->driver = pthread_self();
     engine->driven = true;
+    engine->woken = false;
     pthread_mutex_lock(&staging->lock);
     uint8_t *bytes = staging->bytes;
     size_t n = staging->n, capacity = staging->capacity;

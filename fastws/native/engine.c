@@ -36,6 +36,8 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
         return NULL;
     engine->sys = sys;
     engine->options = *options;
+    if (engine->options.head_limit > FWS_RECEIVE_CHUNK)
+        engine->options.head_limit = FWS_RECEIVE_CHUNK;
     engine->epoll = engine->timer = engine->wake = -1;
     engine->free_slot = NO_SLOT;
     engine->dirty_end = &engine->dirty_topics;
@@ -121,7 +123,8 @@ static fws_conn *slot_take(fws_engine *engine)
     engine->free_slot = slot->next_free;
     slot->conn = conn;
     conn->id = (uint64_t)slot->generation << 32 | index;
-    engine->live++;
+    if (engine->live++ == 0)
+        engine->sweep_at = engine->now + FWS_SWEEP_NS; /* none was due while nobody was here */
     return conn;
 }
 
@@ -209,12 +212,16 @@ fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, cons
 
 int fws_engine_listen(fws_engine *engine, int fd)
 {
-    if (engine->n_listeners == FWS_LISTENERS)
+    uint32_t i = 0;
+    while (i < engine->n_listeners && engine->listeners[i] >= 0)
+        i++;
+    if (i == FWS_LISTENERS)
         return FWS_E_INVALID;
-    if (watch(engine, fd, EPOLLIN | EPOLLET, FWS_TAG_SPECIAL | engine->n_listeners) < 0)
+    if (watch(engine, fd, EPOLLIN | EPOLLET, FWS_TAG_SPECIAL | i) < 0)
         return FWS_E_SYSTEM;
-    engine->listener_ready[engine->n_listeners] = true;
-    engine->listeners[engine->n_listeners++] = fd;
+    engine->listener_ready[i] = true;
+    engine->listeners[i] = fd;
+    engine->n_listeners += i == engine->n_listeners;
     return FWS_OK;
 }
 

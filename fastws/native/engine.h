@@ -49,7 +49,7 @@ enum fws_event_kind {
 
 typedef struct fws_event {
     fws_conn *conn;
-    const uint8_t *data;  /* good until the next harvest */
+    const uint8_t *data;  /* good until the next harvest; HEAD, BODY: until it is decided on */
     size_t n;
     uint8_t *owned;       /* freed by the next harvest */
     uint8_t kind, opcode;
@@ -92,6 +92,7 @@ typedef struct fws_engine {
     int listeners[FWS_LISTENERS];
     bool listener_ready[FWS_LISTENERS];
     uint32_t n_listeners;
+    bool woken;              /* commands were staged; cleared when they are applied */
     bool accept_stalled;     /* no descriptor was left: the sweep tries again */
     uint8_t *room;           /* the receive buffer, and how far it is used this turn */
     size_t room_used;
@@ -107,7 +108,8 @@ typedef struct fws_engine {
 
 /* engine.c */
 
-/* An engine, or NULL with errno. All sizes in *options count as they are. */
+/* An engine, or NULL with errno. All sizes in *options count as they are, except that head_limit
+ * is at most FWS_RECEIVE_CHUNK. */
 fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys);
 
 /* Closes every connection at once and frees everything; listening sockets are only let go. */

@@ -33,7 +33,9 @@ static void sort_event(fws_engine *engine, uint64_t tag, uint32_t what)
         sort_connection(engine, tag, what);
     else if (tag == FWS_TAG_TIMER)
         engine->timer_at = UINT64_MAX; /* it has fired; edge-triggered, so not read */
-    else if (tag != FWS_TAG_WAKE)
+    else if (tag == FWS_TAG_WAKE)
+        engine->woken = true;
+    else
         engine->listener_ready[(uint32_t)tag] = engine->listeners[(uint32_t)tag] >= 0;
 }
 
@@ -168,7 +170,8 @@ static int decided(fws_engine *engine, fws_conn *conn, const uint8_t *data, size
 {
     if (conn->state != FWS_WAITING)
         return FWS_E_CLOSED;
-    if (n > 0 && !fws_outbox_push(&conn->outbox, ++engine->eseq, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
+    /* Ahead of everything: a pong to what lies behind the head may be next. */
+    if (n > 0 && !fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
         return FWS_E_NOMEM;
     hold_drop(&conn->held, conn->held.scanned);
     fws_engine_mark_dirty(engine, conn);
@@ -335,6 +338,8 @@ static void linger(fws_engine *engine, fws_conn *conn)
     ssize_t got = engine->sys->recv(conn->fd, room, FWS_RECEIVE_CHUNK, 0);
     if (got > 0)
         conn->lingered += (uint32_t)got;
+    if (got == 0 && conn->finish)
+        return; /* it has said all it has to say, but still reads */
     if (got == 0 || conn->lingered > FWS_LINGER_BYTES
         || (got < 0 && errno != EAGAIN && errno != EINTR))
         fws_conn_kill(engine, conn, conn->close_code);
@@ -356,7 +361,8 @@ static void receive(fws_engine *engine, fws_conn *conn)
 
 bool fws_engine_more(const fws_engine *engine)
 {
-    if (engine->n_ready > 0 || engine->n_dirty > 0 || engine->source_at <= engine->now)
+    if (engine->woken || engine->n_ready > 0 || engine->n_dirty > 0
+        || engine->source_at <= engine->now)
         return true;
     if (engine->dirty_topics != NULL || engine->passing != NULL || engine->first_dead != NULL)
         return true;
@@ -375,9 +381,9 @@ int fws_engine_harvest(fws_engine *engine, int timeout_ms)
     fws_engine_drain(engine);
     if (!fws_engine_poll(engine, fws_engine_more(engine) ? 0 : timeout_ms))
         return FWS_E_SYSTEM;
-    fws_engine_accept(engine);
     if (engine->now >= engine->sweep_at)
         fws_engine_sweep(engine);
+    fws_engine_accept(engine); /* after the sweep: its grace is not for newcomers */
     for (uint32_t left = engine->n_ready; left > 0 && engine->n_ready > 0; left--) {
         if (engine->n_events == FWS_EVENTS
             || FWS_RECEIVE_ROOM - engine->room_used < 2 * FWS_RECEIVE_CHUNK)

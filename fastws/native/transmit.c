@@ -135,8 +135,11 @@ void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn)
     if (!conn->acknowledges || conn->subs == NULL
         || engine->sys->unacknowledged(conn->fd, &waiting) < 0)
         return;
+    /* More may wait than the engine wrote: the FIN, what was sent before it took the socket. */
+    uint64_t unsure = (uint64_t)waiting, written = conn->bytes_written;
+    uint64_t confirmed = written > unsure ? written - unsure : 0;
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        fws_sub_acknowledge(sub, conn->bytes_written - (uint64_t)waiting);
+        fws_sub_acknowledge(sub, confirmed);
 }
 
 /* Sending. */
