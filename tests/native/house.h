@@ -1,0 +1,262 @@
+/* An engine in the fake network, with an owner that upgrades everybody and writes down what it
+ * hears; and clients as bytes. */
+#ifndef FWS_TEST_HOUSE_H
+#define FWS_TEST_HOUSE_H
+
+#include "engine.h"
+#include "fake.h"
+#include "mask.h"
+#include "plan.h"
+
+#define SECOND 1000000000ULL
+#define HEAD "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+#define ANSWER "HTTP/1.1 101 Switching Protocols\r\n\r\n"
+#define HEARD_MAX 65536
+
+static const fws_options HOUSE = {
+    .head_limit = 1024,
+    .max_connections = 100,
+    .handshake_ns = 10 * SECOND,
+    .keep_alive_ns = 5 * SECOND,
+    .close_ns = 3 * SECOND,
+    .max_stall_ns = 5 * SECOND,
+    .outbox_limit = 1 << 20,
+    .limits = {1 << 20, 1000},
+};
+
+static fws_engine *engine;
+static char heard[HEARD_MAX]; /* every event in a few letters, then a blank */
+static size_t heard_n;
+static uint32_t deaths;
+static uint16_t last_code;
+static void (*on_event)(const fws_event *event);
+
+static inline void note(const char *what, const void *data, size_t n)
+{
+    CHECK(heard_n + strlen(what) + n + 2 < sizeof heard);
+    heard_n += (size_t)sprintf(heard + heard_n, "%s%.*s ", what, (int)n, (const char *)data);
+}
+
+static inline void usual(const fws_event *event)
+{
+    if (event->kind == FWS_EVENT_MESSAGE)
+        note("", event->data, event->n);
+    else
+        note(event->kind == FWS_EVENT_HEAD         ? "HEAD"
+             : event->kind == FWS_EVENT_HEAD_LIMIT ? "LIMIT"
+                                                   : "BODY",
+             "", 0);
+    if (event->kind == FWS_EVENT_HEAD)
+        CHECK_EQ(fws_conn_upgrade(engine, event->conn, (const uint8_t *)ANSWER, strlen(ANSWER)),
+                 FWS_OK);
+}
+
+static inline void expect_heard(const char *text)
+{
+    if (strcmp(heard, text) != 0)
+        fprintf(stderr, "heard: %s\n  not: %s\n", heard, text);
+    CHECK(strcmp(heard, text) == 0);
+    heard_n = 0;
+    heard[0] = 0;
+}
+
+static inline void check_house(void)
+{
+    for (uint32_t i = 0; i < engine->n_topics; i++)
+        check_account(engine->topics[i]);
+}
+
+static inline void house_open(const fws_options *options)
+{
+    net.now = net.now == 0 ? 1000 * SECOND : net.now;
+    engine = fws_engine_new(options, &fake_sys);
+    CHECK(engine != NULL);
+    CHECK_EQ(fws_engine_listen(engine, FAKE_LISTENER), FWS_OK);
+    on_event = usual;
+    heard_n = deaths = last_code = 0;
+    heard[0] = 0;
+}
+
+static inline void house_close(void)
+{
+    check_house();
+    fws_engine_free(engine);
+    fake_clear();
+}
+
+static inline void harvest(void)
+{
+    CHECK(fws_engine_harvest(engine, 0) >= 0);
+    CHECK(engine->n_events <= FWS_EVENTS);
+}
+
+static inline void handle(void)
+{
+    for (uint32_t i = 0; i < engine->n_events; i++)
+        if (engine->events[i].conn->state != FWS_DEAD)
+            on_event(&engine->events[i]);
+}
+
+static inline void flush(void)
+{
+    fws_engine_flush(engine, FWS_TURN_NS);
+    check_house();
+}
+
+static inline void reap(void)
+{
+    for (const fws_conn *conn = engine->first_dead; conn != NULL; conn = conn->next_dead) {
+        deaths++;
+        last_code = conn->close_code;
+    }
+    fws_engine_reap(engine);
+}
+
+static inline void turn(void)
+{
+    harvest();
+    handle();
+    flush();
+    reap();
+}
+
+/* Turns until nothing is left to do; it must come to rest. */
+static inline void rest(void)
+{
+    for (int i = 0; i < 200; i++)
+        turn();
+    CHECK(!fws_engine_more(engine));
+}
+
+static inline void pass_time(uint64_t ns)
+{
+    for (uint64_t left = ns; left > 0;) {
+        uint64_t step = left < FWS_SWEEP_NS ? left : FWS_SWEEP_NS;
+        net.now += step;
+        left -= step;
+        turn();
+        turn();
+    }
+}
+
+static inline fws_conn *conn_of(const fake_peer *peer)
+{
+    return peer->fd == 0 ? NULL : fws_engine_find(engine, peer->tag);
+}
+
+/* A client that is through its handshake, with nothing in its account. */
+static inline fake_peer *client(void)
+{
+    fake_peer *peer = fake_connect();
+    fake_say(peer, HEAD, strlen(HEAD));
+    rest();
+    CHECK_EQ(peer->out_n, strlen(ANSWER));
+    CHECK(conn_of(peer) != NULL && conn_of(peer)->state == FWS_OPEN);
+    peer->out_n = 0;
+    heard_n = 0;
+    heard[0] = 0;
+    return peer;
+}
+
+static inline size_t client_frame(uint8_t *out, unsigned opcode, const void *payload, size_t n)
+{
+    const uint8_t key[4] = {1, 2, 3, 4};
+    size_t head = fws_header_encode(out, opcode, true, 0, n, key);
+    if (n > 0)
+        memcpy(out + head, payload, n);
+    fws_mask(out + head, n, key, 0);
+    return head + n;
+}
+
+static inline void say_frame(fake_peer *peer, unsigned opcode, const void *payload, size_t n)
+{
+    uint8_t frame[70000];
+    CHECK(n <= sizeof frame - FWS_HEADER_MAX);
+    fake_say(peer, frame, client_frame(frame, opcode, payload, n));
+}
+
+static inline void say_text(fake_peer *peer, const char *text)
+{
+    say_frame(peer, FWS_TEXT, text, strlen(text));
+}
+
+static inline int command(uint8_t kind, const fake_peer *peer, fws_topic *topic, uint16_t code,
+                          const void *data, size_t n)
+{
+    const fws_command what = {.kind = kind,
+                              .opcode = FWS_TEXT,
+                              .code = code,
+                              .conn = peer == NULL ? 0 : peer->tag,
+                              .topic = topic,
+                              .data = data,
+                              .n = n};
+    return fws_engine_command(engine, &what);
+}
+
+static inline int subscribe(const fake_peer *peer, fws_topic *topic)
+{
+    return command(FWS_CMD_SUBSCRIBE, peer, topic, 0, NULL, 0);
+}
+
+static inline int unsubscribe(const fake_peer *peer, fws_topic *topic)
+{
+    return command(FWS_CMD_UNSUBSCRIBE, peer, topic, 0, NULL, 0);
+}
+
+static inline int publish(fws_topic *topic, const char *text)
+{
+    return command(FWS_CMD_PUBLISH, NULL, topic, 0, text, strlen(text));
+}
+
+static inline int tell(const fake_peer *peer, const char *text)
+{
+    return command(FWS_CMD_SEND, peer, NULL, 0, text, strlen(text));
+}
+
+static inline int say_goodbye(const fake_peer *peer, uint16_t code)
+{
+    return command(FWS_CMD_CLOSE, peer, NULL, code, "bye", 3);
+}
+
+static inline fws_topic *topic_of(uint8_t on_slow, uint64_t max_lag)
+{
+    const fws_topic_options options = {max_lag * 2, max_lag, on_slow};
+    fws_topic *topic = fws_engine_topic(engine, &options);
+    CHECK(topic != NULL);
+    return topic;
+}
+
+/* What a peer got, in a few letters: T(text) for a message, P(..) pong, I(..) ping,
+ * C1000(reason) close. Bytes that are no whole frame yet are left there. */
+static inline void expect_got(fake_peer *peer, const char *text)
+{
+    static char got[HEARD_MAX];
+    size_t at = 0, n = 0;
+    fws_header header;
+    int size;
+    got[0] = 0;
+    while ((size = fws_header_decode(peer->out + at, peer->out_n - at, &header)) > 0
+           && peer->out_n - at - (size_t)size >= header.length) {
+        const uint8_t *payload = peer->out + at + size;
+        size_t length = header.length;
+        bool close = header.opcode == FWS_CLOSE;
+        CHECK(!header.masked && header.fin && header.rsv == 0);
+        n += (size_t)sprintf(got + n, "%c", header.opcode == FWS_PONG   ? 'P'
+                                            : header.opcode == FWS_PING ? 'I'
+                                            : close                     ? 'C'
+                                                                        : 'T');
+        if (close && length >= 2)
+            n += (size_t)sprintf(got + n, "%d", payload[0] << 8 | payload[1]);
+        size_t skip = close && length >= 2 ? 2 : 0;
+        n += (size_t)sprintf(got + n, "(%.*s) ", (int)(length - skip), payload + skip);
+        at += (size_t)size + length;
+    }
+    CHECK(size >= 0);
+    if (strcmp(got, text) != 0)
+        fprintf(stderr, "got: %s\nnot: %s\n", got, text);
+    CHECK(strcmp(got, text) == 0);
+    memmove(peer->out, peer->out + at, peer->out_n - at);
+    peer->out_n -= at;
+}
+
+#endif

@@ -1,0 +1,334 @@
+/* What comes in: heads, frames in the same segment, messages, control frames, too much at once. */
+#include "house.h"
+
+static void test_a_head_may_come_in_any_two_pieces(void)
+{
+    uint8_t wire[256];
+    size_t n = strlen(HEAD);
+    memcpy(wire, HEAD, n);
+    n += client_frame(wire + n, FWS_PING, "p", 1);
+    n += client_frame(wire + n, FWS_TEXT, "one", 3);
+    n += client_frame(wire + n, FWS_TEXT, "two", 3);
+    for (size_t cut = 0; cut <= n; cut++) {
+        house_open(&HOUSE);
+        fake_peer *peer = fake_connect();
+        fake_say(peer, wire, cut);
+        rest();
+        fake_say(peer, wire + cut, n - cut);
+        rest();
+        expect_heard("HEAD one two ");
+        CHECK(memcmp(peer->out, ANSWER, strlen(ANSWER)) == 0); /* before anything else */
+        peer->out_n -= strlen(ANSWER);
+        memmove(peer->out, peer->out + strlen(ANSWER), peer->out_n);
+        expect_got(peer, "P(p) ");
+        house_close();
+    }
+}
+
+static void test_a_head_may_come_byte_by_byte(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = fake_connect();
+    for (size_t i = 0; i < strlen(HEAD); i++) {
+        expect_heard("");
+        fake_say(peer, HEAD + i, 1);
+        rest();
+    }
+    expect_heard("HEAD ");
+    house_close();
+}
+
+static void test_bare_line_feeds_end_a_head_too(void)
+{
+    const char *heads[] = {"GET / HTTP/1.1\n\n", "GET / HTTP/1.1\r\n\n", "GET / HTTP/1.1\n\r\n",
+                           "\r\n\r\n", "\n\n"};
+    for (size_t i = 0; i < 5; i++) {
+        house_open(&HOUSE);
+        fake_peer *peer = fake_connect();
+        fake_say(peer, heads[i], strlen(heads[i]));
+        rest();
+        expect_heard("HEAD ");
+        house_close();
+    }
+}
+
+static void test_frames_wait_until_the_head_is_decided_on(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = fake_connect();
+    fake_say(peer, HEAD, strlen(HEAD));
+    say_frame(peer, FWS_PING, "p", 1);
+    harvest(); /* accepted */
+    harvest();
+    CHECK_EQ(engine->n_events, 1);
+    fws_conn *conn = engine->events[0].conn;
+    for (int i = 0; i < 3; i++) {
+        flush();
+        reap();
+        harvest();
+        CHECK_EQ(engine->n_events, 0);
+    }
+    CHECK_EQ(peer->out_n, 0);
+    CHECK_EQ(fws_conn_upgrade(engine, conn, (const uint8_t *)"101", 3), FWS_OK);
+    CHECK_EQ(fws_conn_upgrade(engine, conn, (const uint8_t *)"101", 3), FWS_E_CLOSED);
+    rest();
+    CHECK(memcmp(peer->out, "101\x8A\x01p", 6) == 0);
+    house_close();
+}
+
+static void test_a_pong_does_not_overtake_an_answer_that_is_stuck(void)
+{
+    for (size_t room = 0; room <= strlen(ANSWER); room++) {
+        house_open(&HOUSE);
+        fake_peer *peer = fake_connect();
+        peer->room = room;
+        fake_say(peer, HEAD, strlen(HEAD));
+        say_frame(peer, FWS_PING, "p", 1);
+        rest();
+        fake_room(peer, PLENTY);
+        rest();
+        CHECK(memcmp(peer->out, ANSWER, strlen(ANSWER)) == 0);
+        CHECK_EQ(peer->out_n, strlen(ANSWER) + 3);
+        house_close();
+    }
+}
+
+static void test_a_slow_consumer_still_gets_its_answer_first(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 10);
+    fake_peer *peer = fake_connect();
+    peer->room = 0;
+    fake_say(peer, HEAD, strlen(HEAD));
+    rest();
+    CHECK_EQ(subscribe(peer, topic), FWS_OK);
+    publish(topic, "much too much");
+    pass_time(SECOND);
+    fake_room(peer, PLENTY);
+    rest();
+    CHECK(memcmp(peer->out, ANSWER, strlen(ANSWER)) == 0);
+    peer->out_n -= strlen(ANSWER);
+    memmove(peer->out, peer->out + strlen(ANSWER), peer->out_n);
+    expect_got(peer, "C1013(slow consumer) ");
+    house_close();
+}
+
+static void refuse_limit(const fws_event *event)
+{
+    usual(event);
+    CHECK(event->kind == FWS_EVENT_HEAD_LIMIT && event->n >= HOUSE.head_limit);
+    fws_conn_respond(engine, event->conn, (const uint8_t *)"431", 3, false);
+}
+
+static void test_a_head_past_the_limit_is_told(void)
+{
+    house_open(&HOUSE);
+    on_event = refuse_limit;
+    fake_peer *peer = fake_connect();
+    for (size_t i = 0; i < 3 * HOUSE.head_limit; i++)
+        fake_say(peer, "x", 1);
+    rest();
+    expect_heard("LIMIT ");
+    CHECK_EQ(peer->out_n, 3);
+    CHECK(peer->shut);
+    fake_end(peer);
+    rest();
+    CHECK(peer->closed);
+    house_close();
+}
+
+static void test_a_head_limit_past_the_receive_chunk_is_safe(void)
+{
+    static uint8_t wire[400000], payload[1000];
+    size_t n = strlen(HEAD), frames = 0;
+    fws_options options = HOUSE;
+    options.head_limit = 1 << 20;
+    house_open(&options);
+    memcpy(wire, HEAD, n);
+    for (; n < sizeof wire - 2000; frames++)
+        n += client_frame(wire + n, FWS_TEXT, payload, sizeof payload);
+    fake_peer *peer = fake_connect();
+    fake_say(peer, wire, n);
+    for (int i = 0; i < 1000; i++) {
+        harvest();
+        for (uint32_t k = 0; k < engine->n_events; k++)
+            if (engine->events[k].kind == FWS_EVENT_HEAD)
+                usual(&engine->events[k]);
+        flush();
+    }
+    CHECK_EQ(conn_of(peer)->messages_in, frames);
+    house_close();
+}
+
+static void routes(const fws_event *event)
+{
+    note("", event->data, event->n < 4 ? event->n : 4);
+    if (event->kind == FWS_EVENT_BODY) {
+        fws_conn_respond(engine, event->conn, (const uint8_t *)"body!", 5, true);
+    } else if (event->data[0] == 'P') {
+        CHECK_EQ(fws_conn_expect_body(engine, event->conn, 0, NULL, 0), FWS_E_INVALID);
+        CHECK_EQ(fws_conn_expect_body(engine, event->conn, 4, NULL, 0), FWS_OK);
+    } else {
+        fws_conn_respond(engine, event->conn, (const uint8_t *)"head!", 5, true);
+    }
+}
+
+static void test_requests_and_bodies_may_follow_one_another(void)
+{
+    const char *wire = "POST / HTTP/1.1\r\n\r\nBODYGET / HTTP/1.1\r\n\r\nPUT / HTTP/1.1\r\n\r\nMORE";
+    for (size_t cut = 0; cut <= strlen(wire); cut++) {
+        house_open(&HOUSE);
+        on_event = routes;
+        fake_peer *peer = fake_connect();
+        fake_say(peer, wire, cut);
+        rest();
+        fake_say(peer, wire + cut, strlen(wire) - cut);
+        rest();
+        expect_heard("POST BODY GET  PUT  MORE ");
+        CHECK(peer->out_n == 15 && memcmp(peer->out, "body!head!body!", 15) == 0);
+        house_close();
+    }
+}
+
+static void test_messages_may_be_cut_anywhere(void)
+{
+    uint8_t wire[256];
+    size_t n = client_frame(wire, FWS_TEXT, "hello", 5);
+    n += client_frame(wire + n, FWS_PING, "ping", 4);
+    n += client_frame(wire + n, FWS_TEXT, "", 0);
+    n += client_frame(wire + n, FWS_PONG, "ignored", 7);
+    n += client_frame(wire + n, FWS_BINARY, "world", 5);
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    for (size_t cut = 0; cut <= n; cut++) {
+        fake_say(peer, wire, cut);
+        rest();
+        fake_say(peer, wire + cut, n - cut);
+        rest();
+        expect_heard("hello  world ");
+        expect_got(peer, "P(ping) ");
+    }
+    house_close();
+}
+
+static void test_an_interrupted_read_is_tried_again(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    peer->recv_errno = EINTR;
+    say_text(peer, "hello");
+    rest();
+    expect_heard("hello ");
+    net.wait_errno = EINTR;
+    say_text(peer, "again");
+    rest();
+    expect_heard("again ");
+    net.wait_errno = EBADF;
+    CHECK_EQ(fws_engine_harvest(engine, 0), FWS_E_SYSTEM);
+    house_close();
+}
+
+static void test_more_messages_than_events_come_in_order_and_whole(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client(), *other = client();
+    char text[16];
+    for (int i = 0; i < 5000; i++) {
+        sprintf(text, "%d", i);
+        say_text(peer, text);
+    }
+    say_text(other, "other");
+    int next = 0, at = 0, turns = 0;
+    bool other_heard = false;
+    while (next < 5000) {
+        harvest();
+        for (uint32_t i = 0; i < engine->n_events; i++) {
+            const fws_event *event = &engine->events[i];
+            if (event->conn == conn_of(other)) {
+                other_heard = true;
+                continue;
+            }
+            at = sprintf(text, "%d", next++);
+            CHECK(event->n == (size_t)at && memcmp(event->data, text, event->n) == 0);
+        }
+        flush();
+        CHECK(++turns < 100);
+        CHECK(other_heard || turns < 3); /* it waits for a turn or two, not for all of them */
+    }
+    CHECK(turns >= 5000 / FWS_EVENTS);
+    rest();
+    house_close();
+}
+
+static void test_a_turn_is_bounded_in_bytes_of_one_connection(void)
+{
+    static uint8_t large[60000];
+    house_open(&HOUSE);
+    fake_peer *peers[12];
+    for (int i = 0; i < 12; i++)
+        peers[i] = client();
+    for (int i = 0; i < 12; i++)
+        for (int k = 0; k < 5; k++)
+            say_frame(peers[i], FWS_BINARY, large, sizeof large);
+    uint64_t total = 0;
+    for (int turns = 0; total < 60; turns++) {
+        harvest();
+        CHECK(engine->room_used <= FWS_RECEIVE_ROOM - FWS_RECEIVE_CHUNK);
+        for (uint32_t i = 0; i < engine->n_events; i++)
+            CHECK_EQ(engine->events[i].n, sizeof large);
+        total += engine->n_events;
+        flush();
+        CHECK(turns < 100);
+    }
+    rest();
+    house_close();
+}
+
+static void test_a_paused_connection_is_not_read_from(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    fws_conn_pause(engine, conn_of(peer), true);
+    say_text(peer, "one");
+    rest();
+    expect_heard("");
+    fws_conn_pause(engine, conn_of(peer), false);
+    rest();
+    expect_heard("one ");
+    house_close();
+}
+
+static void test_pings_that_are_never_read_cost_bounded_memory(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    peer->room = 0;
+    for (int i = 0; i < 20000; i++)
+        say_frame(peer, FWS_PING, "0123456789", 10);
+    rest();
+    CHECK(conn_of(peer)->outbox.bytes < 20000);
+    fake_room(peer, PLENTY);
+    rest();
+    CHECK(peer->out_n > 0 && peer->out_n % 12 == 0);
+    house_close();
+}
+
+int main(void)
+{
+    RUN(test_a_head_may_come_in_any_two_pieces);
+    RUN(test_a_head_may_come_byte_by_byte);
+    RUN(test_bare_line_feeds_end_a_head_too);
+    RUN(test_frames_wait_until_the_head_is_decided_on);
+    RUN(test_a_pong_does_not_overtake_an_answer_that_is_stuck);
+    RUN(test_a_slow_consumer_still_gets_its_answer_first);
+    RUN(test_a_head_past_the_limit_is_told);
+    RUN(test_a_head_limit_past_the_receive_chunk_is_safe);
+    RUN(test_requests_and_bodies_may_follow_one_another);
+    RUN(test_messages_may_be_cut_anywhere);
+    RUN(test_an_interrupted_read_is_tried_again);
+    RUN(test_more_messages_than_events_come_in_order_and_whole);
+    RUN(test_a_turn_is_bounded_in_bytes_of_one_connection);
+    RUN(test_a_paused_connection_is_not_read_from);
+    RUN(test_pings_that_are_never_read_cost_bounded_memory);
+    return 0;
+}
