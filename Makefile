@@ -46,8 +46,8 @@ types: ## mypy, strict
 
 check: lint types ## every check that is no test
 
-bench: ## the benchmarks among the tests
-	$(PYTHON) -m pytest --benchmark-only --benchmark-columns=median,iqr,rounds
+bench: ## the small benchmarks: one tick, one publish
+	$(PYTHON) -m pytest benchmarks --benchmark-columns=median,iqr,rounds
 
 bench-c: ## the C programs of the benchmarks, into $(BUILD)/release
 	cmake -S . -B $(BUILD)/release -G Ninja -DCMAKE_BUILD_TYPE=Release

@@ -16,7 +16,7 @@ from fastws.errors import HandshakeError
 from fastws.handshake import Request
 from fastws.http_api import HttpApi
 from fastws.messages import ClientReports, Identify, Stats, console_lines, parse_client_message
-from fastws.server import Server
+from fastws.server import App, Server
 
 if TYPE_CHECKING:
     from fastws._frame import ConnectionAccount, TopicAccount
@@ -31,7 +31,7 @@ FIXED_RATE_POLICY: Policy = ("latest", 12 * MIB, 16 * MIB)
 MAX_RATE_POLICY: Policy = ("lossless", 256 * KIB, 1 * MIB)
 
 
-class TickFeed:
+class TickFeed(App):
     """The feed and its server.
 
     Args:

@@ -13,7 +13,6 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from fastws._frame import Connection, Engine
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
@@ -23,6 +22,8 @@ from fastws.handshake import (
     check_upgrade,
     head_too_large,
     parse_request,
+    refusal,
+    response,
     switching_protocols,
 )
 
@@ -35,23 +36,35 @@ RESERVED_FILES = 64  # descriptors that connections leave for everything else
 CLOSE_TIMEOUT = 5.0  # seconds
 
 
-class App(Protocol):
-    """What a server serves. Every method is called on the loop's thread and must not block."""
+class App:
+    """What a server serves; override what you need.
+
+    Every method is called on the loop's thread, inside the engine's turn, and must not block.
+    One that raises ends its connection (1011, or 500) and is logged.
+    """
 
     def http(self, request: Request, body: bytes, remote: str) -> bytes:
-        """Answer a request that is not an upgrade with a whole response."""
+        """Answer a request that is not an upgrade with a whole response; by default 404.
+
+        Args:
+            request: its head.
+            body: all of it, at most 64 KiB.
+            remote: the peer's address without port; empty for a Unix socket.
+        """
+        return response(404, b"Not found", keep_alive=request.keep_alive)
 
     def refuse(self, error: HandshakeError) -> bytes:
         """Answer a request that is refused; the connection closes behind it."""
+        return refusal(error)
 
     def opened(self, connection: Connection, request: Request) -> None:
-        """Take a new WebSocket; the 101 is on its way and leaves first."""
+        """Take a new WebSocket; its 101 leaves ahead of whatever is sent here."""
 
     def message(self, connection: Connection, message: str | bytes) -> None:
         """Take a message of a client."""
 
     def closed(self, connection: Connection) -> None:
-        """Hear that a WebSocket or HTTP connection has ended."""
+        """Hear that a connection has ended, HTTP ones too; see its close_code and reason."""
 
 
 @dataclass(slots=True)
@@ -199,8 +212,8 @@ class Server:
         self._answer(connection, pending.request, body)
 
     def _answer(self, connection: Connection, request: Request, body: bytes) -> None:
-        response = self._app.http(request, body, connection.remote[0])
-        connection.respond(response, keep_alive=request.keep_alive)
+        answer = self._app.http(request, body, connection.remote[0])
+        connection.respond(answer, keep_alive=request.keep_alive)
 
     def _upgrade(self, connection: Connection, request: Request) -> None:
         connection.upgrade(switching_protocols(check_upgrade(request)))
