@@ -1,0 +1,335 @@
+/* What goes out: short counts at every byte, faults of one peer among many, slow ones. */
+#include "house.h"
+
+/* A message, a direct one and a pong in every state of a full socket. */
+static void test_a_short_count_at_every_byte_keeps_the_stream(void)
+{
+    const char *all = "P(ping) T(one) T(direct) T(two) ";
+    for (size_t cut = 0; cut <= 30; cut++) {
+        house_open(&HOUSE);
+        fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+        fake_peer *peer = client();
+        subscribe(peer, topic);
+        peer->room = cut;
+        publish(topic, "one");
+        tell(peer, "direct");
+        say_frame(peer, FWS_PING, "ping", 4);
+        harvest();
+        publish(topic, "two");
+        rest();
+        CHECK_EQ(peer->out_n, cut < 6 + 5 + 8 + 5 ? cut : 24);
+        fake_room(peer, PLENTY);
+        rest();
+        expect_got(peer, all);
+        CHECK_EQ(topic->delivered, 2);
+        house_close();
+    }
+}
+
+static void test_one_byte_of_room_at_a_time_keeps_the_stream(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    fake_peer *peer = client();
+    subscribe(peer, topic);
+    peer->room = 0;
+    publish(topic, "one");
+    publish(topic, "two");
+    tell(peer, "three");
+    say_frame(peer, FWS_PING, "ping", 4);
+    for (int i = 0; i < 30; i++) {
+        rest();
+        fake_room(peer, 1);
+    }
+    expect_got(peer, "P(ping) T(one) T(two) T(three) ");
+    house_close();
+}
+
+static void test_a_blocked_peer_is_asked_once_and_not_again(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    fake_peer *peer = client(), *other = client();
+    subscribe(peer, topic);
+    subscribe(other, topic);
+    peer->room = 0;
+    peer->sends = 0;
+    for (int i = 0; i < 10; i++) {
+        publish(topic, "tick");
+        rest();
+    }
+    CHECK_EQ(peer->sends, 1);
+    CHECK_EQ(topic->active, 1);
+    CHECK_EQ(topic->delivered, 10);
+    peer->sends = 0;
+    fake_room(peer, PLENTY);
+    rest();
+    CHECK_EQ(peer->sends, 1);
+    CHECK_EQ(topic->delivered, 20);
+    house_close();
+}
+
+static void test_an_interrupted_send_is_tried_again(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    peer->send_errno = EINTR;
+    peer->send_errno_count = 3;
+    tell(peer, "hello");
+    turn();
+    expect_got(peer, "T(hello) ");
+    house_close();
+}
+
+static void test_the_fault_of_one_peer_is_no_one_elses(void)
+{
+    const int faults[] = {EPIPE, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOTCONN, EBADF};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        for (int victim = 0; victim < 5; victim++) {
+            house_open(&HOUSE);
+            fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+            fake_peer *peers[5];
+            for (int k = 0; k < 5; k++) {
+                peers[k] = client();
+                subscribe(peers[k], topic);
+            }
+            publish(topic, "before");
+            rest();
+            peers[victim]->send_errno = faults[i];
+            peers[victim]->send_errno_count = 1;
+            publish(topic, "after");
+            rest();
+            for (int k = 0; k < 5; k++)
+                expect_got(peers[k], k == victim ? "T(before) " : "T(before) T(after) ");
+            CHECK(peers[victim]->closed);
+            CHECK_EQ(deaths, 1);
+            CHECK_EQ(last_code, 1006);
+            CHECK_EQ(topic->n, 4);
+            CHECK_EQ(topic->dropped, 1);
+            house_close();
+        }
+}
+
+static void test_want_of_kernel_memory_is_tried_again_by_the_sweep(void)
+{
+    const int faults[] = {ENOBUFS, ENOMEM};
+    for (size_t i = 0; i < 2; i++) {
+        house_open(&HOUSE);
+        fake_peer *peer = client();
+        peer->send_errno = faults[i];
+        peer->send_errno_count = 2;
+        tell(peer, "hello");
+        rest();
+        expect_got(peer, "");
+        CHECK_EQ(engine->counters.send_failures, 1);
+        pass_time(FWS_SWEEP_NS);
+        expect_got(peer, "");
+        pass_time(FWS_SWEEP_NS);
+        expect_got(peer, "T(hello) ");
+        house_close();
+    }
+}
+
+static void test_a_close_policy_ends_with_1013_after_the_half_sent_frame(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 40);
+    fake_peer *peer = client(), *other = client();
+    subscribe(peer, topic);
+    subscribe(other, topic);
+    peer->room = 3;
+    for (int i = 0; i < 6; i++) {
+        publish(topic, "0123456789");
+        tell(peer, "never heard");
+        rest();
+    }
+    pass_time(FWS_SWEEP_NS);
+    CHECK_EQ(topic->n, 1);
+    CHECK_EQ(topic->delivered, 6);
+    fake_room(peer, PLENTY);
+    rest();
+    expect_got(peer, "T(0123456789) C1013(slow consumer) ");
+    CHECK_EQ(topic->delivered, 7);
+    CHECK(peer->shut);
+    fake_end(peer);
+    rest();
+    CHECK_EQ(last_code, 1013);
+    CHECK_EQ(engine->counters.slow_closed, 1);
+    house_close();
+}
+
+static void test_a_slow_consumer_that_reads_nothing_is_gone_in_time(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 40);
+    fake_peer *peer = client();
+    subscribe(peer, topic);
+    peer->room = 3;
+    for (int i = 0; i < 6; i++)
+        publish(topic, "0123456789");
+    rest();
+    pass_time(HOUSE.close_ns + 2 * FWS_SWEEP_NS);
+    CHECK(peer->closed);
+    house_close();
+}
+
+static void test_latest_goes_on_with_the_newest_at_a_frame_border(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_LATEST, 40);
+    fake_peer *peer = client();
+    char text[16];
+    subscribe(peer, topic);
+    peer->room = 7;
+    for (int i = 0; i < 50; i++) {
+        sprintf(text, "%03d", i);
+        publish(topic, text);
+        rest();
+    }
+    fake_room(peer, PLENTY);
+    rest();
+    expect_got(peer, "T(000) T(001) T(049) ");
+    CHECK_EQ(topic->dropped, 47);
+    house_close();
+}
+
+static void test_a_lossless_publisher_is_held_and_a_stalled_reader_closed(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_LOSSLESS, 50);
+    fake_peer *peer = client();
+    subscribe(peer, topic);
+    peer->room = 0;
+    int taken = 0;
+    while (publish(topic, "01234567") >= 0)
+        taken++;
+    CHECK_EQ(publish(topic, "01234567"), FWS_E_FULL);
+    CHECK_EQ(taken, 5);
+    rest();
+    pass_time(HOUSE.max_stall_ns - SECOND);
+    CHECK_EQ(topic->n, 1);
+    pass_time(SECOND + 2 * FWS_SWEEP_NS);
+    CHECK_EQ(topic->n, 0);
+    CHECK(publish(topic, "01234567") >= 0);
+    house_close();
+}
+
+static void test_a_lossless_reader_that_takes_little_lives(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_LOSSLESS, 5000);
+    fake_peer *peer = client();
+    subscribe(peer, topic);
+    peer->room = 0;
+    int published = 0;
+    for (int i = 0; i < 60; i++) {
+        while (publish(topic, "01234567") >= 0)
+            published++;
+        pass_time(SECOND);
+        fake_room(peer, 30);
+        rest();
+    }
+    CHECK_EQ(topic->n, 1);
+    fake_room(peer, PLENTY);
+    rest();
+    CHECK_EQ(topic->delivered, published);
+    CHECK_EQ(peer->out_n, 10 * (size_t)published);
+    house_close();
+}
+
+static void test_large_frames_leave_whole_to_many_at_any_speed(void)
+{
+    static char large[300000];
+    memset(large, 'x', sizeof large - 1);
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 24);
+    fake_peer *peers[3];
+    for (int i = 0; i < 3; i++) {
+        peers[i] = client();
+        subscribe(peers[i], topic);
+        peers[i]->room = 0;
+    }
+    for (int i = 0; i < 5; i++) {
+        publish(topic, large);
+        publish(topic, "small");
+    }
+    size_t whole = 5 * (10 + sizeof large - 1 + 2 + 5);
+    for (int i = 0; i < 200000 && topic->delivered < 30; i++) {
+        fake_room(peers[i % 3], (size_t)(1 + i % 3) * 1000);
+        turn();
+    }
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(peers[i]->out_n, whole);
+    CHECK(memcmp(peers[0]->out, peers[1]->out, whole) == 0);
+    CHECK(memcmp(peers[0]->out, peers[2]->out, whole) == 0);
+    house_close();
+}
+
+static void test_acknowledged_is_what_the_kernel_says(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    fake_peer *peer = client();
+    conn_of(peer)->acknowledges = true;
+    subscribe(peer, topic);
+    for (int i = 0; i < 10; i++) {
+        publish(topic, "01234567");
+        rest();
+    }
+    fws_sub *sub = conn_of(peer)->subs;
+    peer->unacknowledged = 1 << 30; /* more than there can be: nothing is confirmed */
+    fws_conn_acknowledge(engine, conn_of(peer));
+    CHECK_EQ(sub->acknowledged, 0);
+    peer->unacknowledged = 35;
+    fws_conn_acknowledge(engine, conn_of(peer));
+    CHECK_EQ(sub->acknowledged, 6);
+    peer->unacknowledged = 0;
+    fake_reset(peer);
+    rest();
+    CHECK_EQ(topic->acknowledged, 10);
+    house_close();
+}
+
+static void test_a_flush_gives_way_and_goes_on_where_it_stopped(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    fake_peer *peers[90];
+    for (int i = 0; i < 90; i++) {
+        peers[i] = client();
+        subscribe(peers[i], topic);
+    }
+    publish(topic, "tick");
+    net.tick = 1000000;
+    uint64_t before = 0;
+    for (int flushes = 0; topic->delivered < 90; flushes++) {
+        fws_engine_flush(engine, 1);
+        check_house();
+        CHECK(topic->delivered > before && topic->delivered - before <= 16);
+        before = topic->delivered;
+        CHECK(topic->delivered == 90 || fws_engine_more(engine));
+    }
+    net.tick = 0;
+    for (int i = 0; i < 90; i++)
+        expect_got(peers[i], "T(tick) ");
+    house_close();
+}
+
+int main(void)
+{
+    RUN(test_a_short_count_at_every_byte_keeps_the_stream);
+    RUN(test_one_byte_of_room_at_a_time_keeps_the_stream);
+    RUN(test_a_blocked_peer_is_asked_once_and_not_again);
+    RUN(test_an_interrupted_send_is_tried_again);
+    RUN(test_the_fault_of_one_peer_is_no_one_elses);
+    RUN(test_want_of_kernel_memory_is_tried_again_by_the_sweep);
+    RUN(test_a_close_policy_ends_with_1013_after_the_half_sent_frame);
+    RUN(test_a_slow_consumer_that_reads_nothing_is_gone_in_time);
+    RUN(test_latest_goes_on_with_the_newest_at_a_frame_border);
+    RUN(test_a_lossless_publisher_is_held_and_a_stalled_reader_closed);
+    RUN(test_a_lossless_reader_that_takes_little_lives);
+    RUN(test_large_frames_leave_whole_to_many_at_any_speed);
+    RUN(test_acknowledged_is_what_the_kernel_says);
+    RUN(test_a_flush_gives_way_and_goes_on_where_it_stopped);
+    return 0;
+}
