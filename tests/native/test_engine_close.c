@@ -1,0 +1,378 @@
+/* How connections end: close handshakes, protocol errors, ends of file, deadlines, lingering. */
+#include "house.h"
+
+static void echo(const fws_event *event)
+{
+    char text[64];
+    usual(event);
+    if (event->kind != FWS_EVENT_MESSAGE)
+        return;
+    CHECK(event->n < sizeof text);
+    memcpy(text, event->data, event->n);
+    text[event->n] = 0;
+    const fake_peer *peer = fake_at(event->conn->fd);
+    CHECK_EQ(tell(peer, text), FWS_OK);
+}
+
+static void test_messages_before_a_close_are_answered_first(void)
+{
+    uint8_t wire[64];
+    size_t n = client_frame(wire, FWS_TEXT, "one", 3);
+    n += client_frame(wire + n, FWS_TEXT, "two", 3);
+    n += client_frame(wire + n, FWS_CLOSE, "\x03\xE8" "bye", 5);
+    n += client_frame(wire + n, FWS_TEXT, "three", 5);
+    for (size_t cut = 0; cut <= n; cut++) {
+        house_open(&HOUSE);
+        on_event = echo;
+        fake_peer *peer = client();
+        fake_say(peer, wire, cut);
+        rest();
+        if (peer->fd != 0)
+            fake_say(peer, wire + cut, n - cut);
+        rest();
+        expect_heard("one two ");
+        expect_got(peer, "T(one) T(two) C1000(bye) ");
+        CHECK(peer->shut && !peer->closed); /* it lingers for the peer's end */
+        fake_end(peer);
+        rest();
+        CHECK(peer->closed);
+        CHECK_EQ(deaths, 1);
+        CHECK_EQ(last_code, 1000);
+        house_close();
+    }
+}
+
+static void test_every_legal_close_is_echoed(void)
+{
+    const uint16_t codes[] = {1000, 1003, 1007, 1014, 3000, 4999};
+    for (size_t i = 0; i <= sizeof codes / sizeof *codes; i++) {
+        bool empty = i == sizeof codes / sizeof *codes;
+        uint8_t payload[FWS_CONTROL_MAX];
+        char expected[200];
+        memset(payload, 'r', sizeof payload);
+        house_open(&HOUSE);
+        fake_peer *peer = client();
+        if (!empty) {
+            payload[0] = (uint8_t)(codes[i] >> 8);
+            payload[1] = (uint8_t)codes[i];
+            snprintf(expected, sizeof expected, "C%d(%.*s) ", codes[i], 123, payload + 2);
+        }
+        say_frame(peer, FWS_CLOSE, payload, empty ? 0 : sizeof payload);
+        rest();
+        expect_got(peer, empty ? "C() " : expected);
+        fake_end(peer);
+        rest();
+        CHECK_EQ(last_code, empty ? 1005 : codes[i]);
+        house_close();
+    }
+}
+
+static void test_a_good_message_comes_before_the_error_behind_it(void)
+{
+    const struct { const char *bytes; size_t n; const char *close; uint16_t code; } bad[] = {
+        {"\x81\x01x", 3, "C1002() ", 1002},                 /* not masked */
+        {"\xC1\x80\0\0\0\0", 6, "C1002() ", 1002},          /* RSV1 */
+        {"\x83\x80\0\0\0\0", 6, "C1002() ", 1002},          /* opcode 3 */
+        {"\x81\x82\0\0\0\0\xC0\x80", 8, "C1007() ", 1007},  /* no UTF-8 */
+        {"\x82\xFF\x3F\0\0\0\0\0\0\0\0\0\0\0", 14, "C1009() ", 1009},
+        {"\x88\x81\0\0\0\0x", 7, "C1002() ", 1002},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        for (size_t cut = 0; cut <= bad[i].n; cut++) {
+            house_open(&HOUSE);
+            on_event = echo;
+            fake_peer *peer = client();
+            say_text(peer, "good");
+            fake_say(peer, bad[i].bytes, cut);
+            rest();
+            fake_say(peer, bad[i].bytes + cut, bad[i].n - cut);
+            rest();
+            expect_heard("good ");
+            char expected[64];
+            snprintf(expected, sizeof expected, "T(good) %s", bad[i].close);
+            expect_got(peer, expected);
+            CHECK_EQ(engine->counters.protocol_errors, 1);
+            fake_end(peer);
+            rest();
+            CHECK_EQ(last_code, bad[i].code);
+            house_close();
+        }
+}
+
+static void test_our_close_follows_what_was_published_and_nothing_follows_it(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    fake_peer *peer = client();
+    subscribe(peer, topic);
+    peer->room = 7;
+    publish(topic, "one");
+    publish(topic, "two");
+    CHECK_EQ(say_goodbye(peer, 1001), FWS_OK);
+    CHECK_EQ(say_goodbye(peer, 1001), FWS_OK);
+    publish(topic, "three");
+    CHECK_EQ(tell(peer, "no"), FWS_E_CLOSED);
+    CHECK_EQ(subscribe(peer, topic), FWS_E_CLOSED);
+    rest();
+    fake_room(peer, PLENTY);
+    say_frame(peer, FWS_PING, "p", 1);
+    say_text(peer, "not heard");
+    rest();
+    publish(topic, "four");
+    rest();
+    expect_got(peer, "T(one) T(two) C1001(bye) ");
+    CHECK_EQ(topic->delivered, 2);
+    CHECK_EQ(topic->dropped, 1);
+    say_frame(peer, FWS_CLOSE, "\x03\xE9", 2);
+    rest();
+    CHECK(peer->shut && !peer->closed);
+    fake_end(peer);
+    rest();
+    CHECK(peer->closed);
+    CHECK_EQ(last_code, 1001);
+    expect_heard("");
+    house_close();
+}
+
+static void test_both_may_close_at_once(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    say_frame(peer, FWS_CLOSE, "\x03\xE8", 2);
+    harvest();
+    CHECK_EQ(say_goodbye(peer, 1001), FWS_OK); /* too late, and no second Close */
+    rest();
+    expect_got(peer, "C1000() ");
+    peer = client();
+    say_goodbye(peer, 1001);
+    say_frame(peer, FWS_CLOSE, "\x03\xE8", 2);
+    rest();
+    expect_got(peer, "C1001(bye) ");
+    CHECK(peer->shut);
+    fake_end(peer);
+    rest();
+    CHECK_EQ(last_code, 1000);
+    house_close();
+}
+
+static void test_illegal_close_codes_are_refused(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    const uint16_t codes[] = {0, 999, 1004, 1006, 1015, 2999, 5000, 65535};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        CHECK_EQ(say_goodbye(peer, codes[i]), FWS_E_INVALID);
+    char reason[124] = "";
+    CHECK_EQ(command(FWS_CMD_CLOSE, peer, NULL, 1000, reason, 124), FWS_E_INVALID);
+    CHECK_EQ(command(FWS_CMD_CLOSE, peer, NULL, 1000, reason, 123), FWS_OK);
+    peer = client();
+    CHECK_EQ(say_goodbye(peer, 1005), FWS_OK);
+    rest();
+    expect_got(peer, "C() ");
+    house_close();
+}
+
+static void test_an_end_without_a_close_is_1006(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    say_text(peer, "last words");
+    fake_end(peer);
+    rest();
+    expect_heard("last words "); /* what was there is read first */
+    CHECK(peer->closed);
+    CHECK_EQ(last_code, 1006);
+    peer = client();
+    say_text(peer, "last words");
+    peer->edges |= EPOLLHUP | EPOLLERR;
+    peer->eof = true;
+    rest();
+    expect_heard("last words ");
+    CHECK(peer->closed);
+    peer = client();
+    fake_say(peer, "\x81\x85", 2);
+    fake_end(peer);
+    rest();
+    CHECK(peer->closed);
+    peer = fake_connect();
+    fake_end(peer);
+    rest();
+    CHECK(peer->closed);
+    CHECK_EQ(deaths, 4);
+    house_close();
+}
+
+static void test_a_reset_ends_it_and_counts_what_was_pending(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    fake_peer *peer = client();
+    subscribe(peer, topic);
+    peer->room = 7;
+    publish(topic, "one");
+    publish(topic, "two");
+    publish(topic, "three");
+    rest();
+    fake_reset(peer);
+    rest();
+    CHECK(peer->closed);
+    CHECK_EQ(topic->delivered, 1);
+    CHECK_EQ(topic->dropped, 2);
+    CHECK_EQ(topic->halves, 0);
+    house_close();
+}
+
+static void test_a_peer_that_only_stopped_writing_gets_its_answer(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    peer->room = 2;
+    say_frame(peer, FWS_CLOSE, "\x03\xE8" "reason", 8);
+    fake_end(peer);
+    rest();
+    CHECK_EQ(peer->out_n, 2);
+    CHECK(!peer->closed);
+    fake_room(peer, PLENTY);
+    rest();
+    expect_got(peer, "C1000(reason) ");
+    CHECK(peer->closed);
+    house_close();
+}
+
+static void answer_404(const fws_event *event)
+{
+    fws_conn_respond(engine, event->conn, (const uint8_t *)"404 and some more", 17, false);
+}
+
+static void test_a_last_answer_lingers_so_that_it_is_read(void)
+{
+    house_open(&HOUSE);
+    on_event = answer_404;
+    fake_peer *peer = fake_connect();
+    fake_say(peer, HEAD, strlen(HEAD));
+    fake_say(peer, "more of it", 10);
+    rest();
+    CHECK(peer->out_n == 17 && peer->shut && !peer->closed);
+    CHECK_EQ(peer->in_at, peer->in_n); /* read, so that no reset destroys the answer */
+    pass_time(FWS_LINGER_NS + 2 * FWS_SWEEP_NS);
+    CHECK(peer->closed);
+    peer = fake_connect();
+    fake_say(peer, HEAD, strlen(HEAD));
+    rest();
+    for (int i = 0; i < 100 && !peer->closed; i++) {
+        static const uint8_t flood[10000];
+        fake_say(peer, flood, sizeof flood);
+        rest();
+    }
+    CHECK(peer->closed);
+    CHECK(peer->in_at <= FWS_LINGER_BYTES + FWS_RECEIVE_CHUNK + strlen(HEAD));
+    house_close();
+}
+
+static void test_a_handshake_has_ten_seconds_in_total(void)
+{
+    house_open(&HOUSE);
+    fake_peer *silent = fake_connect(), *slow = fake_connect(), *done = client();
+    for (int i = 0; i < 10; i++) {
+        CHECK(!silent->closed && !slow->closed);
+        pass_time(9 * SECOND / 10);
+        fake_say(slow, "G", 1);
+    }
+    pass_time(SECOND + 2 * FWS_SWEEP_NS);
+    CHECK(silent->closed && slow->closed && !done->closed);
+    CHECK_EQ(engine->counters.handshake_timeouts, 2);
+    house_close();
+}
+
+static void test_nobody_gains_from_the_time_before_it_came(void)
+{
+    house_open(&HOUSE);
+    net.now += 3600 * SECOND; /* an idle hour without a turn */
+    fake_peer *first = fake_connect();
+    turn();
+    pass_time(SECOND);
+    net.now += 5 * SECOND; /* the engine is held up; another one comes meanwhile */
+    fake_peer *second = fake_connect();
+    turn();
+    pass_time(8 * SECOND);
+    CHECK(!first->closed); /* granted the time in which nobody listened */
+    pass_time(3 * SECOND);
+    CHECK(second->closed && first->closed);
+    house_close();
+}
+
+static void keep_alive(const fws_event *event)
+{
+    fws_conn_respond(engine, event->conn, (const uint8_t *)"200", 3, true);
+}
+
+static void test_a_connection_between_requests_is_let_go(void)
+{
+    house_open(&HOUSE);
+    on_event = keep_alive;
+    fake_peer *peer = fake_connect();
+    for (int i = 0; i < 4; i++) {
+        fake_say(peer, HEAD, strlen(HEAD));
+        rest();
+        pass_time(HOUSE.keep_alive_ns - SECOND);
+        CHECK(!peer->closed);
+    }
+    CHECK_EQ(peer->out_n, 12);
+    pass_time(SECOND + 2 * FWS_SWEEP_NS);
+    CHECK(peer->closed);
+    house_close();
+}
+
+static void test_a_close_that_is_not_answered_ends_in_time(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client(), *stuck = client();
+    stuck->room = 1;
+    say_goodbye(peer, 1001);
+    say_goodbye(stuck, 1001);
+    pass_time(HOUSE.close_ns - SECOND);
+    CHECK(!peer->closed && !stuck->closed);
+    pass_time(SECOND + 2 * FWS_SWEEP_NS);
+    CHECK(peer->closed && stuck->closed);
+    CHECK_EQ(last_code, 1001);
+    house_close();
+}
+
+static void test_a_close_outlives_the_policy_for_slow_ones(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 20);
+    fake_peer *peer = client();
+    subscribe(peer, topic);
+    peer->room = 0;
+    publish(topic, "0123456789");
+    say_goodbye(peer, 1001);
+    for (int i = 0; i < 5; i++)
+        publish(topic, "0123456789");
+    pass_time(2 * FWS_SWEEP_NS);
+    fake_room(peer, PLENTY);
+    rest();
+    expect_got(peer, "C1001(bye) ");
+    CHECK(peer->shut);
+    house_close();
+}
+
+int main(void)
+{
+    RUN(test_messages_before_a_close_are_answered_first);
+    RUN(test_every_legal_close_is_echoed);
+    RUN(test_a_good_message_comes_before_the_error_behind_it);
+    RUN(test_our_close_follows_what_was_published_and_nothing_follows_it);
+    RUN(test_both_may_close_at_once);
+    RUN(test_illegal_close_codes_are_refused);
+    RUN(test_an_end_without_a_close_is_1006);
+    RUN(test_a_reset_ends_it_and_counts_what_was_pending);
+    RUN(test_a_peer_that_only_stopped_writing_gets_its_answer);
+    RUN(test_a_last_answer_lingers_so_that_it_is_read);
+    RUN(test_a_handshake_has_ten_seconds_in_total);
+    RUN(test_nobody_gains_from_the_time_before_it_came);
+    RUN(test_a_connection_between_requests_is_let_go);
+    RUN(test_a_close_that_is_not_answered_ends_in_time);
+    RUN(test_a_close_outlives_the_policy_for_slow_ones);
+    return 0;
+}
