@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 
 import orjson
 
@@ -117,6 +118,28 @@ def comparison(
     }
 
 
+def add_to_comparison(existing: bytes | None, new: Mapping[str, object]) -> dict[str, object]:
+    """Return the comparison `new` with the rows of an existing file in front of its own.
+
+    A row of the same mode and format gives way. A comparison is of one server at one rate:
+    `existing` (None: there is none) must be of the same.
+
+    Raises:
+        ValueError: it is not, or is no comparison file.
+    """
+    if existing is None:
+        return dict(new)
+    try:
+        old = orjson.loads(existing)
+        same = all(old[key] == new[key] for key in ("server", "targetRate"))
+        rows = {(row["mode"], row["format"]): row for row in [*old["results"], *_rows(new)]}
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise ValueError("the file to add to is no comparison file") from None
+    if not same:
+        raise ValueError("the file to add to compares another server or rate")
+    return {**new, "results": list(rows.values())}
+
+
 def comparison_name(at: datetime) -> str:
     """Return the file name, such as `comparison-2026-02-01.json`; the day is that of UTC."""
     return f"comparison-{timestamp(at)[:10]}.json"
@@ -157,6 +180,10 @@ def verdict(client_rate: float, server_rate: float | None, target_rate: float | 
     if percent >= KEEPING_UP:
         return "Keeping up"
     return "Partial bottleneck" if percent >= PARTIAL else "Client is bottleneck"
+
+
+def _rows(result: Mapping[str, object]) -> list[dict[str, object]]:
+    return cast(list[dict[str, object]], result["results"])
 
 
 def _rate(value: float | None) -> int | None:

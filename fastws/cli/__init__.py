@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import click
 
+from fastws.cli.bench import bench
 from fastws.cli.serve import serve
 from fastws.errors import ConfigError
 
@@ -24,6 +25,7 @@ def cli() -> None:
 
 
 cli.add_command(serve)
+cli.add_command(bench)
 
 
 def main() -> None:

@@ -1,0 +1,287 @@
+"""The load client behind `fastws bench`: waits for a steady state, measures, judges.
+
+Floor 6. Python drives the engine's turns and does arithmetic four times a second; the frames are
+counted and checked below. Only the first connection reports `stats` (CONTRACT 1), with the sums
+of all, so that the server sees one row with the whole rate; every connection says who it is.
+"""
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from fastws.bench_clients import TURN, CannotMeasure, Clients, message
+from fastws.bench_server import Look, ServerView, rate_between
+from fastws.client_handshake import Url
+from fastws.config import Rate
+
+__all__ = ["Bench", "BenchOptions", "CannotMeasure", "Latency", "Measurement", "Progress"]
+
+WINDOW = 0.25  # seconds
+STEADY_WINDOWS = 4
+STEADY_SPREAD = 0.10  # of their mean
+STEADY_WAIT = 10.0  # seconds
+REPORT_EVERY = 1.0  # seconds
+
+Phase = Literal["connecting", "warming up", "measuring", "closing"]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to measure.
+
+    Args:
+        url: where the server is.
+        clients: connections, 1 up.
+        duration: seconds measured.
+        warmup: least seconds before that, 0 up; a steady state takes a second at least.
+        client_id: what each connection says it is.
+    """
+
+    url: Url
+    clients: int = 1
+    duration: float = 5.0
+    warmup: float = 1.0
+    client_id: str = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is: `done` of `total` connections or seconds, and the rate just now."""
+
+    phase: Phase
+    done: float
+    total: float
+    frames_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds from a tick's time stamp to its arrival, over the frames looked into."""
+
+    mean: float
+    p50: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What was measured.
+
+    `frames`, `bytes` (headers included) and `per_client` (frames of each that is still
+    connected) are those of the measured time. `gaps` is None when ticks carry no seq, `latency`
+    when no tick was looked into. `failures` are the checks that failed in the whole run, one line
+    each. `target_rate`: ticks a second that the server is told to send to each client.
+    """
+
+    options: BenchOptions
+    at: datetime
+    warmup: float
+    steady: bool
+    seconds: float
+    frames: int
+    bytes: int
+    per_client: Sequence[int]
+    sampled: int
+    latency: Latency | None
+    gaps: int | None
+    server: ServerView | None
+    server_rate: float | None
+    failures: Sequence[str]
+    interrupted: bool
+
+    @property
+    def frames_per_s(self) -> float:
+        """Data frames a second over all connections."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bytes of them a second, headers included."""
+        return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def spread(self) -> tuple[int, float, int]:
+        """Least, median and most frames of one client."""
+        counts = self.per_client or (0,)
+        return min(counts), statistics.median(counts), max(counts)
+
+    @property
+    def target_rate(self) -> Rate | None:
+        """Ticks a second that the server is told to send to each client."""
+        return None if self.server is None else self.server.target
+
+    @property
+    def target_over_all(self) -> float | None:
+        """The same over all clients of this run; None when it is no number."""
+        target = self.target_rate
+        return target * self.options.clients if isinstance(target, int) else None
+
+
+class Bench:
+    """One run.
+
+    Args:
+        options: what to measure.
+        report: called when a phase begins and about four times a second.
+    """
+
+    def __init__(
+        self, options: BenchOptions, report: Callable[[Progress], None] = lambda _: None
+    ) -> None:
+        self._options = options
+        self._report = report
+        self._clients = Clients(options.url, options.clients, options.client_id)
+        self._engine = self._clients.engine
+        self._stats: tuple[float, int] | None = None  # when last reported, and the frames then
+
+    def interrupt(self) -> None:
+        """Measure no further; safe in a signal handler. `run` returns what there is."""
+        self._clients.interrupted = True
+
+    def run(self) -> Measurement:
+        """Connect, wait for a steady state, measure, close; once.
+
+        Raises:
+            CannotMeasure: a connection was refused, or its handshake not answered with a 101.
+            KeyboardInterrupt: interrupted before measuring began.
+        """
+        try:
+            self._say("connecting", 0, self._options.clients)
+            self._clients.connect(lambda n: self._say("connecting", n, self._options.clients))
+            warmup, steady = self._warm_up()
+            before = self._look()
+            if self._clients.interrupted:
+                raise KeyboardInterrupt
+            measurement = self._measure(warmup, steady, before)
+            self._say("closing", 0, 0)
+            self._clients.close()
+        finally:
+            self._clients.abort()
+        return measurement
+
+    def _going_on(self) -> bool:
+        return bool(self._clients.open) and not self._clients.interrupted
+
+    def _window(self, until: float) -> float:
+        """Receive for 250 ms, not beyond until (monotonic seconds); the frames a second."""
+        began, before = time.monotonic(), self._engine.metered()["frames"]
+        now, end = began, min(began + WINDOW, until)
+        while now < end and self._going_on():
+            self._clients.turn(min(TURN, end - now))
+            now = time.monotonic()
+        frames = self._engine.metered()["frames"]
+        self._report_stats(now, frames)
+        return (frames - before) / max(now - began, 1e-9)
+
+    def _warm_up(self) -> tuple[float, bool]:
+        """Receive until the rate is steady; the seconds it took, and whether it is."""
+        began, least = time.monotonic(), self._options.warmup
+        longest = max(STEADY_WAIT, least)
+        rates: deque[float] = deque(maxlen=STEADY_WINDOWS)
+        self._say("warming up", 0, least)
+        while True:
+            rates.append(self._window(began + longest))
+            elapsed = time.monotonic() - began
+            steady = is_steady(rates, self._options.clients)
+            if (steady and elapsed >= least) or elapsed >= longest or not self._going_on():
+                return elapsed, steady
+            self._say("warming up", elapsed, least, rates[-1])
+
+    def _measure(self, warmup: float, steady: bool, before: ServerView | None) -> Measurement:
+        engine, clients, duration = self._engine, self._clients, self._options.duration
+        self._say("measuring", 0, duration)
+        engine.record_latency(True)
+        counted = {connection: connection.metered for connection in clients.open}
+        at, first = datetime.now(UTC), engine.metered()
+        began = now = time.monotonic()
+        while now < began + duration and self._going_on():
+            rate = self._window(began + duration)
+            now = time.monotonic()
+            self._say("measuring", now - began, duration, rate)
+        last = engine.metered()
+        counts = [(connection.metered, counted[connection]) for connection in clients.open]
+        numbered = any(connection.numbered for connection in clients.open)
+        per_client = [after[0] - then[0] for after, then in counts]
+        latency, failures = self._latency(), self._failures(per_client)
+        engine.record_latency(False)
+        server = None if before is None else self._look()
+        return Measurement(
+            options=self._options,
+            at=at,
+            warmup=warmup,
+            steady=steady,
+            seconds=now - began,
+            frames=last["frames"] - first["frames"],
+            bytes=last["bytes"] - first["bytes"],
+            per_client=per_client,
+            sampled=last["sampled"] - first["sampled"],
+            latency=latency,
+            gaps=sum(after[2] - then[2] for after, then in counts) if numbered else None,
+            server=server,
+            server_rate=rate_between(before, server),
+            failures=failures,
+            interrupted=clients.interrupted,
+        )
+
+    def _latency(self) -> Latency | None:
+        found = self._engine.metered()["latency_ms"]
+        if not found["n"]:
+            return None
+        return Latency(found["mean"], found["p50"], found["p99"], found["max"])
+
+    def _failures(self, per_client: Sequence[int]) -> list[str]:
+        metered, ended, failures = self._engine.metered(), self._clients.ended, []
+        if metered["bad"]:
+            failures.append(f"bad frames: {metered['bad']:,}; the first: {metered['first_error']}")
+        if illegal := self._engine.counters()["protocol_errors"]:
+            failures.append(f"connections that broke the protocol (RFC 6455): {illegal:,}")
+        if ended:
+            failures.append(f"connections that ended early: {len(ended):,}; client {ended[0]}")
+        if metered["reordered"]:
+            failures.append(f"times that seq went back: {metered['reordered']:,}")
+        if starved := per_client.count(0):
+            failures.append(f"clients that got no frame: {starved:,} of {len(per_client):,}")
+        return failures
+
+    def _look(self) -> ServerView | None:
+        """Ask the server for its counts; receiving goes on."""
+        asked = Look(self._options.url)
+        asked.start()
+        while asked.is_alive():
+            self._clients.turn(TURN / 10)
+        return asked.view
+
+    def _report_stats(self, now: float, frames: int) -> None:
+        """Say `stats` once a second; latencies are null before measuring."""
+        then, frames_then = self._stats or (now, frames)
+        if self._stats is not None and now - then < REPORT_EVERY:
+            return
+        if self._stats is not None:
+            latency = self._latency()
+            stats = {
+                "messagesPerSec": round((frames - frames_then) / (now - then)),
+                "totalMessages": frames,
+                "avgLatencyMs": None if latency is None else round(latency.mean, 3),
+                "p99LatencyMs": None if latency is None else round(latency.p99, 3),
+            }
+            self._clients.say(message("stats", self._options.client_id, stats))
+        self._stats = (now, frames)
+
+    def _say(self, phase: Phase, done: float, total: float, frames_per_s: float = 0.0) -> None:
+        self._report(Progress(phase, min(done, total), total, frames_per_s))
+
+
+def is_steady(rates: Sequence[float], clients: int) -> bool:
+    """Whether four windows differ by less than 10 % of their mean, and something came in each.
+
+    One frame more or less for each client is no difference: it depends on when a window began.
+    """
+    if len(rates) < STEADY_WINDOWS or not min(rates) > 0:
+        return False
+    spread = max(rates) - min(rates)
+    return spread < STEADY_SPREAD * statistics.fmean(rates) or spread < 1.1 * clients / WINDOW

@@ -1,0 +1,236 @@
+"""The connections of the load client: opened in batches, verified, counted by the engine, closed.
+
+Floor 6. Knows sockets and the engine in the client role; nothing of phases or results. The
+engine receives, counts and checks every frame without Python.
+"""
+
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import orjson
+
+from fastws._frame import Connection, Engine
+from fastws.client_handshake import Url, build_request, check_response, new_key
+from fastws.errors import ConnectionClosed, FastwsError, InvalidHandshake, LogFull, printable
+from fastws.server import RESERVED_FILES, file_limit
+
+BATCH = 256  # connections opened at once: less than the usual backlog of a listening socket
+PATIENCE = 10.0  # seconds without progress in connecting or closing
+TURN = 0.05  # seconds that a turn waits when nothing comes
+NORMAL_CLOSURE = 1000
+
+_Address = tuple[socket.AddressFamily, tuple[str, int]]
+
+
+class CannotMeasure(FastwsError):
+    """The connections could not be opened; `str()` is one line."""
+
+
+class _NotConnected(CannotMeasure):
+    """TCP said no, so that another address of the host may say yes."""
+
+
+class Clients:
+    """Connections to one URL, all metered alike.
+
+    `open` are those whose handshake was verified and that have not ended; `ended` says, one line
+    each, which have; `interrupted` may be set at any time and ends every wait.
+
+    Args:
+        url: where to.
+        n: how many, 1 up.
+        client_id: what each says it is, as soon as it is open (`identify`, CONTRACT 1).
+    """
+
+    def __init__(self, url: Url, n: int, client_id: str) -> None:
+        self.engine = Engine(handshake_timeout=2 * PATIENCE, close_timeout=PATIENCE / 2)
+        self.engine.on_head = self._head
+        self.engine.on_head_limit = self._head_limit
+        self.engine.on_close = self._closed
+        self.engine.on_error = self._failed
+        self.open: list[Connection] = []
+        self.ended: list[str] = []
+        self.interrupted = False
+        self._url = url
+        self._where = f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}"
+        self._n = n
+        self._identify = message("identify", client_id)
+        self._verified = 0
+        self._closing = False
+        self._error: Exception | None = None
+
+    def connect(self, opened: Callable[[int], None]) -> None:
+        """Open all connections; those that are open already receive meanwhile.
+
+        Args:
+            opened: called with how many are open, after each batch.
+
+        Raises:
+            CannotMeasure: one was refused, not answered in 10 s, or not answered with a 101.
+            KeyboardInterrupt: interrupted.
+        """
+        limit = file_limit()
+        if self._n + RESERVED_FILES > limit:
+            raise CannotMeasure(
+                f"{self._n:,} clients and {RESERVED_FILES} other files are more than the limit of "
+                f"open files, {limit:,} (ulimit -n)"
+            )
+        address = self._first()
+        while self._verified < self._n:
+            self._open_batch(address, min(BATCH, self._n - self._verified))
+            opened(self._verified)
+
+    def turn(self, timeout: float) -> None:
+        """Wait up to timeout seconds, receive and count; raises what a handler could not bear."""
+        self.engine.turn(timeout)
+        if self._error is not None:
+            raise self._error
+
+    def say(self, text: str) -> None:
+        """Send a message on the first connection, if one is open and takes it."""
+        with suppress(ConnectionClosed, LogFull):
+            if self.open:
+                self.open[0].send(text)
+
+    def close(self) -> None:
+        """Close every connection with 1000 and wait for the answers, at most 10 s."""
+        self._closing, self.interrupted = True, False
+        for connection in self.open:
+            with suppress(ConnectionClosed, LogFull):
+                connection.close(NORMAL_CLOSURE)
+        until = time.monotonic() + PATIENCE
+        while self.engine.live and time.monotonic() < until and not self.interrupted:
+            self.engine.turn(TURN)
+
+    def abort(self) -> None:
+        """Let go of everything at once; idempotent."""
+        self._closing = True
+        self.engine.close()
+
+    # Opening.
+
+    def _first(self) -> _Address:
+        """Open the first connection, at the first address of the host that takes it."""
+        refused: _NotConnected | None = None
+        for address in self._addresses():
+            try:
+                self._open_batch(address, 1)
+            except _NotConnected as error:
+                refused = error
+            else:
+                return address
+        raise refused or CannotMeasure(f"{self._where}: the host has no address")
+
+    def _addresses(self) -> list[_Address]:
+        try:
+            found = socket.getaddrinfo(self._url.host, self._url.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "not a host name"
+            raise CannotMeasure(f"{self._where}: {why}") from None
+        return [(family, address[:2]) for family, _, _, _, address in found]  # type: ignore[misc]
+
+    def _open_batch(self, address: _Address, n: int) -> None:
+        """Open n connections and wait until the handshake of each is verified."""
+        wanted, seen = self._verified + n, self._verified
+        self._connect_batch(address, n)
+        until = time.monotonic() + PATIENCE
+        while self._verified < wanted:
+            self._wait(until, "does not answer the handshake")
+            if self._verified > seen:
+                seen, until = self._verified, time.monotonic() + PATIENCE
+
+    def _connect_batch(self, address: _Address, n: int) -> None:
+        waiting: dict[int, socket.socket] = {}
+        poller = select.poll()
+        try:
+            for _ in range(n):
+                connecting = self._begin(address)
+                waiting[connecting.fileno()] = connecting
+                poller.register(connecting, select.POLLOUT)
+            until = time.monotonic() + PATIENCE
+            while waiting:
+                for fd, _ in poller.poll(int(1000 * TURN)):
+                    poller.unregister(fd)
+                    self._attach(waiting, fd)
+                self._wait(until, "does not accept the connection", 0.0)
+        finally:
+            for connecting in waiting.values():
+                connecting.close()
+
+    def _begin(self, address: _Address) -> socket.socket:
+        family, where = address
+        try:
+            connecting = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            raise self._not_connected(error.errno) from None
+        status = connecting.connect_ex(where)
+        if status not in (0, errno.EINPROGRESS):
+            connecting.close()
+            raise self._not_connected(status)
+        return connecting
+
+    def _attach(self, waiting: dict[int, socket.socket], fd: int) -> None:
+        """Give a connected socket to the engine, with its request."""
+        status = waiting[fd].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if status:
+            raise self._not_connected(status)
+        url, key = self._url, new_key()
+        connection = self.engine.attach(fd, build_request(url.host, url.port, url.target, key))
+        waiting.pop(fd).detach()
+        connection.state = key
+
+    def _not_connected(self, status: int | None) -> _NotConnected:
+        return _NotConnected(f"cannot connect to {self._where}: {os.strerror(status or 0)}")
+
+    def _wait(self, until: float, what: str, timeout: float = TURN) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        if time.monotonic() > until:
+            raise CannotMeasure(f"{self._where} {what} within {PATIENCE:.0f} s")
+        self.turn(timeout)
+
+    # What the engine raises.
+
+    def _head(self, connection: Connection, head: bytes) -> None:
+        try:
+            check_response(head, connection.state)
+        except InvalidHandshake as error:
+            self._refused(connection, str(error))
+            return
+        connection.upgrade(b"")
+        connection.meter()
+        connection.send(self._identify)
+        connection.state = self._verified
+        self._verified += 1
+        self.open.append(connection)
+
+    def _head_limit(self, connection: Connection, part: bytes) -> None:
+        self._refused(connection, f"the head of the answer is longer than {len(part):,} bytes")
+
+    def _refused(self, connection: Connection, why: str) -> None:
+        self._error = self._error or CannotMeasure(f"{self._where}: {why}")
+        connection.abort()
+
+    def _closed(self, connection: Connection) -> None:
+        if self._closing:
+            return
+        if isinstance(connection.state, int):
+            reason = printable(connection.reason or "")
+            self.ended.append(f"{connection.state}: {connection.close_code} {reason}".rstrip())
+            self.open.remove(connection)
+        else:
+            self._refused(connection, "closed the connection instead of answering the handshake")
+
+    def _failed(self, connection: Connection, exception: Exception) -> None:
+        self._error = self._error or exception
+        connection.abort()
+
+
+def message(kind: str, client_id: str, more: dict[str, float | int | None] | None = None) -> str:
+    """Return a message of CONTRACT 1 from client to server."""
+    return orjson.dumps({"type": kind, "clientId": client_id, **(more or {})}).decode()

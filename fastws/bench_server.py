@@ -1,0 +1,96 @@
+"""What the server under load says of itself: GET /stats and /config beside the WebSocket.
+
+Floor 6. Knows HTTP only; a server without these routes is no error.
+"""
+
+import http.client
+import threading
+import time
+from dataclasses import dataclass
+
+import orjson
+
+from fastws.client_handshake import Url
+from fastws.config import Rate
+
+TIMEOUT = 2.0  # seconds
+MAX_BODY = 1 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """One look at a server, at time `at` (monotonic seconds).
+
+    `delivered`: frames it has handed to the kernel since its start, None where it only says
+    `rate`, those of its last second; both over all its connections. `target`: ticks a
+    second that it is told to send to each client. `config`: its GET /config.
+    """
+
+    at: float
+    delivered: int | None
+    rate: float | None
+    target: Rate | None
+    config: dict[str, object]
+
+
+def rate_between(before: ServerView | None, after: ServerView | None) -> float | None:
+    """Return the frames a second that the server sent between two looks, None if it is not known.
+
+    From its counter, or else the mean of the rates that it said.
+    """
+    if before is None or after is None:
+        return None
+    if before.delivered is not None and after.delivered is not None:
+        return (after.delivered - before.delivered) / max(after.at - before.at, 1e-9)
+    if before.rate is None or after.rate is None:
+        return None
+    return (before.rate + after.rate) / 2
+
+
+class Look(threading.Thread):
+    """A look at the server, so that receiving goes on meanwhile; `view` when it has ended."""
+
+    def __init__(self, url: Url) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self.view: ServerView | None = None
+
+    def run(self) -> None:
+        """Look."""
+        self.view = look(self._url)
+
+
+def look(url: Url) -> ServerView | None:
+    """Ask the server; None when it has no /stats or does not answer within seconds."""
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=TIMEOUT)
+    try:
+        stats = _get(connection, "/stats")
+        at = time.monotonic()
+        config = _get(connection, "/config")
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return None if stats is None else _view(at, stats, config or {})
+
+
+def _view(at: float, stats: dict[str, object], config: dict[str, object]) -> ServerView:
+    server = stats.get("server")
+    delivered = server.get("delivered") if isinstance(server, dict) else None
+    rate, target = stats.get("serverRate"), stats.get("targetRate")
+    return ServerView(
+        at=at,
+        delivered=delivered if isinstance(delivered, int) else None,
+        rate=rate if isinstance(rate, int | float) else None,
+        target=target if isinstance(target, int) or target == "max" else None,
+        config=config,
+    )
+
+
+def _get(connection: http.client.HTTPConnection, path: str) -> dict[str, object] | None:
+    """Return the JSON object at path, None when there is none."""
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read(MAX_BODY)
+    found = orjson.loads(body) if response.status == 200 else None
+    return found if isinstance(found, dict) else None

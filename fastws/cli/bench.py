@@ -1,0 +1,317 @@
+"""`fastws bench`: measures a tick server with native clients. Floor 7."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+import click
+
+from fastws.bench import Bench, BenchOptions, CannotMeasure, Measurement, Progress
+from fastws.client_handshake import Url, parse_url
+from fastws.errors import ConfigError
+from fastws.result_files import (
+    BenchmarkResult,
+    ComparisonResult,
+    add_to_comparison,
+    benchmark,
+    benchmark_name,
+    comparison,
+    comparison_name,
+    efficiency,
+    encode,
+    verdict,
+)
+
+CHECK_FAILED = 1  # exit status
+INTERRUPTED = 130
+
+
+def read_url(context: click.Context, parameter: click.Parameter, value: str) -> Url:
+    """Return the URL, or say what is wrong with it."""
+    try:
+        return parse_url(value)
+    except ConfigError as error:
+        raise click.BadParameter(error.message) from None
+
+
+def read_target(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Refuse, before anything is measured, a file whose folder is not there."""
+    if value is None or value == "-":
+        return value
+    folder = Path(value) if value.endswith("/") else Path(value).parent
+    if not folder.is_dir():
+        raise click.BadParameter(f"there is no folder {str(folder)!r}")
+    return value
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("url", callback=read_url)
+@click.option("--clients", type=click.IntRange(1, 1_000_000), default=1, help="Connections.")
+@click.option(
+    "--duration", type=click.FloatRange(0.1, 86_400), default=5.0, help="Seconds to measure."
+)
+@click.option(
+    "--warmup",
+    type=click.FloatRange(0, 86_400),
+    default=1.0,
+    help="Least seconds before that; it goes on until the rate is steady, up to 10 s.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    callback=read_target,
+    help="Write a result file: a folder gets benchmark-<time>.json, - is stdout.",
+)
+@click.option(
+    "--comparison",
+    "comparison_file",
+    metavar="FILE",
+    callback=read_target,
+    help="Put a row into a file that compares clients; a folder gets comparison-<day>.json.",
+)
+@click.option("--client-id", default="native", help="What each connection says it is.")
+def bench(
+    url: Url,
+    clients: int,
+    duration: float,
+    warmup: float,
+    json_file: str | None,
+    comparison_file: str | None,
+    client_id: str,
+) -> int:
+    """Measure the tick server at URL (ws://host:port/path).
+
+    Opens the connections, waits until four windows of 250 ms differ by less than 10 %, then
+    measures. Every frame is checked (whole, text or binary, unmasked), and one in 61 (all, while
+    little arrives) is looked into as a tick, alike on all connections. Latency counts from
+    the tick's ts, the time at which it was due: steps of 1 ms, or exact where ticks carry
+    tsNs (fastws serve --fields seq), which also shows gaps. Both clocks must agree.
+
+    Server rate: from GET /stats of the same address, all its connections together; without it there
+    is no verdict. From 95 % of it: Keeping up; from 50 %: Partial bottleneck; below: Client is
+    bottleneck; and Server bottleneck where the server reaches less than half of its target.
+
+    \b
+    fastws serve --rate max --quiet &
+    fastws bench ws://127.0.0.1:8080 --clients 100
+    taskset -c 1 fastws bench ws://127.0.0.1:8080 --duration 60 --json results/
+
+    Status 0: all well. 1: a check failed: a bad frame, a connection that ended early, a client
+    without a frame. 3: a wrong option, or no connection. 130: Ctrl-C, which prints what was
+    measured so far and writes no file; twice ends at once.
+    """  # noqa: D301  # click reads the \b
+    options = BenchOptions(url, clients, duration, warmup, client_id)
+    out = sys.stderr if "-" in (json_file, comparison_file) else sys.stdout
+    with progress_display() as report:
+        run = Bench(options, report)
+        with interrupted_by_ctrl_c(run):
+            try:
+                measurement = run.run()
+            except CannotMeasure as error:
+                raise click.ClickException(str(error)) from None
+    for line in summary(measurement):
+        click.echo(line, file=out)
+    if measurement.interrupted:
+        return INTERRUPTED
+    try:
+        write_files(measurement, json_file, comparison_file)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    return CHECK_FAILED if measurement.failures else 0
+
+
+@contextmanager
+def interrupted_by_ctrl_c(run: Bench) -> Iterator[None]:
+    """The first Ctrl-C ends the measurement, a second one everything."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        run.interrupt()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# What is shown.
+
+
+@contextmanager
+def progress_display() -> Iterator[Callable[[Progress], None]]:
+    """Give what shows the progress on stderr: a bar on a terminal, else a line a phase."""
+    if not sys.stderr.isatty():
+        yield PhaseLines(sys.stderr)
+        return
+    # Imported here because `fastws serve`, which this module is loaded beside, needs none of it.
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description:<11}"), BarColumn(), TextColumn("{task.fields[rate]}"))
+    console = Console(stderr=True)
+    with Bars(*columns, console=console, auto_refresh=False, transient=True) as bars:
+        task = bars.add_task("", total=1, rate="")
+
+        def report(progress: Progress) -> None:
+            rate = f"{progress.frames_per_s:,.0f} frames/s" if progress.frames_per_s else ""
+            bars.update(
+                task,
+                description=progress.phase,
+                total=progress.total or None,
+                completed=progress.done,
+                rate=rate,
+            )
+            bars.refresh()
+
+        yield report
+
+
+class PhaseLines:
+    """Writes one line when a phase begins."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._phase = ""
+
+    def __call__(self, progress: Progress) -> None:
+        """Take the progress."""
+        if progress.phase == self._phase:
+            return
+        self._phase = progress.phase
+        units = " connections" if progress.phase == "connecting" else " s"
+        total = f" ({progress.total:g}{units})" if progress.total else ""
+        with suppress(OSError):
+            print(f"{progress.phase}{total}", file=self._out, flush=True)
+
+
+def summary(measured: Measurement) -> list[str]:
+    """Return the lines of the result."""
+    least, median, most = measured.spread
+    rows = [
+        ("measured", f"{measured.seconds:.2f} s {how_steady(measured)}"),
+        ("clients", f"{measured.options.clients:,}"),
+        ("frames", f"{measured.frames_per_s:,.0f}/s ({measured.frames:,})"),
+        ("bytes", f"{measured.bytes_per_s / 1e6:,.1f} MB/s"),
+        ("per client", f"min {least:,}  median {median:,.0f}  max {most:,} frames"),
+        ("latency", latency(measured)),
+        (
+            "gaps",
+            "not known: ticks carry no seq" if measured.gaps is None else f"{measured.gaps:,}",
+        ),
+        ("server", server(measured)),
+        ("verdict", judgement(measured)),
+    ]
+    lines = [f"{name:<11} {text}" for name, text in rows]
+    if not measured.failures:
+        return [*lines, f"{'checks':<11} passed; {measured.sampled:,} frames looked into"]
+    return [*lines, *(f"{'FAILED':<11} {failure}" for failure in measured.failures)]
+
+
+def how_steady(measured: Measurement) -> str:
+    """Say whether it was steady before, and whether it was cut short."""
+    said = "steady" if measured.steady else "NOT steady"
+    interrupted = ", interrupted" if measured.interrupted else ""
+    return f"({said} after {measured.warmup:.1f} s{interrupted})"
+
+
+def latency(measured: Measurement) -> str:
+    """Say how late the frames came."""
+    found = measured.latency
+    if found is None:
+        return "not known"
+    if measured.gaps is None:
+        return f"p50 {found.p50:.1f}  p99 {found.p99:.1f}  max {found.max:.1f} ms (from ts: ±1 ms)"
+    return f"p50 {found.p50:.3f}  p99 {found.p99:.3f}  max {found.max:.3f} ms (from tsNs)"
+
+
+def server(measured: Measurement) -> str:
+    """Say what the server said of itself."""
+    if measured.server_rate is None:
+        return "rate not known: no /stats"
+    target = measured.target_rate
+    told = "not known" if target is None else f"{target:,}/s each" if target != "max" else "max"
+    return f"{measured.server_rate:,.0f}/s, target {told}"
+
+
+def judgement(measured: Measurement) -> str:
+    """Say who is the bottleneck."""
+    rates = measured.frames_per_s, measured.server_rate
+    said, percent = verdict(*rates, measured.target_over_all), efficiency(*rates)
+    if said is None or percent is None:
+        return said or "none"
+    return f"{said} ({percent:g} % of the server's rate)"
+
+
+# What is written.
+
+
+def write_files(measured: Measurement, json_file: str | None, comparison_file: str | None) -> None:
+    """Write the result files that were asked for."""
+    if json_file is not None:
+        name = benchmark_name(measured.at)
+        write(json_file, name, lambda _: benchmark_object(measured))
+    if comparison_file is not None:
+        name = comparison_name(measured.at)
+        row = comparison_object(measured)
+        write(comparison_file, name, lambda existing: add_to_comparison(existing, row))
+
+
+def write(target: str, name: str, make: Callable[[bytes | None], dict[str, object]]) -> None:
+    """Write what `make` makes of the present content to a file, into a folder, or to stdout."""
+    if target == "-":
+        sys.stdout.buffer.write(encode(make(None)))
+        sys.stdout.flush()
+        return
+    path = Path(target)
+    if path.is_dir():
+        path /= name
+    path.write_bytes(encode(make(path.read_bytes() if path.is_file() else None)))
+
+
+def benchmark_object(measured: Measurement) -> dict[str, object]:
+    """Return the object of a benchmark file; its config is the server's and that of the run."""
+    asked = measured.options
+    found = measured.latency
+    result = BenchmarkResult(
+        mode=asked.client_id,
+        client_msg_per_sec=measured.frames_per_s,
+        server_actual_rate=measured.server_rate,
+        total_messages=measured.frames,
+        avg_latency_ms=None if found is None else found.mean,
+        p99_latency_ms=None if found is None else found.p99,
+    )
+    config = {
+        **(measured.server.config if measured.server is not None else {}),
+        "clients": asked.clients,
+        "duration": asked.duration,
+        "warmup": asked.warmup,
+        "host": asked.url.host,
+        "port": asked.url.port,
+        "target": asked.url.target,
+    }
+    return benchmark(measured.at, config, [result])
+
+
+def comparison_object(measured: Measurement) -> dict[str, object]:
+    """Return the object of a comparison file with the one row of this run."""
+    asked, seen = measured.options, measured.server
+    format_ = seen.config.get("format") if seen is not None else None
+    is_fastws = seen is not None and seen.delivered is not None
+    result = ComparisonResult(
+        mode=asked.client_id,
+        format=format_ if isinstance(format_, str) else None,
+        client_rate=measured.frames_per_s,
+        server_rate=measured.server_rate,
+        avg_latency_ms=None if measured.latency is None else measured.latency.mean,
+    )
+    name = "fastws" if is_fastws else f"{asked.url.host}:{asked.url.port}"
+    return comparison(measured.at, name, measured.target_rate, asked.duration, [result])
