@@ -141,8 +141,10 @@ static int stage(fws_engine *engine, const fws_command *command)
 void fws_engine_drain(fws_engine *engine)
 {
     fws_staging *staging = &engine->staging;
-    engine->driver = pthread_self();
-    engine->driven = true;
+    if (!engine->driven || fws_engine_foreign(engine)) {
+        __atomic_store_n(&engine->driver, pthread_self(), __ATOMIC_RELAXED);
+        __atomic_store_n(&engine->driven, true, __ATOMIC_RELEASE);
+    }
     engine->woken = false;
     pthread_mutex_lock(&staging->lock);
     uint8_t *bytes = staging->bytes;

@@ -227,7 +227,8 @@ int fws_engine_command(fws_engine *engine, const fws_command *command);
 /* Whether the caller is not the thread that drives: then only fws_engine_command() is safe. */
 static inline bool fws_engine_foreign(const fws_engine *engine)
 {
-    return engine->driven && !pthread_equal(engine->driver, pthread_self());
+    return __atomic_load_n(&engine->driven, __ATOMIC_ACQUIRE)
+           && !pthread_equal(__atomic_load_n(&engine->driver, __ATOMIC_RELAXED), pthread_self());
 }
 
 /* Applies what other threads staged. The first step of a turn. */
