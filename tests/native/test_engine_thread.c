@@ -94,6 +94,39 @@ static void test_no_wake_up_is_lost(void)
     fws_engine_free(engine);
 }
 
+/* The worst moment: after a turn has applied what was staged, before it looks at its poller. */
+static void *stage_one(void *unused)
+{
+    CHECK_EQ(publish(0, 8), FWS_OK);
+    return unused;
+}
+
+static int stage_and_wait(int epoll, struct epoll_event *events, int n, int timeout_ms)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, stage_one, NULL) == 0);
+    pthread_join(thread, NULL);
+    return epoll_wait(epoll, events, n, timeout_ms);
+}
+
+static void test_a_wake_up_within_a_turn_asks_for_another(void)
+{
+    fws_sys sys = fws_sys_linux;
+    begin(FWS_SLOW_CLOSE);
+    engine->sys = &sys;
+    turn(0);
+    CHECK(!fws_engine_more(engine));
+    sys.epoll_wait = stage_and_wait;
+    turn(0);
+    CHECK_EQ(topic->log.next_seq, 0);
+    CHECK(fws_engine_more(engine)); /* the poller will not tell again */
+    sys.epoll_wait = epoll_wait;
+    turn(0);
+    CHECK_EQ(topic->log.next_seq, 1);
+    CHECK(!fws_engine_more(engine));
+    fws_engine_free(engine);
+}
+
 static void *stage_until_full(void *taken)
 {
     while (publish(0, 4096) == FWS_OK)
@@ -236,6 +269,7 @@ static void test_slow_readers_of_real_sockets_get_everything(void)
 int main(void)
 {
     RUN(test_no_wake_up_is_lost);
+    RUN(test_a_wake_up_within_a_turn_asks_for_another);
     RUN(test_staging_is_bounded_and_what_fails_later_is_counted);
     RUN(test_slow_readers_of_real_sockets_get_everything);
     return 0;
