@@ -35,6 +35,13 @@ cdef uint64_t _ns(double seconds) except? 0:
     return <uint64_t>(seconds * 1e9)
 
 
+cdef int _one_of(str what, dict names, value) except -1:
+    """The core's number of a named choice; ValueError when there is no such name."""
+    if value not in names:
+        raise ValueError(f"{what} must be one of {', '.join(names)}, not {value!r}")
+    return names[value]
+
+
 cdef object _error(int status):
     """The exception for a negative status: the one place where one becomes the other."""
     if status == FWS_E_FULL:
@@ -118,7 +125,8 @@ cdef class Ticks:
     cdef uint64_t _seq
 
     def __cinit__(self, *, uint64_t seed, str format="json", str fields="base"):
-        fws_ticks_init(&self._ticks, seed, _FORMATS[format], _FIELDS[fields])
+        fws_ticks_init(&self._ticks, seed, <fws_tick_format>_one_of("format", _FORMATS, format),
+                       <fws_tick_fields>_one_of("fields", _FIELDS, fields))
 
     def frames(self, int n, uint64_t ts_ns):
         """Return the next n ticks (0..1,000,000) as finished frames back to back.
@@ -243,11 +251,9 @@ cdef class Topic:
 cdef fws_topic_options _topic_options(str on_slow, uint64_t max_lag_bytes,
                                       uint64_t retention_bytes):
     cdef fws_topic_options options
-    if on_slow not in _ON_SLOW:
-        raise ValueError(f"on_slow must be one of {', '.join(_ON_SLOW)}, not {on_slow!r}")
+    options.on_slow = <uint8_t>_one_of("on_slow", _ON_SLOW, on_slow)
     if max_lag_bytes > retention_bytes:
         raise ValueError("max_lag_bytes must not exceed retention_bytes")
-    options.on_slow = _ON_SLOW[on_slow]
     options.max_lag_bytes = max_lag_bytes
     options.retention_bytes = retention_bytes
     return options
@@ -273,6 +279,14 @@ cdef class Connection:
             raise ConnectionClosed(self.close_code, self.reason or "")
         self.engine._check()
         return self._c
+
+    cdef int _command(self, fws_command *command, int kind) except -1:
+        """Give the engine a command about this connection; any thread may."""
+        if self._c is NULL:
+            raise ConnectionClosed(self.close_code, self.reason or "")
+        command.kind = <uint8_t>kind
+        command.conn = self.id
+        return self.engine._command(command)
 
     cdef int _done(self, int status) except -1:
         if status < 0:
@@ -317,9 +331,7 @@ cdef class Connection:
         """
         cdef fws_command command
         _payload(data, &command)
-        command.kind = FWS_CMD_SEND
-        command.conn = self.id
-        self.engine._command(&command)
+        self._command(&command, FWS_CMD_SEND)
 
     def close(self, uint16_t code=1000, str reason=""):
         """Begin the closing handshake (RFC 6455 7.1.2) behind what was sent and published.
@@ -330,10 +342,8 @@ cdef class Connection:
         """
         cdef fws_command command
         _payload(reason, &command)
-        command.kind = FWS_CMD_CLOSE
         command.code = code
-        command.conn = self.id
-        self.engine._command(&command)
+        self._command(&command, FWS_CMD_CLOSE)
 
     def abort(self):
         """End it now, without a word."""
@@ -354,13 +364,10 @@ cdef class Connection:
         cdef fws_command command
         if topic.engine is not self.engine:
             raise ValueError("the topic belongs to another engine")
-        command.kind = <uint8_t>kind
         command.topic = topic._t
-        command.conn = self.id
         command.data = NULL
         command.n = 0
-        self.engine._command(&command)
-        return 0
+        return self._command(&command, kind)
 
     def pause_reading(self):
         """Leave what it sends in the kernel, so that the peer is held by its window."""
@@ -799,12 +806,18 @@ cdef class Engine:
             late: what becomes of ticks more than 10 ms overdue: "burst", "smooth", "skip".
         """
         self._check()
-        fws_source_init(&self._e.source, topic._t, seed, _FORMATS[format], _FIELDS[fields],
-                        _LATE[late])
+        if topic.engine is not self:
+            raise ValueError("the topic belongs to another engine")
+        fws_source_init(&self._e.source, topic._t, seed,
+                        <fws_tick_format>_one_of("format", _FORMATS, format),
+                        <fws_tick_fields>_one_of("fields", _FIELDS, fields),
+                        <fws_late>_one_of("late", _LATE, late))
 
     def set_rate(self, rate):
         """Generate that many ticks a second (0..100,000,000) from now on, or "max"."""
         self._check()
+        if rate != "max" and not 0 <= rate <= 100_000_000:
+            raise ValueError(f"a rate must be 0 to 100,000,000, not {rate}")
         cdef uint64_t ticks = 0 if rate == "max" else rate
         fws_source_set_rate(&self._e.source, self._e.sys.monotonic(), ticks, rate == "max")
         self._e.source_at = 0
@@ -813,7 +826,8 @@ cdef class Engine:
     def set_format(self, str format not None):
         """Change the ticks' format; the walk goes on."""
         self._check()
-        fws_ticks_set_format(&self._e.source.ticks, _FORMATS[format])
+        fws_ticks_set_format(&self._e.source.ticks,
+                             <fws_tick_format>_one_of("format", _FORMATS, format))
 
     def pacing(self):
         """Return how well the source keeps its time: counts, ppm, microseconds."""
