@@ -1,0 +1,468 @@
+"""Topics without an event loop: order, accounts, slow consumers, other threads."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from support import CLOSE, PATIENCE, TEXT, Peer, Rig, balances, close_payload
+
+from fastws import Connection, ConnectionClosed, LogFull, Topic
+
+KIB = 1024
+SLOW = (CLOSE, close_payload(1013, "slow consumer"))
+SMALL = 4096  # a receive buffer that is full soon
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with Rig() as rig:
+        yield rig
+
+
+def message(i: int, size: int = 1000) -> str:
+    return f"{i} ".ljust(size, "x")
+
+
+def numbers(peer: Peer) -> list[int]:
+    """The numbers of the messages received, each of which must be whole."""
+    texts = [payload.decode() for payload in peer.payloads]
+    found = [int(text.split(" ")[0]) for text in texts]
+    assert texts == [message(i, len(text)) for i, text in zip(found, texts, strict=True)]
+    return found
+
+
+def publish_while_unread(rig: Rig, topic: Topic, n: int, first: int = 0) -> None:
+    """Publish n messages, turning after each, so that policies act as they do in life."""
+    for i in range(first, first + n):
+        topic.publish(message(i))
+        rig.engine.turn()
+
+
+def test_every_subscriber_gets_what_is_published_from_then_on(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    topic.publish("before")
+    _, first = rig.subscribed(topic)
+    topic.publish("a")
+    connection, second = rig.subscribed(topic)
+    connection.subscribe(topic)  # idempotent
+    topic.publish(b"b")
+    topic.publish(b'{"c":1}', text=True)
+    rig.until(lambda: len(first.pull().frames) == 3 and len(second.pull().frames) == 2)
+    assert first.frames == [(1, b"a"), (2, b"b"), (1, b'{"c":1}')]
+    assert second.frames == first.frames[1:]
+    connection.unsubscribe(topic)
+    connection.unsubscribe(topic)
+    topic.publish("d")
+    connection.send("last")
+    rig.until(lambda: first.pull().frames[-1] == (1, b"d"))
+    rig.until(lambda: second.pull().frames[-1] == (1, b"last"))
+    assert (topic.subscribers, topic.appended, topic.delivered) == (1, 5, 6)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 300_000])
+def test_messages_of_every_size_arrive_whole(rig: Rig, size: int) -> None:
+    topic = rig.engine.topic("t")
+    _, peer = rig.subscribed(topic)
+    payload = bytes(i % 251 for i in range(size))
+    topic.publish(payload)
+    topic.publish(payload + b"!")
+    rig.until(lambda: len(peer.pull().frames) == 2)
+    assert peer.payloads == [payload, payload + b"!"]
+
+
+def test_publish_takes_bytes_and_str_only(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    for data in (None, 1, bytearray(b"x"), memoryview(b"x"), ["x"]):
+        with pytest.raises(TypeError, match="bytes or str"):
+            topic.publish(data)  # type: ignore[arg-type]
+    with pytest.raises(UnicodeEncodeError):
+        topic.publish("\ud800")
+    assert topic.appended == 0
+
+
+def test_topics_of_another_engine_are_refused(rig: Rig) -> None:
+    with Rig() as other:
+        connection, _ = other.connect()
+        with pytest.raises(ValueError, match="another engine"):
+            connection.subscribe(rig.engine.topic("t"))
+
+
+def test_a_late_reader_sees_topics_and_direct_sends_in_the_order_of_publishing(rig: Rig) -> None:
+    left, right = rig.engine.topic("left"), rig.engine.topic("right")
+    connection, peer = rig.connect(receive_buffer=SMALL)
+    connection.subscribe(left)
+    connection.subscribe(right)
+    only_left, other_peer = rig.connect()
+    only_left.subscribe(left)
+    ways: list[Callable[[str], None]] = [
+        left.publish, right.publish, right.publish, connection.send, left.publish, left.publish,
+    ]  # fmt: skip
+    for i in range(1200):
+        ways[i % len(ways)](message(i, 100 + i % 900))
+        if i % 7 == 0:
+            rig.engine.turn()
+    account = connection.account()
+    assert account["pending"] > 0, "the reader was to be late"
+    assert balances(account)
+    rig.until(lambda: len(peer.pull().frames) == 1200)
+    rig.until(lambda: len(other_peer.pull().frames) == 600)
+    assert numbers(peer) == list(range(1200))
+    assert numbers(other_peer) == [i for i in range(1200) if ways[i % 6] == left.publish]
+
+
+def test_direct_sends_past_the_outbox_limit_raise() -> None:
+    with Rig(outbox_limit=8 * KIB) as rig:
+        connection, peer = rig.connect(receive_buffer=SMALL)
+        sent = 0
+        while connection.buffered_amount + 1000 <= 8 * KIB:
+            connection.send(message(sent))
+            sent += 1
+            rig.engine.turn()
+        with pytest.raises(LogFull):
+            connection.send(message(sent))
+        assert 0 < connection.buffered_amount <= 9 * KIB
+        rig.until(lambda: len(peer.pull().frames) == sent)
+        assert connection.buffered_amount == 0
+        connection.send(message(sent))
+        rig.until(lambda: len(peer.pull().frames) == sent + 1)
+        assert numbers(peer) == list(range(sent + 1))
+
+
+def test_a_large_publish_leaves_without_a_turn(rig: Rig) -> None:
+    """256 KiB that wait are sent at once."""
+    topic = rig.engine.topic("t")
+    _, peer = rig.subscribed(topic)
+    for i in range(300):
+        topic.publish(message(i))
+    assert peer.pull().frames
+    rig.engine.flush()
+
+
+def test_flush_sends_what_waits(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    _, peer = rig.subscribed(topic)
+    topic.publish("x")
+    assert topic.delivered == 0
+    rig.engine.flush()
+    assert topic.delivered == 1
+    rig.until(lambda: peer.pull().frames == [(TEXT, b"x")])
+
+
+def test_schedule_is_asked_once_until_the_next_turn(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    _, peer = rig.subscribed(topic)
+    rig.until(lambda: not rig.engine.turn())
+    asked: list[int] = []
+    rig.engine.schedule = lambda: asked.append(1)
+    for _ in range(5):
+        topic.publish("x")
+    assert len(asked) == 1
+    rig.until(lambda: len(peer.pull().frames) == 5)
+    topic.publish("x")
+    assert len(asked) == 2
+
+
+# Accounts.
+
+
+def test_accounts_balance_at_every_step_of_a_stalled_and_a_dead_client(rig: Rig) -> None:
+    topic = rig.engine.topic("t", max_lag_bytes=4096 * KIB, retention_bytes=4096 * KIB)
+    _, healthy = rig.subscribed(topic)
+    stalled, peer = rig.subscribed(topic, receive_buffer=SMALL)
+    for i in range(1000):
+        topic.publish(message(i))
+        assert balances(topic.account())
+        assert balances(stalled.account())
+        rig.engine.turn()
+        assert balances(topic.account())
+        assert balances(stalled.account())
+        healthy.pull()
+    account = stalled.account()
+    assert account["published"] == 1000
+    assert 0 < account["delivered"] < 1000
+    assert account["acknowledged"] <= account["delivered"]  # type: ignore[operator]
+    assert account["pending"] == 1000 - account["delivered"]
+    assert account["lag_bytes"] >= (account["pending"] - 1) * 1004
+    assert account["lag_seconds"] >= 0
+    assert rig.engine.laggards(1)[0][0] is stalled
+    assert topic.account()["pending"] >= account["pending"]
+
+    rig.until(lambda: balances(stalled.account()) and len(peer.pull().frames) >= 1000)
+    rig.until(lambda: stalled.account()["acknowledged"] == 1000)
+    assert stalled.account() == {
+        "published": 1000, "delivered": 1000, "acknowledged": 1000, "dropped": 0,
+        "conflated": 0, "pending": 0, "lag_bytes": 0, "lag_seconds": 0.0,
+    }  # fmt: skip
+    rig.until(lambda: topic.account()["acknowledged"] == 2000)
+
+    publish_while_unread(rig, topic, 1000, first=1000)
+    delivered = stalled.account()["delivered"]
+    assert delivered < 2000
+    peer.sock.close()
+    rig.until(lambda: rig.closed)
+    with pytest.raises(ConnectionClosed):
+        stalled.account()
+    rig.until(lambda: len(healthy.pull().frames) == 2000)
+    rig.until(lambda: topic.account()["pending"] == 0)
+    account_of_all = topic.account()
+    assert balances(account_of_all)
+    assert account_of_all["published"] == 4000
+    assert account_of_all["delivered"] == 2000 + delivered
+    assert account_of_all["dropped"] == 2000 - delivered
+    assert account_of_all["subscribers"] == 1
+    assert numbers(healthy) == list(range(2000))
+
+
+def test_what_an_unsubscriber_had_pending_counts_as_dropped(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    connection, peer = rig.subscribed(topic, receive_buffer=SMALL)
+    publish_while_unread(rig, topic, 500)
+    connection.unsubscribe(topic)
+    assert balances(topic.account())
+    assert topic.account()["dropped"] > 0
+    connection.send("end")
+    rig.until(lambda: peer.pull().frames[-1:] == [(TEXT, b"end")])
+    account = topic.account()
+    assert balances(account)
+    assert account["pending"] == 0
+    assert len(peer.frames) - 1 == account["delivered"]
+
+
+# Slow consumers.
+
+
+def test_latest_jumps_to_the_newest_message_and_counts_what_it_dropped(rig: Rig) -> None:
+    topic = rig.engine.topic(
+        "t", on_slow="latest", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB
+    )
+    _, healthy = rig.subscribed(topic)
+    slow, peer = rig.subscribed(topic, receive_buffer=SMALL)
+    for i in range(1500):
+        topic.publish(message(i))
+        rig.engine.turn()
+        healthy.pull()
+        if i % 100 == 0:
+            assert balances(topic.account())
+            assert balances(slow.account())
+    rig.until(lambda: peer.pull().frames and numbers(peer)[-1] == 1499)
+    rig.until(lambda: len(healthy.pull().frames) == 1500)
+    got = numbers(peer)
+    assert got == sorted(set(got))
+    account = slow.account()
+    assert account["dropped"] == 1500 - len(got) > 0
+    assert account["delivered"] == len(got)
+    assert (account["pending"], account["conflated"]) == (0, 0)
+    assert numbers(healthy) == list(range(1500))
+    assert slow.is_open
+
+
+def test_close_says_slow_consumer_behind_a_whole_frame(rig: Rig) -> None:
+    topic = rig.engine.topic("t", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB)
+    _, healthy = rig.subscribed(topic)
+    slow, peer = rig.subscribed(topic, receive_buffer=SMALL)
+    for i in range(1500):
+        topic.publish(message(i))
+        rig.engine.turn()
+        healthy.pull()
+    rig.until(lambda: rig.engine.counters()["slow_closed"] == 1)
+    rig.until(lambda: peer.pull().ended)
+    assert peer.frames[-1] == SLOW
+    assert numbers(peer) == list(range(len(peer.frames) - 1))
+    assert topic.subscribers == 1
+    peer.sock.close()
+    rig.until(lambda: rig.closed)
+    assert (slow.close_code, slow.reason) == (1013, "slow consumer")
+    rig.until(lambda: len(healthy.pull().frames) == 1500)
+    account = topic.account()
+    assert balances(account)
+    assert account["dropped"] == 1500 - (len(peer.frames) - 1)
+
+
+def test_lossless_holds_the_publisher_until_the_slowest_has_read(rig: Rig) -> None:
+    topic = rig.engine.topic(
+        "t", on_slow="lossless", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB
+    )
+    _, healthy = rig.subscribed(topic)
+    slow, peer = rig.subscribed(topic, receive_buffer=SMALL)
+
+    def publish_until_full(first: int) -> int:
+        for i in range(first, first + 5000):
+            try:
+                topic.publish(message(i))
+            except LogFull:
+                return i
+            rig.engine.turn()
+            healthy.pull()
+        raise AssertionError("it never was full")
+
+    published = publish_until_full(0)
+    assert slow.account()["lag_bytes"] <= 64 * KIB
+    with pytest.raises(LogFull):
+        topic.publish(message(published))
+    rig.until(lambda: len(peer.pull().frames) == published)
+    again = publish_until_full(published)
+    assert again > published
+    rig.until(lambda: len(peer.pull().frames) == again == len(healthy.pull().frames))
+    assert numbers(peer) == numbers(healthy) == list(range(again))
+    account = topic.account()
+    assert balances(account)
+    assert (account["dropped"], account["delivered"]) == (0, 2 * again)
+
+
+def test_lossless_subscriber_that_takes_nothing_is_closed_after_max_stall() -> None:
+    with Rig(max_stall=0.2) as rig:
+        topic = rig.engine.topic(
+            "t", on_slow="lossless", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB
+        )
+        _, healthy = rig.subscribed(topic)
+        _, peer = rig.subscribed(topic, receive_buffer=SMALL)
+        published = 0
+
+        def held_no_more() -> bool:
+            nonlocal published
+            healthy.pull()
+            try:
+                topic.publish(message(published))
+            except LogFull:
+                return False
+            published += 1
+            return rig.engine.counters()["slow_closed"] == 1 and topic.subscribers == 1
+
+        rig.until(held_no_more)
+        rig.until(lambda: len(healthy.pull().frames) == published)
+        rig.until(lambda: peer.pull().ended)
+        assert peer.frames[-1] == SLOW
+        assert numbers(peer) == list(range(len(peer.frames) - 1))
+        assert balances(topic.account())
+
+
+def test_another_policy_is_in_force_for_present_subscribers(rig: Rig) -> None:
+    topic = rig.engine.topic("t", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB)
+    slow, peer = rig.subscribed(topic, receive_buffer=SMALL)
+    topic.set_policy("latest", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB)
+    publish_while_unread(rig, topic, 1000)
+    rig.until(lambda: peer.pull().frames and numbers(peer)[-1] == 999)
+    assert slow.is_open
+    assert slow.account()["dropped"] > 0
+
+
+# Other threads.
+
+
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_messages_published_in_another_thread_arrive_in_order(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    connection, peer = rig.subscribed(topic)
+
+    def elsewhere() -> None:
+        for i in range(2000):
+            if i % 5 == 0:
+                connection.send(message(i, 100))
+            else:
+                topic.publish(message(i, 100))
+
+    thread = in_thread(elsewhere)
+    rig.until(lambda: len(peer.pull().frames) == 2000)
+    thread.join()
+    assert numbers(peer) == list(range(2000))
+    assert balances(topic.account())
+
+
+def test_publish_in_another_thread_wakes_a_sleeping_engine(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    connection, peer = rig.subscribed(topic)
+    rig.until(lambda: not rig.engine.turn())
+    began = time.monotonic()
+    for i in range(20):
+        go = threading.Event()
+
+        def elsewhere(go: threading.Event = go, i: int = i) -> None:
+            go.wait()
+            topic.publish(message(i))
+
+        thread = in_thread(elsewhere)
+        go.set()
+        while len(peer.pull().frames) <= i:
+            rig.engine.turn(PATIENCE)
+        thread.join()
+    assert time.monotonic() - began < PATIENCE
+    assert connection.is_open
+
+
+def test_subscribe_and_close_in_another_thread_keep_their_order(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    connection, peer = rig.connect()
+
+    def elsewhere() -> None:
+        topic.publish("before")
+        connection.subscribe(topic)
+        topic.publish("inside")
+        connection.unsubscribe(topic)
+        topic.publish("after")
+        connection.subscribe(topic)
+        topic.publish("again")
+        connection.close(4000)
+        topic.publish("too late")
+
+    thread = in_thread(elsewhere)
+    rig.until(lambda: peer.pull().frames[-1:] == [(CLOSE, close_payload(4000))])
+    thread.join()
+    # Leaving drops what had not left yet.
+    assert [p for p in peer.payloads if p != b"inside"] == [b"again"]
+
+
+def test_staging_is_bounded(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    rig.engine.turn()
+
+    def elsewhere() -> None:
+        for _ in range(15):
+            topic.publish(bytes(KIB * KIB // 4))
+        with pytest.raises(LogFull):
+            topic.publish(bytes(KIB * KIB // 4))
+
+    in_thread(elsewhere).join()
+    rig.engine.turn()
+    assert topic.appended == 15
+
+
+def test_threads_publish_while_clients_come_and_go(rig: Rig) -> None:
+    topic = rig.engine.topic("t", on_slow="latest")
+    stop = threading.Event()
+
+    def elsewhere() -> None:
+        while not stop.wait(0.0005):
+            for i in range(10):
+                topic.publish(message(i, 200))
+
+    rig.engine.turn()
+    threads = [in_thread(elsewhere) for _ in range(2)]
+    peers: list[tuple[Connection, Peer]] = []
+    try:
+        for i in range(60):
+            peers.append(rig.subscribed(topic))
+            if i % 3 == 0:
+                connection, peer = peers.pop(0)
+                peer.sock.close() if i % 2 else connection.close()
+            for _, peer in peers:
+                peer.pull()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    def drained() -> bool:
+        for _, peer in peers:
+            peer.pull()
+        return topic.account()["pending"] == 0
+
+    rig.until(drained)
+    assert not rig.errors
+    assert balances(topic.account())
+    assert topic.subscribers == len(peers)
