@@ -17,6 +17,7 @@ from fastws.bench_clients import TURN, CannotMeasure, Clients, message
 from fastws.bench_server import Look, ServerView, rate_between
 from fastws.client_handshake import Url
 from fastws.config import Rate
+from fastws.errors import ConfigError
 
 __all__ = ["Bench", "BenchOptions", "CannotMeasure", "Latency", "Measurement", "Progress"]
 
@@ -35,10 +36,13 @@ class BenchOptions:
 
     Args:
         url: where the server is.
-        clients: connections, 1 up.
-        duration: seconds measured.
-        warmup: least seconds before that, 0 up; a steady state takes a second at least.
+        clients: connections, 1 to 1,000,000.
+        duration: seconds measured, 0.1 to 86,400.
+        warmup: least seconds before that, 0 to 86,400; a steady state takes a second at least.
         client_id: what each connection says it is.
+
+    Raises:
+        ConfigError: one of them is out of range.
     """
 
     url: Url
@@ -46,6 +50,15 @@ class BenchOptions:
     duration: float = 5.0
     warmup: float = 1.0
     client_id: str = "native"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.clients <= 1_000_000:
+            raise ConfigError("clients", "must be from 1 to 1,000,000")
+        for field, least in (("duration", 0.1), ("warmup", 0)):
+            if not least <= getattr(self, field) <= 86_400:  # a NaN compares false
+                raise ConfigError(field, f"must be from {least} to 86,400 seconds")
+        if not self.client_id:
+            raise ConfigError("client_id", "must not be empty")
 
 
 @dataclass(frozen=True, slots=True)

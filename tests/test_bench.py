@@ -1,0 +1,393 @@
+"""`fastws bench`: against `fastws serve`, and against servers that misbehave."""
+
+import json
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fastws._frame import Frame, Ticks
+from fastws.bench import Bench, BenchOptions, CannotMeasure, Progress, is_steady
+from fastws.bench_server import ServerView, look, rate_between
+from fastws.client_handshake import parse_url
+from fastws.handshake import check_upgrade, parse_request, switching_protocols
+
+FASTWS = [sys.executable, "-m", "fastws"]
+TICK = bytes(Ticks(seed=1).frames(1, time.time_ns()))
+CLOSE = b"\x88\x02\x03\xe8"
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts `fastws serve` with options; returns its URL."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> str:
+        process = subprocess.Popen(
+            [*FASTWS, "serve", "--port", "0", *options], stdout=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        assert process.stdout is not None
+        found = re.search(r"ws://[\d.]+:\d+", process.stdout.readline())
+        assert found
+        return found[0]
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+class Scripted:
+    """A server of raw sockets: `talk` gets each connection behind its handshake.
+
+    The HTTP routes are answered with 404, as an old server does.
+    """
+
+    def __init__(self, talk: Callable[[socket.socket], None], answer: bytes | None = None) -> None:
+        self._talk, self._answer = talk, answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> "Scripted":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                accepted, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=[accepted], daemon=True).start()
+        except OSError:
+            return
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += connection.recv(1)
+            request = parse_request(head)
+            if self._answer is not None:
+                connection.sendall(self._answer)
+                return
+            if not request.is_upgrade:
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                return
+            connection.sendall(switching_protocols(check_upgrade(request)))
+            try:
+                self._talk(connection)
+            except OSError:
+                return  # the client has gone
+
+
+def ticking(
+    *frames: bytes, at_close: bytes = CLOSE, total: int = 10_000
+) -> Callable[[socket.socket], None]:
+    """Sends good ticks, the frames behind 61 of them, and `at_close` when the client closes."""
+
+    def talk(connection: socket.socket) -> None:
+        for sent in range(total):
+            connection.sendall(TICK)
+            if sent == 60:
+                connection.sendall(b"".join(frames))
+            if select.select([connection], [], [], 0.005)[0]:
+                said = connection.recv(4096)
+                if not said or 0x88 in (said[0], said[-8]):
+                    connection.sendall(at_close)
+                    return
+
+    return talk
+
+
+def options(url: str, clients: int = 1, duration: float = 0.3) -> BenchOptions:
+    return BenchOptions(parse_url(url), clients, duration, warmup=0.0)
+
+
+def bench(*arguments: str, timeout: float = 50) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*FASTWS, "bench", *arguments], capture_output=True, text=True, timeout=timeout
+    )
+
+
+# Against our own server.
+
+
+def test_it_measures_the_rate_that_the_server_sends(serve: Serve) -> None:
+    measured = Bench(options(serve("--rate", "2000"), clients=3, duration=1.0)).run()
+    assert measured.failures == []
+    assert measured.steady
+    assert measured.frames_per_s == pytest.approx(6000, rel=0.1)
+    assert measured.server_rate == pytest.approx(6000, rel=0.1)
+    assert measured.target_rate == 2000
+    assert measured.target_over_all == 6000
+    assert measured.bytes == pytest.approx(58 * measured.frames, rel=0.1)
+    least, median, most = measured.spread
+    assert 0 < least <= median <= most
+    assert sum(measured.per_client) == measured.frames
+    assert measured.latency is not None
+    assert 0 <= measured.latency.p50 <= measured.latency.p99 <= measured.latency.max < 1000
+    assert measured.gaps is None
+
+
+@pytest.mark.parametrize("format_", ["json", "binary"])
+def test_ticks_with_seq_show_gaps_and_finer_latency(serve: Serve, format_: str) -> None:
+    url = serve("--rate", "1000", "--fields", "seq", "--format", format_)
+    measured = Bench(options(url, clients=2)).run()
+    assert measured.failures == []
+    assert measured.gaps == 0
+    assert measured.latency is not None
+    assert measured.latency.p50 % 1 != 0
+
+
+def test_the_first_connection_alone_reports_the_sum(serve: Serve) -> None:
+    url = serve("--rate", "500")
+    seen: list[dict[str, object]] = []
+
+    def report(progress: Progress) -> None:
+        if progress.phase == "measuring" and progress.done > 1.2 and not seen:
+            asked = subprocess.run(
+                [sys.executable, "-c", GET_STATS, url.replace("ws:", "http:") + "/stats"],
+                capture_output=True,
+                check=True,
+            )
+            seen.append(json.loads(asked.stdout))
+
+    Bench(options(url, clients=4, duration=1.5), report).run()
+    clients = seen[0]["clients"]
+    assert isinstance(clients, dict)
+    assert list(clients) == ["native"]
+    assert clients["native"]["messagesPerSec"] == pytest.approx(2000, rel=0.2)
+    assert clients["native"]["totalMessages"] > 2000
+    assert clients["native"]["avgLatencyMs"] is not None
+    server = seen[0]["server"]
+    assert isinstance(server, dict)
+    assert [row["clientId"] for row in server["clients"]] == ["native"] * 4
+    assert server["ignoredMessages"] == 0
+
+
+GET_STATS = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+
+
+def test_thousands_of_connections_open_and_close_properly(serve: Serve) -> None:
+    url = serve("--rate", "10")
+    measured = Bench(options(url, clients=2000, duration=0.5)).run()
+    assert measured.failures == []
+    assert len(measured.per_client) == 2000
+    seen = look(parse_url(url))
+    assert seen is not None
+    assert seen.delivered is not None
+    assert seen.delivered >= measured.frames
+
+
+def test_a_benchmark_file_is_written_to_a_file_a_folder_or_stdout(
+    serve: Serve, tmp_path: Path
+) -> None:
+    url = serve("--rate", "1000")
+    short = ("--duration", "0.3", "--warmup", "0")
+    done = bench(url, "--json", "-", "--client-id", "other", "--comparison", str(tmp_path), *short)
+    assert done.returncode == 0, done.stderr
+    written = json.loads(done.stdout)
+    assert list(written) == ["timestamp", "config", "results"]
+    assert written["config"]["rate"] == 1000
+    assert list(written["results"][0]) == [
+        "mode",
+        "clientMsgPerSec",
+        "serverActualRate",
+        "totalMessages",
+        "avgLatencyMs",
+        "p99LatencyMs",
+        "efficiency",
+    ]
+    assert written["results"][0]["mode"] == "other"
+    assert "Keeping up" in done.stderr
+    arguments = ("--json", str(tmp_path), "--comparison", str(tmp_path))
+    done = bench(url, *arguments, *short)
+    assert done.returncode == 0, done.stderr
+    assert "Keeping up" in done.stdout
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert [name.partition("-")[0] for name in files] == ["benchmark", "comparison"]
+    compared = json.loads((tmp_path / files[1]).read_bytes())
+    assert (compared["server"], compared["targetRate"]) == ("fastws", 1000)
+    assert [row["mode"] for row in compared["results"]] == ["other", "native"]
+    assert bench(url, "--json", str(tmp_path / "name"), *short).returncode == 0
+    assert json.loads((tmp_path / "name").read_bytes())["results"][0]["mode"] == "native"
+
+
+def test_ctrl_c_prints_what_was_measured_and_writes_no_file(serve: Serve, tmp_path: Path) -> None:
+    command = [*FASTWS, "bench", serve("--rate", "1000"), "--duration", "60"]
+    command += ["--json", str(tmp_path / "file")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("measuring"):
+                break
+        running.send_signal(signal.SIGINT)
+        printed, _ = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "interrupted" in printed
+    assert not (tmp_path / "file").exists()
+
+
+# Against others.
+
+
+def test_a_server_without_stats_is_measured_without_a_verdict() -> None:
+    with Scripted(ticking()) as server:
+        measured = Bench(options(server.url)).run()
+        assert measured.server_rate is None
+        assert measured.failures == []
+        done = bench(server.url, "--duration", "0.3", "--warmup", "0", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["results"][0]["efficiency"] is None
+    assert re.search(r"^verdict +none$", done.stderr, re.MULTILINE)
+
+
+def test_frames_after_measuring_are_not_counted() -> None:
+    with Scripted(ticking(at_close=TICK * 100_000 + CLOSE)) as server:
+        measured = Bench(options(server.url)).run()
+    assert 0 < measured.frames < 1000
+    assert measured.failures == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (bytes(Frame("not a tick")), "bad frames: 1; the first: frame 62, 10 bytes: .*not a tick"),
+        (bytes(Frame(b"x" * 20)), "bad frames: 1; the first: .*symbol"),
+        (bytes(Frame("x", masking_key=b"abcd")), "broke the protocol"),
+        (b"\xc1\x00", "broke the protocol"),
+        (b"\x88\x02\x03\xf5", "ended early: 1; client 0: 1013"),
+    ],
+)
+def test_a_bad_frame_fails_the_check_and_is_shown(frame: bytes, said: str) -> None:
+    with Scripted(ticking(frame)) as server:
+        done = bench(server.url, "--duration", "0.3", "--warmup", "0")
+    assert done.returncode == 1
+    assert re.search(f"^FAILED +.*{said}", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_a_client_without_a_frame_fails_the_check(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastws.bench.STEADY_WAIT", 0.5)
+    measured = Bench(options(serve("--rate", "0"), clients=2)).run()
+    assert not measured.steady
+    assert measured.frames == 0
+    assert measured.failures == ["clients that got no frame: 2 of 2"]
+
+
+def test_an_interrupt_before_measuring_measures_nothing(serve: Serve) -> None:
+    def report(progress: Progress) -> None:
+        if progress.phase == "warming up":
+            run.interrupt()
+
+    run = Bench(options(serve("--rate", "0")), report)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "the server refused: 503"),
+        (b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", "Accept"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
+        (b"", "closed the connection"),
+        (b"HTTP/1.1 101 X\r\nX: " + b"y" * 20_000, "longer than"),
+    ],
+)
+def test_an_answer_that_is_no_101_is_one_line_and_status_3(answer: bytes, said: str) -> None:
+    with Scripted(ticking(), answer) as server:
+        done = bench(server.url)
+    assert done.returncode == 3
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("http://127.0.0.1",),
+        ("wss://127.0.0.1",),
+        ("ws://127.0.0.1:1",),
+        ("ws://127.0.0.1:1", "--clients", "0"),
+        ("ws://127.0.0.1:1", "--clients", "1000000"),
+        ("ws://127.0.0.1:1", "--duration", "nan"),
+        ("ws://127.0.0.1:1", "--json", "no/such/folder/"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line_and_status_3(arguments: tuple[str, ...]) -> None:
+    done = bench(*arguments)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith("fastws: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_host_with_several_addresses_is_reached_at_the_one_that_listens(serve: Serve) -> None:
+    url = serve("--rate", "1000").replace("127.0.0.1", "localhost")
+    assert Bench(options(url)).run().failures == []
+
+
+def test_a_server_that_goes_away_ends_the_measurement() -> None:
+    with Scripted(ticking(total=300)) as server:
+        measured = Bench(options(server.url, duration=30)).run()
+    assert measured.seconds < 10
+    assert any("ended early: 1; client 0: 1006" in failure for failure in measured.failures)
+
+
+def test_a_silent_server_is_given_up() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastws.bench_clients.PATIENCE", 0.2)
+        port = listener.getsockname()[1]
+        with pytest.raises(CannotMeasure, match="does not answer the handshake"):
+            Bench(options(f"ws://127.0.0.1:{port}")).run()
+
+
+# Pure.
+
+
+@pytest.mark.parametrize(
+    ("rates", "clients", "steady"),
+    [
+        ([100_000, 100_000, 100_000], 1, False),
+        ([100_000, 104_000, 96_000, 100_000], 1, True),
+        ([100_000, 106_000, 95_000, 100_000], 1, False),
+        ([0, 0, 0, 0], 1, False),
+        ([12, 8, 12, 8], 1, True),
+        ([1200, 800, 1200, 800], 100, True),
+        ([1200, 800, 1200, 800], 10, False),
+    ],
+)
+def test_steady_is_four_windows_within_ten_percent(
+    rates: list[float], clients: int, steady: bool
+) -> None:
+    assert is_steady(rates, clients) is steady
+
+
+def view(at: float, delivered: int | None, rate: float | None) -> ServerView:
+    return ServerView(at, delivered, rate, "max", {})
+
+
+def test_the_servers_rate_is_from_its_counter_or_else_what_it_says() -> None:
+    assert rate_between(view(1, 100, 7), view(3, 300, 9)) == 100
+    assert rate_between(view(1, None, 7), view(3, None, 9)) == 8
+    assert rate_between(view(1, None, None), view(3, None, 9)) is None
+    assert rate_between(None, view(3, 300, 9)) is None
