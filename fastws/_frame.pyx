@@ -814,13 +814,15 @@ cdef class Engine:
                         <fws_late>_one_of("late", _LATE, late))
 
     def set_rate(self, rate):
-        """Generate that many ticks a second (0..100,000,000) from now on, or "max"."""
+        """Generate that many ticks a second (0..100,000,000) from now on, or "max".
+
+        What is due by now at the old rate is published first.
+        """
         self._check()
         if rate != "max" and not 0 <= rate <= 100_000_000:
             raise ValueError(f"a rate must be 0 to 100,000,000, not {rate}")
         cdef uint64_t ticks = 0 if rate == "max" else rate
-        fws_source_set_rate(&self._e.source, self._e.sys.monotonic(), ticks, rate == "max")
-        self._e.source_at = 0
+        fws_engine_set_rate(self._e, ticks, rate == "max")
         self._schedule_flush()
 
     def set_format(self, str format not None):

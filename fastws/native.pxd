@@ -179,7 +179,6 @@ cdef extern from "source.h" nogil:
         bint running
     void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
                          fws_tick_format format, fws_tick_fields fields, fws_late late)
-    void fws_source_set_rate(fws_source *source, uint64_t now, uint64_t rate, bint max)
 
 
 cdef extern from "engine.h" nogil:
@@ -255,6 +254,7 @@ cdef extern from "engine.h" nogil:
     void fws_conn_pause(fws_engine *engine, fws_conn *conn, bint paused)
     int fws_conn_meter(fws_engine *engine, fws_conn *conn)
     void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
+    void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bint max)
     uint64_t fws_engine_load(const fws_engine *engine)
     int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
                             const uint8_t *data, size_t n)

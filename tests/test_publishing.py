@@ -347,6 +347,23 @@ def test_another_policy_is_in_force_for_present_subscribers(rig: Rig) -> None:
     assert slow.account()["dropped"] > 0
 
 
+# The source.
+
+
+def test_change_of_rate_misses_nothing_that_was_due(rig: Rig) -> None:
+    topic = rig.engine.topic("ticks")
+    rig.engine.start_source(topic, seed=1)
+    rig.subscribed(topic)
+    rig.engine.set_rate(100_000)
+    rig.until(lambda: topic.appended > 0)
+    before, began = topic.appended, time.monotonic()
+    while time.monotonic() < began + 0.005:
+        pass  # ticks fall due, and nobody turns
+    rig.engine.set_rate(0)
+    assert topic.appended >= before + 499
+    assert rig.engine.pacing()["missed"] == 0
+
+
 # Other threads.
 
 

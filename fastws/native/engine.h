@@ -168,6 +168,10 @@ int fws_conn_meter(fws_engine *engine, fws_conn *conn);
  * one has something to read. */
 void fws_engine_flush(fws_engine *engine, uint64_t budget_ns);
 
+/* The source's rate from now on, ticks/s (max: as fast as the slowest subscriber takes them). What
+ * is due by now at the old rate is appended first, so that no change makes ticks missed. */
+void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max);
+
 /* Roughly how many sends a flush would make now. */
 uint64_t fws_engine_load(const fws_engine *engine);
 

@@ -266,6 +266,16 @@ static void run_source(fws_engine *engine)
         fws_engine_mark_topic(engine, engine->source.topic);
 }
 
+void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max)
+{
+    if (engine->source.max)
+        engine->now = engine->sys->monotonic();
+    else
+        run_source(engine);
+    fws_source_set_rate(&engine->source, engine->now, rate, max);
+    engine->source_at = 0;
+}
+
 static void arm_timer(fws_engine *engine)
 {
     bool sweeps = engine->live > 0 || engine->accept_stalled;
