@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fastws._frame import Connection
 from fastws.config import FeedConfig, ServeOptions
-from fastws.errors import HandshakeError
+from fastws.errors import ConfigError, HandshakeError
 from fastws.handshake import Request
 from fastws.http_api import HttpApi
 from fastws.messages import ClientReports, Identify, Stats, console_lines, parse_client_message
@@ -78,7 +78,11 @@ class TickFeed(App):
         """Bind the addresses of the options and return them; raises ConfigError."""
         bound = self.server.listen(self._options.host, self._options.port)
         if self._options.http_port is not None:
-            bound += self.server.listen(self._options.host, self._options.http_port)
+            try:
+                bound += self.server.listen(self._options.host, self._options.http_port)
+            except ConfigError as error:
+                field = "http_port" if error.field == "port" else error.field
+                raise ConfigError(field, error.message) from None
         return bound
 
     def start(self) -> None:
@@ -109,10 +113,10 @@ class TickFeed(App):
 
     def set_config(self, config: FeedConfig) -> None:
         """Put a configuration in force at once, for everybody."""
+        self._engine.set_rate(config.rate)  # publishes what is due, as everything was until now
         policy, max_lag, retention = MAX_RATE_POLICY if config.rate == "max" else FIXED_RATE_POLICY
         self._topic.set_policy(policy, max_lag_bytes=max_lag, retention_bytes=retention)
         self._engine.set_format(config.format)
-        self._engine.set_rate(config.rate)
         self.config = config
         self._schedule_ramp()
 

@@ -189,6 +189,8 @@ class Server:
     def _head(self, connection: Connection, head: bytes) -> None:
         try:
             request = parse_request(head)
+            if self._empty is not None:
+                raise HandshakeError(503, "Shutting down")
             if self.engine.over_limit:
                 raise HandshakeError(503, "Too many connections")
             if request.is_upgrade:
@@ -281,5 +283,5 @@ _PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
 
 def _why(error: OSError, address: tuple[str, int], host: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"{address[1]} on {address[0]} is in use; --port takes another"
+        return f"{address[1]} on {address[0]} is in use"
     return f"cannot listen on {host!r} port {address[1]}: {os.strerror(error.errno or 0)}"
