@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import orjson
 
-from fastws import Connection, Engine, ServeOptions, TickFeed, Topic
+from fastws import ConfigError, Connection, Engine, ServeOptions, TickFeed, Topic
 
 PATIENCE = 20.0  # seconds after which a wait has failed
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 1.3, and its accept
@@ -307,7 +307,11 @@ class Site:
 
     def __init__(self, *, lines: Callable[[str], None] | None = None, **options: Any) -> None:
         self.feed = TickFeed(ServeOptions(**{"port": 0, "rate": 0} | options), lines)
-        self.addresses = self.feed.listen()
+        try:
+            self.addresses = self.feed.listen()
+        except ConfigError:
+            self.feed.close()
+            raise
         self.port = self.addresses[0][1]
 
     async def __aenter__(self) -> Self:
@@ -337,6 +341,12 @@ class Site:
         head = await client.head()
         assert head == SWITCHED, head
         return client
+
+    async def sockets(self, n: int) -> None:
+        """Wait until the server holds that many connections, silent ones included."""
+        async with asyncio.timeout(PATIENCE):
+            while self.feed.server.engine.live != n:  # noqa: ASYNC110  # no event tells it
+                await asyncio.sleep(0)
 
     async def http(
         self,
