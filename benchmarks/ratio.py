@@ -1,0 +1,210 @@
+"""How near fastws comes to what the kernel allows, in interleaved rounds.
+
+    make bench-c && python benchmarks/ratio.py
+    python benchmarks/ratio.py --clients 1,100 --rounds 7 --duration 5
+
+Each round measures, for each number of clients, `fastws serve --rate max` and the bare C loop
+(benchmarks/bare.py, contiguous runs of 512 frames) one after the other, in turns first, with
+`fastws bench`; the server has one core and the client another. Prints the medians and the median,
+least and largest ratio within a round, as a table and then as one line of JSON.
+"""
+
+import argparse
+import json
+import os
+import select
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+BARE = Path(__file__).resolve().parent / "bare.py"
+START_TIMEOUT = 10.0  # seconds
+STOP_TIMEOUT = 15.0
+SLACK = 60.0  # seconds that a measurement may take beyond its own time, warm-up included
+FASTWS = [sys.executable, "-m", "fastws"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    clients: list[int]
+    rounds: int
+    duration: float
+    warmup: float
+    frames: int
+    server_core: int
+    client_core: int
+    program: Path | None
+
+
+def arguments() -> Options:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clients", default="1,10,100,1000", help="numbers of clients")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--duration", type=float, default=3.0, help="seconds a measurement")
+    parser.add_argument("--warmup", type=float, default=1.0, help="least seconds before it")
+    parser.add_argument("--frames", type=int, default=512, help="of a run of the bare loop")
+    parser.add_argument("--server-core", type=int, default=0)
+    parser.add_argument("--client-core", type=int, default=1)
+    parser.add_argument("--program", type=Path, help="the compiled bare.c, if elsewhere")
+    found = vars(parser.parse_args())
+    found["clients"] = [int(text) for text in found["clients"].split(",")]
+    return Options(**found)
+
+
+def main() -> None:
+    """Measure, print."""
+    options = arguments()
+    if shutil.which("taskset") is None:
+        sys.exit("ratio: taskset is missing (util-linux)")
+    if not {options.server_core, options.client_core} <= os.sched_getaffinity(0):
+        sys.exit("ratio: --server-core and --client-core must be cores of this machine")
+    rates: dict[int, list[tuple[float, float]]] = {clients: [] for clients in options.clients}
+    for number in range(options.rounds):
+        for clients in options.clients:
+            pair = one_round(options, clients, fastws_first=number % 2 == 0)
+            rates[clients].append(pair)
+            print(
+                f"round {number + 1}/{options.rounds}, {clients} clients: "
+                f"fastws {pair[0]:,.0f}/s, bare {pair[1]:,.0f}/s, {pair[0] / pair[1]:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
+    report([summary(clients, pairs) for clients, pairs in rates.items()])
+
+
+def one_round(options: Options, clients: int, fastws_first: bool) -> tuple[float, float]:
+    """Return the frames/s of fastws and of the bare loop."""
+    rates = {}
+    contenders: list[Callable[..., float]] = [measure_fastws, measure_bare]
+    for contender in contenders if fastws_first else reversed(contenders):
+        rates[contender] = contender(options, clients)
+    return rates[measure_fastws], rates[measure_bare]
+
+
+def measure_fastws(options: Options, clients: int) -> float:
+    """Measure `fastws serve --rate max`; frames/s over all clients."""
+    port = free_port()
+    command = [*FASTWS, "serve", "--rate", "max", "--quiet", "--port", str(port)]
+    with running(pinned(options.server_core, command)) as server:
+        wait_until_it_listens(server, port)
+        return bench(options, f"ws://127.0.0.1:{port}", clients)
+
+
+def measure_bare(options: Options, clients: int) -> float:
+    """Measure the bare loop; frames/s over all clients."""
+    command = [sys.executable, str(BARE), "--port", "0", "--mode", "run"]
+    command += ["--clients", str(clients), "--frames", str(options.frames)]
+    command += ["--seconds", str(options.duration + options.warmup + SLACK)]
+    if options.program is not None:
+        command += ["--program", str(options.program)]
+    with running(pinned(options.server_core, command), stderr=subprocess.PIPE) as server:
+        rate = bench(options, its_address(server), clients)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(STOP_TIMEOUT)
+        return rate
+
+
+def bench(options: Options, url: str, clients: int) -> float:
+    """Run `fastws bench`; frames/s over all clients."""
+    command = [*FASTWS, "bench", url, "--json", "-", "--clients", str(clients)]
+    command += ["--duration", str(options.duration), "--warmup", str(options.warmup)]
+    done = subprocess.run(
+        pinned(options.client_core, command),
+        capture_output=True,
+        text=True,
+        timeout=options.duration + options.warmup + SLACK,
+    )
+    if done.returncode != 0:
+        sys.exit(f"ratio: fastws bench {url} left with {done.returncode}\n{done.stderr}")
+    return float(json.loads(done.stdout)["results"][0]["clientMsgPerSec"])
+
+
+def pinned(core: int, command: list[str]) -> list[str]:
+    """Return the command bound to a core."""
+    return ["taskset", "-c", str(core), *command]
+
+
+@contextmanager
+def running(command: list[str], stderr: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run a server; it is ended, and waited for, behind the block."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_until_it_listens(server: subprocess.Popen[str], port: int) -> None:
+    """Wait until the server accepts connections."""
+    until = time.monotonic() + START_TIMEOUT
+    while server.poll() is None and time.monotonic() < until:
+        with suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT).close()
+            return
+        time.sleep(0.02)
+    sys.exit("ratio: fastws serve did not start")
+
+
+def its_address(server: subprocess.Popen[str]) -> str:
+    """Return the URL that bare.py says it listens on."""
+    assert server.stderr is not None
+    if select.select([server.stderr], [], [], START_TIMEOUT)[0]:
+        said = server.stderr.readline().strip()
+        if said.startswith("listening on "):
+            return said.removeprefix("listening on ")
+        sys.exit(f"ratio: {said}")
+    sys.exit("ratio: bare.py did not start")
+
+
+def summary(clients: int, pairs: list[tuple[float, float]]) -> dict[str, float]:
+    """Return the medians of one number of clients, and the spread of the ratio."""
+    ratios = [fastws / bare for fastws, bare in pairs]
+    return {
+        "clients": clients,
+        "rounds": len(pairs),
+        "fastws": statistics.median(fastws for fastws, _ in pairs),
+        "bare": statistics.median(bare for _, bare in pairs),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratioMin": round(min(ratios), 3),
+        "ratioMax": round(max(ratios), 3),
+    }
+
+
+def report(rows: list[dict[str, float]]) -> None:
+    """Print the table, then the same as JSON."""
+    print(f"{'clients':>7}  {'fastws frames/s':>15}  {'bare frames/s':>15}  ratio [min-max]")
+    for row in rows:
+        print(
+            f"{row['clients']:>7}  {row['fastws']:>15,.0f}  {row['bare']:>15,.0f}  "
+            f"{row['ratio']:.3f} [{row['ratioMin']:.3f}-{row['ratioMax']:.3f}]"
+        )
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()
