@@ -85,6 +85,7 @@ typedef struct fws_conn {
     bool hung_up;           /* the peer will send no more: read up to the end */
     bool finish;            /* shut writing down once everything is sent */
     bool ending;            /* it ends at the next flush, after this turn's messages are handled */
+    bool slow;              /* ending as a slow consumer: what has not begun to leave is dropped */
     bool paused;            /* the owner does not want to read now */
     bool known;             /* an event of it went up, so its end must be told */
     bool close_sent;        /* the Close frame has left */

@@ -45,5 +45,7 @@ bool fws_engine_poll(fws_engine *engine, int timeout_ms);
 
 /* transmit.c */
 void fws_conn_unblock(fws_engine *engine, fws_conn *conn);
+/* Ends it with 1013; direct messages that have not begun to leave are dropped. */
+void fws_conn_end_slow(fws_engine *engine, fws_conn *conn);
 
 #endif

@@ -2,16 +2,12 @@
 
 static void look_at_blocked(fws_engine *engine, fws_conn *conn)
 {
-    static const uint8_t reason[] = "slow consumer";
     bool stalled = engine->now - conn->progress > engine->options.max_stall_ns;
     bool end = false;
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
         end |= fws_sub_settle(sub) != FWS_OK || (stalled && sub->on_slow == FWS_SLOW_LOSSLESS);
-    if (!end)
-        return;
-    engine->counters.slow_closed++;
-    fws_outbox_drop_unsent(&conn->outbox);
-    fws_conn_end(engine, conn, fws_close_code(FWS_E_SLOW), reason, sizeof reason - 1);
+    if (end)
+        fws_conn_end_slow(engine, conn);
 }
 
 static void look_at(fws_engine *engine, fws_conn *conn, uint64_t grace)

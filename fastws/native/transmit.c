@@ -91,6 +91,14 @@ void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8
     fws_engine_mark_dirty(engine, conn);
 }
 
+void fws_conn_end_slow(fws_engine *engine, fws_conn *conn)
+{
+    static const uint8_t reason[] = "slow consumer";
+    engine->counters.slow_closed++;
+    conn->slow = true;
+    fws_conn_end(engine, conn, fws_close_code(FWS_E_SLOW), reason, sizeof reason - 1);
+}
+
 static void leave_all(fws_conn *conn)
 {
     while (conn->subs != NULL)
@@ -106,6 +114,8 @@ static void begin_ending(fws_engine *engine, fws_conn *conn)
     }
     fws_conn_acknowledge(engine, conn);
     leave_all(conn);
+    if (conn->slow) /* not before: a handler of this turn may still have sent something */
+        fws_outbox_drop_unsent(&conn->outbox);
     if (conn->state == FWS_OPEN /* else a Close of ours is there already */
         && fws_conn_push_close(engine, conn, conn->ending_code, conn->reason, conn->reason_n)
                != FWS_OK) {
@@ -170,12 +180,9 @@ static int send_plan(fws_engine *engine, fws_conn *conn)
 
 static bool settle(fws_engine *engine, fws_conn *conn)
 {
-    static const uint8_t reason[] = "slow consumer";
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
         if (fws_sub_settle(sub) != FWS_OK) {
-            engine->counters.slow_closed++;
-            fws_outbox_drop_unsent(&conn->outbox);
-            fws_conn_end(engine, conn, fws_close_code(FWS_E_SLOW), reason, sizeof reason - 1);
+            fws_conn_end_slow(engine, conn);
             return false;
         }
     return true;
@@ -296,7 +303,8 @@ static bool wait_for_room(fws_engine *engine, uint64_t deadline)
     if (!engine->source.max || !engine->source.running || out_of_time(engine, deadline))
         return false;
     int timeout_ms = engine->source_at == 0 || engine->n_dirty > 0 ? 0 : 1;
-    return fws_engine_poll(engine, timeout_ms) && engine->n_ready == 0 && engine->first_dead == NULL;
+    return fws_engine_poll(engine, timeout_ms) && engine->n_ready == 0
+           && engine->first_dead == NULL;
 }
 
 void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
