@@ -301,6 +301,19 @@ static void test_nobody_gains_from_the_time_before_it_came(void)
     house_close();
 }
 
+static void test_an_attached_socket_does_not_gain_either(void)
+{
+    house_open(&HOUSE);
+    net.now += 3600 * SECOND;
+    fake_peer *peer = fake_new();
+    CHECK(fws_engine_attach(engine, fake_open(peer), FWS_SERVER, NULL, 0) != NULL);
+    pass_time(HOUSE.handshake_ns - SECOND);
+    CHECK(!peer->closed);
+    pass_time(SECOND + 2 * FWS_SWEEP_NS);
+    CHECK(peer->closed);
+    house_close();
+}
+
 static void keep_alive(const fws_event *event)
 {
     fws_conn_respond(engine, event->conn, (const uint8_t *)"200", 3, true);
@@ -371,6 +384,7 @@ int main(void)
     RUN(test_a_last_answer_lingers_so_that_it_is_read);
     RUN(test_a_handshake_has_ten_seconds_in_total);
     RUN(test_nobody_gains_from_the_time_before_it_came);
+    RUN(test_an_attached_socket_does_not_gain_either);
     RUN(test_a_connection_between_requests_is_let_go);
     RUN(test_a_close_that_is_not_answered_ends_in_time);
     RUN(test_a_close_outlives_the_policy_for_slow_ones);

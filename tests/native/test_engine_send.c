@@ -158,6 +158,27 @@ static void test_a_close_policy_ends_with_1013_after_the_half_sent_frame(void)
     house_close();
 }
 
+static void test_a_slow_consumer_gets_no_direct_message_out_of_a_series(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 20);
+    fake_peer *peer = client();
+    subscribe(peer, topic);
+    peer->room = 0;
+    tell(peer, "one");
+    for (int i = 0; i < 6; i++)
+        publish(topic, "0123456789");
+    rest();
+    net.now += FWS_SWEEP_NS;
+    harvest(); /* the sweep finds it too slow */
+    tell(peer, "two");
+    flush();
+    fake_room(peer, PLENTY);
+    rest();
+    expect_got(peer, "C1013(slow consumer) ");
+    house_close();
+}
+
 static void test_a_slow_consumer_that_reads_nothing_is_gone_in_time(void)
 {
     house_open(&HOUSE);
@@ -324,6 +345,7 @@ int main(void)
     RUN(test_the_fault_of_one_peer_is_no_one_elses);
     RUN(test_want_of_kernel_memory_is_tried_again_by_the_sweep);
     RUN(test_a_close_policy_ends_with_1013_after_the_half_sent_frame);
+    RUN(test_a_slow_consumer_gets_no_direct_message_out_of_a_series);
     RUN(test_a_slow_consumer_that_reads_nothing_is_gone_in_time);
     RUN(test_latest_goes_on_with_the_newest_at_a_frame_border);
     RUN(test_a_lossless_publisher_is_held_and_a_stalled_reader_closed);

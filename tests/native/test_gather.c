@@ -190,6 +190,7 @@ static void test_a_control_frame_never_cuts_a_frame(void)
         publish(&left, 50);
         publish(&left, 50);
         take(cut);
+        CHECK_EQ(left.halves, cut % 50 != 0);
         push(0, FWS_ENTRY_CONTROL, 7);
         take_all();
         size_t whole = (cut + 49) / 50;
