@@ -1,6 +1,7 @@
 """Result files: golden bytes of CONTRACT 4, efficiency and verdict at their borders."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import orjson
@@ -9,6 +10,7 @@ import pytest
 from fastws.result_files import (
     BenchmarkResult,
     ComparisonResult,
+    add_to_comparison,
     benchmark,
     benchmark_name,
     comparison,
@@ -52,6 +54,31 @@ def test_times_are_utc_wherever_they_were_taken() -> None:
     elsewhere = datetime(2026, 2, 1, 1, 0, tzinfo=timezone(timedelta(hours=5)))
     assert timestamp(elsewhere) == "2026-01-31T20:00:00.000Z"
     assert comparison_name(elsewhere) == "comparison-2026-01-31.json"
+
+
+def test_a_row_is_added_to_a_comparison_and_replaces_its_like() -> None:
+    old = encode(comparison(AT, "fastws", 100, 5, [RUST, replace(RUST, mode="node-ws")]))
+    new = comparison(AT, "fastws", 100, 5, [replace(RUST, client_rate=7.0)])
+    assert add_to_comparison(None, new) == new
+    rows = orjson.loads(encode(add_to_comparison(old, new)))["results"]
+    assert [(row["mode"], row["clientRate"]) for row in rows] == [
+        ("tauri-rust", 7),
+        ("node-ws", 999998),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("existing", "said"),
+    [
+        (b"", "no comparison file"),
+        (b"[]", "no comparison file"),
+        (b'{"server":"fastws","targetRate":100,"results":[1]}', "no comparison file"),
+        (b'{"server":"fastws","targetRate":7,"results":[]}', "another server or rate"),
+    ],
+)
+def test_a_file_of_something_else_is_not_added_to(existing: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        add_to_comparison(existing, comparison(AT, "fastws", 100, 5, [RUST]))
 
 
 @pytest.mark.parametrize("unknown", [None, math.nan, math.inf])
