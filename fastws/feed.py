@@ -238,6 +238,7 @@ def _now_ms() -> int:
 
 def _topic_wire(account: "TopicAccount") -> dict[str, object]:
     wire: dict[str, object] = {**account}
+    del wire["appended"]
     wire["retainedBytes"] = wire.pop("retained_bytes")
     return wire
 

@@ -31,7 +31,7 @@ cli.add_command(bench)
 def main() -> None:
     """Run the command line and leave with its status."""
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(sys.argv[1:] or ["--help"], standalone_mode=False)
     except ConfigError as error:
         status = _complain(f"{_option(error.field)}: {error.message}")
     except click.Abort:
