@@ -1,0 +1,281 @@
+"""The command as it is typed: `fastws serve` in a process of its own."""
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from support import CLOSE, PATIENCE, SWITCHED, UPGRADE, Peer, client_frame, close_payload
+
+from fastws.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = [sys.executable, "-m", "fastws"]
+LISTENING = re.compile(r"listening on ws://127\.0\.0\.1:(\d+) ")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without what would set options of the command."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("FASTWS_") and name != "SERVER_MODE"
+    }
+    return kept | variables
+
+
+def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends by itself."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=ROOT,
+        env=environment(**variables),
+        check=False,
+    )
+
+
+@contextmanager
+def serving(
+    *arguments: str, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
+    """`fastws serve` on a free port: the process, the port, the lines it began with."""
+    with subprocess.Popen(
+        [*COMMAND, "serve", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=environment(**({"FASTWS_PORT": "0"} | variables)),
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline()]
+            while not lines[-1].startswith("ticks:"):
+                assert lines[-1], f"it ended: {lines}"
+                lines.append(process.stdout.readline())
+            found = LISTENING.match(lines[0])
+            assert found, lines
+            yield process, int(found[1]), lines
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def wait_for(peer: Peer, opcode: int) -> bytes:
+    """The payload of the first frame of that opcode."""
+    deadline = time.monotonic() + PATIENCE
+    while not any(found == opcode for found, _ in peer.pull().frames):
+        assert not peer.ended
+        left = deadline - time.monotonic()
+        assert select.select([peer.sock], [], [], max(0, left))[0], "it did not come in time"
+    return next(payload for found, payload in peer.frames if found == opcode)
+
+
+def leave(peer: Peer) -> None:
+    """Answer the server's Close, and go."""
+    peer.send(client_frame(CLOSE, close_payload(1001)))
+    peer.sock.close()
+
+
+@contextmanager
+def connected(port: int) -> Iterator[Peer]:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+        sock.sendall(UPGRADE)
+        head = b""
+        while len(head) < len(SWITCHED):
+            head += sock.recv(len(SWITCHED) - len(head))
+        assert head == SWITCHED
+        yield Peer(sock)
+
+
+def test_help_names_every_option() -> None:
+    done = command("serve", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for option in (
+        "host", "port", "rate", "format", "fields", "loop", "http-port", "max-connections",
+        "admin-token", "late", "quiet",
+    ):  # fmt: skip
+        assert f"--{option}" in done.stdout
+    assert command("serve", "-h").stdout == done.stdout
+    commands = command("--help")
+    assert commands.returncode == 0
+    assert re.search(r"^  serve  ", commands.stdout, re.MULTILINE)
+
+
+def test_version_is_that_of_the_package() -> None:
+    done = command("--version")
+    assert (done.returncode, done.stdout) == (0, f"fastws, version {version('fastws')}\n")
+
+
+def test_without_a_command_it_shows_its_help() -> None:
+    done = command()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == command("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "says"),
+    [
+        (["serve", "--rate", "fast"], {}, "--rate: must be an integer from 0"),
+        (["serve", "--rate", "-1"], {}, "--rate: must be"),
+        (["serve", "--rate", "100000001"], {}, "--rate: must be"),
+        (["serve", "--port", "65536"], {}, "--port: must be an integer from 0 to 65,535"),
+        (["serve", "--port", "x"], {}, "'--port': 'x' is not a valid integer"),
+        (["serve", "--format", "xml"], {}, "'--format': 'xml' is not one of 'json', 'binary'"),
+        (["serve", "--loop", "trio"], {}, "'--loop'"),
+        (["serve", "--max-connections", "0"], {}, "--max-connections: must be"),
+        (["serve", "--http-port", "-1"], {}, "--http-port: must be"),
+        (["serve", "--port", "9", "--http-port", "9"], {}, "--http-port: must differ"),
+        (["serve", "--admin-token", "a b"], {}, "--admin-token: must be visible"),
+        (["serve", "--host", "no such host"], {}, "--host: "),
+        (["serve", "--host", "127.0.0.1.5"], {}, "--host: cannot listen on '127.0.0.1.5'"),
+        (["serve", "--no-such-option"], {}, "o such option"),
+        (["serve", "extra"], {}, "unexpected extra argument"),
+        (["serf"], {}, "o such command 'serf'"),
+        (["serve"], {"FASTWS_RATE": "fast"}, "--rate: must be"),
+        (["serve"], {"FASTWS_PORT": "x"}, "is not a valid integer"),
+        (["serve"], {"FASTWS_QUIET": "perhaps"}, "is not a valid boolean"),
+        (["serve"], {"SERVER_MODE": "other"}, "SERVER_MODE: must be ws or uws"),
+    ],
+)
+def test_bad_option_is_one_line_and_status_3(
+    arguments: list[str],
+    variables: dict[str, str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, for there are many; the next test does it in one of its own."""
+    for name in os.environ.keys() - environment().keys():
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["fastws", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    output, errors = capsys.readouterr()
+    assert (caught.value.code, output) == (3, "")
+    assert errors.startswith("fastws: ")
+    assert says in errors
+    assert errors.count("\n") == 1
+
+
+def test_port_in_use_is_one_line_and_status_3() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = command("serve", "--port", port)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr == f"fastws: --port: {port} on 127.0.0.1 is in use\n"
+        done = command("serve", "--port", "0", "--http-port", port)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr == f"fastws: --http-port: {port} on 127.0.0.1 is in use\n"
+
+
+def test_options_come_from_the_environment_too() -> None:
+    variables = {"FASTWS_RATE": "1_234", "FASTWS_FORMAT": "binary", "FASTWS_LOOP": "asyncio"}
+    with serving("--rate", "2345", **variables) as (_, port, lines):
+        assert lines[-1] == "ticks: 2,345/s, binary; loop: asyncio; Ctrl-C stops\n"
+        with connected(port) as peer:
+            assert len(wait_for(peer, 2)) == 20
+
+
+def test_second_port_of_server_mode_ws_is_the_control_panels() -> None:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 8081))
+        except OSError:
+            pytest.skip("port 8081 is in use here")
+    with serving(SERVER_MODE="ws") as (_, _, lines):
+        assert LISTENING.match(lines[1])[1] == "8081"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_closes_clients_with_1001_and_leaves_with_status_0(
+    loop: str, number: signal.Signals
+) -> None:
+    with serving("--loop", loop, "--rate", "1000") as (process, port, lines):
+        assert f"loop: {loop};" in lines[-1]
+        with connected(port) as peer:
+            assert wait_for(peer, 1)
+            process.send_signal(number)
+            assert wait_for(peer, CLOSE) == close_payload(1001)
+            leave(peer)
+            output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+        assert all(line.startswith(("[Stats]", "     ")) for line in output.splitlines()), output
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_second_signal_ends_it_at_once(loop: str) -> None:
+    with serving("--loop", loop) as (process, port, _), connected(port) as peer:
+        process.send_signal(signal.SIGTERM)
+        wait_for(peer, CLOSE)  # and does not answer
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=PATIENCE) == 0
+        assert time.monotonic() - began < 3  # it would have waited for 5
+
+
+def test_signal_under_full_load_is_heard() -> None:
+    with serving("--rate", "max") as (process, port, _), connected(port) as peer:
+        wait_for(peer, 1)
+        process.send_signal(signal.SIGTERM)
+        assert wait_for(peer, CLOSE) == close_payload(1001)
+        leave(peer)
+        assert process.wait(timeout=PATIENCE) == 0
+
+
+@pytest.mark.slow
+def test_console_rows_and_quiet() -> None:
+    with serving("--rate", "1000") as (process, port, _), connected(port):
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("[Stats] Rate: 1,000/s | Server actual: ")
+
+
+def test_quiet_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--quiet", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    ) as process:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)  # no event tells that a silent server listens
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=PATIENCE) == ("", None)
+        assert process.returncode == 0
+
+
+def test_reader_of_the_console_may_go_away() -> None:
+    with serving("--rate", "1000") as (process, port, _):
+        assert process.stdout is not None
+        process.stdout.close()
+        with connected(port) as peer:
+            wait_for(peer, 1)
+            process.send_signal(signal.SIGINT)
+            assert wait_for(peer, CLOSE) == close_payload(1001)
+            leave(peer)
+            assert process.wait(timeout=PATIENCE) == 0

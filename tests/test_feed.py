@@ -1,0 +1,492 @@
+"""The tick feed end to end over real sockets: CONTRACT 1 and 2."""
+
+import asyncio
+import json
+import re
+import struct
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from support import (
+    BINARY,
+    PATIENCE,
+    PING,
+    PONG,
+    TEXT,
+    Client,
+    Site,
+    balances,
+    client_frame,
+)
+
+Run = Callable[[Any], Any]
+SMALL = 4096  # a receive buffer that is full soon
+TICK = re.compile(
+    rb'\{"symbol":"(BTC|ETH|SOL|DOGE|XRP)","price":(\d+|\d+\.\d{0,5}[1-9]),"ts":\d{13}\}'
+)
+COUNTS = ["published", "delivered", "acknowledged", "dropped", "conflated", "pending"]
+
+
+def stats_of(client_id: str, **numbers: object) -> dict[str, object]:
+    fields = ("messagesPerSec", "totalMessages", "avgLatencyMs", "p99LatencyMs")
+    return {"type": "stats", "clientId": client_id} | dict.fromkeys(fields, 0) | numbers
+
+
+# Ticks.
+
+
+def test_first_frame_after_the_101_is_a_tick_due_now(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=1000) as site, await site.websocket() as client:
+            opcode, payload = await client.frame()
+            assert opcode == TEXT
+            assert TICK.fullmatch(payload)
+            assert abs(json.loads(payload)["ts"] - time.time() * 1000) < 5_000
+
+    run(story())
+
+
+def test_ticks_are_golden_and_their_times_never_go_back(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=20_000) as site, await site.websocket() as client:
+            last = 0
+            for opcode, payload in await client.frames(2000):
+                assert opcode == TEXT
+                assert TICK.fullmatch(payload), payload
+                assert 45 <= len(payload) <= 60
+                ts = json.loads(payload)["ts"]
+                assert ts >= last
+                last = ts
+
+    run(story())
+
+
+def test_binary_ticks_are_golden(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=20_000, format="binary") as site, await site.websocket() as client:
+            for opcode, payload in await client.frames(500):
+                assert (opcode, len(payload)) == (BINARY, 20)
+                symbol, price, ts = struct.unpack("<Idq", payload)
+                assert symbol < 5
+                assert 0.0001 <= price < 100_000
+                assert abs(ts - time.time() * 1000) < 5_000
+
+    run(story())
+
+
+def test_at_rate_0_nothing_is_sent(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=0) as site, await site.websocket() as client:
+            for i in range(10):
+                await client.send(client_frame(PING, b"%d" % i))
+                assert await client.frame() == (PONG, b"%d" % i)
+            assert (await site.stats())["server"]["published"] == 0
+
+    run(story())
+
+
+def test_clients_get_the_same_ticks(run: Run) -> None:
+    async def story() -> None:
+        async with (
+            Site(rate=5000, fields="seq") as site,
+            await site.websocket(path="/a") as first,
+            await site.websocket(path="/b") as second,
+        ):
+            one = {tick["seq"]: tick for tick in [await first.tick() for _ in range(500)]}
+            other = {tick["seq"]: tick for tick in [await second.tick() for _ in range(500)]}
+            common = one.keys() & other.keys()
+            assert len(common) > 100
+            assert all(one[seq] == other[seq] for seq in common)
+            assert list(next(iter(one.values()))) == ["symbol", "price", "ts", "seq", "tsNs"]
+
+    run(story())
+
+
+# Configuration.
+
+
+def test_change_of_rate_is_in_force_at_once_for_everybody(run: Run) -> None:
+    """At the old rate the next tick was a hundred years away."""
+
+    async def story() -> None:
+        async with Site() as site, await site.websocket() as first, await site.websocket() as other:
+            answer = await site.http("POST", "/config", {"rate": 5000})
+            assert answer.json["rate"] == 5000
+            for client in (first, other):
+                await client.frames(200)
+            await site.http("POST", "/config", {"rate": 0})
+            stats = await site.stats_when(lambda stats: stats["server"]["pending"] == 0)
+            delivered = stats["server"]["delivered"]
+            assert stats["targetRate"] == 0
+            for client in (first, other):
+                await client.send(client_frame(PING))
+                await client.until(PONG)
+            assert (await site.stats())["server"]["delivered"] == delivered
+
+    run(story())
+
+
+def test_change_of_format_is_in_force_in_mid_stream(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=5000) as site, await site.websocket() as client:
+            await client.frames(100)
+            assert (await site.http("POST", "/config", {"format": "binary"})).status == 200
+            while (frame := await client.frame())[0] == TEXT:
+                assert TICK.fullmatch(frame[1])
+            for opcode, payload in [frame, *await client.frames(100)]:
+                assert (opcode, len(payload)) == (BINARY, 20)
+            await site.http("POST", "/config", {"format": "json"})
+            while (await client.frame())[0] == BINARY:
+                pass
+            assert all(opcode == TEXT for opcode, _ in await client.frames(100))
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"rate": "fast"}, "rate"),
+        ({"rate": -1}, "rate"),
+        ({"rate": 100_000_001}, "rate"),
+        ({"rate": 1.5}, "rate"),
+        ({"rate": True}, "rate"),
+        ({"rate": None}, "rate"),
+        ({"rate": 5, "rampEnabled": 1}, "rampEnabled"),
+        ({"rate": 5, "rampPercent": "x"}, "rampPercent"),
+        ({"rate": 5, "rampIntervalSec": 0}, "rampIntervalSec"),
+        ({"rate": 5, "format": "xml"}, "format"),
+        ({"rate": 5, "rat": 5}, "rat"),
+        ([], "Invalid JSON"),
+        (b"{", "Invalid JSON"),
+        (b"\xff", "Invalid JSON"),
+        (None, "Invalid JSON"),
+    ],
+)
+def test_bad_change_names_the_field_and_changes_nothing(run: Run, body: object, says: str) -> None:
+    async def story() -> None:
+        async with Site(rate=7) as site:
+            before = (await site.http("GET", "/config")).body
+            answer = await site.http("POST", "/config", body)
+            assert answer.status == 400
+            assert says in answer.body.decode()
+            assert (await site.http("GET", "/config")).body == before
+
+    run(story())
+
+
+def test_change_through_a_proxy_needs_the_token(run: Run) -> None:
+    async def story() -> None:
+        async with Site(admin_token="s3cret") as site:
+            for field in ("X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1"):
+                for method, path in (("POST", "/config"), ("DELETE", "/stats")):
+                    body = {"rate": 3} if method == "POST" else None
+                    refused = await site.http(method, path, body, [field])
+                    assert refused.status == 403
+                    wrong = [field, "Authorization: Bearer secret"]
+                    assert (await site.http(method, path, body, wrong)).status == 403
+                    right = [field, "Authorization: Bearer s3cret"]
+                    assert (await site.http(method, path, body, right)).status == 200
+                assert (await site.http("GET", "/stats", None, [field])).status == 200
+
+    run(story())
+
+
+def test_ramp_multiplies_the_rate_at_each_interval(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=10) as site:
+            change = {"rampEnabled": True, "rampPercent": 55, "rampIntervalSec": 0.1}
+            assert (await site.http("POST", "/config", change)).json["rate"] == 10
+            steps = [10, 15, 23, 35, 54]  # floor(rate * 1.55)
+            seen = []
+            async with asyncio.timeout(PATIENCE):
+                while steps[-1] not in seen:
+                    seen.append((await site.http("GET", "/config")).json["rate"])
+            assert list(dict.fromkeys(seen)) == steps
+            frozen = (await site.http("POST", "/config", {"rampEnabled": False})).json["rate"]
+            assert frozen in (54, 83)
+
+    run(story())
+
+
+def test_max_rate_ramp_and_back(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate="max") as site, await site.websocket() as client:
+            await client.frames(10_000)
+            assert (await site.stats())["targetRate"] == "max"
+            answer = await site.http("POST", "/config", {"rate": 100, "rampEnabled": True})
+            assert answer.json["rate"] == 100
+            await client.send(client_frame(PING))
+            assert await client.until(PONG) == b""
+
+    run(story())
+
+
+# Stats.
+
+
+def test_stats_of_a_silent_server_have_the_keys_of_the_contract(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=100) as site, await site.websocket() as client:
+            await client.tick()
+            stats = await site.stats()
+            assert list(stats) == ["serverRate", "targetRate", "clients", "server"]
+            assert (stats["targetRate"], stats["clients"]) == (100, {})
+            server = stats["server"]
+            assert list(server) == [
+                *COUNTS, "connections", "ignoredMessages", "pacing", "topics", "clients",
+            ]  # fmt: skip
+            assert list(server["pacing"]) == ["rate", "missed", "slopePpm", "lagUs"]
+            assert list(server["pacing"]["lagUs"]) == ["p50", "p99", "max"]
+            assert list(server["topics"]) == ["ticks"]
+            assert list(server["topics"]["ticks"]) == [*COUNTS, "subscribers", "retainedBytes"]
+            (row,) = server["clients"]
+            assert list(row) == ["clientId", "remote", *COUNTS, "lag"]
+            assert list(row["lag"]) == ["messages", "bytes", "seconds"]
+            host, port = client.sock.getsockname()
+            assert (row["clientId"], row["remote"]) == ("", f"{host}:{port}")
+            assert (server["connections"], server["ignoredMessages"]) == (1, 0)
+            assert server["topics"]["ticks"]["subscribers"] == 1
+            for account in (server, server["topics"]["ticks"], row):
+                assert balances(account)
+
+    run(story())
+
+
+def test_reports_of_clients_are_shown_as_they_came(run: Run) -> None:
+    async def story() -> None:
+        async with Site() as site, await site.websocket() as rust, await site.websocket() as page:
+            await rust.say({"type": "identify", "clientId": "tauri-rust"})
+            await rust.say(
+                stats_of("tauri-rust", messagesPerSec=186000, totalMessages=1860000,
+                         avgLatencyMs=0.2, p99LatencyMs=0.0)
+            )  # fmt: skip
+            await page.say(stats_of("page", avgLatencyMs=None, p99LatencyMs=None))
+            clients = (await site.stats())["clients"]
+            assert list(clients) == ["tauri-rust", "page"]
+            row = clients["tauri-rust"]
+            assert list(row) == [
+                "clientId", "lastUpdate", "messagesPerSec", "totalMessages",
+                "avgLatencyMs", "p99LatencyMs",
+            ]  # fmt: skip
+            assert abs(row.pop("lastUpdate") - time.time() * 1000) < 5_000
+            assert list(row.values()) == ["tauri-rust", 186000, 1860000, 0.2, 0.0]
+            assert clients["page"]["avgLatencyMs"] is None
+            names = [client["clientId"] for client in (await site.stats())["server"]["clients"]]
+            assert sorted(names) == ["page", "tauri-rust"]
+
+            assert (await site.http("DELETE", "/stats")).json == {"cleared": True}
+            stats = await site.stats()
+            assert stats["clients"] == {}
+            assert len(stats["server"]["clients"]) == 2
+
+    run(story())
+
+
+def test_what_does_not_parse_is_ignored_and_counted(run: Run) -> None:
+    async def story() -> None:
+        async with Site() as site, await site.websocket() as client:
+            nonsense: list[object] = [1, [], {}, {"type": "x"}, {"type": "identify"}]
+            for message in nonsense:
+                await client.say(message)
+            frames = [client_frame(TEXT, b"{"), client_frame(TEXT), client_frame(BINARY, b"\0")]
+            await client.send(b"".join(frames) + client_frame(PING))
+            assert await client.frame() == (PONG, b"")
+            assert (await site.stats())["server"]["ignoredMessages"] == 8
+
+    run(story())
+
+
+def test_clients_of_one_name_do_not_hide_one_another(run: Run) -> None:
+    async def story() -> None:
+        async with Site() as site, await site.websocket() as first, await site.websocket() as other:
+            for client in (first, other):
+                await client.say({"type": "identify", "clientId": "twin"})
+                await client.say(stats_of("twin"))
+            stats = await site.stats()
+            assert list(stats["clients"]) == ["twin"]
+            rows = stats["server"]["clients"]
+            assert [row["clientId"] for row in rows] == ["twin", "twin"]
+            ports = {int(row["remote"].rpartition(":")[2]) for row in rows}
+            assert ports == {client.sock.getsockname()[1] for client in (first, other)}
+
+    run(story())
+
+
+def test_at_most_twenty_clients_are_listed(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=1000) as site:
+            clients = [await site.websocket() for _ in range(25)]
+            stats = await site.stats()
+            assert stats["server"]["connections"] == 25
+            assert len(stats["server"]["clients"]) == 20
+            for client in clients:
+                client.sock.close()
+            stats = await site.stats_when(lambda stats: stats["server"]["connections"] == 0)
+            assert stats["server"]["clients"] == []
+            assert balances(stats["server"])
+
+    run(story())
+
+
+def test_delivered_and_acknowledged_are_what_the_client_counted(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=50_000) as site, await site.websocket() as client:
+            count = len(await client.frames(20_000))
+            await site.http("POST", "/config", {"rate": 0})
+            await client.send(client_frame(PING))
+            while (await client.frame())[0] != PONG:
+                count += 1
+            server = (
+                await site.stats_when(
+                    lambda stats: stats["server"]["acknowledged"] == stats["server"]["delivered"]
+                )
+            )["server"]
+            assert server["published"] == server["delivered"] == count
+            assert server["pacing"]["missed"] == 0
+
+    run(story())
+
+
+@pytest.mark.slow
+def test_rates_and_console_lines_of_full_seconds(run: Run) -> None:
+    lines: list[str] = []
+
+    async def story() -> None:
+        second = asyncio.Event()
+
+        def write_line(line: str) -> None:
+            lines.append(line)
+            second.set()
+
+        async with Site(rate=1000, lines=write_line) as site, await site.websocket() as client:
+            await client.say({"type": "identify", "clientId": "tauri-rust"})
+            report = stats_of("tauri-rust", messagesPerSec=1000, avgLatencyMs=0.123)
+            await client.say(report | {"p99LatencyMs": None})
+            async with asyncio.timeout(PATIENCE):
+                while len(lines) < 4:
+                    second.clear()
+                    await second.wait()
+            stats = await site.stats()
+            assert stats["serverRate"] == pytest.approx(1000, abs=150)
+            assert stats["server"]["pacing"]["rate"] == pytest.approx(1000, abs=150)
+            assert lines[2] == f"[Stats] Rate: 1,000/s | Server actual: {stats['serverRate']:,}/s"
+            assert lines[3] == "        tauri-rust  :    1,000 msg/s, lat: 0.1ms avg / - p99"
+
+    run(story())
+
+
+@pytest.mark.slow
+def test_console_is_silent_while_nobody_is_connected(run: Run) -> None:
+    lines: list[str] = []
+
+    async def story() -> None:
+        async with Site(rate=1000, lines=lines.append) as site:
+            await asyncio.sleep(1.1)  # a second in which nothing is to happen
+            await site.stats()
+
+    run(story())
+    assert lines == []
+
+
+# Ports.
+
+
+def test_second_port_serves_the_http_api(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=3, http_port=0) as site:
+            (_, first), (_, second) = site.addresses
+            assert first != second
+            for port in (first, second):
+                assert (await site.http("GET", "/config", port=port)).json["rate"] == 3
+            answer = await site.http("POST", "/config", {"rate": 4}, port=second)
+            assert answer.json["rate"] == 4
+            assert (await site.http("GET", "/config", port=first)).json["rate"] == 4
+
+    run(story())
+
+
+# Slow clients.
+
+
+@pytest.fixture
+def small_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy of the feed with less patience, so that a test need not send 12 MiB.
+
+    Not below 256 KiB, which the source appends at a time when the process was held up.
+    """
+    kib = 1024
+    monkeypatch.setattr("fastws.feed.FIXED_RATE_POLICY", ("latest", 512 * kib, 1024 * kib))
+
+
+async def sequence(client: Client, n: int) -> list[int]:
+    return [json.loads(payload)["seq"] for _, payload in await client.frames(n)]
+
+
+@pytest.mark.usefixtures("small_lag")
+def test_stalled_client_goes_on_at_a_frame_and_harms_nobody(run: Run) -> None:
+    async def story() -> None:
+        async with (
+            Site(rate=40_000, fields="seq") as site,
+            await site.websocket() as healthy,
+            await site.websocket(receive_buffer=SMALL) as stalled,
+        ):
+            await stalled.say({"type": "identify", "clientId": "stalled"})
+            seen = await sequence(healthy, 1)
+            dropped = 0
+            async with asyncio.timeout(PATIENCE):
+                while not dropped:
+                    seen += await sequence(healthy, 1000)
+                    rows = (await site.stats())["server"]["clients"]
+                    assert all(balances(row) for row in rows)
+                    dropped = next(r["dropped"] for r in rows if r["clientId"] == "stalled")
+            assert seen == list(range(seen[0], seen[0] + len(seen)))
+
+            await site.http("POST", "/config", {"rate": 0})
+            got: list[int] = []
+            while (stats := await site.stats())["server"]["pending"]:
+                got += await sequence(stalled, 1)
+            row = next(r for r in stats["server"]["clients"] if r["clientId"] == "stalled")
+            holes = sum(after - before - 1 for before, after in pairwise(got))
+            assert all(after > before for before, after in pairwise(got))
+            # What had come before the stall is in `delivered` too, and begins at once.
+            assert row["dropped"] == holes > 0
+            assert balances(row)
+            assert balances(stats["server"])
+
+    run(story())
+
+
+def test_at_max_rate_every_client_gets_every_tick(run: Run) -> None:
+    async def story() -> None:
+        async with (
+            Site(rate="max", fields="seq") as site,
+            await site.websocket() as first,
+            await site.websocket() as second,
+        ):
+            one: list[int] = []
+            other: list[int] = []
+            while len(one) < 20_000:
+                one += await sequence(first, 1)
+                other += await sequence(second, 1)
+            for seen in (one, other):
+                assert seen == list(range(seen[0], seen[0] + len(seen)))
+            server = (await site.stats())["server"]
+            assert (server["dropped"], server["pacing"]["missed"]) == (0, 0)
+            assert balances(server)
+
+    run(story())
+
+
+def test_stats_answer_while_the_feed_runs_at_max_rate(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate="max") as site, await site.websocket() as client:
+            reading = asyncio.ensure_future(client.frames(50_000))
+            for _ in range(5):
+                assert (await site.stats())["targetRate"] == "max"
+            await reading
+
+    run(story())
