@@ -62,7 +62,7 @@ client-node: ## the libraries of benchmarks/clients/node/client.mjs
 	npm ci --prefix benchmarks/clients/node
 
 clean: ## what was built, but not the environment
-	rm -rf build dist *.egg-info fastws/_frame.c fastws/_frame.html fastws/_frame*.so
+	rm -rf build dist *.egg-info fastws/_*.c fastws/_*.html fastws/_*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis
 	rm -rf benchmarks/clients/rust/target benchmarks/clients/node/node_modules
 	find fastws tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Builds fastws._frame, the one extension; everything else stands in pyproject.toml.
+"""Builds the extensions; everything else stands in pyproject.toml.
 
 Switches from the environment (run `make clean` between different ones):
     FASTWS_DEBUG=1                      no optimisation, full debug information, assertions
@@ -15,6 +15,17 @@ from setuptools import Extension, setup
 
 os.chdir(Path(__file__).parent)
 
+
+def native(*names: str) -> list[str]:
+    return [f"fastws/native/{name}.c" for name in names]
+
+
+# The engine stands in _frame; the other two hold what needs none of it.
+EXTENSIONS = {
+    "_account": native("hist", "log", "pace", "topic"),
+    "_codec": native("frame", "mask", "tick"),
+    "_frame": sorted(map(str, Path("fastws/native").glob("*.c"))),
+}
 COMPILE = ["-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra"]
 
 
@@ -31,22 +42,25 @@ def main() -> None:
         instrument = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
         compile_args += [*instrument, "-g", "-fno-omit-frame-pointer"]
         link_args += instrument
-    extension = Extension(
-        "fastws._frame",
-        sources=["fastws/_frame.pyx", *sorted(map(str, Path("fastws/native").glob("*.c")))],
-        depends=sorted(
-            str(path)
-            for pattern in ("fastws/native/*.h", "fastws/*.pxd")
-            for path in Path().glob(pattern)
-        ),
-        include_dirs=["fastws/native"],
-        define_macros=[("CYTHON_TRACE_NOGIL", "1")] if trace else [],
-        extra_compile_args=compile_args,
-        extra_link_args=link_args,
-    )
+    extensions = [
+        Extension(
+            f"fastws.{name}",
+            sources=[f"fastws/{name}.pyx", *sources],
+            depends=sorted(
+                str(path)
+                for pattern in ("fastws/native/*.h", "fastws/*.pxd")
+                for path in Path().glob(pattern)
+            ),
+            include_dirs=["fastws/native"],
+            define_macros=[("CYTHON_TRACE_NOGIL", "1")] if trace else [],
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+        )
+        for name, sources in EXTENSIONS.items()
+    ]
     setup(
         ext_modules=cythonize(
-            [extension],
+            extensions,
             compiler_directives={"language_level": 3, "linetrace": trace},
             force=trace,
         )

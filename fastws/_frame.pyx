@@ -1,27 +1,27 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""The faces of the native core: Frame, Ticks, Topic, Connection, Engine.
+"""The faces of the native core: Topic, Connection, Engine (with those of _codec beside them).
 
 Floor 4. Owns one fws_engine and, for each connection that the owner has heard of, one
 Connection object in a list by slot; the C side never sees a PyObject. A Connection lets go
 of its fws_conn when the engine reaps it. The only `with nogil` of the project is here.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.unicode cimport PyUnicode_DecodeUTF8
 cimport cython
 from libc.errno cimport errno
-from libc.string cimport memcpy
 
+from fastws cimport _account
+from fastws._codec cimport one_of, payload_of
 from fastws.native cimport *
 
 from heapq import nlargest
 import os
 
+from fastws._codec import FIELDS, FORMATS, Frame, Ticks
 from fastws.errors import ConnectionClosed, LogFull
 
 _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS}
-_FORMATS = {"json": FWS_TICK_JSON, "binary": FWS_TICK_BINARY}
-_FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ}
 _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SKIP}
 cdef enum:
     MIB = 1048576
@@ -35,13 +35,6 @@ cdef uint64_t _ns(double seconds) except? 0:
     return <uint64_t>(seconds * 1e9)
 
 
-cdef int _one_of(str what, dict names, value) except -1:
-    """The core's number of a named choice; ValueError when there is no such name."""
-    if value not in names:
-        raise ValueError(f"{what} must be one of {', '.join(names)}, not {value!r}")
-    return names[value]
-
-
 cdef object _error(int status):
     """The exception for a negative status: the one place where one becomes the other."""
     if status == FWS_E_FULL:
@@ -53,111 +46,6 @@ cdef object _error(int status):
     if status == FWS_E_SYSTEM:
         return OSError(errno, os.strerror(errno))
     return ConnectionClosed(1006, "the connection is closing or closed")
-
-
-cdef int _payload(object data, fws_command *command) except -1:
-    """Points the command at a payload of type bytes or str, without a copy."""
-    cdef Py_ssize_t n
-    if type(data) is bytes:
-        command.data = <const uint8_t *>PyBytes_AS_STRING(data)
-        command.n = <size_t>PyBytes_GET_SIZE(data)
-        command.opcode = FWS_BINARY
-    elif type(data) is str:
-        command.data = <const uint8_t *>PyUnicode_AsUTF8AndSize(data, &n)
-        command.n = <size_t>n
-        command.opcode = FWS_TEXT
-    else:
-        raise TypeError(f"a payload must be bytes or str, not {type(data).__name__}")
-    return 0
-
-
-@cython.final
-cdef class Frame:
-    """One encoded WebSocket frame (RFC 6455 5.2), immutable.
-
-    Args:
-        payload: bytes for a BINARY frame, str for a TEXT one; a frame of at most 1 GiB.
-        masking_key: four bytes for a client's frame, None for a server's.
-
-    Raises:
-        TypeError: payload is neither bytes nor str.
-        ValueError: the key has not four bytes.
-    """
-
-    cdef readonly bytes data
-
-    def __cinit__(self, payload, *, bytes masking_key=None):
-        cdef fws_command command
-        cdef uint8_t head[FWS_HEADER_MAX]
-        cdef const uint8_t *key = NULL
-        cdef size_t head_n
-        _payload(payload, &command)
-        if masking_key is not None:
-            if len(masking_key) != 4:
-                raise ValueError("a masking key has four bytes")
-            key = <const uint8_t *>PyBytes_AS_STRING(masking_key)
-        head_n = fws_header_encode(head, command.opcode, True, 0, command.n, key)
-        self.data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(head_n + command.n))
-        cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(self.data)
-        memcpy(out, head, head_n)
-        memcpy(out + head_n, command.data, command.n)
-        if key is not NULL:
-            fws_mask(out + head_n, command.n, key, 0)
-
-    def __bytes__(self):
-        return self.data
-
-    def __len__(self):
-        return len(self.data)
-
-
-@cython.final
-cdef class Ticks:
-    """The tick feed's generator by itself, for tests and measurements.
-
-    Args:
-        seed: the same seed gives the same ticks.
-        format: "json" or "binary".
-        fields: "base", or "seq" for ticks that also carry seq and tsNs.
-    """
-
-    cdef fws_ticks _ticks
-    cdef uint64_t _seq
-
-    def __cinit__(self, *, uint64_t seed, str format="json", str fields="base"):
-        fws_ticks_init(&self._ticks, seed, <fws_tick_format>_one_of("format", _FORMATS, format),
-                       <fws_tick_fields>_one_of("fields", _FIELDS, fields))
-
-    def frames(self, int n, uint64_t ts_ns):
-        """Return the next n ticks (0..1,000,000) as finished frames back to back.
-
-        Args:
-            ts_ns: when all of them are due, nanoseconds since the Unix epoch.
-        """
-        if not 0 <= n <= 1000000:
-            raise ValueError("n must be 0 to 1,000,000")
-        cdef bytearray room = bytearray((n + 1) * FWS_TICK_MAX)
-        cdef uint8_t[::1] view = room
-        cdef size_t used = 0
-        cdef int i
-        for i in range(n):
-            used += fws_tick_write(&self._ticks, &view[used], ts_ns, self._seq)
-            self._seq += 1
-        return bytes(room[:used])
-
-    def spin(self, int n, uint64_t ts_ns):
-        """Generate n ticks into one small buffer again and again; the bytes generated."""
-        cdef uint8_t room[65536]
-        cdef size_t used = 0, total = 0, size
-        cdef int i
-        for i in range(n):
-            if used > sizeof(room) - FWS_TICK_MAX:
-                used = 0
-            size = fws_tick_write(&self._ticks, room + used, ts_ns, self._seq)
-            self._seq += 1
-            used += size
-            total += size
-        return total
 
 
 @cython.final
@@ -185,7 +73,7 @@ cdef class Topic:
             TypeError, ValueError: not bytes or str; more than 1 GiB.
         """
         cdef fws_command command
-        _payload(data, &command)
+        payload_of(data, &command.data, &command.n, &command.opcode)
         command.kind = FWS_CMD_PUBLISH
         command.topic = self._t
         if text:
@@ -208,26 +96,11 @@ cdef class Topic:
         cursors and log, not derived. `acknowledged`: confirmed by the peers' kernels; always 0
         for Unix sockets. `appended`: messages in the log's whole life.
         """
-        cdef fws_topic *t
-        cdef uint64_t acknowledged
         cdef uint32_t i
         self.engine._check()
-        t = self._t
-        acknowledged = t.acknowledged
-        for i in range(t.n):
-            fws_conn_acknowledge(self.engine._e, t.members[i].conn)
-            acknowledged += t.members[i].acknowledged
-        return {
-            "published": t.published_to,
-            "delivered": t.delivered,
-            "acknowledged": acknowledged,
-            "dropped": t.dropped,
-            "conflated": t.conflated,
-            "pending": fws_topic_pending(t),
-            "subscribers": t.n,
-            "retained_bytes": fws_log_retained(&t.log),
-            "appended": t.log.next_seq,
-        }
+        for i in range(self._t.n):
+            fws_conn_acknowledge(self.engine._e, self._t.members[i].conn)
+        return _account.of_topic(self._t)
 
     @property
     def subscribers(self):
@@ -251,7 +124,7 @@ cdef class Topic:
 cdef fws_topic_options _topic_options(str on_slow, uint64_t max_lag_bytes,
                                       uint64_t retention_bytes):
     cdef fws_topic_options options
-    options.on_slow = <uint8_t>_one_of("on_slow", _ON_SLOW, on_slow)
+    options.on_slow = <uint8_t>one_of("on_slow", _ON_SLOW, on_slow)
     if max_lag_bytes > retention_bytes:
         raise ValueError("max_lag_bytes must not exceed retention_bytes")
     options.max_lag_bytes = max_lag_bytes
@@ -330,7 +203,7 @@ cdef class Connection:
             LogFull: more than `outbox_limit` bytes wait for this peer.
         """
         cdef fws_command command
-        _payload(data, &command)
+        payload_of(data, &command.data, &command.n, &command.opcode)
         self._command(&command, FWS_CMD_SEND)
 
     def close(self, uint16_t code=1000, str reason=""):
@@ -341,7 +214,7 @@ cdef class Connection:
             ConnectionClosed: the connection is not a WebSocket.
         """
         cdef fws_command command
-        _payload(reason, &command)
+        payload_of(reason, &command.data, &command.n, &command.opcode)
         command.code = code
         self._command(&command, FWS_CMD_CLOSE)
 
@@ -423,34 +296,7 @@ cdef class Connection:
         None on Unix sockets. `lag_seconds`: since the kernel last took bytes, 0 when
         nothing is pending.
         """
-        return _conn_account(self.engine._e, self._open())
-
-
-cdef dict _conn_account(fws_engine *e, fws_conn *c):
-    cdef fws_sub *sub = c.subs
-    cdef uint64_t published = 0, delivered = 0, acknowledged = 0, dropped = 0, conflated = 0
-    cdef uint64_t pending = 0, lag_bytes = 0, frames, size
-    fws_conn_acknowledge(e, c)
-    while sub is not NULL:
-        frames = fws_sub_pending(sub, &size)
-        published += sub.topic.log.next_seq - sub.start
-        delivered += sub.delivered
-        acknowledged += sub.acknowledged
-        dropped += sub.dropped
-        conflated += sub.conflated
-        pending += frames
-        lag_bytes += size
-        sub = sub.next
-    return {
-        "published": published,
-        "delivered": delivered,
-        "acknowledged": acknowledged if c.acknowledges else None,
-        "dropped": dropped,
-        "conflated": conflated,
-        "pending": pending,
-        "lag_bytes": lag_bytes,
-        "lag_seconds": (e.sys.monotonic() - c.progress) / 1e9 if pending else 0.0,
-    }
+        return self.engine._account_of(self._open())
 
 
 @cython.final
@@ -755,19 +601,11 @@ cdef class Engine:
     def counters(self):
         """Return what was counted since the start, by name."""
         self._check()
-        return {
-            "accepted": self._e.counters.accepted,
-            "refused": self._e.counters.refused,
-            "accept_failures": self._e.counters.accept_failures,
-            "sends": self._e.counters.sends,
-            "send_failures": self._e.counters.send_failures,
-            "would_block": self._e.counters.would_block,
-            "passes": self._e.counters.passes,
-            "handshake_timeouts": self._e.counters.handshake_timeouts,
-            "slow_closed": self._e.counters.slow_closed,
-            "protocol_errors": self._e.counters.protocol_errors,
-            "staged_refused": self._e.counters.staged_refused,
-        }
+        return _account.of_engine(&self._e.counters)
+
+    cdef dict _account_of(self, fws_conn *c):
+        fws_conn_acknowledge(self._e, c)
+        return _account.of_connection(c, (self._e.sys.monotonic() - c.progress) / 1e9)
 
     def laggards(self, int n):
         """Return [(connection, account)] of the n open subscribers furthest behind in bytes."""
@@ -789,7 +627,7 @@ cdef class Engine:
                 sub = sub.next
             found.append((behind, i))
         return [
-            (self._face(self._e.slots[i].conn), _conn_account(self._e, self._e.slots[i].conn))
+            (self._face(self._e.slots[i].conn), self._account_of(self._e.slots[i].conn))
             for _, i in nlargest(n, found)
         ]
 
@@ -809,9 +647,9 @@ cdef class Engine:
         if topic.engine is not self:
             raise ValueError("the topic belongs to another engine")
         fws_source_init(&self._e.source, topic._t, seed,
-                        <fws_tick_format>_one_of("format", _FORMATS, format),
-                        <fws_tick_fields>_one_of("fields", _FIELDS, fields),
-                        <fws_late>_one_of("late", _LATE, late))
+                        <fws_tick_format>one_of("format", FORMATS, format),
+                        <fws_tick_fields>one_of("fields", FIELDS, fields),
+                        <fws_late>one_of("late", _LATE, late))
 
     def set_rate(self, rate):
         """Generate that many ticks a second (0..100,000,000) from now on, or "max".
@@ -829,27 +667,12 @@ cdef class Engine:
         """Change the ticks' format; the walk goes on."""
         self._check()
         fws_ticks_set_format(&self._e.source.ticks,
-                             <fws_tick_format>_one_of("format", _FORMATS, format))
+                             <fws_tick_format>one_of("format", FORMATS, format))
 
     def pacing(self):
         """Return how well the source keeps its time: counts, ppm, microseconds."""
         self._check()
-        cdef fws_pace *pace = &self._e.source.pace
-        return {
-            "sent": pace.sent,
-            "missed": pace.missed,
-            "slope_ppm": fws_pace_slope_ppm(pace),
-            "lag_us": {
-                "p50": fws_hist_quantile(&pace.lag, 0.5) / 1000,
-                "p99": fws_hist_quantile(&pace.lag, 0.99) / 1000,
-                "max": pace.lag.max / 1000,
-            },
-            "burst": {
-                "p50": fws_hist_quantile(&pace.burst, 0.5),
-                "p99": fws_hist_quantile(&pace.burst, 0.99),
-                "max": pace.burst.max,
-            },
-        }
+        return _account.of_source(&self._e.source.pace)
 
     # The load client's meter.
 
@@ -864,24 +687,4 @@ cdef class Engine:
     def metered(self):
         """Return what the meter counted over all metered connections; latencies in ms."""
         self._check()
-        cdef fws_meter *meter = self._e.meter
-        if meter is NULL:
-            return {"frames": 0, "bytes": 0, "sampled": 0, "bad": 0, "gaps": 0, "reordered": 0,
-                    "first_error": "",
-                    "latency_ms": {"n": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0, "max": 0.0}}
-        return {
-            "frames": meter.frames,
-            "bytes": meter.bytes,
-            "sampled": meter.sampled,
-            "bad": meter.bad,
-            "gaps": meter.gaps,
-            "reordered": meter.reordered,
-            "first_error": (<bytes>meter.first_error).decode("utf-8", "replace"),
-            "latency_ms": {
-                "n": meter.latency.total,
-                "mean": meter.latency.sum / 1e6 / max(meter.latency.total, <uint64_t>1),
-                "p50": fws_hist_quantile(&meter.latency, 0.5) / 1e6,
-                "p99": fws_hist_quantile(&meter.latency, 0.99) / 1e6,
-                "max": meter.latency.max / 1e6,
-            },
-        }
+        return _account.of_meter(self._e.meter)
