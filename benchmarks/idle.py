@@ -20,6 +20,7 @@ from fastws.server import file_limit
 
 
 def resident_kib(pid: int) -> int:
+    """Return VmRSS of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found is not None
@@ -27,6 +28,7 @@ def resident_kib(pid: int) -> int:
 
 
 def connections(port: int) -> int:
+    """Return how many WebSockets the server counts."""
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     client.request("GET", "/stats")
     found = re.search(rb'"connections":(\d+)', client.getresponse().read())
@@ -36,6 +38,7 @@ def connections(port: int) -> int:
 
 
 def connect(engine: Engine, port: int, count: int) -> None:
+    """Open that many more and wait until the server has them."""
     request = build_request("127.0.0.1", port, "/", new_key())
     for i in range(count):
         sock = socket.create_connection(("127.0.0.1", port))
@@ -43,12 +46,14 @@ def connect(engine: Engine, port: int, count: int) -> None:
         engine.attach(sock.detach(), request)
         if i % 64 == 63:
             engine.turn(0)
+    wanted = len(engine.connections)
     deadline = time.monotonic() + 30
-    while connections(port) < count and time.monotonic() < deadline:
+    while connections(port) < wanted and time.monotonic() < deadline:
         engine.turn(0.05)
 
 
 def main() -> None:
+    """Measure once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=5000)
     count = parser.parse_args().connections
@@ -63,7 +68,7 @@ def main() -> None:
         found = re.search(r":(\d+) ", server.stdout.readline())
         assert found is not None
         port = int(found[1])
-        engine = Engine(max_connections=count + 1)
+        engine = Engine(max_connections=count + 100)
 
         def head(connection: Connection, _head: bytes) -> None:
             connection.upgrade(b"")
@@ -72,10 +77,8 @@ def main() -> None:
         connect(engine, port, 100)  # what the first ones cost once
         before = resident_kib(server.pid)
         connect(engine, port, count)
-        open_now = connections(port)
-        after = resident_kib(server.pid)
-        each = (after - before) * 1024 / (open_now - 100)
-        print(f"{open_now} connections: {before} -> {after} KiB resident, {each:.0f} bytes each")
+        each = (resident_kib(server.pid) - before) * 1024 / count
+        print(f"{count} idle connections: {each:.0f} bytes of resident memory each")
         engine.close()
     finally:
         server.terminate()

@@ -42,7 +42,7 @@ class Audience:
 
     def __init__(self, subscribers: int) -> None:
         need = 2 * subscribers + 1000
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard < subscribers + 1000:
             pytest.skip(f"{subscribers} sockets need a higher limit of open files than {hard}")
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(need, hard), hard))
