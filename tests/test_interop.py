@@ -98,7 +98,9 @@ def test_websockets_client_with_its_defaults(run: Run) -> None:
     async def story() -> None:
         async with Site(rate=1000, fields="seq") as site:
             url = f"ws://127.0.0.1:{site.port}/ticks?x=1"
-            async with asyncio.timeout(PATIENCE), websockets.connect(url, proxy=None) as client:
+            # With its default of 16 waiting messages it stops reading, pongs and closes too.
+            connecting = websockets.connect(url, proxy=None, max_queue=None)
+            async with asyncio.timeout(PATIENCE), connecting as client:
                 ticks = [json.loads(await client.recv()) for _ in range(100)]
                 assert [tick["seq"] for tick in ticks] == list(
                     range(ticks[0]["seq"], ticks[0]["seq"] + 100)
@@ -118,7 +120,7 @@ def test_websockets_client_is_told_that_the_server_goes(run: Run) -> None:
     async def story() -> None:
         async with Site(rate=1000) as site, asyncio.timeout(PATIENCE):
             url = f"ws://127.0.0.1:{site.port}"
-            async with websockets.connect(url, proxy=None) as client:
+            async with websockets.connect(url, proxy=None, max_queue=None) as client:
                 await client.recv()
                 await site.feed.stop()
                 await client.wait_closed()

@@ -276,7 +276,7 @@ def test_close_says_slow_consumer_behind_a_whole_frame(rig: Rig) -> None:
     rig.until(lambda: len(healthy.pull().frames) == 1500)
     account = topic.account()
     assert balances(account)
-    assert account["dropped"] == 1500 - (len(peer.frames) - 1)
+    assert account["dropped"] == account["published"] - 1500 - (len(peer.frames) - 1) > 0
 
 
 def test_lossless_holds_the_publisher_until_the_slowest_has_read(rig: Rig) -> None:
