@@ -3,6 +3,9 @@ PYTHON ?= python
 BUILD ?= build
 SANITIZE ?= address,undefined
 JOBS ?= 2
+# Of the model tests: what they begin with, and how long they go on.
+SEED ?= 1
+SEEDS ?= 200
 
 .DEFAULT_GOAL := help
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
@@ -32,6 +35,11 @@ test-sanitized: ## the C tests under the compiler's sanitizers
 	cmake -S . -B $(BUILD)/native-sanitized -G Ninja -DFASTWS_SANITIZE=$(SANITIZE)
 	cmake --build $(BUILD)/native-sanitized
 	ctest --test-dir $(BUILD)/native-sanitized --output-on-failure
+
+model-c: ## SEEDS times 10,000 random steps of the C engine against a model, sanitized
+	cmake -S . -B $(BUILD)/native-sanitized -G Ninja -DFASTWS_SANITIZE=$(SANITIZE)
+	cmake --build $(BUILD)/native-sanitized --target test_engine_model
+	$(BUILD)/native-sanitized/test_engine_model $(SEED) $(SEEDS)
 
 lint: ## ruff: rules and format
 	$(PYTHON) -m ruff check .

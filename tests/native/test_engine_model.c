@@ -329,8 +329,16 @@ static void test_other_seeds_do_too(void)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1) { /* any seed, by hand */
-        play(strtoull(argv[1], NULL, 10));
+    if (argc > 1) { /* by hand: the first seed, and how many, of STEPS each */
+        uint64_t seed = strtoull(argv[1], NULL, 10), n = 1;
+        if (argc > 2)
+            n = strtoull(argv[2], NULL, 10);
+        for (uint64_t i = 0; i < n; i++) {
+            printf("seed %" PRIu64 "\n", seed + i);
+            fflush(stdout); /* so that a failure is behind its seed */
+            play(seed + i);
+        }
+        printf("%" PRIu64 " steps\n", n * STEPS);
         return 0;
     }
     RUN(test_ten_thousand_random_steps_keep_every_promise);
