@@ -1,4 +1,4 @@
-"""Fixtures for every test: the event loops."""
+"""Fixtures for every test: the event loops, and an engine without one."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from support import Rig
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -26,3 +27,10 @@ def run(
     """Runs a coroutine to its end, on one loop a test, of each kind in turn."""
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         yield runner.run
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """An engine with the default options, driven by hand."""
+    with Rig() as rig:
+        yield rig

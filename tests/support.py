@@ -11,7 +11,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import orjson
@@ -119,6 +118,18 @@ class Peer:
         assert self.sock.send(data) == len(data)
 
 
+def message(i: int, size: int = 1000) -> str:
+    return f"{i} ".ljust(size, "x")
+
+
+def numbers(peer: Peer) -> list[int]:
+    """The numbers of the messages received, each of them whole."""
+    texts = [payload.decode() for payload in peer.payloads]
+    found = [int(text.split(" ")[0]) for text in texts]
+    assert texts == [message(i, len(text)) for i, text in zip(found, texts, strict=True)]
+    return found
+
+
 class Rig:
     """An engine that takes every upgrade and keeps what it raised."""
 
@@ -223,9 +234,7 @@ class Client:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.sock.close()
 
     async def send(self, data: bytes) -> None:
@@ -247,6 +256,14 @@ class Client:
         except (EOFError, ConnectionResetError):
             return not self.buffer and not self._frames
         return False
+
+    async def exactly(self, n: int) -> bytes:
+        """The next n bytes, behind which nothing has come yet."""
+        while len(self.buffer) < n:
+            await self.more()
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        return data
 
     async def head(self) -> bytes:
         """The bytes up to and including the blank line."""

@@ -1,35 +1,16 @@
 """Topics without an event loop: order, accounts, slow consumers, other threads."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from support import CLOSE, PATIENCE, TEXT, Peer, Rig, balances, close_payload
+from support import CLOSE, TEXT, Rig, balances, close_payload, message, numbers
 
-from fastws import Connection, ConnectionClosed, LogFull, Topic
+from fastws import ConnectionClosed, LogFull, Topic
 
 KIB = 1024
 SLOW = (CLOSE, close_payload(1013, "slow consumer"))
 SMALL = 4096  # a receive buffer that is full soon
-
-
-@pytest.fixture
-def rig() -> Iterator[Rig]:
-    with Rig() as rig:
-        yield rig
-
-
-def message(i: int, size: int = 1000) -> str:
-    return f"{i} ".ljust(size, "x")
-
-
-def numbers(peer: Peer) -> list[int]:
-    """The numbers of the messages received, each of which must be whole."""
-    texts = [payload.decode() for payload in peer.payloads]
-    found = [int(text.split(" ")[0]) for text in texts]
-    assert texts == [message(i, len(text)) for i, text in zip(found, texts, strict=True)]
-    return found
 
 
 def publish_while_unread(rig: Rig, topic: Topic, n: int, first: int = 0) -> None:
@@ -362,124 +343,3 @@ def test_change_of_rate_misses_nothing_that_was_due(rig: Rig) -> None:
     rig.engine.set_rate(0)
     assert topic.appended >= before + 499
     assert rig.engine.pacing()["missed"] == 0
-
-
-# Other threads.
-
-
-def in_thread(work: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
-
-
-def test_messages_published_in_another_thread_arrive_in_order(rig: Rig) -> None:
-    topic = rig.engine.topic("t")
-    connection, peer = rig.subscribed(topic)
-
-    def elsewhere() -> None:
-        for i in range(2000):
-            if i % 5 == 0:
-                connection.send(message(i, 100))
-            else:
-                topic.publish(message(i, 100))
-
-    thread = in_thread(elsewhere)
-    rig.until(lambda: len(peer.pull().frames) == 2000)
-    thread.join()
-    assert numbers(peer) == list(range(2000))
-    assert balances(topic.account())
-
-
-def test_publish_in_another_thread_wakes_a_sleeping_engine(rig: Rig) -> None:
-    topic = rig.engine.topic("t")
-    connection, peer = rig.subscribed(topic)
-    rig.until(lambda: not rig.engine.turn())
-    began = time.monotonic()
-    for i in range(20):
-        go = threading.Event()
-
-        def elsewhere(go: threading.Event = go, i: int = i) -> None:
-            go.wait()
-            topic.publish(message(i))
-
-        thread = in_thread(elsewhere)
-        go.set()
-        while len(peer.pull().frames) <= i:
-            rig.engine.turn(PATIENCE)
-        thread.join()
-    assert time.monotonic() - began < PATIENCE
-    assert connection.is_open
-
-
-def test_subscribe_and_close_in_another_thread_keep_their_order(rig: Rig) -> None:
-    topic = rig.engine.topic("t")
-    connection, peer = rig.connect()
-
-    def elsewhere() -> None:
-        topic.publish("before")
-        connection.subscribe(topic)
-        topic.publish("inside")
-        connection.unsubscribe(topic)
-        topic.publish("after")
-        connection.subscribe(topic)
-        topic.publish("again")
-        connection.close(4000)
-        topic.publish("too late")
-
-    thread = in_thread(elsewhere)
-    rig.until(lambda: peer.pull().frames[-1:] == [(CLOSE, close_payload(4000))])
-    thread.join()
-    # Leaving drops what had not left yet.
-    assert [p for p in peer.payloads if p != b"inside"] == [b"again"]
-
-
-def test_staging_is_bounded(rig: Rig) -> None:
-    topic = rig.engine.topic("t")
-    rig.engine.turn()
-
-    def elsewhere() -> None:
-        for _ in range(15):
-            topic.publish(bytes(KIB * KIB // 4))
-        with pytest.raises(LogFull):
-            topic.publish(bytes(KIB * KIB // 4))
-
-    in_thread(elsewhere).join()
-    rig.engine.turn()
-    assert topic.appended == 15
-
-
-def test_threads_publish_while_clients_come_and_go(rig: Rig) -> None:
-    topic = rig.engine.topic("t", on_slow="latest")
-    stop = threading.Event()
-
-    def elsewhere() -> None:
-        while not stop.wait(0.0005):
-            for i in range(10):
-                topic.publish(message(i, 200))
-
-    rig.engine.turn()
-    threads = [in_thread(elsewhere) for _ in range(2)]
-    peers: list[tuple[Connection, Peer]] = []
-    try:
-        for i in range(60):
-            peers.append(rig.subscribed(topic))
-            if i % 3 == 0:
-                connection, peer = peers.pop(0)
-                peer.sock.close() if i % 2 else connection.close()
-            for _, peer in peers:
-                peer.pull()
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-    def drained() -> bool:
-        for _, peer in peers:
-            peer.pull()
-        return topic.account()["pending"] == 0
-
-    rig.until(drained)
-    assert not rig.errors
-    assert balances(topic.account())
-    assert topic.subscribers == len(peers)

@@ -1,0 +1,189 @@
+"""Where a server listens, and how it stops."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    SWITCHED,
+    TEXT,
+    UPGRADE,
+    Client,
+    Site,
+    client_frame,
+    close_payload,
+    http_request,
+    open_files,
+    take_frames,
+)
+
+from fastws import App, ConfigError, Server
+from fastws.handshake import parse_request
+
+Run = Callable[[Any], Any]
+
+# The end.
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> float:
+    """A close time-out for tests, in seconds."""
+    monkeypatch.setattr("fastws.server.CLOSE_TIMEOUT", 0.5)
+    return 0.5
+
+
+def test_stop_sends_1001_to_every_client(run: Run) -> None:
+    async def story() -> None:
+        files = open_files()
+        site = Site(rate=20_000)
+        async with site:
+            reader, unread = await site.websocket(), await site.websocket()
+            stalled = await site.websocket(receive_buffer=4096)
+            idle, raw = await site.dial(), await site.dial()
+            await idle.send(http_request("GET", "/config"))
+            await idle.response()
+            await raw.send(UPGRADE[:50])
+            await site.stats_when(lambda stats: stats["server"]["pending"] > 500)
+            await reader.frames(100)
+            stopping = asyncio.ensure_future(site.feed.stop())
+            for client in (reader, unread, stalled):
+                assert await client.until(CLOSE) == close_payload(1001)
+                await client.send(client_frame(CLOSE, close_payload(1001)))
+                assert await client.ended()
+                client.sock.close()
+            async with asyncio.timeout(5):
+                await stopping
+            for client in (idle, raw):
+                assert await client.ended()
+                client.sock.close()
+            assert site.feed.server.engine.live == 0
+        assert open_files() == files
+
+    run(story())
+
+
+def test_stop_cuts_off_who_does_not_answer(run: Run, hurried: float) -> None:
+    async def story() -> None:
+        async with (
+            Site(rate=20_000) as site,
+            await site.websocket(),
+            await site.websocket(receive_buffer=4096),
+        ):
+            await site.stats_when(lambda stats: stats["server"]["pending"] > 500)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            await site.feed.stop()
+            assert hurried <= loop.time() - began < hurried + 0.9  # a sweep comes every 0.25 s
+
+    run(story())
+
+
+def test_stop_without_clients_is_immediate(run: Run) -> None:
+    async def story() -> None:
+        async with Site() as site:
+            async with asyncio.timeout(1):
+                await site.feed.stop()
+            with pytest.raises(ConnectionRefusedError):
+                await site.dial()
+
+    run(story())
+
+
+def test_stop_ends_who_connected_and_said_nothing(run: Run, hurried: float) -> None:
+    async def story() -> None:
+        async with Site() as site, await site.dial() as silent:
+            await site.sockets(1)
+            async with asyncio.timeout(hurried):
+                await site.feed.stop()
+            assert await silent.ended()
+
+    run(story())
+
+
+def test_handshakes_while_it_stops_get_503(run: Run) -> None:
+    async def story() -> None:
+        async with Site() as site, await site.websocket() as client, await site.dial() as late:
+            await late.send(UPGRADE[:50])
+            await site.sockets(2)
+            stopping = asyncio.ensure_future(site.feed.stop())
+            assert await client.until(CLOSE) == close_payload(1001)
+            await late.send(UPGRADE[50:])
+            assert (await late.response()).status == 503
+            assert await late.ended()
+            late.sock.close()
+            await client.send(client_frame(CLOSE, close_payload(1001)))
+            assert await client.ended()
+            client.sock.close()
+            await stopping
+
+    run(story())
+
+
+# Addresses.
+
+
+def test_port_in_use_is_one_line(run: Run) -> None:
+    async def story() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(ConfigError) as caught:
+                Site(port=port)
+            assert str(caught.value) == f"port: {port} on 127.0.0.1 is in use"
+            with pytest.raises(ConfigError) as caught:
+                Site(http_port=port)
+            assert str(caught.value) == f"http_port: {port} on 127.0.0.1 is in use"
+
+    run(story())
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "127.0.0.1.5", "a..b", "x" * 64])
+def test_bad_address_is_one_line(run: Run, host: str) -> None:
+    async def story() -> None:
+        server = Server(App())
+        with pytest.raises(ConfigError, match=r"^host: cannot listen on '") as caught:
+            server.listen(host, 0)
+        assert "\n" not in str(caught.value)
+        server.close()
+
+    run(story())
+
+
+def test_ipv6_loopback_serves(run: Run) -> None:
+    async def story() -> None:
+        async with Site(host="::1") as site:
+            sock = socket.create_connection(("::1", site.port))
+            sock.setblocking(False)
+            async with Client(sock) as client:
+                await client.send(UPGRADE)
+                assert await client.head() == SWITCHED
+                await client.send(http_request("GET", "/stats")[:0] + client_frame(PING))
+                assert await client.frame() == (PONG, b"")
+                (row,) = site.feed.stats()["server"]["clients"]  # type: ignore[index]
+                assert row["remote"] == f"[::1]:{sock.getsockname()[1]}"
+
+    run(story())
+
+
+def test_a_request_may_come_from_elsewhere_only_with_the_token(run: Run) -> None:
+    async def story() -> None:
+        async with Site(admin_token="s3cret") as site:
+            change = http_request("POST", "/config", {"rate": 5})
+            head, body = change.split(b"\r\n\r\n")
+            request = parse_request(head + b"\r\n\r\n")
+            assert site.feed.http(request, body, "192.0.2.1").startswith(b"HTTP/1.1 403 ")
+            assert site.feed.http(request, body, "127.0.0.1").startswith(b"HTTP/1.1 200 ")
+            reading = parse_request(http_request("GET", "/config"))
+            assert site.feed.http(reading, b"", "192.0.2.1").startswith(b"HTTP/1.1 200 ")
+
+    run(story())
+
+
+def test_masking_helper_of_the_tests_is_sound() -> None:
+    assert take_frames(bytearray(b"\x81\x02hi\x82\x00\x81")) == [(TEXT, b"hi"), (BINARY, b"")]
+    assert client_frame(TEXT, b"\0\0\0\0\0")[-5:] == b"\x12\x34\x56\x78\x12"
