@@ -18,8 +18,8 @@ PACKAGE = ROOT / "fastws"
 NATIVE = {
     0: "status mask utf8 hist pace",
     1: "frame",
-    2: "message log outbox tick meter account",
-    3: "sys poll conn slots topic gather transmit receive pass policy sweep source command engine "
+    2: "message log outbox tick meter account peers",
+    3: "sys poll conn slots topic gather transmit receive raw pass policy sweep source command engine "
     "engine_internal client",
 }
 # Modules of the package, Cython ones included; "fastws" is the package's own face.

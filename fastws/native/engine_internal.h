@@ -39,9 +39,21 @@ static inline uint32_t fws_link_remove(fws_link *link)
 void fws_engine_accept(fws_engine *engine);
 
 /* receive.c */
+
+/* Keeps bytes for later; false when memory is out. */
+bool fws_hold(fws_held *held, const uint8_t *data, size_t n);
+/* Drops the first n bytes; the buffer goes with the last one. */
+void fws_hold_drop(fws_held *held, uint32_t n);
+/* Bytes of the peer, or 0 when there are none now; an end or an error ends the connection. */
+size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size_t n);
+fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
+                         const uint8_t *data, size_t n);
 void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn);
 /* Waits, and sorts what happened into the ready and dirty rings. False: epoll_wait failed. */
 bool fws_engine_poll(fws_engine *engine, int timeout_ms);
+
+/* raw.c */
+void fws_receive_http(fws_engine *engine, fws_conn *conn);
 
 /* transmit.c */
 void fws_conn_unblock(fws_engine *engine, fws_conn *conn);
