@@ -18,6 +18,7 @@ from fastws._frame import Connection, Engine
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
 from fastws.handshake import (
     CONTINUE,
+    VERSION_HEADERS,
     Request,
     check_upgrade,
     head_too_large,
@@ -44,14 +45,22 @@ class App:
     """
 
     def http(self, request: Request, body: bytes, remote: str) -> bytes:
-        """Answer a request that is not an upgrade with a whole response; by default 404.
+        """Answer a request that is not an upgrade with a whole response.
+
+        By default 426 (RFC 9110 15.5.22): whatever the path, only a WebSocket is served there.
 
         Args:
             request: its head.
             body: all of it, at most 64 KiB.
             remote: the peer's address without port; empty for a Unix socket.
         """
-        return response(404, b"Not found", keep_alive=request.keep_alive)
+        return response(
+            426,
+            b"a WebSocket upgrade is required",
+            headers=VERSION_HEADERS,
+            keep_alive=request.keep_alive,
+            head_only=request.method == "HEAD",
+        )
 
     def refuse(self, error: HandshakeError) -> bytes:
         """Answer a request that is refused; the connection closes behind it."""
