@@ -9,7 +9,7 @@ SEEDS ?= 200
 
 .DEFAULT_GOAL := help
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
-	bench bench-c clients client-rust client-node clean
+	autobahn autobahn-all bench bench-c clients client-rust client-node clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,12 @@ model-c: ## SEEDS times 10,000 random steps of the C engine against a model, san
 	cmake -S . -B $(BUILD)/native-sanitized -G Ninja -DFASTWS_SANITIZE=$(SANITIZE)
 	cmake --build $(BUILD)/native-sanitized --target test_engine_model
 	$(BUILD)/native-sanitized/test_engine_model $(SEED) $(SEEDS)
+
+autobahn: ## Autobahn|Testsuite against examples/echo.py, half a minute; needs a Python 2.7
+	$(PYTHON) tests/autobahn/run.py
+
+autobahn-all: ## all 517 cases of it, a quarter of an hour
+	$(PYTHON) tests/autobahn/run.py --all
 
 lint: ## ruff: rules and format
 	$(PYTHON) -m ruff check .
