@@ -102,6 +102,8 @@ class Connection:
     @property
     def remote(self) -> tuple[str, int]: ...
     @property
+    def over_address(self) -> bool: ...
+    @property
     def is_open(self) -> bool: ...
     @property
     def buffered_amount(self) -> int: ...
@@ -129,6 +131,11 @@ class Engine:
         keep_alive_timeout: float = 30.0,
         close_timeout: float = 5.0,
         max_stall: float = 5.0,
+        ping_interval: float = 20.0,
+        pong_timeout: float = 20.0,
+        message_timeout: float = 60.0,
+        write_timeout: float = 30.0,
+        max_per_address: int = 0,
         max_message_size: int = 1048576,
         max_fragments: int = 16384,
         outbox_limit: int = 1048576,

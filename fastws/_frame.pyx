@@ -200,7 +200,7 @@ cdef class Connection:
 
         Raises:
             ConnectionClosed: the connection is not open.
-            LogFull: more than `outbox_limit` bytes wait for this peer.
+            LogFull: more than `outbox_limit` bytes wait for this peer already.
         """
         cdef fws_command command
         payload_of(data, &command.data, &command.n, &command.opcode)
@@ -268,6 +268,11 @@ cdef class Connection:
         return ((<bytes>host).decode("ascii"), port)
 
     @property
+    def over_address(self):
+        """Whether its address holds more sockets than `max_per_address`: answer 429."""
+        return self._c is not NULL and self._c.over_address
+
+    @property
     def is_open(self):
         """Whether it speaks WebSocket and neither side has begun to close."""
         return self._c is not NULL and self._c.state == FWS_OPEN
@@ -314,9 +319,17 @@ cdef class Engine:
         max_connections: sockets held at once; up to 64 more get an HTTP answer, the rest are
             closed when accepted. `over_limit` tells which it is.
         handshake_timeout, keep_alive_timeout, close_timeout, max_stall: seconds.
+        ping_interval: seconds between pings, up to a tenth less at random; 0: none.
+        pong_timeout: seconds to answer one; bytes confirmed meanwhile begin it anew.
+        message_timeout: seconds from a message's first byte to its last, else 1008; 0: no limit.
+        write_timeout: seconds in which a peer whose socket is full must confirm 1 KiB; 0: no
+            limit.
+        max_per_address: sockets of one address (IPv6: of one /64); 0: no limit. Up to 64 more get
+            an HTTP answer: `Connection.over_address` tells which they are.
         max_message_size: bytes of a message received, all fragments together.
         max_fragments: frames of one.
-        outbox_limit: bytes of direct sends waiting for one connection.
+        outbox_limit: bytes of direct sends waiting for one connection past which `send` raises
+            LogFull; past a quarter of it the peer is not read from.
         notsent_lowat: bytes that the kernel holds unsent for a peer that does not read
             (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel.
     """
@@ -329,7 +342,9 @@ cdef class Engine:
 
     def __cinit__(self, *, uint32_t head_limit=16384, uint32_t max_connections=10000,
                   double handshake_timeout=10.0, double keep_alive_timeout=30.0,
-                  double close_timeout=5.0, double max_stall=5.0,
+                  double close_timeout=5.0, double max_stall=5.0, double ping_interval=20.0,
+                  double pong_timeout=20.0, double message_timeout=60.0,
+                  double write_timeout=30.0, uint32_t max_per_address=0,
                   uint64_t max_message_size=MIB, uint32_t max_fragments=16384,
                   uint32_t outbox_limit=MIB, int notsent_lowat=16384):
         cdef fws_options options
@@ -339,6 +354,11 @@ cdef class Engine:
         options.keep_alive_ns = _ns(keep_alive_timeout)
         options.close_ns = _ns(close_timeout)
         options.max_stall_ns = _ns(max_stall)
+        options.max_per_address = max_per_address
+        options.ping_ns = _ns(ping_interval)
+        options.pong_ns = _ns(pong_timeout)
+        options.message_ns = _ns(message_timeout)
+        options.write_ns = _ns(write_timeout)
         options.outbox_limit = outbox_limit
         options.notsent_lowat = notsent_lowat
         options.limits.max_message_size = max_message_size
@@ -372,7 +392,7 @@ cdef class Engine:
             raise _error(status)
         if fws_engine_foreign(self._e):
             return 0
-        if status == 1 and not self._in_turn:
+        if status == 1:
             self._flush()
         self._schedule_flush()
         return 0

@@ -135,6 +135,7 @@ cdef extern from "conn.h" nogil:
         uint8_t state
         bint known
         bint acknowledges
+        bint over_address
         uint16_t close_code
         uint64_t progress
         fws_outbox outbox
@@ -187,6 +188,11 @@ cdef extern from "engine.h" nogil:
     ctypedef struct fws_options:
         uint32_t head_limit
         uint32_t max_connections
+        uint32_t max_per_address
+        uint64_t ping_ns
+        uint64_t pong_ns
+        uint64_t message_ns
+        uint64_t write_ns
         uint64_t handshake_ns
         uint64_t keep_alive_ns
         uint64_t close_ns
@@ -219,6 +225,11 @@ cdef extern from "engine.h" nogil:
         uint64_t slow_closed
         uint64_t protocol_errors
         uint64_t staged_refused
+        uint64_t address_refused
+        uint64_t pings
+        uint64_t ping_timeouts
+        uint64_t message_timeouts
+        uint64_t write_timeouts
     ctypedef struct fws_engine:
         const fws_sys *sys
         fws_options options

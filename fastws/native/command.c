@@ -58,7 +58,7 @@ static int send_direct(fws_engine *engine, fws_conn *conn, const fws_command *co
         return FWS_E_CLOSED;
     if (control ? command->n > FWS_CONTROL_MAX : !is_data(command->opcode)) /* RFC 6455 5.5 */
         return FWS_E_INVALID;
-    if (conn->outbox.bytes + command->n > engine->options.outbox_limit && conn->outbox.bytes > 0)
+    if (conn->outbox.bytes > engine->options.outbox_limit)
         return FWS_E_FULL;
     return fws_conn_push_frame(engine, conn, command->opcode, ++engine->eseq, command->data,
                                command->n);

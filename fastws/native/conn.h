@@ -81,12 +81,16 @@ typedef struct fws_conn {
     uint8_t state;          /* enum fws_state */
     uint8_t role;           /* enum fws_role */
     bool blocked;           /* the socket was full; EPOLLOUT clears it */
+    bool lagging;           /* blocked since it last had everything: policies look at it */
     bool retry;             /* blocked for want of kernel memory: the sweep tries again */
     bool hung_up;           /* the peer will send no more: read up to the end */
     bool finish;            /* shut writing down once everything is sent */
     bool ending;            /* it ends at the next flush, after this turn's messages are handled */
     bool slow;              /* ending as a slow consumer: what has not begun to leave is dropped */
     bool paused;            /* the owner does not want to read now */
+    bool held_back;         /* not read until it has taken more of its answers */
+    bool over_address;      /* one too many of its address: to be refused */
+    bool counted;           /* in the engine's peers */
     bool known;             /* an event of it went up, so its end must be told */
     bool close_sent;        /* the Close frame has left */
     bool acknowledges;      /* a TCP socket: the kernel can say what the peer confirmed */
@@ -94,6 +98,12 @@ typedef struct fws_conn {
     uint16_t ending_code;   /* ending: the code of the Close to send; 0: none, just end */
     uint64_t deadline;      /* ns; 0: none; what it means depends on the state */
     uint64_t progress;      /* when the kernel last took bytes, ns */
+    uint64_t ping_at;       /* OPEN: when the next ping is due, ns */
+    uint64_t pong_by;       /* when its answer is; 0: none is awaited */
+    uint64_t ping_confirmed;/* bytes the peer had confirmed when that was set */
+    uint64_t message_since; /* first byte of a message that is not whole; 0: none */
+    uint64_t write_since;   /* blocked: the present window of write_ns began; 0: not blocked */
+    uint64_t write_confirmed; /* bytes confirmed at that time */
     uint32_t body_n;        /* BODY: bytes wanted */
     uint32_t lingered;      /* LINGER: bytes thrown away */
     fws_held held;

@@ -1,10 +1,12 @@
 #define _GNU_SOURCE /* SOCK_CLOEXEC in accept4 */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -23,6 +25,7 @@ static bool open_descriptors(fws_engine *engine)
     engine->epoll = epoll_create1(EPOLL_CLOEXEC);
     engine->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     engine->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    engine->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
     engine->room = malloc(FWS_RECEIVE_ROOM);
     return engine->epoll >= 0 && engine->timer >= 0 && engine->wake >= 0 && engine->room != NULL
            && watch(engine, engine->timer, EPOLLIN | EPOLLET, FWS_TAG_TIMER) == 0
@@ -38,7 +41,9 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     engine->options = *options;
     if (engine->options.head_limit > FWS_RECEIVE_CHUNK)
         engine->options.head_limit = FWS_RECEIVE_CHUNK;
-    engine->epoll = engine->timer = engine->wake = -1;
+    engine->epoll = engine->timer = engine->wake = engine->reserve = -1;
+    if (getrandom(&engine->peers.seed, sizeof engine->peers.seed, 0) < 0)
+        engine->peers.seed = (uint64_t)(uintptr_t)engine;
     engine->free_slot = NO_SLOT;
     engine->dirty_end = &engine->dirty_topics;
     engine->timer_at = engine->source_at = UINT64_MAX;
@@ -84,6 +89,8 @@ void fws_engine_free(fws_engine *engine)
     close_if_open(engine->epoll);
     close_if_open(engine->timer);
     close_if_open(engine->wake);
+    close_if_open(engine->reserve);
+    fws_peers_clear(&engine->peers);
     pthread_mutex_destroy(&engine->staging.lock);
     free(engine->staging.bytes);
     free(engine->staging.draining);
@@ -235,6 +242,62 @@ void fws_engine_unlisten(fws_engine *engine, int fd)
         }
 }
 
+/* The key of its address in the engine's peers; false for Unix sockets. */
+static bool peer_key(const struct sockaddr_in6 *remote, uint8_t key[16])
+{
+    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
+    struct sockaddr_in v4;
+    memset(key, 0, 16);
+    if (remote->sin6_family == AF_INET) {
+        memcpy(&v4, remote, sizeof v4);
+        memcpy(key, mapped, sizeof mapped);
+        memcpy(key + 12, &v4.sin_addr, 4);
+    } else if (remote->sin6_family == AF_INET6) {
+        bool is_v4 = IN6_IS_ADDR_V4MAPPED(&remote->sin6_addr);
+        memcpy(key, &remote->sin6_addr, is_v4 ? 16 : 8);
+    }
+    return remote->sin6_family == AF_INET || remote->sin6_family == AF_INET6;
+}
+
+/* False when the address has so many that this one does not even get an answer. */
+static bool count_peer(fws_engine *engine, fws_conn *conn)
+{
+    uint8_t key[16];
+    uint32_t limit = engine->options.max_per_address;
+    if (limit == 0 || !peer_key(&conn->remote, key))
+        return true;
+    uint32_t count = fws_peers_add(&engine->peers, key);
+    conn->counted = count > 0;
+    conn->over_address = count > limit;
+    engine->counters.address_refused += conn->over_address;
+    return count > 0 && count <= limit + FWS_REFUSED_ROOM;
+}
+
+/* No descriptor is left: the reserve answers one client with 503, instead of letting it wait in
+ * the backlog for nobody knows how long. */
+static bool answer_from_reserve(fws_engine *engine, uint32_t listener)
+{
+    static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\n"
+                                 "Content-Length: 0\r\nConnection: close\r\n\r\n";
+    if (engine->reserve < 0)
+        return false;
+    close(engine->reserve);
+    int fd = engine->sys->accept4(engine->listeners[listener], NULL, NULL,
+                                  SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        struct iovec bytes = {.iov_base = (void *)(uintptr_t)answer, .iov_len = sizeof answer - 1};
+        struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
+        /* What the client has said already is taken off, or a reset would outrun the answer. */
+        (void)engine->sys->recv(fd, engine->room + engine->room_used, FWS_RECEIVE_CHUNK, 0);
+        (void)engine->sys->sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        engine->sys->shutdown(fd, SHUT_WR);
+        engine->sys->close(fd);
+        engine->counters.refused++;
+    }
+    engine->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return fd >= 0;
+}
+
 /* True while the listener may have more. */
 static bool accept_one(fws_engine *engine, uint32_t listener)
 {
@@ -246,16 +309,24 @@ static bool accept_one(fws_engine *engine, uint32_t listener)
         if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO || errno == EPERM)
             return true;
         if (errno != EAGAIN) { /* EMFILE and the like */
+            bool out_of_files = errno == EMFILE || errno == ENFILE;
             engine->counters.accept_failures++;
+            if (out_of_files && answer_from_reserve(engine, listener))
+                return true;
             engine->accept_stalled = true;
         }
         return false;
     }
     engine->counters.accepted++;
-    if (engine->live >= engine->options.max_connections + FWS_REFUSED_ROOM
-        || take_socket(engine, fd, FWS_SERVER, &remote) == NULL) {
+    fws_conn *conn = engine->live < engine->options.max_connections + FWS_REFUSED_ROOM
+                         ? take_socket(engine, fd, FWS_SERVER, &remote)
+                         : NULL;
+    if (conn == NULL) {
         engine->counters.refused++;
         engine->sys->close(fd);
+    } else if (!count_peer(engine, conn)) {
+        engine->counters.refused++;
+        fws_conn_kill(engine, conn, 1006);
     }
     return true;
 }
@@ -328,6 +399,9 @@ void fws_engine_reap(fws_engine *engine)
         engine->sys->close(conn->fd);
         fws_outbox_clear(&conn->outbox);
         fws_reader_clear(&conn->reader);
+        uint8_t key[16];
+        if (conn->counted && peer_key(&conn->remote, key))
+            fws_peers_remove(&engine->peers, key);
         free(conn->held.data);
         free(conn->metered);
         slot_release(engine, conn);

@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 
+#include "peers.h"
 #include "source.h"
 #include "sys.h"
 #include "topic.h"
@@ -25,17 +26,24 @@
 #define FWS_LINGER_NS 1000000000ULL /* and FWS_LINGER_BYTES: a lingering close */
 #define FWS_LINGER_BYTES 65536u
 #define FWS_STAGING_BYTES 4194304u  /* commands of other threads waiting */
-#define FWS_REFUSED_ROOM 64u        /* connections past the limit that still get an answer */
+#define FWS_REFUSED_ROOM 64u        /* connections past a limit that still get an answer */
+#define FWS_WRITE_BYTES 1024u       /* what a blocked peer must confirm in write_ns */
 #define FWS_LISTENERS 8
 
 typedef struct fws_options {
     uint32_t head_limit;        /* bytes of an HTTP head */
     uint32_t max_connections;
+    uint32_t max_per_address;   /* IPv6: per /64; Unix sockets do not count; 0: no limit */
     uint64_t handshake_ns;      /* from accept to 101 or answer, in total */
     uint64_t keep_alive_ns;     /* an HTTP connection between requests */
     uint64_t close_ns;          /* from our Close to the end */
+    uint64_t ping_ns;           /* between pings (up to a tenth less, at random); 0: none */
+    uint64_t pong_ns;           /* to answer one; bytes confirmed meanwhile begin it anew */
+    uint64_t message_ns;        /* from a message's first byte to its last; 0: no limit */
+    uint64_t write_ns;          /* in which a blocked peer must confirm 1 KiB; 0: no limit */
     uint64_t max_stall_ns;      /* a lossless subscriber that takes nothing */
-    uint32_t outbox_limit;      /* bytes of direct sends waiting for one connection */
+    uint32_t outbox_limit;      /* bytes of direct sends waiting for one connection, past which no
+                                   more are taken; past a quarter of it the peer is not read */
     int notsent_lowat;          /* TCP_NOTSENT_LOWAT, bytes; 0: the kernel's own */
     fws_limits limits;
 } fws_options;
@@ -64,6 +72,7 @@ typedef struct fws_slot {
 typedef struct fws_counters {
     uint64_t accepted, refused, accept_failures, sends, send_failures, would_block, passes;
     uint64_t handshake_timeouts, slow_closed, protocol_errors, staged_refused;
+    uint64_t address_refused, pings, ping_timeouts, message_timeouts, write_timeouts;
 } fws_counters;
 
 typedef struct fws_staging {
@@ -100,6 +109,8 @@ typedef struct fws_engine {
     fws_event events[FWS_EVENTS];
     fws_plan plan;
     fws_pool pool;
+    fws_peers peers;
+    int reserve;             /* a descriptor to answer with when there is none left */
     fws_source source;
     fws_meter *meter;        /* client role: counts what arrives on metered connections */
     fws_staging staging;

@@ -35,6 +35,13 @@ static inline uint32_t fws_link_remove(fws_link *link)
 #define FWS_CONTAINER(pointer, type, member) \
     ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
 
+/* A peer is not read from while more than this waits for it: whoever does not read its answers
+ * is held by its own window. */
+static inline size_t fws_held_back_above(const fws_engine *engine)
+{
+    return engine->options.outbox_limit / 4;
+}
+
 /* engine.c */
 void fws_engine_accept(fws_engine *engine);
 
@@ -55,7 +62,15 @@ bool fws_engine_poll(fws_engine *engine, int timeout_ms);
 /* raw.c */
 void fws_receive_http(fws_engine *engine, fws_conn *conn);
 
+/* sweep.c */
+
+/* When a connection that was open at now is due for a ping. */
+uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn);
+
 /* transmit.c */
+
+/* Bytes that the peer's kernel has confirmed; where it cannot say, bytes that ours has taken. */
+uint64_t fws_conn_confirmed(const fws_engine *engine, const fws_conn *conn);
 void fws_conn_unblock(fws_engine *engine, fws_conn *conn);
 /* Ends it with 1013; direct messages that have not begun to leave are dropped. */
 void fws_conn_end_slow(fws_engine *engine, fws_conn *conn);

@@ -21,6 +21,12 @@ static uint32_t head_end(fws_held *held)
     return 0;
 }
 
+/* RFC 9112 2.2 and 3: a method, or empty lines in front of it. The client role's answers, too. */
+static bool begins_a_request(uint8_t first)
+{
+    return (first > ' ' && first < 0x7F) || first == '\r' || first == '\n';
+}
+
 /* Raises the event that is due once a head or a body is whole. */
 static bool http_advance(fws_engine *engine, fws_conn *conn)
 {
@@ -30,6 +36,8 @@ static bool http_advance(fws_engine *engine, fws_conn *conn)
     if (conn->state == FWS_RAW && held->n > 0) {
         kind = FWS_EVENT_HEAD;
         n = head_end(held);
+        if (n == 0 && !begins_a_request(held->data[0]))
+            n = held->n; /* TLS and the like: refused now, not when the time is up */
         if (n == 0 && held->n >= engine->options.head_limit) {
             kind = FWS_EVENT_HEAD_LIMIT;
             n = held->n;
@@ -94,6 +102,7 @@ int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
         return status;
     conn->state = FWS_OPEN;
     conn->deadline = 0;
+    conn->ping_at = fws_ping_due(engine, conn);
     return FWS_OK;
 }
 

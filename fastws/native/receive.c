@@ -149,7 +149,10 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
         if (open) /* RFC 6455 5.5.2 */
             fws_conn_push_frame(engine, conn, FWS_PONG, 0, message->data, message->len);
         return;
-    case FWS_PONG:
+    case FWS_PONG: /* any will do: an unasked one is not answered and does no harm (5.5.3) */
+        if (conn->pong_by != 0)
+            conn->ping_at = fws_ping_due(engine, conn);
+        conn->pong_by = 0;
         return;
     case FWS_CLOSE:
         take_close(engine, conn, message);
@@ -223,6 +226,10 @@ static void receive_frames(fws_engine *engine, fws_conn *conn)
     parse(engine, conn, room, got);
     if (engine->n_events > before) /* events point into it */
         engine->room_used += got;
+    if (between_messages(&conn->reader))
+        conn->message_since = 0;
+    else if (conn->message_since == 0)
+        conn->message_since = engine->now;
 }
 
 static void linger(fws_engine *engine, fws_conn *conn)
@@ -242,9 +249,11 @@ static void linger(fws_engine *engine, fws_conn *conn)
 
 static void receive(fws_engine *engine, fws_conn *conn)
 {
+    if (conn->state == FWS_OPEN && conn->outbox.bytes > fws_held_back_above(engine))
+        conn->held_back = true;
     if (conn->state == FWS_LINGER)
         linger(engine, conn);
-    else if (conn->ending || conn->paused || conn->state == FWS_WAITING)
+    else if (conn->ending || conn->paused || conn->held_back || conn->state == FWS_WAITING)
         return; /* whoever changes that marks it ready again */
     else if (conn->state == FWS_RAW || conn->state == FWS_BODY)
         fws_receive_http(engine, conn);

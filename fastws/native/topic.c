@@ -206,6 +206,11 @@ uint64_t fws_topic_pending(const fws_topic *topic)
     return pending;
 }
 
+bool fws_sub_lapped(const fws_sub *sub)
+{
+    return sub->cursor.slab < sub->topic->log.tail;
+}
+
 int fws_sub_settle(fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;

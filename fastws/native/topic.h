@@ -72,6 +72,9 @@ void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq);
 /* Bytes that a lossless topic takes before its slowest member is max_lag_bytes behind. */
 uint64_t fws_topic_room(fws_topic *topic);
 
+/* Whether the log has retired what it was to read next. */
+bool fws_sub_lapped(const fws_sub *sub);
+
 /* Looks at one member's lag and applies its policy. FWS_OK, or FWS_E_SLOW when the connection
  * has to be closed. */
 int fws_sub_settle(fws_sub *sub);

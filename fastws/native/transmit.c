@@ -27,7 +27,7 @@ void fws_engine_mark_topic(fws_engine *engine, fws_topic *topic)
 
 static void block(fws_conn *conn)
 {
-    conn->blocked = true;
+    conn->blocked = conn->lagging = true;
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
         fws_topic_block(sub);
 }
@@ -139,15 +139,21 @@ static void finish(fws_engine *engine, fws_conn *conn)
     fws_engine_mark_ready(engine, conn);
 }
 
-void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn)
+uint64_t fws_conn_confirmed(const fws_engine *engine, const fws_conn *conn)
 {
     int waiting;
-    if (!conn->acknowledges || conn->subs == NULL
-        || engine->sys->unacknowledged(conn->fd, &waiting) < 0)
-        return;
+    if (!conn->acknowledges || engine->sys->unacknowledged(conn->fd, &waiting) < 0)
+        return conn->bytes_written;
     /* More may wait than the engine wrote: the FIN, what was sent before it took the socket. */
     uint64_t unsure = (uint64_t)waiting, written = conn->bytes_written;
-    uint64_t confirmed = written > unsure ? written - unsure : 0;
+    return written > unsure ? written - unsure : 0;
+}
+
+void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn)
+{
+    if (!conn->acknowledges || conn->subs == NULL)
+        return;
+    uint64_t confirmed = fws_conn_confirmed(engine, conn);
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
         fws_sub_acknowledge(sub, confirmed);
 }
@@ -178,10 +184,12 @@ static int send_plan(fws_engine *engine, fws_conn *conn)
     return (size_t)sent == plan->bytes;
 }
 
+/* A burst is not the reader's fault: one whose socket has never been full is first offered what
+ * there is, however much, unless the log has lost it already. */
 static bool settle(fws_engine *engine, fws_conn *conn)
 {
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        if (fws_sub_settle(sub) != FWS_OK) {
+        if ((conn->lagging || fws_sub_lapped(sub)) && fws_sub_settle(sub) != FWS_OK) {
             fws_conn_end_slow(engine, conn);
             return false;
         }
@@ -204,10 +212,16 @@ static void flush_conn(fws_engine *engine, fws_conn *conn)
         }
         if (conn->close_sent)
             leave_all(conn);
+        if (conn->held_back && conn->outbox.bytes <= fws_held_back_above(engine) / 2) {
+            conn->held_back = false;
+            fws_engine_mark_ready(engine, conn);
+        }
         if (status == 0)
             block(conn);
         else if (!conn->finish && fws_conn_pending(conn))
             fws_engine_mark_dirty(engine, conn);
+        else
+            conn->lagging = false;
         if (conn->subs != NULL && conn->subs->n_marks == FWS_MARKS)
             fws_conn_acknowledge(engine, conn);
     }

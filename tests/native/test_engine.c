@@ -151,10 +151,11 @@ static void test_accept_without_descriptors_waits_for_the_sweep(void)
 {
     const int faults[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
     for (size_t i = 0; i < 4; i++) {
+        int tries = i < 2 ? 2 : 1; /* the reserve tries once more */
         house_open(&HOUSE);
         rest();
         net.accept_errno = faults[i];
-        net.accept_errno_count = 2;
+        net.accept_errno_count = 2 * tries;
         fake_connect();
         rest();
         CHECK_EQ(engine->counters.accept_failures, 1); /* no busy loop */
@@ -167,6 +168,24 @@ static void test_accept_without_descriptors_waits_for_the_sweep(void)
         CHECK_EQ(engine->live, 1);
         house_close();
     }
+}
+
+/* HOSTILE X22 */
+static void test_the_reserve_answers_when_no_descriptor_is_left(void)
+{
+    house_open(&HOUSE);
+    rest();
+    net.accept_errno = EMFILE;
+    net.accept_errno_count = 1;
+    fake_peer *refused = fake_connect(), *next = fake_connect();
+    fake_say(refused, HEAD, strlen(HEAD));
+    rest();
+    CHECK(refused->out_n > 20 && memcmp(refused->out, "HTTP/1.1 503 ", 13) == 0);
+    CHECK(refused->closed);
+    CHECK_EQ(engine->counters.refused, 1);
+    CHECK(conn_of(next) != NULL);
+    CHECK(engine->reserve >= 0);
+    house_close();
 }
 
 static void test_a_listener_may_go_and_come_back(void)
@@ -348,6 +367,7 @@ int main(void)
     RUN(test_many_connect_at_once_and_a_turn_takes_some);
     RUN(test_accept_goes_on_after_faults_of_one_connection);
     RUN(test_accept_without_descriptors_waits_for_the_sweep);
+    RUN(test_the_reserve_answers_when_no_descriptor_is_left);
     RUN(test_a_listener_may_go_and_come_back);
     RUN(test_handlers_may_change_everything);
     RUN(test_commands_are_idempotent_and_checked);

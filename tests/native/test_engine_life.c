@@ -1,0 +1,192 @@
+/* Time limits of an open connection: pings, messages, writing; and peers that do not read. */
+#include "house.h"
+
+static fws_options with_limits(void)
+{
+    fws_options options = HOUSE;
+    options.ping_ns = 20 * SECOND;
+    options.pong_ns = 20 * SECOND;
+    options.message_ns = 60 * SECOND;
+    options.write_ns = 30 * SECOND;
+    return options;
+}
+
+static bool alive(const fake_peer *peer)
+{
+    return conn_of(peer) != NULL;
+}
+
+static size_t count_frames(const fake_peer *peer, uint8_t first)
+{
+    size_t found = 0;
+    for (size_t at = 0; at + 2 <= peer->out_n; at += 2 + (size_t)peer->out[at + 1])
+        found += peer->out[at] == first;
+    return found;
+}
+
+/* HOSTILE R20 R21 */
+static void test_a_silent_peer_is_asked_and_then_left(void)
+{
+    fws_options options = with_limits();
+    house_open(&options);
+    fake_peer *peer = client();
+    pass_time(17 * SECOND);
+    CHECK_EQ(peer->out_n, 0);
+    pass_time(4 * SECOND);
+    CHECK_EQ(count_frames(peer, 0x89), 1);
+    pass_time(17 * SECOND);
+    CHECK(alive(peer));
+    pass_time(4 * SECOND);
+    CHECK(!alive(peer));
+    CHECK_EQ(engine->counters.ping_timeouts, 1);
+    CHECK_EQ(last_code, 1006);
+    house_close();
+}
+
+static void test_a_pong_is_all_it_takes(void)
+{
+    fws_options options = with_limits();
+    house_open(&options);
+    fake_peer *peer = client();
+    for (int i = 0; i < 20; i++) {
+        pass_time(10 * SECOND);
+        say_frame(peer, FWS_PONG, NULL, 0);
+        rest();
+    }
+    CHECK(alive(peer));
+    CHECK(engine->counters.pings >= 9 && engine->counters.pings <= 12);
+    say_text(peer, "hello"); /* but other frames are no answer */
+    for (int i = 0; i < 50; i++) {
+        pass_time(SECOND);
+        if (alive(peer))
+            say_text(peer, "hello");
+    }
+    CHECK(!alive(peer));
+    house_close();
+}
+
+static void test_without_an_interval_nobody_is_asked(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    pass_time(600 * SECOND);
+    CHECK(alive(peer));
+    CHECK_EQ(peer->out_n, 0);
+    house_close();
+}
+
+/* HOSTILE X36 X37 */
+static void test_an_engine_that_was_late_itself_grants_the_time(void)
+{
+    fws_options options = with_limits();
+    house_open(&options);
+    fake_peer *peer = client();
+    pass_time(21 * SECOND);
+    CHECK_EQ(count_frames(peer, 0x89), 1);
+    net.now += 3600 * SECOND; /* suspended */
+    turn();
+    turn();
+    CHECK(alive(peer));
+    say_frame(peer, FWS_PONG, NULL, 0);
+    pass_time(15 * SECOND);
+    CHECK(alive(peer));
+    CHECK_EQ(count_frames(peer, 0x89), 1);
+    house_close();
+}
+
+/* HOSTILE X21 */
+static void test_a_message_has_to_end(void)
+{
+    fws_options options = with_limits();
+    options.ping_ns = 0;
+    house_open(&options);
+    fake_peer *peer = client(), *other = client();
+    uint8_t frame[64];
+    size_t n = client_frame(frame, FWS_TEXT, "hello", 5);
+    fake_say(peer, frame, n - 1);
+    fake_say(other, frame, n - 1);
+    pass_time(59 * SECOND);
+    fake_say(other, frame + n - 1, 1);
+    CHECK(alive(peer));
+    pass_time(2 * SECOND);
+    CHECK_EQ(engine->counters.message_timeouts, 1);
+    CHECK_EQ(count_frames(peer, 0x88), 1);
+    CHECK(peer->out[2] == 0x03 && peer->out[3] == 0xF0); /* 1008 */
+    pass_time(60 * SECOND);
+    CHECK(alive(other));
+    house_close();
+}
+
+/* HOSTILE X46 X47 */
+static void test_a_blocked_peer_has_to_take_something(void)
+{
+    fws_options options = with_limits();
+    options.ping_ns = 0;
+    house_open(&options);
+    fws_topic_options latest = {1 << 20, 1 << 19, FWS_SLOW_LATEST};
+    fws_topic *topic = fws_engine_topic(engine, &latest);
+    fake_peer *drip = client(), *zero = client(), *well = client();
+    fake_peer *all[] = {drip, zero, well};
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(subscribe(all[i], topic), FWS_OK);
+        all[i]->room = i < 2 ? 100 : PLENTY;
+    }
+    for (int second = 0; second < 62; second++) {
+        command(FWS_CMD_PUBLISH, NULL, topic, 0, "0123456789012345678901234567890123456789", 40);
+        turn();
+        pass_time(SECOND);
+        if (alive(drip))
+            fake_room(drip, 1);
+    }
+    CHECK(!alive(zero));
+    CHECK(!alive(drip));
+    CHECK(alive(well));
+    CHECK_EQ(engine->counters.write_timeouts, 2);
+    house_close();
+}
+
+/* HOSTILE R06 */
+static void test_a_peer_that_does_not_read_its_answers_is_not_read(void)
+{
+    fws_options options = HOUSE;
+    options.outbox_limit = 4096;
+    house_open(&options);
+    fake_peer *peer = client();
+    peer->room = 0;
+    static char text[600];
+    memset(text, 'x', sizeof text);
+    CHECK_EQ(command(FWS_CMD_SEND, peer, NULL, 0, text, 600), FWS_OK);
+    CHECK_EQ(command(FWS_CMD_SEND, peer, NULL, 0, text, 600), FWS_OK);
+    say_text(peer, "a");
+    rest();
+    CHECK_EQ(conn_of(peer)->messages_in, 0);
+    CHECK(peer->in_at < peer->in_n); /* left in the kernel */
+    fake_room(peer, PLENTY);
+    rest();
+    CHECK_EQ(conn_of(peer)->messages_in, 1);
+    CHECK_EQ(peer->in_at, peer->in_n);
+    house_close();
+}
+
+static void test_garbage_is_no_head_to_wait_for(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = fake_connect();
+    fake_say(peer, "\x16\x03\x01", 3); /* a TLS ClientHello begins so */
+    rest();
+    expect_heard("HEAD ");
+    house_close();
+}
+
+int main(void)
+{
+    RUN(test_a_silent_peer_is_asked_and_then_left);
+    RUN(test_a_pong_is_all_it_takes);
+    RUN(test_without_an_interval_nobody_is_asked);
+    RUN(test_an_engine_that_was_late_itself_grants_the_time);
+    RUN(test_a_message_has_to_end);
+    RUN(test_a_blocked_peer_has_to_take_something);
+    RUN(test_a_peer_that_does_not_read_its_answers_is_not_read);
+    RUN(test_garbage_is_no_head_to_wait_for);
+    return 0;
+}
