@@ -273,6 +273,11 @@ cdef class Connection:
         return self._c is not NULL and self._c.over_address
 
     @property
+    def is_http(self):
+        """Whether it has not become a WebSocket, and its last answer was not its last."""
+        return self._c is not NULL and self._c.state < FWS_OPEN
+
+    @property
     def is_open(self):
         """Whether it speaks WebSocket and neither side has begun to close."""
         return self._c is not NULL and self._c.state == FWS_OPEN

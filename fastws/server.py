@@ -5,17 +5,14 @@ served it asks its App. Owns the listening sockets and the engine, which owns al
 """
 
 import asyncio
-import errno
 import logging
-import os
 import resource
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 
 from fastws._frame import Connection, Engine
-from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
+from fastws.errors import ConnectionClosed, FastwsError, HandshakeError, LogFull
 from fastws.handshake import (
     CONTINUE,
     VERSION_HEADERS,
@@ -27,12 +24,14 @@ from fastws.handshake import (
     response,
     switching_protocols,
 )
+from fastws.listeners import close as close_listener
+from fastws.listeners import listen_tcp, listen_unix
+from fastws.origin import check_origin
 
 logger = logging.getLogger("fastws")
 
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
-BACKLOG = 1024
 RESERVED_FILES = 64  # descriptors that connections leave for everything else
 CLOSE_TIMEOUT = 5.0  # seconds
 
@@ -76,26 +75,36 @@ class App:
         """Hear that a connection has ended, HTTP ones too; see its close_code and reason."""
 
 
-@dataclass(slots=True)
-class Pending:
-    """A request whose body is still to come."""
-
-    request: Request
-
-
 class Server:
     """Serves one App on any number of addresses.
 
     Args:
         app: what is served.
-        max_connections: None takes what the limit of open files allows.
+        max_connections: None takes what the limit of open files allows; past it: 503.
+        max_per_address: connections of one address (IPv6: of one /64), 0: no limit; past it: 429.
+        max_message_size: bytes of a client's message; past it: 1009.
+        max_fragments: frames of one; past it: 1009.
+        allowed_origins: as for `check_origin`; None lets every origin in.
     """
 
-    def __init__(self, app: App, *, max_connections: int | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        max_connections: int | None = None,
+        max_per_address: int = 0,
+        max_message_size: int = 1 << 20,
+        max_fragments: int = 16_384,
+        allowed_origins: Collection[str] | None = None,
+    ) -> None:
         self._app = app
+        self._allowed_origins = allowed_origins
         limit = file_limit() - RESERVED_FILES
         self.engine = Engine(
             max_connections=max(1, min(max_connections or limit, limit)),
+            max_per_address=max_per_address,
+            max_message_size=max_message_size,
+            max_fragments=max_fragments,
             close_timeout=CLOSE_TIMEOUT,
         )
         self.engine.on_head = self._head
@@ -108,6 +117,8 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn_due = False
         self._empty: asyncio.Event | None = None
+        self._bodies: dict[int, Request] = {}  # by connection: whose body is still to come
+        self._limits = LimitLog(self.engine)
 
     def listen(self, host: str, port: int) -> list[tuple[str, int]]:
         """Bind and listen on every address of a host name; connections wait until `start`.
@@ -122,14 +133,17 @@ class Server:
         Raises:
             ConfigError: the address is bad, in use or not ours; one clear line.
         """
-        bound: list[tuple[str, int]] = []
-        for family, address in _resolve(host, port):
-            if port == 0 and bound:
-                address = (address[0], bound[0][1])
-            listener = _listening_socket(family, address, host)
-            self._sockets.append(listener)
-            bound.append(listener.getsockname()[:2])
-        return bound
+        listeners = listen_tcp(host, port)
+        self._sockets += listeners
+        return [listener.getsockname()[:2] for listener in listeners]
+
+    def listen_unix(self, path: str) -> None:
+        """Bind and listen on a Unix socket; its file is removed at the end.
+
+        Raises:
+            ConfigError: the path is too long, in use, or something else is there.
+        """
+        self._sockets.append(listen_unix(path))
 
     def start(self) -> None:
         """Begin to serve on the running loop."""
@@ -138,6 +152,7 @@ class Server:
         for listener in self._sockets:
             self.engine.listen(listener.fileno())
         self._loop.add_reader(self.engine.fileno(), self._turn)
+        self._limits.start()
         self._turn_soon()
 
     async def stop(self, code: int = GOING_AWAY, reason: str = "") -> None:
@@ -152,10 +167,8 @@ class Server:
             if connection.is_open:
                 with suppress(ConnectionClosed):
                     connection.close(code, reason)
-        for connection in self.engine.connections:
-            # Those that still have an answer on its way end by themselves.
-            if connection.state is None or isinstance(connection.state, Pending):
-                connection.abort()
+            elif connection.is_http and not connection.buffered_amount:
+                connection.abort()  # those with an answer on its way end by themselves
         self._turn_soon()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT + 1):
@@ -167,6 +180,7 @@ class Server:
     def close(self) -> None:
         """Let go of everything at once; idempotent."""
         self._stop_listening()
+        self._limits.stop()
         if self._loop is not None:
             with suppress(RuntimeError):
                 self._loop.remove_reader(self.engine.fileno())
@@ -178,7 +192,7 @@ class Server:
         for listener in self._sockets:
             with suppress(RuntimeError):
                 self.engine.unlisten(listener.fileno())
-            listener.close()
+            close_listener(listener)
         self._sockets.clear()
 
     # The loop.
@@ -202,11 +216,13 @@ class Server:
                 raise HandshakeError(503, "Shutting down")
             if self.engine.over_limit:
                 raise HandshakeError(503, "Too many connections")
+            if connection.over_address:
+                raise HandshakeError(429, "Too many connections from this address")
             if request.is_upgrade:
                 self._upgrade(connection, request)
             elif request.content_length:
                 interim = CONTINUE if request.expects_continue else b""
-                connection.state = Pending(request)
+                self._bodies[connection.id] = request
                 connection.expect_body(request.content_length, interim)
             else:
                 self._answer(connection, request, b"")
@@ -217,20 +233,20 @@ class Server:
         connection.respond(self._app.refuse(head_too_large(part)), keep_alive=False)
 
     def _body(self, connection: Connection, body: bytes) -> None:
-        pending = connection.state
-        assert isinstance(pending, Pending)
-        connection.state = None
-        self._answer(connection, pending.request, body)
+        self._answer(connection, self._bodies.pop(connection.id), body)
 
     def _answer(self, connection: Connection, request: Request, body: bytes) -> None:
         answer = self._app.http(request, body, connection.remote[0])
         connection.respond(answer, keep_alive=request.keep_alive)
 
     def _upgrade(self, connection: Connection, request: Request) -> None:
-        connection.upgrade(switching_protocols(check_upgrade(request)))
+        accept = check_upgrade(request)
+        check_origin(request, self._allowed_origins)
+        connection.upgrade(switching_protocols(accept))
         self._app.opened(connection, request)
 
     def _closed(self, connection: Connection) -> None:
+        self._bodies.pop(connection.id, None)
         if self._empty is not None:
             self._empty.set()
         self._app.closed(connection)
@@ -257,40 +273,42 @@ def file_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _resolve(host: str, port: int) -> Iterable[tuple[socket.AddressFamily, tuple[str, int]]]:
-    try:
-        found = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-        )
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "not a host name"
-        raise ConfigError("host", f"cannot listen on {host!r}: {why}") from None
-    unique = dict.fromkeys((family, address[:2]) for family, _, _, _, address in found)
-    return [(family, (str(address[0]), int(address[1]))) for family, address in unique]
+class LimitLog:
+    """Says in the log, once a second at most, which limits of the engine were met."""
 
+    NAMES = (
+        "refused",
+        "address_refused",
+        "accept_failures",
+        "handshake_timeouts",
+        "ping_timeouts",
+        "message_timeouts",
+        "write_timeouts",
+        "slow_closed",
+        "protocol_errors",
+        "staged_refused",
+    )
 
-def _listening_socket(
-    family: socket.AddressFamily, address: tuple[str, int], host: str
-) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            "port" if error.errno in _PORT_ERRORS else "host", _why(error, address, host)
-        ) from None
-    return listener
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._seen = dict.fromkeys(self.NAMES, 0)
+        self._timer: asyncio.TimerHandle | None = None
 
+    def start(self) -> None:
+        """Look at the counters now and once a second."""
+        counters = self._engine.counters()
+        met = [
+            f"{name} {counters[name] - self._seen[name]}"
+            for name in self.NAMES
+            if counters[name] > self._seen[name]
+        ]
+        if met:
+            logger.warning("limits met in the last second: %s", ", ".join(met))
+        self._seen = {name: counters[name] for name in self.NAMES}
+        self._timer = asyncio.get_running_loop().call_later(1.0, self.start)
 
-_PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
-
-
-def _why(error: OSError, address: tuple[str, int], host: str) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"{address[1]} on {address[0]} is in use"
-    return f"cannot listen on {host!r} port {address[1]}: {os.strerror(error.errno or 0)}"
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

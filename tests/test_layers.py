@@ -25,8 +25,8 @@ NATIVE = {
 # Modules of the package, Cython ones included; "fastws" is the package's own face.
 PYTHON = {
     4: "errors native _account _codec _frame",  # errors: text and numbers, what the faces raise
-    5: "config messages handshake client_handshake http_api result_files",
-    6: "server app feed console bench bench_clients bench_server",
+    5: "origin config messages handshake client_handshake http_api result_files",
+    6: "listeners server app feed console bench bench_clients bench_server",
     7: "cli cli.* fastws __main__",
 }
 # What a floor below may not know, and from which floor on it may.
