@@ -6,10 +6,14 @@ JOBS ?= 2
 # Of the model tests: what they begin with, and how long they go on.
 SEED ?= 1
 SEEDS ?= 200
+# Of each fuzz target: how long it runs; the compiler that has libFuzzer.
+SECONDS ?= 60
+CLANG ?= clang-16
 
 .DEFAULT_GOAL := help
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
-	autobahn autobahn-all bench bench-c clients client-rust client-node clean
+	autobahn autobahn-all bench bench-c clients client-rust client-node clean \
+	fuzz fuzz-build fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 fuzz-engine
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,6 +50,34 @@ autobahn: ## Autobahn|Testsuite against examples/echo.py, half a minute; needs a
 
 autobahn-all: ## all 517 cases of it, a quarter of an hour
 	$(PYTHON) tests/autobahn/run.py --all
+
+fuzz-build: ## the fuzz targets, under sanitizers, into $(BUILD)/fuzz
+	cmake -S . -B $(BUILD)/fuzz -G Ninja -DCMAKE_C_COMPILER=$(CLANG) -DFASTWS_FUZZ=ON \
+		-DFASTWS_SANITIZE=$(SANITIZE)
+	cmake --build $(BUILD)/fuzz --target fuzz
+
+# fuzz_run(TARGET, OPTIONS): what is new goes to $(BUILD)/fuzz, with findings in found/.
+fuzz_run = mkdir -p $(BUILD)/fuzz/corpus/$(1) $(BUILD)/fuzz/found && \
+	ASAN_OPTIONS=quarantine_size_mb=16 $(BUILD)/fuzz/fuzz_$(1) -max_total_time=$(SECONDS) \
+	-verbosity=0 -print_final_stats=1 -timeout=10 -artifact_prefix=$(BUILD)/fuzz/found/$(1)- $(2) \
+	$(BUILD)/fuzz/corpus/$(1) tests/fuzz/corpus/$(1)
+
+fuzz: fuzz-parser fuzz-message fuzz-mask-utf8 fuzz-engine ## SECONDS of every fuzz target
+
+fuzz-parser: fuzz-build ## SECONDS (60) of the frame parser under libFuzzer
+	$(call fuzz_run,parser,-max_len=4096)
+
+fuzz-message: fuzz-build ## the same of the message layer
+	$(call fuzz_run,message,-max_len=4096)
+
+fuzz-mask-utf8: fuzz-build ## the same of masking and UTF-8
+	$(call fuzz_run,mask_utf8,-max_len=1024)
+
+fuzz-engine: fuzz-build ## the same of the engine: logs, cursors, policies, slots
+	$(call fuzz_run,engine,-max_len=2048 -len_control=0)
+
+fuzz-seeds: ## writes the seeds of tests/fuzz/corpus again
+	$(PYTHON) tests/fuzz/seeds.py
 
 lint: ## ruff: rules and format
 	$(PYTHON) -m ruff check .

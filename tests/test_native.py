@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = sorted(path.stem for path in (ROOT / "tests/native").glob("test_*.c"))
+FUZZ_TARGETS = sorted(path.stem[5:] for path in (ROOT / "tests/fuzz").glob("fuzz_*.c"))
 SANITIZERS = "address,undefined"
 
 
@@ -50,3 +51,11 @@ def test_there_are_c_tests() -> None:
 def test_c_program_passes(program: str, build: Path) -> None:
     must_succeed([tool("cmake"), "--build", str(build), "--target", program], timeout=180)
     must_succeed([str(build / program)], timeout=100)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("target", FUZZ_TARGETS)
+def test_fuzz_target_holds_for_its_corpus(target: str, build: Path) -> None:
+    replay = f"replay_{target}"
+    must_succeed([tool("cmake"), "--build", str(build), "--target", replay], timeout=180)
+    must_succeed([str(build / replay), str(ROOT / "tests/fuzz/corpus" / target)], timeout=100)
