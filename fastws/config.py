@@ -103,6 +103,9 @@ class ServeOptions:
         admin_token: secret for changes from elsewhere, visible ASCII, or None: they are refused.
         quiet: no console rows.
         fields: what a JSON tick carries: "base" three fields, "seq" also seq and tsNs.
+        unix: path of a Unix socket to listen on instead of host and port, or None.
+        max_per_address: connections of one address, 0 to 10,000,000; 0: no limit.
+        allowed_origins: origins of web pages that may connect; empty: all.
         late: what becomes of ticks that are overdue: sent at once, at twice the rate, or skipped.
 
     Raises:
@@ -120,6 +123,9 @@ class ServeOptions:
     quiet: bool = False
     fields: Fields = "base"
     late: Late = "burst"
+    unix: str | None = None
+    max_per_address: int = 0
+    allowed_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)
@@ -138,6 +144,11 @@ class ServeOptions:
         _check_flag("quiet", self.quiet)
         _check_choice("fields", self.fields, get_args(Fields))
         _check_choice("late", self.late, get_args(Late))
+        if self.unix is not None and not self.unix.strip("\0"):
+            raise ConfigError("unix", "must be a path")
+        _check_integer("max_per_address", self.max_per_address, 0, 10_000_000)
+        for origin in self.allowed_origins:
+            _check_text("allowed_origin", origin)
 
     def feed(self) -> FeedConfig:
         """Return the configuration that the feed starts with."""

@@ -42,7 +42,12 @@ class TickFeed(App):
     def __init__(
         self, options: ServeOptions, write_line: Callable[[str], None] | None = None
     ) -> None:
-        self.server = Server(self, max_connections=options.max_connections)
+        self.server = Server(
+            self,
+            max_connections=options.max_connections,
+            max_per_address=options.max_per_address,
+            allowed_origins=options.allowed_origins or None,
+        )
         self.config = options.feed()
         self.reports = ClientReports()
         self.ignored_messages = 0
@@ -75,7 +80,10 @@ class TickFeed(App):
     # Life.
 
     def listen(self) -> list[tuple[str, int]]:
-        """Bind the addresses of the options and return them; raises ConfigError."""
+        """Bind the addresses of the options and return those of TCP; raises ConfigError."""
+        if self._options.unix is not None:
+            self.server.listen_unix(self._options.unix)
+            return []
         bound = self.server.listen(self._options.host, self._options.port)
         if self._options.http_port is not None:
             try:

@@ -36,7 +36,16 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 @click.option(
     "--http-port", type=int, help="A second port for the HTTP API (SERVER_MODE=ws: 8081)."
 )
+@click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead of host and port.")
 @click.option("--max-connections", type=int, help="Default: what the limit of open files allows.")
+@click.option("--max-per-address", type=int, default=0, help="0: no limit; IPv6 counts by /64.")
+@click.option(
+    "--allowed-origin",
+    "allowed_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Origin of web pages that may connect; may be repeated. Default: all.",
+)
 @click.option("--admin-token", help="Lets changes in from elsewhere, as Authorization: Bearer.")
 @click.option(
     "--late",
@@ -53,7 +62,10 @@ def serve(
     fields: str,
     loop: str,
     http_port: int | None,
+    unix: str | None,
     max_connections: int | None,
+    max_per_address: int,
+    allowed_origins: tuple[str, ...],
     admin_token: str | None,
     late: str,
     quiet: bool,
@@ -75,7 +87,10 @@ def serve(
         format=format,  # type: ignore[arg-type]  # ServeOptions checks it again
         loop=loop,  # type: ignore[arg-type]
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
+        unix=unix,
         max_connections=max_connections,
+        max_per_address=max_per_address,
+        allowed_origins=allowed_origins,
         admin_token=admin_token,
         quiet=quiet,
         fields=fields,  # type: ignore[arg-type]
@@ -121,6 +136,8 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
 
 def announce(addresses: list[tuple[str, int]], options: ServeOptions) -> None:
     """Say where it listens and what it sends."""
+    if options.unix is not None:
+        write_line(f"listening on the Unix socket {options.unix} (HTTP: /config, /stats)")
     for host, port in addresses:
         shown = f"[{host}]" if ":" in host else host
         write_line(f"listening on ws://{shown}:{port} (HTTP: /config, /stats)")
