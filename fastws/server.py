@@ -227,10 +227,16 @@ class Server:
             else:
                 self._answer(connection, request, b"")
         except HandshakeError as error:
-            connection.respond(self._app.refuse(error), keep_alive=False)
+            self._refuse(connection, head, error)
 
     def _head_limit(self, connection: Connection, part: bytes) -> None:
-        connection.respond(self._app.refuse(head_too_large(part)), keep_alive=False)
+        self._refuse(connection, part, head_too_large(part))
+
+    def _refuse(self, connection: Connection, head: bytes, error: HandshakeError) -> None:
+        answer = self._app.refuse(error)
+        if head.startswith(b"HEAD "):  # RFC 9110 9.3.2: its answer has no content
+            answer = b"".join(answer.partition(b"\r\n\r\n")[:2])
+        connection.respond(answer, keep_alive=False)
 
     def _body(self, connection: Connection, body: bytes) -> None:
         self._answer(connection, self._bodies.pop(connection.id), body)

@@ -63,6 +63,17 @@ def test_responses_are_golden(run: Run) -> None:
     run(story())
 
 
+def test_a_refused_head_has_an_answer_without_content(run: Run) -> None:
+    async def story() -> None:
+        async with Site() as site, await site.dial() as client:
+            await client.send(b"HEAD / HTTP/1.1\r\n\r\n")
+            answer = await client.response(head_only=True)
+            assert (answer.status, answer.headers["connection"]) == (400, "close")
+            assert await client.ended()
+
+    run(story())
+
+
 def test_connection_close_is_obeyed(run: Run) -> None:
     async def story() -> None:
         async with Site() as site, await site.dial() as client:
