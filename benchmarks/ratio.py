@@ -2,11 +2,13 @@
 
     make bench-c && python benchmarks/ratio.py
     python benchmarks/ratio.py --clients 1,100 --rounds 7 --duration 5
+    python benchmarks/ratio.py --single --clients 100,1000
 
 Each round measures, for each number of clients, `fastws serve --rate max` and the bare C loop
 (benchmarks/bare.py, contiguous runs of 512 frames) one after the other, in turns first, with
-`fastws bench`; the server has one core and the client another. Prints the medians and the median,
-least and largest ratio within a round, as a table and then as one line of JSON.
+`fastws bench`; with --single both send one frame per call (benchmarks/fanout.py). The server
+has one core and the client another. Prints the medians and the median, least and largest ratio
+within a round, as a table and then as one line of JSON.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BARE = Path(__file__).resolve().parent / "bare.py"
+FANOUT = Path(__file__).resolve().parent / "fanout.py"
 START_TIMEOUT = 10.0  # seconds
 STOP_TIMEOUT = 15.0
 SLACK = 60.0  # seconds that a measurement may take beyond its own time, warm-up included
@@ -40,6 +43,7 @@ class Options:
     duration: float
     warmup: float
     frames: int
+    single: bool
     server_core: int
     client_core: int
     program: Path | None
@@ -55,6 +59,7 @@ def arguments() -> Options:
     parser.add_argument("--duration", type=float, default=3.0, help="seconds a measurement")
     parser.add_argument("--warmup", type=float, default=1.0, help="least seconds before it")
     parser.add_argument("--frames", type=int, default=512, help="of a run of the bare loop")
+    parser.add_argument("--single", action="store_true", help="one frame per call and client")
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--client-core", type=int, default=1)
     parser.add_argument("--program", type=Path, help="the compiled bare.c, if elsewhere")
@@ -94,9 +99,12 @@ def one_round(options: Options, clients: int, fastws_first: bool) -> tuple[float
 
 
 def measure_fastws(options: Options, clients: int) -> float:
-    """Measure `fastws serve --rate max`; frames/s over all clients."""
+    """Measure `fastws serve --rate max`, or fanout.py; frames/s over all clients."""
     port = free_port()
     command = [*FASTWS, "serve", "--rate", "max", "--quiet", "--port", str(port)]
+    if options.single:
+        command = [sys.executable, str(FANOUT), "--port", str(port), "--clients", str(clients)]
+        command += ["--seconds", str(options.duration + options.warmup + SLACK)]
     with running(pinned(options.server_core, command)) as server:
         wait_until_it_listens(server, port)
         return bench(options, f"ws://127.0.0.1:{port}", clients)
@@ -104,7 +112,8 @@ def measure_fastws(options: Options, clients: int) -> float:
 
 def measure_bare(options: Options, clients: int) -> float:
     """Measure the bare loop; frames/s over all clients."""
-    command = [sys.executable, str(BARE), "--port", "0", "--mode", "run"]
+    command = [sys.executable, str(BARE), "--port", "0"]
+    command += ["--mode", "single" if options.single else "run"]
     command += ["--clients", str(clients), "--frames", str(options.frames)]
     command += ["--seconds", str(options.duration + options.warmup + SLACK)]
     if options.program is not None:

@@ -1,0 +1,60 @@
+"""What the measurements share: `fastws serve` on one core, its HTTP API, and its end."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SERVER_CORE, CLIENT_CORE = 0, 1
+
+
+class Served:
+    """A running server."""
+
+    def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
+        self.pid = process.pid
+        self.port = port
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """Return the answer of the HTTP API."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            client.request(method, path, None if body is None else json.dumps(body))
+            return json.loads(client.getresponse().read())
+        finally:
+            client.close()
+
+    def resident_mib(self) -> float:
+        """Return VmRSS."""
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) / 1024
+
+
+@contextmanager
+def serve(*options: str) -> Iterator[Served]:
+    """Run `fastws serve` with these options, pinned to its core, on a free port."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "fastws", "serve", "--port", "0", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+    )
+    try:
+        assert process.stdout is not None
+        found = re.search(r"ws://127\.0\.0\.1:(\d+)", process.stdout.readline())
+        assert found is not None, "the server did not start"
+        # Its console rows are read by nobody, and are few enough for the pipe.
+        yield Served(process, int(found[1]))
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(15)
+        assert process.stdout is not None
+        process.stdout.close()

@@ -1,0 +1,162 @@
+"""A client that stops reading: what do the others notice, and does its account balance?
+
+    python benchmarks/stalled.py [--rounds 5] [--rate 100000] [--clients 10] [--stall 15]
+
+Each round measures the latency of the healthy clients for as long as the stall lasts, once without
+and once with a client that does not read; the p99 of the second over that of the first is the
+ratio. Then the stalled one reads on: every byte must belong to whole frames, with rising numbers.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import time
+from dataclasses import dataclass
+
+from serving import CLIENT_CORE, Served, serve
+
+from fastws import Connection, Engine
+from fastws.client_handshake import build_request, new_key
+
+TIMEOUT = 10.0
+
+
+class Healthy:
+    """Clients on the native core, which take everything."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.engine = Engine(max_connections=count + 1)
+        self.engine.on_head = self._open
+        self.open = 0
+        for _ in range(count):
+            sock = socket.create_connection(("127.0.0.1", port))
+            sock.setblocking(False)
+            self.engine.attach(sock.detach(), build_request("127.0.0.1", port, "/", new_key()))
+        while self.open < count:
+            self.engine.turn(0.1)
+
+    def _open(self, connection: Connection, _head: bytes) -> None:
+        connection.upgrade(b"")
+        connection.meter()
+        self.open += 1
+
+    def take(self, seconds: float) -> None:
+        """Read for that long."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.engine.turn(min(left, 0.1))
+
+    def p99_ms(self, seconds: float) -> float:
+        """Read for that long and return the 99th percentile of the latency."""
+        self.engine.record_latency(True)
+        self.take(seconds)
+        self.engine.record_latency(False)
+        metered = self.engine.metered()
+        assert metered["bad"] == 0, metered["first_error"]
+        return metered["latency_ms"]["p99"]
+
+
+class Stalled:
+    """A client that reads when it is told to."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.sendall(build_request("127.0.0.1", port, "/", new_key()))
+        self.data = b""
+        while b"\r\n\r\n" not in self.data:
+            self.data += self.socket.recv(4096)
+        self.data = self.data.partition(b"\r\n\r\n")[2]
+
+    def read_on(self, seconds: float) -> tuple[int, int]:
+        """Read for that long; return the frames seen and the numbers skipped between them."""
+        deadline = time.monotonic() + seconds
+        self.socket.settimeout(0.2)
+        received = bytearray(self.data)
+        while time.monotonic() < deadline:
+            try:
+                received += self.socket.recv(1 << 20)
+            except TimeoutError:
+                continue
+        return check_frames(received)
+
+
+def check_frames(data: bytearray) -> tuple[int, int]:
+    """Walk over whole frames; every one is a tick with a higher number than the last."""
+    at = frames = skipped = 0
+    last = -1
+    while at + 2 <= len(data) and at + 2 + data[at + 1] <= len(data):
+        opcode, size = data[at], data[at + 1]
+        assert opcode in (0x81, 0x89), f"byte {at} begins no frame: {opcode:#x}"
+        assert size < 126, f"byte {at + 1} is no length of a tick: {size}"
+        if opcode == 0x81:
+            seq = json.loads(data[at + 2 : at + 2 + size])["seq"]
+            assert seq > last, f"{seq} after {last}"
+            skipped += seq - last - 1 if last >= 0 else 0
+            last = seq
+            frames += 1
+        at += 2 + size
+    return frames, skipped
+
+
+@dataclass
+class Round:
+    """What one round showed."""
+
+    ratio: float
+    alone_ms: float
+    beside_ms: float
+    resident_mib: float
+    frames: int
+    skipped: int
+
+
+def measure(server: Served, clients: int, stall: float) -> Round:
+    """One round."""
+    healthy = Healthy(server.port, clients)
+    healthy.take(2)
+    alone = healthy.p99_ms(stall)
+    stalled = Stalled(server.port)
+    beside = healthy.p99_ms(stall)
+    resident = server.resident_mib()
+    balance(server)
+    frames, skipped = stalled.read_on(3)
+    balance(server)
+    stalled.socket.close()
+    healthy.engine.close()
+    return Round(beside / alone, alone, beside, resident, frames, skipped)
+
+
+def balance(server: Served) -> None:
+    """Check the account of every client and the sum."""
+    account = server.ask("GET", "/stats")["server"]
+    for each in (account, *account["clients"]):
+        parts = each["delivered"] + each["conflated"] + each["dropped"] + each["pending"]
+        assert each["published"] == parts, each
+
+
+def main() -> None:
+    """Measure all rounds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rate", type=int, default=100_000)
+    parser.add_argument("--clients", type=int, default=10)
+    parser.add_argument("--stall", type=float, default=15)
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, {CLIENT_CORE})
+    rounds: list[Round] = []
+    for _ in range(arguments.rounds):
+        with serve("--rate", str(arguments.rate), "--fields", "seq") as server:
+            rounds.append(measure(server, arguments.clients, arguments.stall))
+        print(rounds[-1], flush=True)
+    ratios = [each.ratio for each in rounds]
+    print(
+        f"p99 beside a stalled client over p99 without: median {statistics.median(ratios):.3f}"
+        f" [{min(ratios):.3f}-{max(ratios):.3f}], resident at most"
+        f" {max(each.resident_mib for each in rounds):.1f} MiB, every account balances"
+    )
+
+
+if __name__ == "__main__":
+    main()
