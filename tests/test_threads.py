@@ -96,11 +96,12 @@ def test_staging_is_bounded(rig: Rig) -> None:
 
 def test_threads_publish_while_clients_come_and_go(rig: Rig) -> None:
     topic = rig.engine.topic("t", on_slow="latest")
+    rounds = threading.Semaphore(0)
     stop = threading.Event()
 
     def elsewhere() -> None:
-        while not stop.wait(0.0005):
-            for i in range(10):
+        while rounds.acquire() and not stop.is_set():
+            for i in range(50):
                 topic.publish(message(i, 200))
 
     rig.engine.turn()
@@ -108,6 +109,7 @@ def test_threads_publish_while_clients_come_and_go(rig: Rig) -> None:
     peers: list[tuple[Connection, Peer]] = []
     try:
         for i in range(60):
+            rounds.release(2)  # as many messages on a slow machine as on a fast one
             peers.append(rig.subscribed(topic))
             if i % 3 == 0:
                 connection, peer = peers.pop(0)
@@ -118,6 +120,7 @@ def test_threads_publish_while_clients_come_and_go(rig: Rig) -> None:
                 peer.pull()
     finally:
         stop.set()
+        rounds.release(2)
         for thread in threads:
             thread.join()
 
