@@ -12,8 +12,8 @@ CLANG ?= clang-16
 
 .DEFAULT_GOAL := help
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
-	autobahn autobahn-all bench bench-c clients client-rust client-node clean \
-	fuzz fuzz-build fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 fuzz-engine
+	autobahn autobahn-all hostile-table coverage sanitized valgrind bench bench-c clients client-rust client-node \
+	clean fuzz fuzz-build fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 fuzz-engine
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -78,6 +78,18 @@ fuzz-engine: fuzz-build ## the same of the engine: logs, cursors, policies, slot
 
 fuzz-seeds: ## writes the seeds of tests/fuzz/corpus again
 	$(PYTHON) tests/fuzz/seeds.py
+
+coverage: ## branches of Python, lines of Cython, branches of C: three figures
+	$(PYTHON) tests/instrumented.py coverage
+
+sanitized: ## the Python tests with the extension under the compiler's sanitizers
+	$(PYTHON) tests/instrumented.py sanitized
+
+valgrind: ## the faces, the engine and publishing under memcheck
+	$(PYTHON) tests/instrumented.py valgrind
+
+hostile-table: ## docs/hostile.md: which test covers which hostile case
+	$(PYTHON) tests/hostile/hostile_table.py
 
 lint: ## ruff: rules and format
 	$(PYTHON) -m ruff check .

@@ -3,7 +3,7 @@
 Switches from the environment (run `make clean` between different ones):
     FASTWS_DEBUG=1                      no optimisation, full debug information, assertions
     FASTWS_SANITIZE=address,undefined   instruments with these sanitizers of the compiler
-    FASTWS_TRACE=1                      Cython line tracing, for coverage of _frame.pyx
+    FASTWS_TRACE=1                      Cython line tracing, for coverage of the .pyx files
     CFLAGS, LDFLAGS                     are added as always (-march=native is never a default)
 """
 
@@ -26,6 +26,8 @@ EXTENSIONS = {
     "_codec": native("frame", "mask", "tick"),
     "_frame": sorted(map(str, Path("fastws/native").glob("*.c"))),
 }
+# Coverage.py knows the settrace of old, not sys.monitoring, in C.
+TRACED = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 COMPILE = ["-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra"]
 
 
@@ -52,7 +54,7 @@ def main() -> None:
                 for path in Path().glob(pattern)
             ),
             include_dirs=["fastws/native"],
-            define_macros=[("CYTHON_TRACE_NOGIL", "1")] if trace else [],
+            define_macros=TRACED if trace else [],
             extra_compile_args=compile_args,
             extra_link_args=link_args,
         )
