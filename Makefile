@@ -40,6 +40,9 @@ test-sanitized: ## the C tests under the compiler's sanitizers
 	cmake --build $(BUILD)/native-sanitized
 	ctest --test-dir $(BUILD)/native-sanitized --output-on-failure
 
+model: ## 20,000 random steps of an engine on real sockets against a model in Python
+	FASTWS_MODEL_STEPS=20000 $(PYTHON) -m pytest -s --timeout=0 tests/test_model.py
+
 model-c: ## SEEDS times 10,000 random steps of the C engine against a model, sanitized
 	cmake -S . -B $(BUILD)/native-sanitized -G Ninja -DFASTWS_SANITIZE=$(SANITIZE)
 	cmake --build $(BUILD)/native-sanitized --target test_engine_model
