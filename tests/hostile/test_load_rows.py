@@ -75,11 +75,11 @@ def while_it_writes(place: Place) -> None:
 @pytest.mark.parametrize(
     "moment",
     [
-        pytest.param(before_the_handshake, marks=pytest.mark.hostile("R01")),
+        pytest.param(before_the_handshake, marks=pytest.mark.hostile("R02")),
         pytest.param(in_the_handshake, marks=pytest.mark.hostile("R02")),
         pytest.param(with_the_answer_on_its_way, marks=pytest.mark.hostile("R02", "X02")),
-        pytest.param(after_the_handshake, marks=pytest.mark.hostile("R03")),
-        pytest.param(in_a_frame, marks=pytest.mark.hostile("R04")),
+        pytest.param(after_the_handshake, marks=pytest.mark.hostile("R01")),
+        pytest.param(in_a_frame, marks=pytest.mark.hostile("R03")),
         pytest.param(in_a_fragmented_message, marks=pytest.mark.hostile("R04")),
         pytest.param(while_it_writes, marks=pytest.mark.hostile("R05")),
     ],

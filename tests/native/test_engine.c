@@ -1,6 +1,7 @@
 /* Slots and generations, accepting, handlers that change everything, the source, metering. */
 #include "house.h"
 
+/* HOSTILE X19 */
 static void test_a_descriptor_used_again_inherits_nothing(void)
 {
     house_open(&HOUSE);
@@ -34,6 +35,7 @@ static void test_a_descriptor_used_again_inherits_nothing(void)
     house_close();
 }
 
+/* HOSTILE X19 */
 static void test_an_event_of_the_dead_is_ignored(void)
 {
     house_open(&HOUSE);
@@ -57,6 +59,7 @@ static void test_an_event_of_the_dead_is_ignored(void)
     house_close();
 }
 
+/* HOSTILE X19 */
 static void test_the_dead_are_closed_at_the_end_of_the_turn(void)
 {
     house_open(&HOUSE);
@@ -116,6 +119,7 @@ static void test_connections_past_the_limit_are_refused(void)
     house_close();
 }
 
+/* HOSTILE X24 */
 static void test_many_connect_at_once_and_a_turn_takes_some(void)
 {
     fws_options options = HOUSE;
@@ -131,6 +135,7 @@ static void test_many_connect_at_once_and_a_turn_takes_some(void)
     house_close();
 }
 
+/* HOSTILE X13 X23 */
 static void test_accept_goes_on_after_faults_of_one_connection(void)
 {
     const int faults[] = {EINTR, ECONNABORTED, EPROTO, EPERM};
@@ -147,6 +152,7 @@ static void test_accept_goes_on_after_faults_of_one_connection(void)
     }
 }
 
+/* HOSTILE X22 */
 static void test_accept_without_descriptors_waits_for_the_sweep(void)
 {
     const int faults[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
@@ -224,6 +230,7 @@ static void busy(const fws_event *event)
     }
 }
 
+/* HOSTILE X20 */
 static void test_handlers_may_change_everything(void)
 {
     house_open(&HOUSE);

@@ -99,6 +99,7 @@ static void test_a_good_message_comes_before_the_error_behind_it(void)
         }
 }
 
+/* HOSTILE X25 X26 */
 static void test_our_close_follows_what_was_published_and_nothing_follows_it(void)
 {
     house_open(&HOUSE);
@@ -172,6 +173,7 @@ static void test_illegal_close_codes_are_refused(void)
     house_close();
 }
 
+/* HOSTILE X69 */
 static void test_an_end_without_a_close_is_1006(void)
 {
     house_open(&HOUSE);
@@ -202,6 +204,7 @@ static void test_an_end_without_a_close_is_1006(void)
     house_close();
 }
 
+/* HOSTILE X18 */
 static void test_a_reset_ends_it_and_counts_what_was_pending(void)
 {
     house_open(&HOUSE);
@@ -222,6 +225,7 @@ static void test_a_reset_ends_it_and_counts_what_was_pending(void)
     house_close();
 }
 
+/* HOSTILE X69 */
 static void test_a_peer_that_only_stopped_writing_gets_its_answer(void)
 {
     house_open(&HOUSE);
@@ -244,6 +248,7 @@ static void answer_404(const fws_event *event)
     fws_conn_respond(engine, event->conn, (const uint8_t *)"404 and some more", 17, false);
 }
 
+/* HOSTILE X70 */
 static void test_a_last_answer_lingers_so_that_it_is_read(void)
 {
     house_open(&HOUSE);
@@ -336,6 +341,7 @@ static void test_a_connection_between_requests_is_let_go(void)
     house_close();
 }
 
+/* HOSTILE X26 */
 static void test_a_close_that_is_not_answered_ends_in_time(void)
 {
     house_open(&HOUSE);
@@ -351,6 +357,7 @@ static void test_a_close_that_is_not_answered_ends_in_time(void)
     house_close();
 }
 
+/* HOSTILE X25 */
 static void test_a_close_outlives_the_policy_for_slow_ones(void)
 {
     house_open(&HOUSE);

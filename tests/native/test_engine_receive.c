@@ -213,6 +213,7 @@ static void test_messages_may_be_cut_anywhere(void)
     house_close();
 }
 
+/* HOSTILE X13 */
 static void test_an_interrupted_read_is_tried_again(void)
 {
     house_open(&HOUSE);

@@ -2,6 +2,7 @@
 #include "house.h"
 
 /* A message, a direct one and a pong in every state of a full socket. */
+/* HOSTILE X10 */
 static void test_a_short_count_at_every_byte_keeps_the_stream(void)
 {
     const char *all = "P(ping) T(one) T(direct) T(two) ";
@@ -26,6 +27,7 @@ static void test_a_short_count_at_every_byte_keeps_the_stream(void)
     }
 }
 
+/* HOSTILE X10 */
 static void test_one_byte_of_room_at_a_time_keeps_the_stream(void)
 {
     house_open(&HOUSE);
@@ -45,6 +47,7 @@ static void test_one_byte_of_room_at_a_time_keeps_the_stream(void)
     house_close();
 }
 
+/* HOSTILE X11 */
 static void test_a_blocked_peer_is_asked_once_and_not_again(void)
 {
     house_open(&HOUSE);
@@ -69,6 +72,7 @@ static void test_a_blocked_peer_is_asked_once_and_not_again(void)
     house_close();
 }
 
+/* HOSTILE X13 */
 static void test_an_interrupted_send_is_tried_again(void)
 {
     house_open(&HOUSE);
@@ -81,6 +85,7 @@ static void test_an_interrupted_send_is_tried_again(void)
     house_close();
 }
 
+/* HOSTILE X12 X18 */
 static void test_the_fault_of_one_peer_is_no_one_elses(void)
 {
     const int faults[] = {EPIPE, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOTCONN, EBADF};
@@ -110,6 +115,7 @@ static void test_the_fault_of_one_peer_is_no_one_elses(void)
         }
 }
 
+/* HOSTILE X14 */
 static void test_want_of_kernel_memory_is_tried_again_by_the_sweep(void)
 {
     const int faults[] = {ENOBUFS, ENOMEM};
@@ -258,6 +264,7 @@ static void test_a_lossless_reader_that_takes_little_lives(void)
     house_close();
 }
 
+/* HOSTILE X64 */
 static void test_large_frames_leave_whole_to_many_at_any_speed(void)
 {
     static char large[300000];

@@ -146,6 +146,7 @@ static void test_everything_leaves_in_the_order_of_publishing(void)
     end();
 }
 
+/* HOSTILE X10 */
 static void test_every_short_count_keeps_the_stream(void)
 {
     scene();
@@ -221,6 +222,7 @@ static void test_a_direct_message_half_sent_is_not_cut_either(void)
     }
 }
 
+/* HOSTILE X25 */
 static void test_nothing_leaves_after_a_close(void)
 {
     for (size_t cut = 0; cut <= 30 + 20 + 4; cut++) {
@@ -299,6 +301,7 @@ static void test_a_small_rest_pins_nothing(void)
     end();
 }
 
+/* HOSTILE X64 */
 static void test_a_large_rest_holds_its_slab_and_no_other(void)
 {
     begin();
@@ -327,6 +330,7 @@ static void test_a_large_rest_holds_its_slab_and_no_other(void)
     end();
 }
 
+/* HOSTILE X16 */
 static void test_a_plan_is_bounded_in_bytes_and_runs(void)
 {
     static fws_plan plan;
