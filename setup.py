@@ -3,6 +3,7 @@
 Switches from the environment (run `make clean` between different ones):
     FASTWS_DEBUG=1                      no optimisation, full debug information, assertions
     FASTWS_SANITIZE=address,undefined   instruments with these sanitizers of the compiler
+    FASTWS_NO_DEFLATE=1                 without compression, as where zlib's header is missing
     FASTWS_TRACE=1                      Cython line tracing, for coverage of the .pyx files
     CFLAGS, LDFLAGS                     are added as always (-march=native is never a default)
 """
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools._distutils.ccompiler import new_compiler
+from setuptools._distutils.sysconfig import customize_compiler
 
 os.chdir(Path(__file__).parent)
 
@@ -22,7 +25,7 @@ def native(*names: str) -> list[str]:
 
 # The engine stands in _frame; the other two hold what needs none of it.
 EXTENSIONS = {
-    "_account": native("hist", "log", "pace", "topic"),
+    "_account": native("deflate", "frame", "hist", "log", "mask", "pace", "topic", "variant"),
     "_codec": native("frame", "mask", "tick"),
     "_frame": sorted(map(str, Path("fastws/native").glob("*.c"))),
 }
@@ -35,6 +38,11 @@ def switched_on(name: str) -> bool:
     return os.environ.get(name, "0") not in ("", "0")
 
 
+def has_zlib() -> bool:
+    customize_compiler(compiler := new_compiler())
+    return bool(compiler.has_function("zlibVersion", includes=["zlib.h"], libraries=["z"]))
+
+
 def main() -> None:
     debug, trace = switched_on("FASTWS_DEBUG"), switched_on("FASTWS_TRACE")
     sanitizers = os.environ.get("FASTWS_SANITIZE", "")
@@ -44,6 +52,10 @@ def main() -> None:
         instrument = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
         compile_args += [*instrument, "-g", "-fno-omit-frame-pointer"]
         link_args += instrument
+    if switched_on("FASTWS_NO_DEFLATE") or not has_zlib():
+        compile_args.append("-DFWS_NO_DEFLATE=1")
+    else:
+        link_args.append("-lz")
     extensions = [
         Extension(
             f"fastws.{name}",

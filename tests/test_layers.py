@@ -17,15 +17,15 @@ PACKAGE = ROOT / "fastws"
 # The C core; a header and its source are one entry.
 NATIVE = {
     0: "status mask utf8 hist pace",
-    1: "frame",
-    2: "message log outbox tick meter account peers",
-    3: "sys poll conn slots topic gather transmit receive raw pass policy sweep source command engine "
-    "engine_internal client",
+    1: "frame deflate",
+    2: "message variant log outbox tick meter account peers",
+    3: "sys poll conn slots topic gather transmit compress receive raw pass policy sweep source "
+    "command engine engine_internal client",
 }
 # Modules of the package, Cython ones included; "fastws" is the package's own face.
 PYTHON = {
     4: "errors native _account _codec _frame",  # errors: text and numbers, what the faces raise
-    5: "origin config messages handshake client_handshake http_api result_files",
+    5: "origin config extensions messages handshake client_handshake http_api result_files",
     6: "listeners server app feed console bench bench_clients bench_server",
     7: "cli cli.* fastws __main__",
 }

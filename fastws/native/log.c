@@ -187,6 +187,32 @@ bool fws_log_position(const fws_log *log, fws_cursor cursor, uint64_t *seq, uint
     return true;
 }
 
+bool fws_log_seek(const fws_log *log, uint64_t seq, fws_cursor *cursor)
+{
+    *cursor = fws_log_end(log);
+    if (seq >= log->next_seq || log->head == log->tail)
+        return seq == log->next_seq;
+    uint64_t low = log->tail, high = log->head - 1; /* the last slab that begins at or before it */
+    while (low < high) {
+        uint64_t middle = high - (high - low) / 2;
+        if (slab_by_id(log, middle)->base_seq <= seq)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    const fws_slab *slab = slab_by_id(log, low);
+    if (seq < slab->base_seq)
+        return false;
+    *cursor = (fws_cursor){low, (uint32_t)(seq - slab->base_seq)};
+    return true;
+}
+
+void fws_log_restart(fws_log *log, uint64_t next_seq)
+{
+    fws_log_clear(log);
+    log->next_seq = next_seq;
+}
+
 uint64_t fws_log_retained(const fws_log *log)
 {
     return log->head == log->tail ? 0 : log->bytes - slab_by_id(log, log->tail)->base_bytes;

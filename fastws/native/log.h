@@ -84,6 +84,13 @@ fws_cursor fws_log_oldest(const fws_log *log);
 /* Sequence number and byte position of a cursor's next frame. False when lapped. */
 bool fws_log_position(const fws_log *log, fws_cursor cursor, uint64_t *seq, uint64_t *bytes);
 
+/* Cursor to the frame with that sequence number; next_seq gives the end. False: it is retired, or
+ * not there yet. */
+bool fws_log_seek(const fws_log *log, uint64_t seq, fws_cursor *cursor);
+
+/* Empties a log, so that its next frame has the given sequence number. */
+void fws_log_restart(fws_log *log, uint64_t next_seq);
+
 /* Bytes in retained slabs. */
 uint64_t fws_log_retained(const fws_log *log);
 

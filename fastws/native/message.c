@@ -13,6 +13,12 @@ void fws_reader_init(fws_reader *reader, enum fws_role role)
     fws_parser_init(&reader->parser, role);
 }
 
+void fws_reader_inflate(fws_reader *reader, fws_deflate *codec)
+{
+    reader->codec = codec;
+    reader->parser.rsv_allowed = FWS_RSV1;
+}
+
 void fws_reader_clear(fws_reader *reader)
 {
     free(reader->buffer);
@@ -31,10 +37,21 @@ static bool is_control(const fws_header *header)
     return header->opcode >= FWS_CLOSE;
 }
 
+/* Payload bytes that a message may have on the wire: one that does not shrink grows by the
+ * headers of its blocks. */
+static uint64_t wire_limit(const fws_reader *reader, const fws_limits *limits)
+{
+    uint64_t most = limits->max_message_size;
+    return reader->compressed && most < UINT64_MAX / 2 ? most + most / 64 + 64 : most;
+}
+
 static int begin_frame(fws_reader *reader, const fws_limits *limits)
 {
     const fws_header *header = &reader->parser.header;
 
+    if (header->rsv != 0 /* RFC 7692 6: on the first frame of a message only */
+        && (is_control(header) || header->opcode == FWS_CONTINUATION))
+        return FWS_E_PROTOCOL;
     if (is_control(header)) {
         reader->control_have = 0;
         return FWS_OK;
@@ -43,11 +60,14 @@ static int begin_frame(fws_reader *reader, const fws_limits *limits)
         return FWS_E_PROTOCOL;
     if (reader->fragments >= limits->max_fragments)
         return FWS_E_TOO_BIG;
-    if (reader->have > limits->max_message_size
-        || header->length > limits->max_message_size - reader->have)
-        return FWS_E_TOO_BIG;
-    if (reader->fragments++ == 0)
+    if (reader->fragments == 0) {
         reader->opcode = header->opcode;
+        reader->compressed = header->rsv != 0;
+    }
+    uint64_t most = wire_limit(reader, limits);
+    if (reader->have > most || header->length > most - reader->have)
+        return FWS_E_TOO_BIG;
+    reader->fragments++;
     return FWS_OK;
 }
 
@@ -56,7 +76,7 @@ static int append(fws_reader *reader, const fws_limits *limits, const uint8_t *p
     size_t need = reader->have + n; /* both lie in memory: no wrap */
 
     if (need > reader->capacity) {
-        uint64_t most = limits->max_message_size;
+        uint64_t most = wire_limit(reader, limits);
         uint64_t capacity = reader->capacity > 0 ? reader->capacity : FIRST_CAPACITY / 2;
         capacity = capacity <= most / 2 ? capacity * 2 : most;
         if (capacity < need || capacity > SIZE_MAX)
@@ -88,7 +108,7 @@ static int take_payload(fws_reader *reader, const fws_limits *limits,
         }
         return FWS_OK;
     }
-    if (reader->opcode == FWS_TEXT) { /* RFC 6455 8.1 */
+    if (reader->opcode == FWS_TEXT && !reader->compressed) { /* RFC 6455 8.1 */
         reader->utf8 = fws_utf8_feed(reader->utf8, piece, n);
         if (reader->utf8 == FWS_UTF8_REJECT)
             return FWS_E_UTF8;
@@ -132,8 +152,28 @@ static int finish_control(fws_reader *reader, const uint8_t *whole, fws_message 
     return status < 0 ? status : 1;
 }
 
-static int finish_message(fws_reader *reader, const uint8_t *whole, const uint8_t *end,
-                          fws_message *out)
+/* Puts what the message holds in the place of what came. The bytes gathered are freed. */
+static int inflate_message(fws_reader *reader, const fws_limits *limits, fws_message *out)
+{
+    uint8_t *gathered = out->owned;
+    size_t len = 0;
+    int status = fws_inflate_message(reader->codec, out->data, out->len,
+                                     limits->max_message_size, &out->owned, &len);
+    free(gathered);
+    if (status != FWS_OK)
+        return status;
+    out->data = out->owned;
+    out->len = len;
+    if (out->opcode == FWS_TEXT
+        && fws_utf8_feed(FWS_UTF8_ACCEPT, out->data, len) != FWS_UTF8_ACCEPT) {
+        free(out->owned);
+        return FWS_E_UTF8;
+    }
+    return 1;
+}
+
+static int finish_message(fws_reader *reader, const fws_limits *limits, const uint8_t *whole,
+                          const uint8_t *end, fws_message *out)
 {
     if (reader->opcode == FWS_TEXT && reader->utf8 != FWS_UTF8_ACCEPT) /* cut in a character */
         return FWS_E_UTF8;
@@ -153,7 +193,7 @@ static int finish_message(fws_reader *reader, const uint8_t *whole, const uint8_
     reader->buffer = NULL;
     reader->have = reader->capacity = 0;
     reader->fragments = 0;
-    return 1;
+    return reader->compressed ? inflate_message(reader, limits, out) : 1;
 }
 
 int fws_reader_next(fws_reader *reader, const fws_limits *limits,
@@ -178,7 +218,7 @@ int fws_reader_next(fws_reader *reader, const fws_limits *limits,
             if (is_control(&reader->parser.header))
                 status = finish_control(reader, whole, out);
             else if (reader->parser.header.fin)
-                status = finish_message(reader, whole, *data, out);
+                status = finish_message(reader, limits, whole, *data, out);
             break;
         default: /* MORE, or an error */
             return what;

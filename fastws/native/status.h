@@ -19,7 +19,8 @@ enum fws_status {
     FWS_E_FULL = -6,     /* a lossless topic whose slowest subscriber is at the cap */
     FWS_E_CLOSED = -7,   /* the connection is closing, closed or unknown */
     FWS_E_INVALID = -8,  /* an argument out of its range */
-    FWS_E_SYSTEM = -9    /* a system call failed; errno says how */
+    FWS_E_SYSTEM = -9,   /* a system call failed; errno says how */
+    FWS_E_DATA = -10     /* a compressed message that cannot be inflated */
 };
 
 /* The close code that tells the peer of a negative status (RFC 6455 7.4.1):
@@ -28,7 +29,8 @@ static inline uint16_t fws_close_code(int status)
 {
     switch (status) {
     case FWS_E_PROTOCOL: return 1002;
-    case FWS_E_UTF8: return 1007;
+    case FWS_E_UTF8:
+    case FWS_E_DATA: return 1007;
     case FWS_E_TOO_BIG: return 1009;
     case FWS_E_SLOW: return 1013;
     default: return 1011;

@@ -1,0 +1,45 @@
+/* RFC 7692 section 7: a message's payload compressed on its own, and back. Floor 1: no I/O.
+ *
+ * Nothing is kept from one message to the next (no_context_takeover, both ways), so all
+ * connections share one fws_deflate. It owns the library's state, made on demand (about
+ * 40 KiB to inflate, 256 KiB for each size of window to compress), and one buffer.
+ * Built without zlib, everything here answers that it cannot.
+ */
+#ifndef FWS_DEFLATE_H
+#define FWS_DEFLATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FWS_WINDOW_MIN 9u /* bits; RFC 7692 has 8, too, which zlib cannot do here */
+#define FWS_WINDOW_MAX 15u
+#define FWS_DEFLATE_LEAST 32u   /* bytes of payload; smaller ones are not worth the call */
+#define FWS_DEFLATE_KEPT 1048576u /* a larger buffer is not kept for the next message */
+
+typedef struct fws_deflate fws_deflate;
+
+/* Whether this build can compress. */
+bool fws_deflate_available(void);
+
+/* NULL: memory is out, or the build cannot. */
+fws_deflate *fws_deflate_new(void);
+void fws_deflate_free(fws_deflate *codec); /* NULL is fine */
+
+/* How often fws_deflate_message() has compressed something. */
+uint64_t fws_deflate_calls(const fws_deflate *codec);
+
+/* Compresses data[0..n) with a window of 2^window_bits bytes. Returns the size, less than n, with
+ * *out good until the next call; 0 when the message is to go as it is: it is smaller than
+ * FWS_DEFLATE_LEAST, it does not shrink, or memory is out. */
+size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8_t *data,
+                           size_t n, const uint8_t **out);
+
+/* Inflates a whole message. FWS_OK with *out (never NULL, the caller's to free) and *out_n;
+ * FWS_E_TOO_BIG as soon as it passes limit bytes; FWS_E_DATA when it is not what RFC 7692
+ * 7.2.2 describes, or ends in the middle; FWS_E_NOMEM. At no time are more than limit + 1
+ * bytes of output held (twice while they are moved). */
+int fws_inflate_message(fws_deflate *codec, const uint8_t *data, size_t n, uint64_t limit,
+                        uint8_t **out, size_t *out_n);
+
+#endif
