@@ -48,6 +48,11 @@ cdef object _error(int status):
     return ConnectionClosed(1006, "the connection is closing or closed")
 
 
+def deflate_available():
+    """Whether this build can compress: zlib was there when it was made."""
+    return fws_deflate_available()
+
+
 @cython.final
 cdef class Topic:
     """A stream that connections subscribe to. Made by `Engine.topic`; lives as long as it."""
@@ -177,9 +182,22 @@ cdef class Connection:
         self._done(fws_conn_respond(self.engine._e, c, <const uint8_t *>PyBytes_AS_STRING(data),
                                     len(data), keep_alive))
 
-    def upgrade(self, bytes data not None):
-        """Send the 101 (client role: nothing) and speak WebSocket from here on."""
+    def upgrade(self, bytes data not None, *, unsigned window_bits=0):
+        """Send the 101 (client role: nothing) and speak WebSocket from here on.
+
+        Args:
+            window_bits: permessage-deflate was agreed on (RFC 7692), without context takeover
+                on either side: 9..15, for what is sent. 0: it was not.
+
+        Raises:
+            ValueError: other window_bits, or a build without zlib.
+        """
         cdef fws_conn *c = self._open()
+        cdef int status
+        if window_bits != 0:
+            status = fws_conn_deflate(self.engine._e, c, window_bits)
+            if status < 0:
+                raise _error(status)
         self._done(fws_conn_upgrade(self.engine._e, c, <const uint8_t *>PyBytes_AS_STRING(data),
                                     len(data)))
 

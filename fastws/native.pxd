@@ -33,6 +33,10 @@ cdef extern from "mask.h" nogil:
     unsigned fws_mask(uint8_t *data, size_t n, const uint8_t *key, unsigned phase)
 
 
+cdef extern from "deflate.h" nogil:
+    bint fws_deflate_available()
+
+
 cdef extern from "message.h" nogil:
     ctypedef struct fws_limits:
         uint64_t max_message_size
@@ -230,6 +234,7 @@ cdef extern from "engine.h" nogil:
         uint64_t ping_timeouts
         uint64_t message_timeouts
         uint64_t write_timeouts
+        uint64_t deflated
     ctypedef struct fws_engine:
         const fws_sys *sys
         fws_options options
@@ -262,6 +267,7 @@ cdef extern from "engine.h" nogil:
     int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n)
     int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
                              const uint8_t *data, size_t n)
+    int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits)
     void fws_conn_pause(fws_engine *engine, fws_conn *conn, bint paused)
     int fws_conn_meter(fws_engine *engine, fws_conn *conn)
     void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)

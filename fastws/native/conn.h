@@ -12,6 +12,7 @@
 #include "message.h"
 #include "meter.h"
 #include "outbox.h"
+#include "variant.h"
 
 struct fws_engine;
 struct fws_topic;
@@ -38,6 +39,9 @@ typedef struct fws_mark {
 typedef struct fws_sub {
     struct fws_topic *topic;
     struct fws_conn *conn;
+    const fws_log *log;     /* what it reads: the topic's, or for now its variant's */
+    fws_variant *variant;   /* NULL: it reads the topic's log. Else its place is its sequence
+                               number, and log and planned are found anew for each plan */
     struct fws_sub *next;   /* of the same connection */
     uint32_t member;        /* place in topic->members */
     uint8_t on_slow;        /* enum fws_on_slow */
@@ -94,6 +98,7 @@ typedef struct fws_conn {
     bool known;             /* an event of it went up, so its end must be told */
     bool close_sent;        /* the Close frame has left */
     bool acknowledges;      /* a TCP socket: the kernel can say what the peer confirmed */
+    uint8_t window_bits;    /* of what is compressed for the peer; 0: nothing is (RFC 7692) */
     uint16_t close_code;    /* how it ended: the peer's code, else ours, else 1006 */
     uint16_t ending_code;   /* ending: the code of the Close to send; 0: none, just end */
     uint64_t deadline;      /* ns; 0: none; what it means depends on the state */

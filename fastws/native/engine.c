@@ -86,6 +86,7 @@ void fws_engine_free(fws_engine *engine)
         free(engine->topics[i]);
     }
     fws_pool_clear(&engine->pool);
+    fws_deflate_free(engine->codec);
     close_if_open(engine->epoll);
     close_if_open(engine->timer);
     close_if_open(engine->wake);

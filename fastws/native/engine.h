@@ -73,6 +73,7 @@ typedef struct fws_counters {
     uint64_t accepted, refused, accept_failures, sends, send_failures, would_block, passes;
     uint64_t handshake_timeouts, slow_closed, protocol_errors, staged_refused;
     uint64_t address_refused, pings, ping_timeouts, message_timeouts, write_timeouts;
+    uint64_t deflated; /* messages compressed, for however many */
 } fws_counters;
 
 typedef struct fws_staging {
@@ -109,6 +110,7 @@ typedef struct fws_engine {
     fws_event events[FWS_EVENTS];
     fws_plan plan;
     fws_pool pool;
+    fws_deflate *codec;      /* NULL before somebody negotiates compression */
     fws_peers peers;
     int reserve;             /* a descriptor to answer with when there is none left */
     fws_source source;
@@ -167,6 +169,10 @@ int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
 int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n);
 int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
                          const uint8_t *data, size_t n);
+/* Compresses for it with a window of that many bits (FWS_WINDOW_MIN..MAX, else FWS_E_INVALID, as
+ * in a build without zlib), and takes compressed messages. Goes before fws_conn_upgrade(). */
+int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits);
+
 void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool paused);
 
 /* Counts data messages in engine->meter instead of making events of them. */

@@ -62,6 +62,15 @@ bool fws_engine_poll(fws_engine *engine, int timeout_ms);
 /* raw.c */
 void fws_receive_http(fws_engine *engine, fws_conn *conn);
 
+/* compress.c */
+
+/* For a connection with window_bits: derives what its subscriptions are to get. */
+void fws_conn_derive(fws_engine *engine, fws_conn *conn);
+/* And compresses a message for it alone: moves *data and *n to what is to be sent, and returns
+ * the RSV bits of its frame. */
+unsigned fws_conn_compress(fws_engine *engine, const fws_conn *conn, uint8_t opcode,
+                           const uint8_t **data, size_t *n);
+
 /* sweep.c */
 
 /* When a connection that was open at now is due for a ping. */

@@ -43,7 +43,7 @@ static void gather_one(fws_sub *sub, fws_plan *plan)
     bool lapped;
     fws_slab *slab;
     while (!plan_full(plan)
-           && (slab = fws_log_find(&sub->topic->log, &sub->planned, &lapped)) != NULL)
+           && (slab = fws_log_find(sub->log, &sub->planned, &lapped)) != NULL)
         if (!plan_slab(plan, sub, slab, UINT64_MAX))
             return;
 }
@@ -54,18 +54,33 @@ static void plan_entry(fws_plan *plan, fws_entry *entry)
     plan_add(plan, run, entry->data + entry->sent);
 }
 
-/* The subscription whose next frame was published first, its slab, and where the runner-up
- * begins (UINT64_MAX when there is none). */
+/* Whether the topic has more than the variant that the subscription reads, and where that begins:
+ * nothing published later may leave before it. */
+static bool underived(const fws_sub *sub, uint64_t *eseq)
+{
+    fws_cursor cursor;
+    bool lapped;
+    fws_log_seek(&sub->topic->log, sub->log->next_seq, &cursor);
+    const fws_slab *slab = fws_log_find(&sub->topic->log, &cursor, &lapped);
+    if (slab != NULL)
+        *eseq = slab->base_eseq + slab->eseq[cursor.index];
+    return slab != NULL;
+}
+
+/* The subscription whose next frame was published first, its slab (NULL: that frame is not
+ * derived yet), and where the runner-up begins (UINT64_MAX when there is none). */
 static fws_sub *earliest(fws_conn *conn, fws_slab **slab_out, uint64_t *first, uint64_t *second)
 {
     fws_sub *best = NULL;
     *first = *second = UINT64_MAX;
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next) {
         bool lapped;
-        fws_slab *slab = fws_log_find(&sub->topic->log, &sub->planned, &lapped);
-        if (slab == NULL)
+        fws_slab *slab = fws_log_find(sub->log, &sub->planned, &lapped);
+        uint64_t eseq = UINT64_MAX;
+        if (slab != NULL)
+            eseq = slab->base_eseq + slab->eseq[sub->planned.index];
+        else if (sub->log == &sub->topic->log || !underived(sub, &eseq))
             continue;
-        uint64_t eseq = slab->base_eseq + slab->eseq[sub->planned.index];
         if (eseq < *first) {
             *second = *first;
             *first = eseq;
@@ -92,12 +107,25 @@ static void gather_merged(fws_conn *conn, fws_plan *plan)
             entry = entry->next;
             continue;
         }
-        if (sub == NULL)
+        if (sub == NULL || slab == NULL)
             return;
         uint64_t limit = entry != NULL && entry->eseq < second ? entry->eseq : second;
         if (!plan_slab(plan, sub, slab, limit))
             return;
     }
+}
+
+/* The reader of a variant goes on in it, where it has the next frame, else in the topic's log. */
+static void find_place(fws_sub *sub)
+{
+    uint64_t seq = fws_sub_seq(sub);
+    const fws_log *derived = &sub->variant->log;
+    sub->log = derived;
+    if (seq < derived->next_seq && fws_log_seek(derived, seq, &sub->planned))
+        return;
+    sub->log = &sub->topic->log;
+    if (!fws_log_seek(sub->log, seq, &sub->planned))
+        sub->planned = fws_log_end(sub->log); /* lapped: its policy is due */
 }
 
 void fws_gather(fws_conn *conn, fws_plan *plan)
@@ -110,8 +138,11 @@ void fws_gather(fws_conn *conn, fws_plan *plan)
     }
     if (conn->close_sent)
         return;
-    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
+    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next) {
         sub->planned = sub->cursor;
+        if (sub->variant != NULL)
+            find_place(sub);
+    }
     if (conn->outbox.first == NULL && conn->subs != NULL && conn->subs->next == NULL)
         gather_one(conn->subs, plan);
     else if (conn->outbox.first != NULL || conn->subs != NULL)
@@ -129,6 +160,11 @@ bool fws_conn_pending(const fws_conn *conn)
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next) {
         fws_cursor cursor = sub->cursor;
         bool lapped;
+        if (sub->variant != NULL) {
+            if (fws_sub_seq(sub) != sub->topic->log.next_seq)
+                return true;
+            continue;
+        }
         if (fws_log_find(&sub->topic->log, &cursor, &lapped) != NULL || lapped)
             return true;
     }

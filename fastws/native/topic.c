@@ -29,6 +29,16 @@ void fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
     }
 }
 
+/* Its next frame's place in the topic's log; false when lapped. */
+static bool position(const fws_sub *sub, uint64_t *seq, uint64_t *bytes)
+{
+    const fws_log *log = &sub->topic->log;
+    fws_cursor cursor = sub->cursor;
+    if (sub->variant != NULL && !fws_log_seek(log, fws_sub_seq(sub), &cursor))
+        return false;
+    return fws_log_position(log, cursor, seq, bytes);
+}
+
 /* Members. */
 
 static void place(fws_topic *topic, uint32_t at, fws_sub *sub)
@@ -52,6 +62,27 @@ fws_sub *fws_topic_find(const fws_topic *topic, const fws_conn *conn)
     return sub;
 }
 
+/* The variant that a connection reads, NULL in *variant when it reads the log itself. */
+static bool find_variant(fws_topic *topic, const fws_conn *conn, fws_variant **variant)
+{
+    *variant = NULL;
+    if (conn->window_bits == 0)
+        return true;
+    fws_variant **place = &topic->variants[conn->window_bits - FWS_WINDOW_MIN];
+    if (*place == NULL)
+        *place = fws_variant_new(&topic->log, conn->window_bits);
+    *variant = *place;
+    return *place != NULL;
+}
+
+static void leave_variant(fws_topic *topic, fws_variant *variant)
+{
+    if (variant == NULL || --variant->readers > 0)
+        return;
+    topic->variants[variant->window_bits - FWS_WINDOW_MIN] = NULL;
+    fws_variant_free(variant);
+}
+
 fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn)
 {
     if (topic->n == topic->capacity) {
@@ -62,11 +93,18 @@ fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn)
         topic->members = members;
         topic->capacity = capacity;
     }
+    fws_variant *variant;
     fws_sub *sub = malloc(sizeof *sub);
-    if (sub == NULL)
+    if (sub == NULL || !find_variant(topic, conn, &variant)) {
+        free(sub);
         return NULL;
+    }
+    if (variant != NULL)
+        variant->readers++;
     *sub = (fws_sub){.topic = topic,
                      .conn = conn,
+                     .log = &topic->log,
+                     .variant = variant,
                      .next = conn->subs,
                      .on_slow = topic->options.on_slow,
                      .max_lag_bytes = topic->options.max_lag_bytes,
@@ -117,6 +155,7 @@ void fws_topic_leave(fws_sub *sub)
     unlink_from_conn(sub);
     fws_topic_block(sub);
     swap(topic, sub->member, --topic->n);
+    leave_variant(topic, sub->variant);
     free(sub->marks);
     free(sub);
 }
@@ -152,8 +191,7 @@ uint64_t fws_topic_room(fws_topic *topic)
     uint64_t slowest = topic->log.bytes;
     for (uint32_t i = 0; i < topic->n; i++) {
         uint64_t seq, bytes;
-        if (fws_log_position(&topic->log, topic->members[i]->cursor, &seq, &bytes)
-            && bytes < slowest)
+        if (position(topic->members[i], &seq, &bytes) && bytes < slowest)
             slowest = bytes;
     }
     topic->slowest_bytes = slowest;
@@ -181,17 +219,12 @@ void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 
 /* Accounts and policies. */
 
-static uint64_t sub_seq(const fws_sub *sub)
-{
-    return sub->start + sub->delivered + sub->dropped + sub->conflated + sub->half;
-}
-
 uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
 {
     const fws_log *log = &sub->topic->log;
     uint64_t seq, at;
-    if (!fws_log_position(log, sub->cursor, &seq, &at)) {
-        seq = sub_seq(sub); /* lapped: the log cannot say any more */
+    if (!position(sub, &seq, &at)) {
+        seq = fws_sub_seq(sub); /* lapped: the log cannot say any more */
         at = log->bytes - fws_log_retained(log);
     }
     *bytes = log->bytes - at;
@@ -208,6 +241,9 @@ uint64_t fws_topic_pending(const fws_topic *topic)
 
 bool fws_sub_lapped(const fws_sub *sub)
 {
+    uint64_t seq, bytes;
+    if (sub->variant != NULL)
+        return !position(sub, &seq, &bytes);
     return sub->cursor.slab < sub->topic->log.tail;
 }
 
@@ -215,7 +251,7 @@ int fws_sub_settle(fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;
     uint64_t seq, bytes, newest_seq;
-    bool here = fws_log_position(log, sub->cursor, &seq, &bytes);
+    bool here = position(sub, &seq, &bytes);
     if (here && log->bytes - bytes <= sub->max_lag_bytes)
         return FWS_OK;
     if (here && sub->on_slow == FWS_SLOW_LOSSLESS)
@@ -224,7 +260,7 @@ int fws_sub_settle(fws_sub *sub)
         return FWS_E_SLOW;
     fws_cursor newest = fws_log_newest(log);
     fws_log_position(log, newest, &newest_seq, &bytes);
-    uint64_t skipped = newest_seq - sub_seq(sub);
+    uint64_t skipped = newest_seq - fws_sub_seq(sub);
     sub->cursor = newest;
     sub->dropped += skipped;
     sub->topic->dropped += skipped;

@@ -22,8 +22,11 @@ typedef struct fws_topic_options {
     uint8_t on_slow;          /* enum fws_on_slow */
 } fws_topic_options;
 
+#define FWS_VARIANTS (FWS_WINDOW_MAX - FWS_WINDOW_MIN + 1)
+
 typedef struct fws_topic {
     fws_log log;
+    fws_variant *variants[FWS_VARIANTS]; /* by window bits; while there are readers */
     fws_topic_options options;
     struct fws_topic *next_dirty;
     bool dirty;             /* frames were appended since the last pass began */
@@ -75,12 +78,18 @@ uint64_t fws_topic_room(fws_topic *topic);
 /* Whether the log has retired what it was to read next. */
 bool fws_sub_lapped(const fws_sub *sub);
 
+/* Sequence number of its next frame, from its account. */
+static inline uint64_t fws_sub_seq(const fws_sub *sub)
+{
+    return sub->start + sub->delivered + sub->dropped + sub->conflated + sub->half;
+}
+
 /* Looks at one member's lag and applies its policy. FWS_OK, or FWS_E_SLOW when the connection
  * has to be closed. */
 int fws_sub_settle(fws_sub *sub);
 
 /* Frames published to it that it has not got, counted from cursor and log (independent of
- * the counters); bytes likewise, when the cursor is not lapped. */
+ * the counters, unless it reads a variant); bytes of the topic's log likewise, when the cursor is not lapped. */
 uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes);
 uint64_t fws_topic_pending(const fws_topic *topic);
 

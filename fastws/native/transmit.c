@@ -49,7 +49,8 @@ int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint
     bool masked = conn->role == FWS_CLIENT;
     if (masked && getrandom(key, sizeof key, 0) != sizeof key) /* RFC 6455 10.3 */
         return FWS_E_SYSTEM;
-    size_t head_n = fws_header_encode(head, opcode, true, 0, n, masked ? key : NULL);
+    unsigned rsv = conn->window_bits == 0 ? 0 : fws_conn_compress(engine, conn, opcode, &data, &n);
+    size_t head_n = fws_header_encode(head, opcode, true, rsv, n, masked ? key : NULL);
     enum fws_entry_kind kind = opcode == FWS_CLOSE                         ? FWS_ENTRY_CLOSE
                                : opcode == FWS_PING || opcode == FWS_PONG ? FWS_ENTRY_CONTROL
                                                                            : FWS_ENTRY_BYTES;
@@ -203,6 +204,8 @@ static void flush_conn(fws_engine *engine, fws_conn *conn)
         begin_ending(engine, conn);
     if (conn->state == FWS_DEAD || conn->blocked)
         return;
+    if (conn->window_bits != 0)
+        fws_conn_derive(engine, conn);
     fws_gather(conn, &engine->plan);
     if (engine->plan.bytes > 0) {
         int status = send_plan(engine, conn);

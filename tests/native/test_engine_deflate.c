@@ -1,0 +1,311 @@
+/* Subscribers that negotiated compression: once per message and window, whatever else they do. */
+#include "house.h"
+
+#define FILLER "the quick brown fox jumps over the lazy dog, the quick brown fox jumps "
+
+static unsigned agreed; /* window bits that the next client gets, 0: none */
+static fws_deflate *codec;
+
+static void agree(const fws_event *event)
+{
+    if (event->kind == FWS_EVENT_HEAD && agreed != 0)
+        CHECK_EQ(fws_conn_deflate(engine, event->conn, agreed), FWS_OK);
+    usual(event);
+}
+
+static fake_peer *client_with(unsigned bits)
+{
+    agreed = bits;
+    on_event = agree;
+    return client();
+}
+
+/* Inflates what a peer got, in place: the frames in the letters of expect_got(). How many of
+ * them were compressed. */
+static uint32_t unpack(fake_peer *peer)
+{
+    static uint8_t plain[1 << 22];
+    size_t at = 0, n = 0;
+    uint32_t compressed = 0;
+    fws_header header;
+    int size;
+    while ((size = fws_header_decode(peer->out + at, peer->out_n - at, &header)) > 0
+           && peer->out_n - at - (size_t)size >= header.length) {
+        const uint8_t *payload = peer->out + at + size;
+        size_t length = header.length;
+        uint8_t *inflated = NULL;
+        CHECK(header.rsv == 0 || (header.rsv == FWS_RSV1 && header.opcode < FWS_CLOSE));
+        if (header.rsv != 0) {
+            CHECK_EQ(fws_inflate_message(codec, payload, length, 1 << 20, &inflated, &length),
+                     FWS_OK);
+            CHECK(length >= FWS_DEFLATE_LEAST && length > header.length);
+            payload = inflated;
+            compressed++;
+        }
+        CHECK(n + length + FWS_HEADER_MAX <= sizeof plain);
+        n += fws_header_encode(plain + n, header.opcode, true, 0, length, NULL);
+        memcpy(plain + n, payload, length);
+        n += length;
+        free(inflated);
+        at += (size_t)size + header.length;
+    }
+    size_t left = peer->out_n - at;
+    CHECK(n + left <= sizeof plain);
+    memcpy(plain + n, peer->out + at, left);
+    peer->out_n = n + left;
+    if (peer->out_capacity < peer->out_n) {
+        peer->out = realloc(peer->out, peer->out_n);
+        peer->out_capacity = peer->out_n;
+    }
+    memcpy(peer->out, plain, peer->out_n);
+    return compressed;
+}
+
+static void test_a_message_is_compressed_once_for_a_thousand(void)
+{
+    fws_options options = HOUSE;
+    options.max_connections = 2000;
+    static fake_peer *peers[1000];
+    house_open(&options);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    for (size_t i = 0; i < 1000; i++) {
+        peers[i] = client_with(15);
+        subscribe(peers[i], topic);
+    }
+    for (uint64_t i = 0; i < 10; i++) {
+        CHECK(publish(topic, FILLER FILLER) >= 0);
+        CHECK_EQ(engine->counters.deflated, i); /* not in publish() */
+        rest();
+        CHECK_EQ(engine->counters.deflated, i + 1);
+    }
+    for (size_t i = 0; i < 1000; i++)
+        CHECK_EQ(unpack(peers[i]), 10);
+    CHECK_EQ(topic->delivered, 10000);
+    house_close();
+}
+
+static void test_each_size_of_window_has_a_variant_and_plain_readers_none(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    fake_peer *peers[] = {client_with(15), client_with(9), client_with(15), client_with(0)};
+    for (size_t i = 0; i < 4; i++)
+        subscribe(peers[i], topic);
+    publish(topic, FILLER);
+    publish(topic, "tiny");
+    rest();
+    CHECK_EQ(engine->counters.deflated, 2);
+    for (size_t i = 0; i < 4; i++) {
+        CHECK_EQ(unpack(peers[i]), i == 3 ? 0 : 1);
+        expect_got(peers[i], "T(" FILLER ") T(tiny) ");
+    }
+    CHECK(topic->variants[0] != NULL && topic->variants[6] != NULL);
+    CHECK_EQ(topic->variants[6]->readers, 2);
+    unsubscribe(peers[0], topic);
+    unsubscribe(peers[2], topic);
+    CHECK(topic->variants[6] == NULL);
+    house_close();
+}
+
+static void test_nobody_who_reads_costs_nothing(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_LATEST, 1 << 20);
+    fake_peer *peer = client_with(15);
+    subscribe(peer, topic);
+    peer->room = 0;
+    for (int i = 0; i < 100; i++) {
+        publish(topic, FILLER);
+        turn();
+    }
+    CHECK_EQ(engine->counters.deflated, 1); /* with the first it met a full socket */
+    fake_room(peer, PLENTY);
+    rest();
+    CHECK_EQ(engine->counters.deflated, 100);
+    CHECK_EQ(unpack(peer), 100);
+    CHECK_EQ(topic->delivered, 100);
+    house_close();
+}
+
+static void test_what_a_slow_reader_passed_over_is_not_compressed(void)
+{
+    static char large[20000];
+    memset(large, 'x', sizeof large - 1);
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_LATEST, 100000);
+    fake_peer *peer = client_with(15);
+    subscribe(peer, topic);
+    peer->room = 0;
+    for (int i = 0; i < 100; i++) {
+        publish(topic, large);
+        turn();
+    }
+    publish(topic, FILLER);
+    fake_room(peer, PLENTY);
+    rest();
+    CHECK(engine->counters.deflated <= 4);
+    unpack(peer);
+    expect_got(peer, "T(" FILLER ") ");
+    CHECK_EQ(topic->dropped, 100);
+    house_close();
+}
+
+static void test_order_holds_among_topics_and_direct_messages(void)
+{
+    house_open(&HOUSE);
+    fws_topic *left = topic_of(FWS_SLOW_CLOSE, 1 << 20), *right = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    fake_peer *peer = client_with(12);
+    subscribe(peer, left);
+    subscribe(peer, right);
+    publish(left, FILLER "1");
+    tell(peer, FILLER "2");
+    publish(right, FILLER "3");
+    publish(left, "4");
+    tell(peer, "5");
+    publish(right, FILLER "6");
+    rest();
+    CHECK_EQ(unpack(peer), 4);
+    expect_got(peer, "T(" FILLER "1) T(" FILLER "2) T(" FILLER "3) T(4) T(5) T(" FILLER "6) ");
+    CHECK_EQ(engine->counters.deflated, 4);
+    house_close();
+}
+
+static void test_a_compressed_message_of_a_client_is_heard(void)
+{
+    static const uint8_t hello[] = {0xc1, 0x87, 0,    0,    0,    0,   0xf2,
+                                    0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00};
+    house_open(&HOUSE);
+    fake_peer *peer = client_with(15), *plain = client_with(0);
+    fake_say(peer, hello, sizeof hello);
+    rest();
+    expect_heard("Hello ");
+    fake_say(plain, hello, sizeof hello);
+    rest();
+    expect_got(plain, "C1002() ");
+    house_close();
+}
+
+static void test_windows_out_of_range_are_refused(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client_with(0);
+    CHECK_EQ(fws_conn_deflate(engine, conn_of(peer), 8), FWS_E_INVALID);
+    CHECK_EQ(fws_conn_deflate(engine, conn_of(peer), 16), FWS_E_INVALID);
+    CHECK_EQ(fws_conn_deflate(engine, conn_of(peer), 15), FWS_E_CLOSED); /* too late */
+    CHECK(engine->codec == NULL);
+    house_close();
+}
+
+#define PEERS 12
+#define TOPICS 3
+
+typedef struct reader {
+    fake_peer *peer;
+    uint64_t last; /* number of the last message it got */
+    uint64_t got;
+} reader;
+
+/* Every message is whole, and their numbers rise. */
+static void read_all(reader *from)
+{
+    fake_peer *peer = from->peer;
+    size_t at = 0;
+    fws_header header;
+    int size;
+    unpack(peer);
+    while ((size = fws_header_decode(peer->out + at, peer->out_n - at, &header)) > 0
+           && peer->out_n - at - (size_t)size >= header.length) {
+        if (header.opcode < FWS_CLOSE) {
+            uint64_t number = strtoull((const char *)peer->out + at + size, NULL, 10);
+            CHECK(number > from->last);
+            from->last = number;
+            from->got++;
+        }
+        at += (size_t)size + header.length;
+    }
+    memmove(peer->out, peer->out + at, peer->out_n - at);
+    peer->out_n -= at;
+}
+
+static void test_random_steps_keep_order_and_account(void)
+{
+    static char text[40001];
+    static const unsigned windows[] = {0, 9, 12, 15, 15};
+    uint64_t random = 42, number = 0;
+    reader readers[PEERS];
+    fws_topic *topics[TOPICS];
+    house_open(&HOUSE);
+    for (uint8_t i = 0; i < TOPICS; i++)
+        topics[i] = topic_of(i % 2 == 0 ? FWS_SLOW_LATEST : FWS_SLOW_LOSSLESS, 150000);
+    for (size_t i = 0; i < PEERS; i++)
+        readers[i] = (reader){.peer = client_with(windows[i % 5])};
+    for (int step = 0; step < 8000; step++) {
+        reader *one = &readers[test_random(&random) % PEERS];
+        fws_topic *topic = topics[test_random(&random) % TOPICS];
+        size_t n = test_random(&random) % (step % 50 == 0 ? 40000 : 200);
+        switch (test_random(&random) % 8) {
+        case 0:
+            subscribe(one->peer, topic);
+            break;
+        case 1:
+            if (test_random(&random) % 8 == 0)
+                unsubscribe(one->peer, topic);
+            break;
+        case 2:
+            one->peer->room = 0;
+            fake_room(one->peer, test_random(&random) % 4 == 0 ? PLENTY
+                                                               : test_random(&random) % 3000);
+            break;
+        case 3:
+            turn();
+            break;
+        default:
+            n = n < 24 ? 24 : n;
+            memset(text, 'a' + (int)(number % 26), n);
+            text[(size_t)sprintf(text, "%" PRIu64, ++number)] = ' ';
+            text[n] = 0;
+            if (step % 3 == 0)
+                tell(one->peer, text);
+            else
+                publish(topic, text);
+        }
+        if (step % 16 == 0)
+            for (size_t i = 0; i < PEERS; i++)
+                read_all(&readers[i]);
+        check_house();
+    }
+    for (size_t i = 0; i < PEERS; i++)
+        fake_room(readers[i].peer, PLENTY);
+    rest();
+    uint64_t delivered = 0, got = 0;
+    for (size_t i = 0; i < PEERS; i++) {
+        read_all(&readers[i]);
+        CHECK(conn_of(readers[i].peer) != NULL && readers[i].peer->out_n == 0);
+        got += readers[i].got;
+    }
+    for (size_t i = 0; i < TOPICS; i++) {
+        delivered += topics[i]->delivered;
+        CHECK_EQ(fws_topic_pending(topics[i]), 0);
+    }
+    CHECK(delivered > 1000 && got > delivered && engine->counters.deflated > 100);
+    house_close();
+}
+
+int main(void)
+{
+    if (!fws_deflate_available()) {
+        puts("skipped: built without zlib");
+        return 0;
+    }
+    codec = fws_deflate_new();
+    RUN(test_a_message_is_compressed_once_for_a_thousand);
+    RUN(test_each_size_of_window_has_a_variant_and_plain_readers_none);
+    RUN(test_nobody_who_reads_costs_nothing);
+    RUN(test_what_a_slow_reader_passed_over_is_not_compressed);
+    RUN(test_order_holds_among_topics_and_direct_messages);
+    RUN(test_a_compressed_message_of_a_client_is_heard);
+    RUN(test_windows_out_of_range_are_refused);
+    RUN(test_random_steps_keep_order_and_account);
+    fws_deflate_free(codec);
+    return 0;
+}
