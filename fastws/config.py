@@ -107,6 +107,7 @@ class ServeOptions:
         max_per_address: connections of one address, 0 to 10,000,000; 0: no limit.
         allowed_origins: origins of web pages that may connect; empty: all.
         late: what becomes of ticks that are overdue: sent at once, at twice the rate, or skipped.
+        deflate: whether clients that offer permessage-deflate get it.
 
     Raises:
         ConfigError: one clear line; the field is the argument's name.
@@ -126,6 +127,7 @@ class ServeOptions:
     unix: str | None = None
     max_per_address: int = 0
     allowed_origins: tuple[str, ...] = ()
+    deflate: bool = False
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)
@@ -149,6 +151,7 @@ class ServeOptions:
         _check_integer("max_per_address", self.max_per_address, 0, 10_000_000)
         for origin in self.allowed_origins:
             _check_text("allowed_origin", origin)
+        _check_flag("deflate", self.deflate)
 
     def feed(self) -> FeedConfig:
         """Return the configuration that the feed starts with."""

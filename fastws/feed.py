@@ -47,6 +47,7 @@ class TickFeed(App):
             max_connections=options.max_connections,
             max_per_address=options.max_per_address,
             allowed_origins=options.allowed_origins or None,
+            deflate=options.deflate,
         )
         self.config = options.feed()
         self.reports = ClientReports()

@@ -11,8 +11,9 @@ import socket
 from collections.abc import Collection
 from contextlib import suppress
 
-from fastws._frame import Connection, Engine
-from fastws.errors import ConnectionClosed, FastwsError, HandshakeError, LogFull
+from fastws._frame import Connection, Engine, deflate_available
+from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
+from fastws.extensions import negotiate
 from fastws.handshake import (
     CONTINUE,
     VERSION_HEADERS,
@@ -85,6 +86,10 @@ class Server:
         max_message_size: bytes of a client's message; past it: 1009.
         max_fragments: frames of one; past it: 1009.
         allowed_origins: as for `check_origin`; None lets every origin in.
+        deflate: whether clients that offer permessage-deflate get it.
+
+    Raises:
+        ConfigError: deflate in a build without zlib.
     """
 
     def __init__(
@@ -96,7 +101,11 @@ class Server:
         max_message_size: int = 1 << 20,
         max_fragments: int = 16_384,
         allowed_origins: Collection[str] | None = None,
+        deflate: bool = False,
     ) -> None:
+        if deflate and not deflate_available():
+            raise ConfigError("deflate", "this fastws was built without zlib (zlib.h was missing)")
+        self._deflate = deflate
         self._app = app
         self._allowed_origins = allowed_origins
         limit = file_limit() - RESERVED_FILES
@@ -248,7 +257,11 @@ class Server:
     def _upgrade(self, connection: Connection, request: Request) -> None:
         accept = check_upgrade(request)
         check_origin(request, self._allowed_origins)
-        connection.upgrade(switching_protocols(accept))
+        offers = request.values("sec-websocket-extensions") if self._deflate else ()
+        deflate = negotiate(offers)
+        extra = [("Sec-WebSocket-Extensions", deflate.header)] if deflate else []
+        answer = switching_protocols(accept, extra=extra)
+        connection.upgrade(answer, window_bits=deflate.window_bits if deflate else 0)
         self._app.opened(connection, request)
 
     def _closed(self, connection: Connection) -> None:

@@ -53,6 +53,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     default="burst",
     help="Ticks over 10 ms late: all at once, at twice the rate, or counted as missed.",
 )
+@click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
 @click.option("--quiet", is_flag=True, help="No console rows.")
 def serve(
     host: str,
@@ -68,6 +69,7 @@ def serve(
     allowed_origins: tuple[str, ...],
     admin_token: str | None,
     late: str,
+    deflate: bool,
     quiet: bool,
 ) -> None:
     """Feed ticks to every WebSocket client that connects.
@@ -95,6 +97,7 @@ def serve(
         quiet=quiet,
         fields=fields,  # type: ignore[arg-type]
         late=late,  # type: ignore[arg-type]
+        deflate=deflate,
     )
     with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner:
         runner.run(run(options))
