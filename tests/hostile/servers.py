@@ -74,16 +74,19 @@ class Place:
 
         It has one thread: when it answers what came last, it has read what came before.
         """
-        if self._neighbour is None:
-            self._neighbour = self.open()
-            self.wires.remove(self._neighbour)
+        neighbour = self._neighbour
+        if neighbour is None:
+            neighbour = self.open()
+            self.wires.remove(neighbour)
             self._fds_at_rest = self._fds()
-        self._neighbour.message(BINARY, b"still there?")
-        opcode, payload = self._neighbour.frame()
+        self._neighbour = None  # unless it is served, so that one failure does not spread
+        neighbour.message(BINARY, b"still there?")
+        opcode, payload = neighbour.frame()
         while opcode == PING:  # it was idle for 20 s
-            self._neighbour.message(PONG, payload)
-            opcode, payload = self._neighbour.frame()
+            neighbour.message(PONG, payload)
+            opcode, payload = neighbour.frame()
         assert (opcode, payload) == (BINARY, b"still there?")
+        self._neighbour = neighbour
 
     def in_pieces(self, wire: Wire, data: bytes, *sizes: int) -> None:
         """Send data in pieces of these sizes, the last one again and again, each read alone."""

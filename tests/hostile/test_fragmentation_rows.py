@@ -104,6 +104,7 @@ BEGIN = frame(TEXT, b"begin", fin=False)
         pytest.param(BEGIN, frame(3, b"?"), marks=pytest.mark.hostile("G25")),
         pytest.param(BEGIN, frame(11, b"?"), marks=pytest.mark.hostile("G25")),
     ],
+    ids=bytes.hex,
 )
 def test_a_fragment_out_of_order_fails(echo: Place, good: bytes, bad: bytes) -> None:
     for together in (True, False):
