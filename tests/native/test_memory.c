@@ -1,0 +1,258 @@
+/* Memory runs out at each allocation in turn, once or for good, wherever the engine takes some: what
+ * was asked fails, accounts balance, nothing leaks (the sanitized build looks), and it lives on.
+ *
+ * The linker sends the core's malloc, calloc and realloc here (CMakeLists.txt); the fake network,
+ * whose memory never runs out, keeps the real ones. */
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t count, size_t n);
+void *__real_realloc(void *old, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t count, size_t n);
+void *__wrap_realloc(void *old, size_t n);
+
+static uint64_t until_failure = UINT64_MAX; /* allocations */
+static bool for_good, failed;
+
+static bool refuses(void)
+{
+    if (until_failure == UINT64_MAX || --until_failure > 0)
+        return false;
+    until_failure = for_good ? 1 : UINT64_MAX;
+    return failed = true;
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return refuses() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t count, size_t n)
+{
+    return refuses() ? NULL : __real_calloc(count, n);
+}
+
+void *__wrap_realloc(void *old, size_t n)
+{
+    return refuses() ? NULL : __real_realloc(old, n);
+}
+
+#define calloc __real_calloc
+#define realloc __real_realloc
+#include "house.h"
+#undef calloc
+#undef realloc
+
+#define PEERS 3
+#define BIG 40000u
+
+static fws_topic *topic;
+static char big[BIG + 1];
+
+/* As the faces do: what cannot be answered is cut off. */
+static void decide(const fws_event *event)
+{
+    static const uint8_t done[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    fws_conn *conn = event->conn;
+    int status = FWS_OK;
+    if (event->kind == FWS_EVENT_HEAD && memcmp(event->data, "POST", 4) == 0)
+        status = fws_conn_expect_body(engine, conn, 5, done, 0);
+    else if (event->kind == FWS_EVENT_HEAD)
+        status = fws_conn_upgrade(engine, conn, (const uint8_t *)ANSWER, strlen(ANSWER));
+    else if (event->kind == FWS_EVENT_BODY)
+        status = fws_conn_respond(engine, conn, done, sizeof done - 1, true);
+    CHECK(status == FWS_OK || status == FWS_E_NOMEM);
+    if (status != FWS_OK)
+        fws_conn_kill(engine, conn, 1011);
+}
+
+static void may_fail(int status)
+{
+    CHECK(status >= FWS_OK || status == FWS_E_NOMEM || status == FWS_E_CLOSED
+          || status == FWS_E_FULL);
+}
+
+static void *from_elsewhere(void *unused)
+{
+    may_fail(publish(topic, "from another thread"));
+    return unused;
+}
+
+static void publish_and_stall(fake_peer **peers)
+{
+    for (int i = 0; i < PEERS; i++)
+        may_fail(subscribe(peers[i], topic));
+    peers[0]->room = 10; /* the first frame is cut, its rest is kept */
+    for (int i = 0; i < 40; i++)
+        may_fail(publish(topic, "a message of some length"));
+    turn();
+    fake_room(peers[0], PLENTY);
+    peers[1]->room = 1000; /* a large one has a slab of its own */
+    may_fail(publish(topic, big));
+    turn();
+    peers[1]->unacknowledged = 100;
+    for (int i = 0; i < 8; i++)
+        may_fail(publish(topic, big)); /* past what a slow one may lag */
+    pass_time(SECOND);
+    fake_room(peers[1], PLENTY);
+    may_fail(tell(peers[2], big));
+    pthread_t other;
+    CHECK_EQ(pthread_create(&other, NULL, from_elsewhere, NULL), 0);
+    CHECK_EQ(pthread_join(other, NULL), 0);
+    turn();
+}
+
+static void talk(fake_peer **peers)
+{
+    uint8_t frame[BIG + FWS_HEADER_MAX];
+    say_text(peers[0], "hello");
+    say_frame(peers[1], FWS_PING, "ping", 4);
+    size_t n = client_frame(frame, FWS_TEXT, big, 20000);
+    for (size_t at = 0; at < n; at += 4000) {
+        fake_say(peers[2], frame + at, n - at < 4000 ? n - at : 4000);
+        turn();
+    }
+    say_frame(peers[2], FWS_BINARY, big, BIG);
+    turn();
+}
+
+static void ask_over_http(void)
+{
+    static const char head[] = "POST / HTTP/1.1\r\nHost: a\r\n\r\n";
+    fake_peer *peer = fake_connect();
+    for (size_t at = 0; at < sizeof head - 1; at += 7) {
+        fake_say(peer, head + at, sizeof head - 1 - at < 7 ? sizeof head - 1 - at : 7);
+        turn();
+    }
+    fake_say(peer, "he", 2);
+    turn();
+    fake_say(peer, "llo", 3);
+    turn();
+}
+
+static void dial_out(void)
+{
+    fake_peer *peer = fake_new();
+    int fd = fake_open(peer);
+    fws_conn *conn = fws_engine_attach(engine, fd, FWS_CLIENT, (const uint8_t *)HEAD, strlen(HEAD));
+    if (conn == NULL) {
+        CHECK_EQ(errno, ENOMEM);
+        fake_close(fd); /* still ours */
+        return;
+    }
+    fake_say(peer, ANSWER, strlen(ANSWER));
+    turn();
+    conn = conn_of(peer);
+    if (conn != NULL && conn->state == FWS_OPEN)
+        may_fail(fws_conn_meter(engine, conn));
+}
+
+/* Everything that allocates; false when not even an engine came of it. */
+static bool live(void)
+{
+    fake_peer *peers[PEERS];
+    const fws_topic_options options = {1 << 20, 100000, FWS_SLOW_LATEST};
+    net.now = 1000 * SECOND;
+    engine = fws_engine_new(&HOUSE, &fake_sys);
+    if (engine == NULL)
+        return false;
+    CHECK_EQ(fws_engine_listen(engine, FAKE_LISTENER), FWS_OK);
+    on_event = decide;
+    for (int i = 0; i < PEERS; i++) {
+        peers[i] = fake_connect();
+        fake_say(peers[i], HEAD, strlen(HEAD));
+    }
+    turn();
+    turn();
+    topic = fws_engine_topic(engine, &options);
+    if (topic != NULL)
+        publish_and_stall(peers);
+    talk(peers);
+    ask_over_http();
+    dial_out();
+    may_fail(say_goodbye(peers[0], 1000));
+    turn();
+    return true;
+}
+
+/* With memory again a new client is served as ever. */
+static void live_on(void)
+{
+    on_event = usual;
+    heard_n = 0;
+    fake_peer *peer = client();
+    say_frame(peer, FWS_PING, "there", 5);
+    turn();
+    expect_got(peer, "P(there) ");
+    topic = topic != NULL ? topic : topic_of(FWS_SLOW_LATEST, 100000);
+    CHECK_EQ(subscribe(peer, topic), FWS_OK);
+    CHECK(publish(topic, "news") >= FWS_OK);
+    turn();
+    expect_got(peer, "T(news) ");
+    house_close();
+}
+
+/* How many allocations there were to fail. */
+static uint64_t fail_at_each(bool all_later_too)
+{
+    uint64_t n = 0;
+    do {
+        for_good = all_later_too;
+        failed = false;
+        until_failure = ++n;
+        topic = NULL;
+        bool alive = live();
+        until_failure = UINT64_MAX;
+        if (alive)
+            live_on();
+        else
+            fake_clear();
+    } while (failed);
+    return n - 1;
+}
+
+/* HOSTILE X17 */
+static void test_one_allocation_fails(void)
+{
+    CHECK(fail_at_each(false) > 30);
+}
+
+/* HOSTILE X17 */
+static void test_memory_is_out_from_some_allocation_on(void)
+{
+    CHECK(fail_at_each(true) > 30);
+}
+
+static void test_an_engine_without_descriptors_closes_what_it_had_opened(void)
+{
+    struct rlimit before, few;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    int first = dup(0);
+    CHECK(first >= 0);
+    close(first);
+    for (rlim_t room = 0; room < 3; room++) {
+        few.rlim_cur = (rlim_t)first + room;
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+        CHECK(fws_engine_new(&HOUSE, &fake_sys) == NULL);
+        CHECK_EQ(errno, EMFILE);
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+        int next = dup(0);
+        CHECK_EQ(next, first);
+        close(next);
+    }
+}
+
+int main(void)
+{
+    memset(big, 'b', BIG);
+    RUN(test_one_allocation_fails);
+    RUN(test_memory_is_out_from_some_allocation_on);
+    RUN(test_an_engine_without_descriptors_closes_what_it_had_opened);
+    return 0;
+}
