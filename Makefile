@@ -103,7 +103,7 @@ format: ## put the Python files into shape
 	$(PYTHON) -m ruff format .
 
 types: ## mypy, strict
-	$(PYTHON) -m mypy --strict fastws
+	$(PYTHON) -m mypy --strict fastws examples
 
 check: lint types ## every check that is no test
 

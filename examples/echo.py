@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from fastws import App, Connection, Server
+from fastws import App, ConfigError, Connection, Server
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -37,6 +37,7 @@ def parse_options(description: str | None) -> argparse.Namespace:
     parser.add_argument("--unix", metavar="PATH", help="a Unix socket instead")
     parser.add_argument("--max-message-size", type=int, default=1 << 20, metavar="BYTES")
     parser.add_argument("--max-fragments", type=int, default=16384, metavar="N")
+    parser.add_argument("--deflate", action="store_true", help="offer permessage-deflate")
     parser.add_argument("--loop", choices=sorted(LOOPS), default="uvloop")
     return parser.parse_args()
 
@@ -47,6 +48,7 @@ async def serve(app: App, options: argparse.Namespace) -> None:
         app,
         max_message_size=options.max_message_size,
         max_fragments=options.max_fragments,
+        deflate=options.deflate,
     )
     if options.unix:
         server.listen_unix(options.unix)
@@ -67,7 +69,10 @@ def main(app: App, description: str | None) -> None:
     """Serve an app with the options of the command line."""
     options = parse_options(description)
     with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner:
-        runner.run(serve(app, options))
+        try:
+            runner.run(serve(app, options))
+        except ConfigError as error:
+            raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":
