@@ -13,7 +13,7 @@ CLANG ?= clang-16
 .DEFAULT_GOAL := help
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
 	autobahn autobahn-all hostile-table coverage sanitized valgrind bench bench-c clients client-rust client-node \
-	clean fuzz fuzz-build fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 fuzz-engine
+	clean fuzz fuzz-build fuzz-python fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 fuzz-engine
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -78,6 +78,10 @@ fuzz-mask-utf8: fuzz-build ## the same of masking and UTF-8
 
 fuzz-engine: fuzz-build ## the same of the engine: logs, cursors, policies, slots
 	$(call fuzz_run,engine,-max_len=2048 -len_control=0)
+
+fuzz-python: ## FASTWS_EXAMPLES (10,000) new examples of each test with drawn input
+	FASTWS_EXAMPLES=$${FASTWS_EXAMPLES:-10000} $(PYTHON) -m pytest -o timeout=3600 \
+		tests/test_head_fuzz.py tests/test_differential.py
 
 fuzz-seeds: ## writes the seeds of tests/fuzz/corpus again
 	$(PYTHON) tests/fuzz/seeds.py
