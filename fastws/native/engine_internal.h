@@ -56,6 +56,8 @@ size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size
 fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
                          const uint8_t *data, size_t n);
 void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn);
+#define FWS_POLL_EVENTS 256
+#define FWS_POLL_ROUNDS 64 /* then a turn goes on with what it has */
 /* Waits, and sorts what happened into the ready and dirty rings. False: epoll_wait failed. */
 bool fws_engine_poll(fws_engine *engine, int timeout_ms);
 

@@ -78,6 +78,8 @@ static int decided(fws_engine *engine, fws_conn *conn, const uint8_t *data, size
         return FWS_E_NOMEM;
     fws_hold_drop(&conn->held, conn->held.scanned);
     fws_engine_mark_dirty(engine, conn);
+    if (fws_link_remove(&conn->dirty)) /* not behind a crowd that a broadcast is for */
+        fws_link_append(engine->dirty.next, &conn->dirty);
     fws_engine_mark_ready(engine, conn); /* what lies behind the head, here or in the kernel */
     return FWS_OK;
 }

@@ -41,14 +41,17 @@ static void sort_event(fws_engine *engine, uint64_t tag, uint32_t what)
 
 bool fws_engine_poll(fws_engine *engine, int timeout_ms)
 {
-    struct epoll_event events[256];
-    int n = engine->sys->epoll_wait(engine->epoll, events, 256, timeout_ms);
+    struct epoll_event events[FWS_POLL_EVENTS];
+    int n, rounds = 0;
+    /* All that is known by now: the kernel tells in order, and a newcomer's news may be last. */
+    do {
+        n = engine->sys->epoll_wait(engine->epoll, events, FWS_POLL_EVENTS,
+                                    rounds == 0 ? timeout_ms : 0);
+        for (int i = 0; i < n; i++)
+            sort_event(engine, events[i].data.u64, events[i].events);
+    } while (n == FWS_POLL_EVENTS && ++rounds < FWS_POLL_ROUNDS);
     engine->now = engine->sys->monotonic();
-    if (n < 0)
-        return errno == EINTR;
-    for (int i = 0; i < n; i++)
-        sort_event(engine, events[i].data.u64, events[i].events);
-    return true;
+    return n >= 0 || errno == EINTR;
 }
 
 /* Bytes held over. */

@@ -316,6 +316,46 @@ static void test_pings_that_are_never_read_cost_bounded_memory(void)
     house_close();
 }
 
+static void answer_200(const fws_event *event)
+{
+    fws_conn_respond(engine, event->conn, (const uint8_t *)"200", 3, true);
+}
+
+/* HOSTILE X41 X66 */
+static void test_an_answer_does_not_stand_behind_a_crowd(void)
+{
+    static fake_peer *crowd[900];
+    fws_options options = HOUSE;
+    options.max_connections = 1000;
+    house_open(&options);
+    fws_topic *topic = topic_of(FWS_SLOW_LATEST, 1 << 20);
+    for (int i = 0; i < 900; i++) {
+        crowd[i] = fake_connect();
+        fake_say(crowd[i], HEAD, strlen(HEAD));
+    }
+    rest();
+    for (int i = 0; i < 900; i++) {
+        subscribe(crowd[i], topic);
+        crowd[i]->room = 0;
+    }
+    publish(topic, "news");
+    rest(); /* all are blocked */
+    on_event = answer_200;
+    fake_peer *late = fake_connect();
+    turn();
+    for (int i = 0; i < 900; i++) /* and now all are writable, which is earlier news */
+        fake_room(crowd[i], PLENTY);
+    fake_say(late, HEAD, strlen(HEAD));
+    net.tick = 200000; /* a flush has time for 160 of them */
+    turn();
+    CHECK(topic->delivered < 900);
+    CHECK_EQ(late->out_n, 3);
+    net.tick = 0;
+    rest();
+    CHECK_EQ(topic->delivered, 900);
+    house_close();
+}
+
 int main(void)
 {
     RUN(test_a_head_may_come_in_any_two_pieces);
@@ -333,5 +373,6 @@ int main(void)
     RUN(test_a_turn_is_bounded_in_bytes_of_one_connection);
     RUN(test_a_paused_connection_is_not_read_from);
     RUN(test_pings_that_are_never_read_cost_bounded_memory);
+    RUN(test_an_answer_does_not_stand_behind_a_crowd);
     return 0;
 }
