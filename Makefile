@@ -13,10 +13,11 @@ CLANG ?= clang-16
 .DEFAULT_GOAL := help
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
 	autobahn autobahn-all hostile-table coverage sanitized valgrind bench bench-c clients client-rust client-node \
-	clean fuzz fuzz-build fuzz-python fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 fuzz-engine
+	clean fuzz fuzz-build fuzz-python fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 \
+	fuzz-deflate fuzz-engine
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
 build: ## install in place, with what the tests need
 	$(PYTHON) -m pip install -e '.[test]'
@@ -65,7 +66,7 @@ fuzz_run = mkdir -p $(BUILD)/fuzz/corpus/$(1) $(BUILD)/fuzz/found && \
 	-verbosity=0 -print_final_stats=1 -timeout=10 -artifact_prefix=$(BUILD)/fuzz/found/$(1)- $(2) \
 	$(BUILD)/fuzz/corpus/$(1) tests/fuzz/corpus/$(1)
 
-fuzz: fuzz-parser fuzz-message fuzz-mask-utf8 fuzz-engine ## SECONDS of every fuzz target
+fuzz: fuzz-parser fuzz-message fuzz-mask-utf8 fuzz-deflate fuzz-engine ## SECONDS of every fuzz target
 
 fuzz-parser: fuzz-build ## SECONDS (60) of the frame parser under libFuzzer
 	$(call fuzz_run,parser,-max_len=4096)
@@ -75,6 +76,9 @@ fuzz-message: fuzz-build ## the same of the message layer
 
 fuzz-mask-utf8: fuzz-build ## the same of masking and UTF-8
 	$(call fuzz_run,mask_utf8,-max_len=1024)
+
+fuzz-deflate: fuzz-build ## the same of compression
+	$(call fuzz_run,deflate,-max_len=2048)
 
 fuzz-engine: fuzz-build ## the same of the engine: logs, cursors, policies, slots
 	$(call fuzz_run,engine,-max_len=2048 -len_control=0)

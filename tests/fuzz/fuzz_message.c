@@ -5,27 +5,28 @@
 #include "utf8.h"
 
 #define INPUT_MAX 8192U
-#define ROOM (INPUT_MAX * 8) /* a message takes two bytes or more, and six more to tell */
 
-typedef struct bytes {
-    uint8_t at[ROOM];
+typedef struct told { /* of one message */
+    uint64_t len, sum;
+    uint16_t code;
+    uint8_t opcode;
+} told;
+
+typedef struct tale {
+    told messages[INPUT_MAX / 2]; /* a message takes two bytes or more */
     size_t n;
-} bytes;
+} tale;
 
 static uint8_t *edge; /* the page behind it must not be touched */
+static fws_deflate *codec;
 
-static void tell(bytes *story, const fws_message *message)
+static void tell(tale *story, const fws_message *message)
 {
-    uint8_t *out = story->at + story->n;
-    CHECK(story->n + 6 + message->len <= ROOM);
-    out[0] = message->opcode;
-    out[1] = (uint8_t)(message->code >> 8);
-    out[2] = (uint8_t)message->code;
-    for (int i = 0; i < 3; i++)
-        out[3 + i] = (uint8_t)(message->len >> 8 * i);
-    if (message->len > 0)
-        memcpy(out + 6, message->data, message->len);
-    story->n += 6 + message->len;
+    told *out = &story->messages[story->n++];
+    CHECK(story->n <= INPUT_MAX / 2);
+    *out = (told){.len = message->len, .code = message->code, .opcode = message->opcode};
+    for (size_t i = 0; i < message->len; i++) /* FNV-1a */
+        out->sum = (out->sum ^ message->data[i]) * 0x100000001B3ULL;
 }
 
 static void check_message(const fws_limits *limits, const fws_message *message)
@@ -40,7 +41,7 @@ static void check_message(const fws_limits *limits, const fws_message *message)
 }
 
 static int feed_piece(fws_reader *reader, const fws_limits *limits, const uint8_t *data, size_t n,
-                      bytes *story)
+                      tale *story)
 {
     uint8_t *at = memcpy(edge - n, data, n);
     fws_message message;
@@ -52,19 +53,22 @@ static int feed_piece(fws_reader *reader, const fws_limits *limits, const uint8_
         free(message.owned);
     }
     CHECK(status < 0 || (status == 0 && n == 0));
-    CHECK(reader->have <= limits->max_message_size && reader->have <= reader->capacity);
+    CHECK(reader->compressed || reader->have <= limits->max_message_size);
+    CHECK(reader->have <= reader->capacity);
     CHECK(reader->fragments <= limits->max_fragments || status < 0);
     return status;
 }
 
-static int play_cut(enum fws_role role, const fws_limits *limits, fuzz_input input, fuzz_cuts cuts,
-                    bytes *story)
+static int play_cut(uint8_t flags, const fws_limits *limits, fuzz_input input, fuzz_cuts cuts,
+                    tale *story)
 {
     fws_reader reader;
     size_t received = 0;
     int status = 0;
     story->n = 0;
-    fws_reader_init(&reader, role);
+    fws_reader_init(&reader, flags & 1 ? FWS_CLIENT : FWS_SERVER);
+    if (flags & 0x80 && codec != NULL)
+        fws_reader_inflate(&reader, codec);
     while (input.n > 0 && status == 0) {
         size_t n = fuzz_cut(&cuts, input.n);
         status = feed_piece(&reader, limits, input.at, n, story);
@@ -79,21 +83,21 @@ static int play_cut(enum fws_role role, const fws_limits *limits, fuzz_input inp
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static bytes whole, cut;
+    static tale whole, cut;
     fuzz_input input = {data, n};
-    enum fws_role role = fuzz_byte(&input) & 1 ? FWS_CLIENT : FWS_SERVER;
+    uint8_t flags = fuzz_byte(&input);
     const fws_limits limits = {.max_message_size = fuzz_word(&input),
                                .max_fragments = 1 + fuzz_byte(&input)};
     fuzz_cuts cuts[] = {fuzz_take_cuts(&input), FUZZ_BYTEWISE};
     if (input.n > INPUT_MAX)
         return 0;
     if (edge == NULL)
-        edge = guarded(INPUT_MAX) + INPUT_MAX;
-    int status = play_cut(role, &limits, input, FUZZ_WHOLE, &whole);
+        edge = guarded(INPUT_MAX) + INPUT_MAX, codec = fws_deflate_new();
+    int status = play_cut(flags, &limits, input, FUZZ_WHOLE, &whole);
     for (int i = 0; i < 2; i++) {
-        CHECK_EQ(play_cut(role, &limits, input, cuts[i], &cut), status);
+        CHECK_EQ(play_cut(flags, &limits, input, cuts[i], &cut), status);
         CHECK_EQ(cut.n, whole.n);
-        CHECK(memcmp(cut.at, whole.at, cut.n) == 0);
+        CHECK(memcmp(cut.messages, whole.messages, cut.n * sizeof *cut.messages) == 0);
     }
     return 0;
 }

@@ -2,6 +2,7 @@
 
 import random
 import struct
+import zlib
 from pathlib import Path
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
@@ -72,6 +73,18 @@ def of_mask_utf8() -> dict[str, bytes]:
     }
 
 
+def of_deflate() -> dict[str, bytes]:
+    text = b"a message that is about a message about messages " * 8
+    found = {"plain": text, "zeros": bytes(3000), "stored": b"\x00\x05\x00\xfa\xffHello\x00"}
+    for level in (1, 9):
+        codec = zlib.compressobj(level, wbits=-9)
+        small = codec.compress(text) + codec.flush(zlib.Z_SYNC_FLUSH)
+        found[f"level_{level}"] = small[:-4]
+        found[f"cut_{level}"] = small[: len(small) // 2]
+        found[f"last_{level}"] = codec.flush(zlib.Z_FINISH) + b"\x00"
+    return {name: b"\x01\x00\x03" + data for name, data in found.items()}
+
+
 def of_engine() -> dict[str, bytes]:
     """Programs for fuzz_engine.c, two bytes a step, mostly turns."""
     found = {}
@@ -101,6 +114,7 @@ def main() -> None:
         "parser": of_frames(b"\x00", b"\x80"),
         "message": of_frames(b"\x00\x04\x00\x20", b"\x80\x04\x00\x20"),
         "mask_utf8": of_mask_utf8(),
+        "deflate": of_deflate(),
         "engine": of_engine(),
     }
     for target, files in seeds.items():
