@@ -22,6 +22,7 @@ LOOPS = ("asyncio", "uvloop")
 TRANSPORTS = ("tcp4", "tcp6", "unix")
 HOSTS = {"tcp4": "127.0.0.1", "tcp6": "::1"}
 LISTENING = re.compile(r"listening on (?:the Unix socket (?P<path>\S+)|ws://\S+:(?P<port>\d+))")
+PING_TIME = 20.0  # seconds after which a server asks whether a client is still there
 # Under a sanitizer memory and time are the sanitizer's.
 SANITIZED = "san" in os.environ.get("LD_PRELOAD", "")
 
@@ -37,6 +38,7 @@ class Place:
     log_path: Path
     wires: list[Wire] = field(default_factory=list)
     _neighbour: Wire | None = None
+    _settled_at: float = 0.0
     _fds_at_rest: int = 0
 
     def dial(self) -> Wire:
@@ -74,19 +76,21 @@ class Place:
 
         It has one thread: when it answers what came last, it has read what came before.
         """
-        neighbour = self._neighbour
-        if neighbour is None:
+        neighbour, fresh = self._neighbour, time.monotonic() - self._settled_at < PING_TIME
+        self._neighbour = None  # unless it is served, so that one failure does not spread
+        if neighbour is not None and not fresh:
+            neighbour.close()  # by now it may have been pinged in vain
+        if neighbour is None or not fresh:
             neighbour = self.open()
             self.wires.remove(neighbour)
-            self._fds_at_rest = self._fds()
-        self._neighbour = None  # unless it is served, so that one failure does not spread
+            self._fds_at_rest = self._fds_at_rest or self._fds()
         neighbour.message(BINARY, b"still there?")
         opcode, payload = neighbour.frame()
-        while opcode == PING:  # it was idle for 20 s
+        while opcode == PING:
             neighbour.message(PONG, payload)
             opcode, payload = neighbour.frame()
         assert (opcode, payload) == (BINARY, b"still there?")
-        self._neighbour = neighbour
+        self._neighbour, self._settled_at = neighbour, time.monotonic()
 
     def in_pieces(self, wire: Wire, data: bytes, *sizes: int) -> None:
         """Send data in pieces of these sizes, the last one again and again, each read alone."""

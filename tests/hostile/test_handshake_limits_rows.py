@@ -174,6 +174,7 @@ def at_their_leisure(place: Place) -> dict[str, float]:
     return took
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.slow
 @pytest.mark.hostile("H60", "H61")
 def test_a_handshake_has_ten_seconds_in_all(
