@@ -286,6 +286,11 @@ cdef class Connection:
         return ((<bytes>host).decode("ascii"), port)
 
     @property
+    def over_limit(self):
+        """Whether it came when `max_connections` were here: answer 503."""
+        return self._c is not NULL and self._c.over_limit
+
+    @property
     def over_address(self):
         """Whether its address holds more sockets than `max_per_address`: answer 429."""
         return self._c is not NULL and self._c.over_address
@@ -338,9 +343,9 @@ cdef class Engine:
     of a turn.
 
     Args:
-        head_limit: bytes of an HTTP head, 256..1 MiB.
+        head_limit: bytes of an HTTP head, 256 to 65,536.
         max_connections: sockets held at once; up to 64 more get an HTTP answer, the rest are
-            closed when accepted. `over_limit` tells which it is.
+            closed when accepted. `Connection.over_limit` tells which they are.
         handshake_timeout, keep_alive_timeout, close_timeout, max_stall: seconds.
         ping_interval: seconds between pings, up to a tenth less at random; 0: none.
         pong_timeout: seconds to answer one; bytes confirmed meanwhile begin it anew.
@@ -415,7 +420,7 @@ cdef class Engine:
             raise _error(status)
         if fws_engine_foreign(self._e):
             return 0
-        if status == 1:
+        if status == 1 and not self._in_turn:  # in a turn, its handlers come first
             self._flush()
         self._schedule_flush()
         return 0
@@ -460,8 +465,11 @@ cdef class Engine:
 
         Raises:
             OSError: the socket cannot be watched; it is still the caller's.
+            RuntimeError: the engine is closed or closing.
         """
         self._check()
+        if self._closing:
+            raise RuntimeError("the engine is closing")
         cdef fws_conn *c = fws_engine_attach(self._e, fd, FWS_CLIENT,
                                              <const uint8_t *>PyBytes_AS_STRING(request),
                                              len(request))
@@ -572,10 +580,13 @@ cdef class Engine:
         return 0
 
     cdef int _failed(self, Connection connection, exception) except -1:
-        if self.on_error is None:
-            connection.abort()
-        else:
-            self.on_error(connection, exception)
+        if self.on_error is not None:
+            try:
+                self.on_error(connection, exception)
+                return 0
+            except Exception:
+                pass  # a turn never raises; whoever cannot handle errors loses the connection
+        connection.abort()
         return 0
 
     cdef int _reap(self) except -1:
@@ -599,8 +610,7 @@ cdef class Engine:
             try:
                 self.on_close(connection)
             except Exception as exception:
-                if self.on_error is not None:
-                    self.on_error(connection, exception)
+                self._failed(connection, exception)
         return 0
 
     def close(self):
@@ -611,12 +621,15 @@ cdef class Engine:
         if self._in_turn:
             self._closing = True
             return
-        self._in_turn = True
+        self._in_turn = self._closing = True
         cdef uint32_t i
         for i in range(self._e.n_slots):
             if self._e.slots[i].conn is not NULL:
                 fws_conn_kill(self._e, self._e.slots[i].conn, 1006)
         self._reap()
+        cdef Connection connection
+        for connection in self.connections:  # those that nobody had heard of before
+            connection._c = NULL
         self._connections.clear()
         cdef Topic topic
         for topic in self._topics.values():
@@ -635,11 +648,6 @@ cdef class Engine:
     def live(self):
         """Sockets held, raw ones included."""
         return 0 if self._e is NULL else self._e.live
-
-    @property
-    def over_limit(self):
-        """Whether more sockets are held than max_connections: answer 503."""
-        return self._e is not NULL and self._e.live > self._e.options.max_connections
 
     def counters(self):
         """Return what was counted since the start, by name."""

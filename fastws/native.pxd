@@ -140,6 +140,7 @@ cdef extern from "conn.h" nogil:
         bint known
         bint acknowledges
         bint over_address
+        bint over_limit
         uint16_t close_code
         uint64_t progress
         fws_outbox outbox

@@ -16,12 +16,12 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> None:
             request without Origin comes from no browser and passes.
 
     Raises:
-        HandshakeError: 403, or 400 for more than one Origin.
+        HandshakeError: 403; for more than one Origin too.
     """
     if allowed is None:
         return
     origins = request.values("origin")
     if len(origins) > 1:
-        raise HandshakeError(400, "More than one Origin")
+        raise HandshakeError(403, "More than one Origin")
     if origins and origins[0].lower() not in {each.lower() for each in allowed}:
         raise HandshakeError(403, f"Forbidden origin: {printable(origins[0], 80)}")

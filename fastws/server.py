@@ -12,7 +12,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from fastws._frame import Connection, Engine, deflate_available
-from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
+from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError
 from fastws.extensions import negotiate
 from fastws.handshake import (
     CONTINUE,
@@ -33,7 +33,7 @@ logger = logging.getLogger("fastws")
 
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
-RESERVED_FILES = 64  # descriptors that connections leave for everything else
+RESERVED_FILES = 128  # descriptors that connections leave: 64 for those to be refused, and others
 CLOSE_TIMEOUT = 5.0  # seconds
 
 
@@ -223,7 +223,7 @@ class Server:
             request = parse_request(head)
             if self._empty is not None:
                 raise HandshakeError(503, "Shutting down")
-            if self.engine.over_limit:
+            if connection.over_limit:
                 raise HandshakeError(503, "Too many connections")
             if connection.over_address:
                 raise HandshakeError(429, "Too many connections from this address")
@@ -236,14 +236,14 @@ class Server:
             else:
                 self._answer(connection, request, b"")
         except HandshakeError as error:
-            self._refuse(connection, head, error)
+            self._refuse(connection, error, head_only=head.startswith(b"HEAD "))
 
     def _head_limit(self, connection: Connection, part: bytes) -> None:
-        self._refuse(connection, part, head_too_large(part))
+        self._refuse(connection, head_too_large(part), head_only=part.startswith(b"HEAD "))
 
-    def _refuse(self, connection: Connection, head: bytes, error: HandshakeError) -> None:
+    def _refuse(self, connection: Connection, error: HandshakeError, *, head_only: bool) -> None:
         answer = self._app.refuse(error)
-        if head.startswith(b"HEAD "):  # RFC 9110 9.3.2: its answer has no content
+        if head_only:  # RFC 9110 9.3.2: the answer to HEAD has no content
             answer = b"".join(answer.partition(b"\r\n\r\n")[:2])
         connection.respond(answer, keep_alive=False)
 
@@ -251,7 +251,11 @@ class Server:
         self._answer(connection, self._bodies.pop(connection.id), body)
 
     def _answer(self, connection: Connection, request: Request, body: bytes) -> None:
-        answer = self._app.http(request, body, connection.remote[0])
+        try:
+            answer = self._app.http(request, body, connection.remote[0])
+        except HandshakeError as error:
+            self._refuse(connection, error, head_only=request.method == "HEAD")
+            return
         connection.respond(answer, keep_alive=request.keep_alive)
 
     def _upgrade(self, connection: Connection, request: Request) -> None:
@@ -275,7 +279,7 @@ class Server:
         if isinstance(exception, ConnectionClosed):
             return  # it went away while it was being answered
         logger.error("connection %s: a handler raised", connection.remote, exc_info=exception)
-        with suppress(FastwsError, LogFull):
+        with suppress(FastwsError):
             if connection.is_open:
                 connection.close(INTERNAL_ERROR)
                 return

@@ -246,7 +246,7 @@ def small_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     Not below 256 KiB, which the source appends at a time when the process was held up.
     """
     kib = 1024
-    monkeypatch.setattr("fastws.feed.FIXED_RATE_POLICY", ("latest", 512 * kib, 1024 * kib))
+    monkeypatch.setattr("fastws.feed.FIXED_RATE_POLICY", ("latest", 2048 * kib, 4096 * kib))
 
 
 async def sequence(client: Client, n: int) -> list[int]:

@@ -57,6 +57,13 @@ typedef struct fws_sub {
     uint32_t n_marks;
 } fws_sub;
 
+/* Frames of a subscription that is gone, not confirmed when it went. */
+typedef struct fws_parted {
+    struct fws_parted *next;
+    struct fws_topic *topic;
+    uint64_t bytes, frames; /* confirmed once the peer has confirmed that many bytes */
+} fws_parted;
+
 /* The part of a frame that a short write left behind; it leaves before anything else. */
 typedef struct fws_rest {
     const uint8_t *data; /* NULL: none */
@@ -94,6 +101,8 @@ typedef struct fws_conn {
     bool paused;            /* the owner does not want to read now */
     bool held_back;         /* not read until it has taken more of its answers */
     bool over_address;      /* one too many of its address: to be refused */
+    bool over_limit;        /* one too many in all: to be refused */
+    bool answered;          /* it has had an HTTP answer */
     bool counted;           /* in the engine's peers */
     bool known;             /* an event of it went up, so its end must be told */
     bool close_sent;        /* the Close frame has left */
@@ -115,6 +124,7 @@ typedef struct fws_conn {
     fws_rest rest;
     fws_outbox outbox;
     fws_sub *subs;
+    fws_parted *parted;     /* what it may still confirm of subscriptions that are gone */
     uint64_t bytes_written, messages_in;
     uint32_t reason_n;
     uint8_t reason[FWS_CONTROL_MAX - 2]; /* of the close */

@@ -9,10 +9,10 @@
 #define ZLIB_CONST
 #include <zlib.h>
 
-/* Measured on ticks, order books and prose: level 1 takes a third of the time of level 6 for a
- * tenth more bytes, and a small hash table is what makes short messages cheap, since it
- * is cleared for each. */
-#define LEVEL 1
+/* Measured on order books of 400 B, 4 KB and 60 KB: level 2 takes 0.8, 0.5 and 0.25 of the time
+ * of level 6, for 4, 8 and 19 % more bytes. The hash table is cleared for each message: a small
+ * one makes short messages cheaper by a fifth and changes nothing in long ones. */
+#define LEVEL 2
 #define MEMORY_LEVEL 5
 #define TAIL_N 4
 #define FIRST_ROOM 256u

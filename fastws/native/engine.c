@@ -1,7 +1,5 @@
 #define _GNU_SOURCE /* SOCK_CLOEXEC in accept4 */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +12,7 @@
 
 #define NO_SLOT UINT32_MAX
 
-static int watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag)
+int fws_engine_watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag)
 {
     struct epoll_event event = {.events = what, .data.u64 = tag};
     return engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_ADD, fd, &event);
@@ -25,11 +23,11 @@ static bool open_descriptors(fws_engine *engine)
     engine->epoll = epoll_create1(EPOLL_CLOEXEC);
     engine->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     engine->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    engine->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    fws_engine_keep_reserve(engine);
     engine->room = malloc(FWS_RECEIVE_ROOM);
     return engine->epoll >= 0 && engine->timer >= 0 && engine->wake >= 0 && engine->room != NULL
-           && watch(engine, engine->timer, EPOLLIN | EPOLLET, FWS_TAG_TIMER) == 0
-           && watch(engine, engine->wake, EPOLLIN | EPOLLET, FWS_TAG_WAKE) == 0;
+           && fws_engine_watch(engine, engine->timer, EPOLLIN | EPOLLET, FWS_TAG_TIMER) == 0
+           && fws_engine_watch(engine, engine->wake, EPOLLIN | EPOLLET, FWS_TAG_WAKE) == 0;
 }
 
 fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
@@ -131,6 +129,8 @@ static fws_conn *slot_take(fws_engine *engine)
     engine->free_slot = slot->next_free;
     slot->conn = conn;
     conn->id = (uint64_t)slot->generation << 32 | index;
+    conn->over_limit = engine->admitted >= engine->options.max_connections;
+    engine->admitted += !conn->over_limit;
     if (engine->live++ == 0)
         engine->sweep_at = engine->now + FWS_SWEEP_NS; /* none was due while nobody was here */
     return conn;
@@ -147,6 +147,7 @@ static void slot_release(fws_engine *engine, fws_conn *conn)
     slot->next_free = engine->free_slot;
     engine->free_slot = index;
     engine->live--;
+    engine->admitted -= !conn->over_limit;
     free(conn);
 }
 
@@ -174,8 +175,8 @@ static void tune(const fws_engine *engine, fws_conn *conn)
         (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
 }
 
-static fws_conn *take_socket(fws_engine *engine, int fd, enum fws_role role,
-                             const struct sockaddr_in6 *remote)
+fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
+                          const struct sockaddr_in6 *remote)
 {
     fws_conn *conn = slot_take(engine);
     if (conn == NULL) {
@@ -190,7 +191,7 @@ static fws_conn *take_socket(fws_engine *engine, int fd, enum fws_role role,
     conn->deadline = engine->now + engine->options.handshake_ns;
     tune(engine, conn);
     fws_reader_init(&conn->reader, role);
-    if (watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn->id) < 0) {
+    if (fws_engine_watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn->id) < 0) {
         int why = errno;
         slot_release(engine, conn);
         errno = why;
@@ -204,7 +205,7 @@ fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, cons
 {
     const struct sockaddr_in6 unknown = {.sin6_family = AF_UNSPEC};
     engine->now = engine->sys->monotonic();
-    fws_conn *conn = take_socket(engine, fd, role, &unknown);
+    fws_conn *conn = fws_engine_take(engine, fd, role, &unknown);
     if (conn == NULL || n == 0)
         return conn;
     if (fws_outbox_push(&conn->outbox, ++engine->eseq, FWS_ENTRY_BYTES, 0, data, n, NULL, 0)
@@ -216,145 +217,6 @@ fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, cons
     }
     fws_engine_mark_dirty(engine, conn);
     return conn;
-}
-
-int fws_engine_listen(fws_engine *engine, int fd)
-{
-    uint32_t i = 0;
-    while (i < engine->n_listeners && engine->listeners[i] >= 0)
-        i++;
-    if (i == FWS_LISTENERS)
-        return FWS_E_INVALID;
-    if (watch(engine, fd, EPOLLIN | EPOLLET, FWS_TAG_SPECIAL | i) < 0)
-        return FWS_E_SYSTEM;
-    engine->listener_ready[i] = true;
-    engine->listeners[i] = fd;
-    engine->n_listeners += i == engine->n_listeners;
-    return FWS_OK;
-}
-
-void fws_engine_unlisten(fws_engine *engine, int fd)
-{
-    for (uint32_t i = 0; i < engine->n_listeners; i++)
-        if (engine->listeners[i] == fd) {
-            engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_DEL, fd, NULL);
-            engine->listeners[i] = -1;
-            engine->listener_ready[i] = false;
-        }
-}
-
-/* The key of its address in the engine's peers; false for Unix sockets. */
-static bool peer_key(const struct sockaddr_in6 *remote, uint8_t key[16])
-{
-    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
-    struct sockaddr_in v4;
-    memset(key, 0, 16);
-    if (remote->sin6_family == AF_INET) {
-        memcpy(&v4, remote, sizeof v4);
-        memcpy(key, mapped, sizeof mapped);
-        memcpy(key + 12, &v4.sin_addr, 4);
-    } else if (remote->sin6_family == AF_INET6) {
-        bool is_v4 = IN6_IS_ADDR_V4MAPPED(&remote->sin6_addr);
-        memcpy(key, &remote->sin6_addr, is_v4 ? 16 : 8);
-    }
-    return remote->sin6_family == AF_INET || remote->sin6_family == AF_INET6;
-}
-
-/* False when the address has so many that this one does not even get an answer. */
-static bool count_peer(fws_engine *engine, fws_conn *conn)
-{
-    uint8_t key[16];
-    uint32_t limit = engine->options.max_per_address;
-    if (limit == 0 || !peer_key(&conn->remote, key))
-        return true;
-    uint32_t count = fws_peers_add(&engine->peers, key);
-    conn->counted = count > 0;
-    conn->over_address = count > limit;
-    engine->counters.address_refused += conn->over_address;
-    return count > 0 && count <= limit + FWS_REFUSED_ROOM;
-}
-
-/* No descriptor is left: the reserve answers one client with 503, instead of letting it wait in
- * the backlog for nobody knows how long. */
-static bool answer_from_reserve(fws_engine *engine, uint32_t listener)
-{
-    static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\n"
-                                 "Content-Length: 0\r\nConnection: close\r\n\r\n";
-    if (engine->reserve < 0)
-        return false;
-    close(engine->reserve);
-    int fd = engine->sys->accept4(engine->listeners[listener], NULL, NULL,
-                                  SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) {
-        struct iovec bytes = {.iov_base = (void *)(uintptr_t)answer, .iov_len = sizeof answer - 1};
-        struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
-        /* What the client has said already is taken off, or a reset would outrun the answer. */
-        (void)engine->sys->recv(fd, engine->room + engine->room_used, FWS_RECEIVE_CHUNK, 0);
-        (void)engine->sys->sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        engine->sys->shutdown(fd, SHUT_WR);
-        engine->sys->close(fd);
-        engine->counters.refused++;
-    }
-    engine->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    return fd >= 0;
-}
-
-/* True while the listener may have more. */
-static bool accept_one(fws_engine *engine, uint32_t listener)
-{
-    struct sockaddr_in6 remote = {.sin6_family = AF_UNSPEC};
-    socklen_t n = sizeof remote;
-    int fd = engine->sys->accept4(engine->listeners[listener], (struct sockaddr *)&remote, &n,
-                                  SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-        if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO || errno == EPERM)
-            return true;
-        if (errno != EAGAIN) { /* EMFILE and the like */
-            bool out_of_files = errno == EMFILE || errno == ENFILE;
-            engine->counters.accept_failures++;
-            if (out_of_files && answer_from_reserve(engine, listener))
-                return true;
-            engine->accept_stalled = true;
-        }
-        return false;
-    }
-    engine->counters.accepted++;
-    fws_conn *conn = engine->live < engine->options.max_connections + FWS_REFUSED_ROOM
-                         ? take_socket(engine, fd, FWS_SERVER, &remote)
-                         : NULL;
-    if (conn == NULL) {
-        engine->counters.refused++;
-        engine->sys->close(fd);
-    } else if (!count_peer(engine, conn)) {
-        engine->counters.refused++;
-        fws_conn_kill(engine, conn, 1006);
-    }
-    return true;
-}
-
-void fws_engine_accept(fws_engine *engine)
-{
-    int left = FWS_ACCEPT_BATCH;
-    for (uint32_t i = 0; i < engine->n_listeners; i++)
-        while (engine->listener_ready[i] && left-- > 0)
-            engine->listener_ready[i] = accept_one(engine, i);
-}
-
-uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n)
-{
-    struct sockaddr_in v4;
-    const struct sockaddr_in6 *v6 = &conn->remote;
-    memcpy(&v4, v6, sizeof v4);
-    host[0] = '\0';
-    if (v6->sin6_family == AF_INET)
-        inet_ntop(AF_INET, &v4.sin_addr, host, (socklen_t)n);
-    else if (v6->sin6_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
-        inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], host, (socklen_t)n);
-    else if (v6->sin6_family == AF_INET6)
-        inet_ntop(AF_INET6, &v6->sin6_addr, host, (socklen_t)n);
-    else
-        return 0;
-    return ntohs(v6->sin6_port); /* at the same place in both */
 }
 
 fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options)
@@ -379,9 +241,12 @@ void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
         return;
     if (conn->close_code == 1006 || conn->close_code == 0)
         conn->close_code = code;
-    fws_conn_acknowledge(engine, conn);
+    uint64_t confirmed = fws_conn_confirmed(engine, conn);
+    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
+        fws_sub_acknowledge(sub, confirmed);
     while (conn->subs != NULL)
         fws_topic_leave(conn->subs);
+    fws_parted_acknowledge(conn, confirmed);
     fws_rest_drop(&conn->rest);
     engine->n_ready -= fws_link_remove(&conn->ready);
     engine->n_dirty -= fws_link_remove(&conn->dirty);
@@ -400,9 +265,8 @@ void fws_engine_reap(fws_engine *engine)
         engine->sys->close(conn->fd);
         fws_outbox_clear(&conn->outbox);
         fws_reader_clear(&conn->reader);
-        uint8_t key[16];
-        if (conn->counted && peer_key(&conn->remote, key))
-            fws_peers_remove(&engine->peers, key);
+        fws_parted_clear(conn);
+        fws_engine_forget_peer(engine, conn);
         free(conn->held.data);
         free(conn->metered);
         slot_release(engine, conn);

@@ -18,6 +18,7 @@
 
 #define FWS_EVENTS 512              /* events of one turn */
 #define FWS_RECEIVE_ROOM 524288u    /* the one receive buffer */
+#define FWS_OWNED_BYTES 1048576u    /* bytes of messages put together in one turn, past which it ends */
 #define FWS_RECEIVE_CHUNK 65536u    /* bytes of one connection in one turn */
 #define FWS_ACCEPT_BATCH 64         /* connections accepted in one turn */
 #define FWS_FLUSH_BYTES 262144u     /* published and waiting: flush at once */
@@ -91,7 +92,7 @@ typedef struct fws_engine {
     uint64_t now, eseq;
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
-    uint32_t n_slots, free_slot, live;
+    uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
     fws_link ready, dirty;   /* rings: sockets to read, connections to flush */
     uint32_t n_ready, n_dirty;
     fws_conn *first_dead;
@@ -103,10 +104,12 @@ typedef struct fws_engine {
     bool listener_ready[FWS_LISTENERS];
     uint32_t n_listeners;
     bool woken;              /* commands were staged; cleared when they are applied */
+    uint32_t next_listener;  /* whose turn it is to be first */
     bool accept_stalled;     /* no descriptor was left: the sweep tries again */
     uint8_t *room;           /* the receive buffer, and how far it is used this turn */
     size_t room_used;
     uint32_t n_events;
+    size_t owned_bytes;      /* of this turn's events */
     fws_event events[FWS_EVENTS];
     fws_plan plan;
     fws_pool pool;

@@ -43,7 +43,18 @@ static inline size_t fws_held_back_above(const fws_engine *engine)
 }
 
 /* engine.c */
+
+/* epoll_ctl(2), EPOLL_CTL_ADD. */
+int fws_engine_watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag);
+/* A connection for a socket, which it owns from here on. NULL: errno says why; not owned. */
+fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
+                          const struct sockaddr_in6 *remote);
+
+/* accept.c */
 void fws_engine_accept(fws_engine *engine);
+/* Opens the reserve descriptor again when it is gone. */
+void fws_engine_keep_reserve(fws_engine *engine);
+void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn);
 
 /* receive.c */
 

@@ -90,6 +90,7 @@ int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
     int status = decided(engine, conn, data, n);
     if (status != FWS_OK)
         return status;
+    conn->answered = true;
     conn->state = keep_alive ? FWS_RAW : FWS_LINGER;
     conn->finish = !keep_alive;
     conn->deadline = engine->now

@@ -164,10 +164,12 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
         break;
     }
     conn->messages_in++;
+    conn->message_since = 0;
     if (open && conn->metered == NULL) {
         fws_event *event = fws_event_add(engine, conn, FWS_EVENT_MESSAGE, message->data, message->len);
         event->owned = message->owned;
         event->opcode = message->opcode;
+        engine->owned_bytes += message->owned == NULL ? 0 : message->len;
         return;
     }
     if (open)
@@ -180,6 +182,13 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
 static bool between_messages(const fws_reader *reader)
 {
     return !reader->parser.in_frame && reader->parser.have == 0 && reader->fragments == 0;
+}
+
+/* Whether the turn has as many messages as it may: in number, and in memory beyond the receive
+ * buffer, for what is compressed may be a thousand times larger than what came in. */
+static bool turn_full(const fws_engine *engine)
+{
+    return engine->n_events == FWS_EVENTS || engine->owned_bytes >= FWS_OWNED_BYTES;
 }
 
 /* Whether frames are still listened to. */
@@ -197,7 +206,7 @@ static void parse(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t n)
             data += used;
             n -= used;
         }
-        if (engine->n_events == FWS_EVENTS) {
+        if (turn_full(engine)) {
             if (!fws_hold(&conn->held, data, n))
                 fws_conn_kill(engine, conn, 1006);
             fws_engine_mark_ready(engine, conn);
@@ -282,7 +291,7 @@ int fws_engine_harvest(fws_engine *engine, int timeout_ms)
     for (uint32_t i = 0; i < engine->n_events; i++)
         free(engine->events[i].owned);
     engine->n_events = 0;
-    engine->room_used = 0;
+    engine->room_used = engine->owned_bytes = 0;
     fws_engine_drain(engine);
     if (!fws_engine_poll(engine, fws_engine_more(engine) ? 0 : timeout_ms))
         return FWS_E_SYSTEM;
@@ -290,9 +299,10 @@ int fws_engine_harvest(fws_engine *engine, int timeout_ms)
         fws_engine_sweep(engine);
     fws_engine_accept(engine); /* after the sweep: its grace is not for newcomers */
     for (uint32_t left = engine->n_ready; left > 0 && engine->n_ready > 0; left--) {
-        if (engine->n_events == FWS_EVENTS
-            || FWS_RECEIVE_ROOM - engine->room_used < 2 * FWS_RECEIVE_CHUNK)
+        if (turn_full(engine) || FWS_RECEIVE_ROOM - engine->room_used < 2 * FWS_RECEIVE_CHUNK)
             break;
+        if (left % 16 == 0 && engine->sys->monotonic() - engine->now > FWS_TURN_NS)
+            break; /* what raises no event costs time, too; the others go first next time */
         fws_conn *conn = FWS_CONTAINER(engine->ready.next, fws_conn, ready);
         engine->n_ready -= fws_link_remove(&conn->ready);
         receive(engine, conn);

@@ -8,6 +8,8 @@ uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn)
     return engine->now + every - (mixed >> 32) % (every / 10 + 1);
 }
 
+#define PING_BYTES 6 /* of an empty one, masked: that its own bytes are confirmed is no life */
+
 static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
 {
     (*counter)++;
@@ -22,14 +24,15 @@ static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
     conn->deadline += grace;
     if (engine->now < conn->deadline)
         return true;
-    if (conn->state < FWS_OPEN)
+    if (conn->state < FWS_OPEN && !conn->answered) /* else it kept an answered connection open */
         engine->counters.handshake_timeouts++;
     fws_conn_kill(engine, conn, 1006);
     return false;
 }
 
-static void look_at_blocked(fws_engine *engine, fws_conn *conn)
+static void look_at_blocked(fws_engine *engine, fws_conn *conn, uint64_t grace)
 {
+    conn->progress += grace;
     bool stalled = engine->now - conn->progress > engine->options.max_stall_ns;
     bool end = false;
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
@@ -76,7 +79,7 @@ static void ping(fws_engine *engine, fws_conn *conn)
 {
     engine->counters.pings++;
     conn->pong_by = engine->now + engine->options.pong_ns;
-    conn->ping_confirmed = fws_conn_confirmed(engine, conn);
+    conn->ping_confirmed = fws_conn_confirmed(engine, conn) + PING_BYTES;
     if (fws_conn_push_frame(engine, conn, FWS_PING, 0, NULL, 0) != FWS_OK)
         conn->pong_by = 0; /* no memory for two bytes: the next sweep tries again */
 }
@@ -95,7 +98,7 @@ static void look_at_pong(fws_engine *engine, fws_conn *conn)
 
 static void look_at_life(fws_engine *engine, fws_conn *conn, uint64_t grace)
 {
-    if (engine->options.ping_ns == 0 || conn->state != FWS_OPEN)
+    if (engine->options.ping_ns == 0)
         return;
     conn->ping_at += grace;
     conn->pong_by += conn->pong_by != 0 ? grace : 0;
@@ -113,10 +116,15 @@ static void look_at(fws_engine *engine, fws_conn *conn, uint64_t grace)
         conn->retry = false;
         fws_conn_unblock(engine, conn);
     } else if (conn->blocked) {
-        look_at_blocked(engine, conn);
+        look_at_blocked(engine, conn, grace);
     }
     look_at_writing(engine, conn, grace);
-    if (conn->state == FWS_OPEN) {
+    if (conn->state == FWS_OPEN && (conn->paused || conn->held_back)) {
+        /* It is us who do not read: neither a pong nor the rest of a message can be seen. */
+        conn->pong_by = 0;
+        conn->ping_at = fws_ping_due(engine, conn);
+        conn->message_since = conn->message_since == 0 ? 0 : engine->now;
+    } else if (conn->state == FWS_OPEN) {
         look_at_message(engine, conn, grace);
         look_at_life(engine, conn, grace);
     }
@@ -129,6 +137,7 @@ void fws_engine_sweep(fws_engine *engine)
     engine->sweep_at = engine->now + FWS_SWEEP_NS;
     if (engine->accept_stalled) {
         engine->accept_stalled = false;
+        fws_engine_keep_reserve(engine);
         for (uint32_t i = 0; i < engine->n_listeners; i++)
             engine->listener_ready[i] = engine->listeners[i] >= 0;
     }

@@ -146,12 +146,52 @@ static void unlink_from_conn(fws_sub *sub)
         sub->conn->rest.sub = NULL;
 }
 
+/* What was delivered may be confirmed after the subscription is gone. Without memory it
+ * stays unconfirmed in the account, and nothing else depends on it. */
+static void part(const fws_sub *sub)
+{
+    fws_conn *conn = sub->conn;
+    if (!conn->acknowledges || sub->delivered == sub->acknowledged)
+        return;
+    fws_parted *parted = malloc(sizeof *parted);
+    if (parted == NULL)
+        return;
+    *parted = (fws_parted){.next = conn->parted, .topic = sub->topic,
+                           .bytes = conn->bytes_written,
+                           .frames = sub->delivered - sub->acknowledged};
+    conn->parted = parted;
+}
+
+void fws_parted_acknowledge(fws_conn *conn, uint64_t bytes_confirmed)
+{
+    for (fws_parted **link = &conn->parted; *link != NULL;) {
+        fws_parted *parted = *link;
+        if (parted->bytes > bytes_confirmed) {
+            link = &parted->next;
+            continue;
+        }
+        parted->topic->acknowledged += parted->frames;
+        *link = parted->next;
+        free(parted);
+    }
+}
+
+void fws_parted_clear(fws_conn *conn)
+{
+    while (conn->parted != NULL) {
+        fws_parted *parted = conn->parted;
+        conn->parted = parted->next;
+        free(parted);
+    }
+}
+
 void fws_topic_leave(fws_sub *sub)
 {
     fws_topic *topic = sub->topic;
     uint64_t bytes;
     topic->dropped += fws_sub_pending(sub, &bytes) - sub->half;
     topic->acknowledged += sub->acknowledged;
+    part(sub);
     unlink_from_conn(sub);
     fws_topic_block(sub);
     swap(topic, sub->member, --topic->n);

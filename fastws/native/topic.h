@@ -96,6 +96,12 @@ uint64_t fws_topic_pending(const fws_topic *topic);
 /* Frames handed over: moves the counters, and keeps a mark for acknowledgements. */
 void fws_sub_delivered(fws_sub *sub, uint64_t frames, uint64_t bytes_written);
 
+/* The same for subscriptions of the connection that are gone. */
+void fws_parted_acknowledge(fws_conn *conn, uint64_t bytes_confirmed);
+
+/* Forgets them: what was not confirmed by now never counts. */
+void fws_parted_clear(fws_conn *conn);
+
 /* Of bytes_written, the peer's kernel has confirmed that many. */
 void fws_sub_acknowledge(fws_sub *sub, uint64_t bytes_confirmed);
 

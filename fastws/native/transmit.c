@@ -7,6 +7,8 @@
 #include "engine_internal.h"
 #include "mask.h"
 
+#define BACKLOG_BATCHES 32 /* of FWS_SOURCE_BATCH: half of a log's common retention */
+
 void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn)
 {
     if (conn->dirty.next != NULL || conn->state == FWS_DEAD || (conn->blocked && !conn->ending))
@@ -152,9 +154,10 @@ uint64_t fws_conn_confirmed(const fws_engine *engine, const fws_conn *conn)
 
 void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn)
 {
-    if (!conn->acknowledges || conn->subs == NULL)
+    if (!conn->acknowledges || (conn->subs == NULL && conn->parted == NULL))
         return;
     uint64_t confirmed = fws_conn_confirmed(engine, conn);
+    fws_parted_acknowledge(conn, confirmed);
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
         fws_sub_acknowledge(sub, confirmed);
 }
@@ -292,10 +295,13 @@ static void run_source(fws_engine *engine)
 
 void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max)
 {
-    if (engine->source.max)
-        engine->now = engine->sys->monotonic();
-    else
+    engine->now = engine->sys->monotonic();
+    /* What is due by now is sent at the old rate, unless that is more than anybody could take. */
+    for (int batch = 0; batch < BACKLOG_BATCHES && !engine->source.max; batch++) {
         run_source(engine);
+        if (!engine->source.behind)
+            break;
+    }
     fws_source_set_rate(&engine->source, engine->now, rate, max);
     engine->source_at = 0;
 }
