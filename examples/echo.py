@@ -52,15 +52,15 @@ async def serve(app: App, options: argparse.Namespace) -> None:
     )
     if options.unix:
         server.listen_unix(options.unix)
-        print(f"listening on the Unix socket {options.unix}", flush=True)
+        where = [f"the Unix socket {options.unix}"]
     else:
-        for host, port in server.listen(options.host, options.port):
-            shown = f"[{host}]" if ":" in host else host
-            print(f"listening on ws://{shown}:{port}", flush=True)
+        addresses = server.listen(options.host, options.port)
+        where = [f"ws://[{a}]:{p}" if ":" in a else f"ws://{a}:{p}" for a, p in addresses]
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     server.start()
+    print("listening on", *where, flush=True)
     await stopped.wait()
     await server.stop()
 

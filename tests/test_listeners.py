@@ -22,6 +22,7 @@ def test_a_port_in_use_is_named() -> None:
             listen_tcp("127.0.0.1", port)
 
 
+@pytest.mark.hostile("X53")
 def test_the_file_of_a_unix_socket_goes_with_it(tmp_path: Path) -> None:
     path = tmp_path / "s"
     listener = listen_unix(str(path))
@@ -30,6 +31,7 @@ def test_the_file_of_a_unix_socket_goes_with_it(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.hostile("X53")
 def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "s"
     listen_unix(str(path)).close()  # as a crash leaves it
@@ -37,6 +39,7 @@ def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
     close(listen_unix(str(path)))
 
 
+@pytest.mark.hostile("X53")
 def test_a_unix_socket_in_use_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s"
     listener = listen_unix(str(path))
@@ -46,6 +49,7 @@ def test_a_unix_socket_in_use_is_left_alone(tmp_path: Path) -> None:
     close(listener)
 
 
+@pytest.mark.hostile("X53")
 @pytest.mark.parametrize("kind", ["file", "folder", "long", "nowhere"])
 def test_a_path_that_cannot_be_had_is_one_clear_line(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ("x" * 200 if kind == "long" else "s/t" if kind == "nowhere" else "s")

@@ -246,6 +246,7 @@ async def serve_faulty() -> tuple[Server, tuple[str, int]]:
     return server, address
 
 
+@pytest.mark.hostile("X27")
 def test_handler_that_raises_ends_its_connection_alone(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -154,6 +154,7 @@ def test_bad_address_is_one_line(run: Run, host: str) -> None:
     run(story())
 
 
+@pytest.mark.hostile("X54")
 def test_ipv6_loopback_serves(run: Run) -> None:
     async def story() -> None:
         async with Site(host="::1") as site:
