@@ -1,6 +1,8 @@
 /* The engine over the network in memory: commands, peers, faults of system calls and the phases of
- * a turn, all from the input. At every step each client's bytes are legal (streams.h), accounts
- * balance, memory is bounded; in the end, when all read, everything arrives. */
+ * a turn, all from the input. Slots and descriptors are used again at once, and late events and
+ * commands for their last occupants come in. At every step each client's bytes are legal
+ * (streams.h), accounts balance, memory is bounded; in the end, when all read, everything arrives.
+ */
 #include "streams.h"
 
 #define WORK_MAX 1500000U /* bytes published in one run, so that it stays quick */
@@ -9,6 +11,7 @@
 static fuzz_input input;
 static uint8_t phase; /* of the turn: harvest, handle and flush, reap */
 static size_t work;
+static uint32_t stale_event = 4; /* the next wait tells of stale[that]; 4: of none */
 
 static void publish_one(uint8_t topic, size_t size)
 {
@@ -145,6 +148,29 @@ static void fault(one *who, uint8_t what)
         fake_room(who->peer, 0);
 }
 
+/* Late news of the dead, as of a descriptor that was closed between two turns. */
+static int wait_with_stale(int epoll, struct epoll_event *events, int n, int timeout_ms)
+{
+    int found = fake_epoll_wait(epoll, events, n - 1, timeout_ms);
+    if (found >= 0 && stale_event < 4 && stale[stale_event] != 0)
+        events[found++] = (struct epoll_event){.events = EPOLLIN | EPOLLOUT | EPOLLHUP,
+                                               .data.u64 = stale[stale_event]};
+    stale_event = 4;
+    return found;
+}
+
+static void use_stale(uint8_t what)
+{
+    const fake_peer gone = {.tag = stale[what % 4]};
+    if (gone.tag == 0)
+        return;
+    stale_event = what % 4;
+    CHECK(fws_engine_find(engine, gone.tag) == NULL);
+    CHECK_EQ(subscribe(&gone, topics[0]), FWS_E_CLOSED);
+    CHECK_EQ(tell(&gone, "nobody"), FWS_E_CLOSED);
+    CHECK_EQ(say_goodbye(&gone, 1000), FWS_E_CLOSED);
+}
+
 static void go_on(uint8_t what)
 {
     if (phase == 0) {
@@ -181,6 +207,11 @@ static void step(void)
     case 9: who->peer->unacknowledged = more * 100; break;
     case 10: net.now += more * (uint64_t)10000000; break;
     case 11: publish_one(more % TOPICS, take_size()); break;
+    case 15:
+        if (more & 0x80) {
+            use_stale(more);
+            break;
+        } /* fall through */
     default: go_on(more); break;
     }
 }
@@ -222,11 +253,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     options.outbox_limit = 1000U << fuzz_byte(&input) % 8;
     options.limits = (fws_limits){.max_message_size = fuzz_byte(&input) * 4U,
                                   .max_fragments = 1U + fuzz_byte(&input) % 8};
+    static fws_sys sys;
+    sys = fake_sys;
+    sys.epoll_wait = wait_with_stale;
     phase = 0;
-    work = order = 0;
+    stale_event = 4;
+    work = order = n_stale = 0;
+    memset(stale, 0, sizeof stale);
     memset(received, 0, sizeof received);
     memset(ones, 0, sizeof ones);
     house_open(&options);
+    engine->sys = &sys;
     on_event = answer;
     for (uint8_t i = 0; i < TOPICS; i++)
         topics[i] = topic_of(i, 1000ULL << fuzz_byte(&input) % 8);

@@ -30,6 +30,7 @@ typedef struct one {
 } one;
 
 static one ones[CLIENTS];
+static uint64_t stale[4], n_stale; /* ids of the dead, whose slots and descriptors others have */
 static fws_topic *topics[TOPICS];
 static uint64_t order, received[TOPICS];
 
@@ -153,8 +154,10 @@ static inline void check_all(void)
             continue;
         if (who->peer->out_n > 0)
             check_stream(who);
-        if (who->peer->closed) /* its descriptor may be another's from here on */
+        if (who->peer->closed) {
+            stale[n_stale++ % 4] = who->peer->tag;
             *who = (one){0};
+        }
     }
     check_bounds();
 }
