@@ -112,11 +112,11 @@ class Round:
     skipped: int
 
 
-def measure(server: Served, clients: int, stall: float) -> Round:
-    """One round."""
+def measure(server: Served, clients: int, stall: float, beside_first: bool) -> Round:
+    """One round, in one order or the other."""
     healthy = Healthy(server.port, clients)
     healthy.take(2)
-    alone = healthy.p99_ms(stall)
+    alone = 0.0 if beside_first else healthy.p99_ms(stall)
     stalled = Stalled(server.port)
     beside = healthy.p99_ms(stall)
     resident = server.resident_mib()
@@ -124,6 +124,9 @@ def measure(server: Served, clients: int, stall: float) -> Round:
     frames, skipped = stalled.read_on(3)
     balance(server)
     stalled.socket.close()
+    if beside_first:
+        healthy.take(2)
+        alone = healthy.p99_ms(stall)
     healthy.engine.close()
     return Round(beside / alone, alone, beside, resident, frames, skipped)
 
@@ -146,9 +149,9 @@ def main() -> None:
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {CLIENT_CORE})
     rounds: list[Round] = []
-    for _ in range(arguments.rounds):
+    for number in range(arguments.rounds):
         with serve("--rate", str(arguments.rate), "--fields", "seq") as server:
-            rounds.append(measure(server, arguments.clients, arguments.stall))
+            rounds.append(measure(server, arguments.clients, arguments.stall, number % 2 == 1))
         print(rounds[-1], flush=True)
     ratios = [each.ratio for each in rounds]
     print(

@@ -23,14 +23,15 @@ cdef dict of_topic(fws_topic *t):
     }
 
 
-cdef dict of_connection(fws_conn *c, double idle_seconds):
-    """What `Connection.account` returns; idle_seconds since the kernel last took bytes."""
+cdef dict of_connection(fws_conn *c, uint64_t now):
+    """What `Connection.account` returns; now is CLOCK_MONOTONIC in ns."""
     cdef fws_sub *sub = c.subs
     cdef uint64_t published = 0, delivered = 0, acknowledged = 0, dropped = 0, conflated = 0
-    cdef uint64_t pending = 0, lag_bytes = 0, size
+    cdef uint64_t pending = 0, lag_bytes = 0, size, since = now
     while sub is not NULL:
         pending += fws_sub_pending(sub, &size)
         lag_bytes += size
+        since = min(since, fws_sub_waiting_since(sub))
         published += sub.topic.log.next_seq - sub.start
         delivered += sub.delivered
         acknowledged += sub.acknowledged
@@ -45,7 +46,7 @@ cdef dict of_connection(fws_conn *c, double idle_seconds):
         "conflated": conflated,
         "pending": pending,
         "lag_bytes": lag_bytes,
-        "lag_seconds": idle_seconds if pending else 0.0,
+        "lag_seconds": (now - since) / 1e9,
     }
 
 

@@ -326,8 +326,8 @@ cdef class Connection:
         """Return its counts over its present subscriptions, and its lag.
 
         published = delivered + conflated + dropped + pending, in messages. `acknowledged` is
-        None on Unix sockets. `lag_seconds`: since the kernel last took bytes, 0 when
-        nothing is pending.
+        None on Unix sockets. `lag_seconds`: how long the oldest pending message
+        has been waiting, at most (times are known by the slab of the log); 0 without one.
         """
         return self.engine._account_of(self._open())
 
@@ -656,7 +656,7 @@ cdef class Engine:
 
     cdef dict _account_of(self, fws_conn *c):
         fws_conn_acknowledge(self._e, c)
-        return _account.of_connection(c, (self._e.sys.monotonic() - c.progress) / 1e9)
+        return _account.of_connection(c, self._e.sys.monotonic())
 
     def laggards(self, int n):
         """Return [(connection, account)] of the n open subscribers furthest behind in bytes."""

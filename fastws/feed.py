@@ -72,6 +72,7 @@ class TickFeed(App):
             self.stats,
             self.reports.clear,
             options.admin_token,
+            options.allowed_origins or None,
         )
         self._clients = 0
         self._seconds = _Seconds()

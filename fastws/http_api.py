@@ -5,7 +5,7 @@ it shows and changes it reaches through the callables it is given.
 """
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv6Address, ip_address
 
 import orjson
@@ -13,6 +13,7 @@ import orjson
 from fastws.config import FeedConfig
 from fastws.errors import ConfigError, HandshakeError
 from fastws.handshake import Request, refusal, response
+from fastws.origin import check_origin
 
 CORS_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
@@ -33,6 +34,7 @@ class HttpApi:
         stats: the object of `GET /stats`, keys in order.
         clear_stats: forgets the client reports.
         admin_token: secret for changes from elsewhere than loopback; None refuses them all.
+        allowed_origins: whose web pages may change something, as for `check_origin`.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class HttpApi:
         stats: Callable[[], Mapping[str, object]],
         clear_stats: Callable[[], None],
         admin_token: str | None = None,
+        allowed_origins: Collection[str] | None = None,
     ) -> None:
         self._get_config = get_config
         self._set_config = set_config
         self._stats = stats
         self._clear_stats = clear_stats
         self._admin_token = admin_token
+        self._allowed_origins = allowed_origins
         self._routes: dict[str, dict[str, Route]] = {
             "/config": {"GET": self._show_config, "POST": self._change_config},
             "/stats": {"GET": self._show_stats, "DELETE": self._delete_stats},
@@ -100,8 +104,9 @@ class HttpApi:
         """Let changes from this machine pass, and from elsewhere with the token only.
 
         Raises:
-            HandshakeError: 403.
+            HandshakeError: 403, or 400 for more than one Origin.
         """
+        check_origin(request, self._allowed_origins)
         proxied = any(request.values(name) for name in ("forwarded", "x-forwarded-for"))
         if is_loopback(remote) and not proxied:
             return

@@ -173,6 +173,7 @@ cdef extern from "topic.h" nogil:
         uint64_t acknowledged
     void fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
     uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
+    uint64_t fws_sub_waiting_since(const fws_sub *sub)
     uint64_t fws_topic_pending(const fws_topic *topic)
 
 

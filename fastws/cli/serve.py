@@ -1,15 +1,16 @@
 """`fastws serve`: the tick feed on one port, HTTP beside it. Floor 7."""
 
 import asyncio
+import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
 import uvloop
 
+from fastws.cli.console import Console, ConsoleLog
 from fastws.config import ServeOptions, http_port_of_mode, parse_rate
 from fastws.feed import TickFeed
 
@@ -41,7 +42,6 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 @click.option("--max-per-address", type=int, default=0, help="0: no limit; IPv6 counts by /64.")
 @click.option(
     "--allowed-origin",
-    "allowed_origins",
     multiple=True,
     metavar="ORIGIN",
     help="Origin of web pages that may connect; may be repeated. Default: all.",
@@ -66,7 +66,7 @@ def serve(
     unix: str | None,
     max_connections: int | None,
     max_per_address: int,
-    allowed_origins: tuple[str, ...],
+    allowed_origin: tuple[str, ...],
     admin_token: str | None,
     late: str,
     deflate: bool,
@@ -92,7 +92,7 @@ def serve(
         unix=unix,
         max_connections=max_connections,
         max_per_address=max_per_address,
-        allowed_origins=allowed_origins,
+        allowed_origins=allowed_origin,
         admin_token=admin_token,
         quiet=quiet,
         fields=fields,  # type: ignore[arg-type]
@@ -105,19 +105,24 @@ def serve(
 
 async def run(options: ServeOptions) -> None:
     """Serve until SIGINT or SIGTERM; a second one ends it at once."""
-    feed = TickFeed(options, None if options.quiet else write_line)
+    console = Console()
+    log = ConsoleLog(console)
+    logging.getLogger().addHandler(log)
+    feed = TickFeed(options, None if options.quiet else console.write)
     try:
         addresses = feed.listen()
         signalled = asyncio.Event()
         catch_signals(signalled)
         feed.start()
         if not options.quiet:
-            announce(addresses, options)
+            announce(addresses, options, console.write)
         await signalled.wait()
         catch_signals(signalled := asyncio.Event())
         await first_of(feed.stop(), signalled.wait())
     finally:
         feed.close()
+        logging.getLogger().removeHandler(log)
+        console.close()
 
 
 def catch_signals(signalled: asyncio.Event) -> None:
@@ -137,7 +142,9 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def announce(addresses: list[tuple[str, int]], options: ServeOptions) -> None:
+def announce(
+    addresses: list[tuple[str, int]], options: ServeOptions, write_line: Callable[[str], None]
+) -> None:
     """Say where it listens and what it sends."""
     if options.unix is not None:
         write_line(f"listening on the Unix socket {options.unix} (HTTP: /config, /stats)")
@@ -146,12 +153,3 @@ def announce(addresses: list[tuple[str, int]], options: ServeOptions) -> None:
         write_line(f"listening on ws://{shown}:{port} (HTTP: /config, /stats)")
     rate = "max" if options.rate == "max" else f"{options.rate:,}/s"
     write_line(f"ticks: {rate}, {options.format}; loop: {options.loop}; Ctrl-C stops")
-
-
-def write_line(line: str) -> None:
-    """Write one line of the console; a reader that has gone away is no reason to stop."""
-    try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-    except (BrokenPipeError, BlockingIOError):
-        return

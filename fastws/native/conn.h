@@ -112,6 +112,7 @@ typedef struct fws_conn {
     uint16_t ending_code;   /* ending: the code of the Close to send; 0: none, just end */
     uint64_t deadline;      /* ns; 0: none; what it means depends on the state */
     uint64_t progress;      /* when the kernel last took bytes, ns */
+    uint64_t caught_up;     /* when nothing was left to send to it, ns */
     uint64_t ping_at;       /* OPEN: when the next ping is due, ns */
     uint64_t pong_by;       /* when its answer is; 0: none is awaited */
     uint64_t ping_confirmed;/* bytes the peer had confirmed when that was set */

@@ -187,7 +187,7 @@ fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
     conn->role = (uint8_t)role;
     conn->remote = *remote;
     conn->close_code = 1006;
-    conn->progress = engine->now;
+    conn->progress = conn->caught_up = engine->now;
     conn->deadline = engine->now + engine->options.handshake_ns;
     tune(engine, conn);
     fws_reader_init(&conn->reader, role);
@@ -229,6 +229,7 @@ fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options
     if (topic == NULL)
         return NULL;
     fws_topic_init(topic, &engine->pool, options);
+    topic->log.clock = &engine->now;
     topics[engine->n_topics++] = topic;
     return topic;
 }

@@ -112,6 +112,7 @@ static fws_slab *open_slab(fws_log *log, uint32_t n, uint64_t eseq)
     slab->base_seq = log->next_seq;
     slab->base_bytes = log->bytes;
     slab->base_eseq = eseq;
+    slab->opened = log->clock == NULL ? 0 : *log->clock;
     slab->n = slab->bytes = slab->holds = 0;
     slab->retired = false;
     log->ring[log->head & (log->capacity - 1)] = slab;

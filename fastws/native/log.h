@@ -23,6 +23,7 @@ typedef struct fws_slab {
     uint64_t base_seq;   /* sequence number of frame 0 */
     uint64_t base_bytes; /* bytes of the log before frame 0 */
     uint64_t base_eseq;  /* engine sequence of frame 0 */
+    uint64_t opened;     /* when, ns; 0 without a clock */
     uint32_t n;          /* frames */
     uint32_t bytes;      /* used */
     uint32_t max_frames, max_bytes;
@@ -54,6 +55,7 @@ typedef struct fws_log {
     uint64_t next_seq;   /* sequence number of the next frame: frames ever appended */
     uint64_t bytes;      /* bytes ever appended */
     uint64_t retention_bytes;
+    const uint64_t *clock; /* ns, read when a slab is opened; NULL: none */
 } fws_log;
 
 void fws_pool_clear(fws_pool *pool);

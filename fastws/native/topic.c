@@ -271,6 +271,21 @@ uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
     return log->next_seq - seq + sub->half;
 }
 
+uint64_t fws_sub_waiting_since(const fws_sub *sub)
+{
+    const fws_log *log = &sub->topic->log;
+    uint64_t seq = fws_sub_seq(sub) - sub->half;
+    fws_cursor cursor;
+    bool lapped;
+    if (seq == log->next_seq)
+        return UINT64_MAX;
+    if (!fws_log_seek(log, seq, &cursor))
+        cursor = fws_log_oldest(log);
+    const fws_slab *slab = fws_log_find(log, &cursor, &lapped);
+    uint64_t opened = slab == NULL ? 0 : slab->opened;
+    return opened > sub->conn->caught_up ? opened : sub->conn->caught_up;
+}
+
 uint64_t fws_topic_pending(const fws_topic *topic)
 {
     uint64_t pending = topic->halves, bytes;

@@ -93,6 +93,10 @@ int fws_sub_settle(fws_sub *sub);
 uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes);
 uint64_t fws_topic_pending(const fws_topic *topic);
 
+/* Since when, at the earliest, the oldest of them has been waiting, ns; UINT64_MAX: nothing is. The
+ * log knows times by the slab, the connection when it last had everything. */
+uint64_t fws_sub_waiting_since(const fws_sub *sub);
+
 /* Frames handed over: moves the counters, and keeps a mark for acknowledgements. */
 void fws_sub_delivered(fws_sub *sub, uint64_t frames, uint64_t bytes_written);
 

@@ -200,6 +200,12 @@ static bool settle(fws_engine *engine, fws_conn *conn)
     return true;
 }
 
+static void caught_up(const fws_engine *engine, fws_conn *conn)
+{
+    conn->lagging = false;
+    conn->caught_up = engine->now;
+}
+
 /* One call's worth for one connection; what is left over stays dirty. */
 static void flush_conn(fws_engine *engine, fws_conn *conn)
 {
@@ -227,7 +233,7 @@ static void flush_conn(fws_engine *engine, fws_conn *conn)
         else if (!conn->finish && fws_conn_pending(conn))
             fws_engine_mark_dirty(engine, conn);
         else
-            conn->lagging = false;
+            caught_up(engine, conn);
         if (conn->subs != NULL && conn->subs->n_marks == FWS_MARKS)
             fws_conn_acknowledge(engine, conn);
     }
