@@ -1,0 +1,183 @@
+"""Crowds of 10,000 clients, which live in processes of their own (crowd.py)."""
+
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from crowd import Crowd
+from servers import SANITIZED, Place, server
+from wire import BINARY, TEXT, frame
+
+from fastws import Connection, Engine, Topic
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+MIB = 1 << 20
+MANY = 10_000
+STATS = b"GET /stats HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """An echo server that these tests have to themselves."""
+    with server("echo", "uvloop", "tcp4", tmp_path) as place:
+        place.settle()
+        yield place
+
+
+@pytest.fixture
+def crowd(place: Place) -> Iterator[Crowd]:
+    """Clients of the echo server."""
+    assert isinstance(place.address, tuple)
+    with Crowd(*place.address) as crowd:
+        yield crowd
+
+
+def slowest_answer(place: Place, until: Callable[[], bool]) -> float:
+    """Echo with somebody else until then; the longest that one answer took, seconds."""
+    wire, longest = place.open(), 0.0
+    while not until():
+        began = time.monotonic()
+        wire.round_trip(TEXT, b"still there?")
+        longest = max(longest, time.monotonic() - began)
+        time.sleep(0.01)
+    wire.close()
+    return longest
+
+
+@pytest.mark.hostile("X21")
+def test_ten_thousand_that_declare_a_message_and_send_nothing_cost_nothing(
+    place: Place, crowd: Crowd
+) -> None:
+    crowd.do("open", n=MANY)
+    place.settle()
+    idle = place.rss_bytes()
+    crowd.do("send", data=frame(BINARY, declared=MIB).hex())
+    place.settle()
+    place.settle()
+    each = (place.rss_bytes() - idle) / MANY
+    print(f"{each:.0f} bytes each on top of an idle one")
+    assert SANITIZED or each < 1024
+
+
+@pytest.mark.hostile("X21")
+def test_the_first_byte_of_each_fragment_is_what_memory_follows(place: Place, crowd: Crowd) -> None:
+    crowd.do("open", n=1000)
+    place.settle()
+    idle = place.rss_bytes()
+    crowd.do("send", data=frame(BINARY, b"x", fin=False).hex())
+    crowd.do("send", data=frame(0, b"yz", declared=MIB - 1, fin=False).hex())
+    place.settle()
+    assert SANITIZED or (place.rss_bytes() - idle) / 1000 < 4096
+
+
+@pytest.mark.hostile("X43")
+def test_ten_thousand_come_a_thousand_a_second(place: Place, crowd: Crowd) -> None:
+    crowd.begin("open", n=MANY, per_second=1000)
+    longest = slowest_answer(place, crowd.ready)
+    took = crowd.result()
+    print(took, f"others waited {longest:.3f} s at most")
+    assert (took["open"], took["refused"]) == (MANY, 0)
+    # Of the time that others on the same processors leave.
+    assert SANITIZED or took["p99"] < 1 + longest
+
+
+@pytest.mark.hostile("X24", "X42")
+def test_ten_thousand_break_off_and_are_all_back_in_ten_seconds(place: Place, crowd: Crowd) -> None:
+    """More than the backlog of the listening socket (1024) wait at a time."""
+    crowd.do("open", n=MANY)
+    for _ in range(2):
+        crowd.do("reset")
+        crowd.begin("open", n=MANY)
+        longest = slowest_answer(place, crowd.ready)
+        took = crowd.result()
+        print(took, f"others waited {longest:.3f} s at most")
+        assert took["open"] == MANY
+        assert SANITIZED or took["seconds"] < 10
+    crowd.do("reset")
+
+
+class Hall:
+    """An engine that this process drives, and a crowd that listens to one topic."""
+
+    def __init__(self, n: int, on_slow: str = "close") -> None:
+        self.engine = Engine(max_connections=n + 10, ping_interval=0)
+        self.topic: Topic = self.engine.topic("t", on_slow=on_slow)  # type: ignore[arg-type]
+        self.engine.on_head = self._head
+        self.engine.on_message = lambda connection, message: connection.send(message)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener.setblocking(False)
+        self.engine.listen(self._listener.fileno())
+        self.address: tuple[str, int] = self._listener.getsockname()
+
+    def _head(self, connection: Connection, _head: bytes) -> None:
+        connection.upgrade(SWITCHED)
+        connection.subscribe(self.topic)
+
+    def turn_until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline
+            self.engine.turn(0.01)
+
+    def close(self) -> None:
+        self.engine.close()
+        self._listener.close()
+
+
+@pytest.fixture
+def hall() -> Iterator[Hall]:
+    hall = Hall(MANY)
+    yield hall
+    hall.close()
+
+
+def unmasked(payload: bytes) -> bytes:
+    """The frame as a server sends it."""
+    return frame(BINARY, payload, key=None)
+
+
+@pytest.mark.hostile("X63")
+@pytest.mark.parametrize(("clients", "size"), [(MANY, 0), (MANY, 125), (MANY, 16_384), (300, MIB)])
+def test_messages_of_any_size_reach_a_crowd_whole(hall: Hall, clients: int, size: int) -> None:
+    payload = bytes(i % 251 for i in range(size))
+    with Crowd(*hall.address) as crowd:
+        crowd.begin("open", n=clients)
+        hall.turn_until(crowd.ready)
+        assert crowd.result()["open"] == clients
+        crowd.begin("expect", data=unmasked(payload).hex(), times=2)
+        hall.topic.publish(payload)
+        hall.topic.publish(payload)
+        hall.turn_until(crowd.ready)
+        crowd.result()
+        hall.turn_until(lambda: hall.topic.account()["pending"] == 0)
+        assert hall.topic.delivered == 2 * clients
+
+
+@pytest.mark.hostile("X41", "X66")
+def test_a_storm_for_a_crowd_is_bounded_and_the_server_answers(tmp_path: Path) -> None:
+    """100,000 ticks a second for 10,000 clients, a hundred times what can be delivered here."""
+    with server("serve", "uvloop", "tcp4", tmp_path, "--rate", "100000") as place:
+        assert isinstance(place.address, tuple)
+        with Crowd(*place.address) as crowd:
+            crowd.do("open", n=MANY, patience=120)
+            crowd.begin("drain", seconds=8)
+            took, started, used = [], time.monotonic(), place.cpu_seconds()
+            while not crowd.ready():
+                began = time.monotonic()
+                answer = place.ask(STATS)
+                took.append(time.monotonic() - began)
+                assert answer.status == 200
+                time.sleep(0.1)
+            share = (place.cpu_seconds() - used) / (time.monotonic() - started)
+            median = statistics.median(took)
+            print(crowd.result(), f"answers: median {median:.3f} s, at most {max(took):.3f} s")
+            print(f"{place.rss_bytes() / MIB:.0f} MiB; {share:.0%} of a processor for the server")
+            assert SANITIZED or place.rss_bytes() < 200 * MIB
+            # Beside a crowd and others on the same processors: of the time that it was given.
+            assert SANITIZED or median * share < 0.1
+            crowd.do("reset")

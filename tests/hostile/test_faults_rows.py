@@ -1,0 +1,294 @@
+"""X: faults of the system around a server process: system calls, descriptors, clocks, signals."""
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from servers import LISTENING, ROOT, SANITIZED, Place, command
+from test_load_rows import reset
+from wire import BINARY, CLOSE, PATIENCE, TEXT, Wire, frame, request
+
+STRACE = shutil.which("strace")
+needs_strace = pytest.mark.skipif(STRACE is None or SANITIZED, reason="needs strace")
+
+
+@contextmanager
+def started(
+    directory: Path,
+    *prefix: str,
+    program: str = "echo",
+    options: tuple[str, ...] = (),
+    stdout: int = subprocess.PIPE,
+    files: int = 0,
+    environment: dict[str, str] | None = None,
+    ends: bool = False,
+) -> Iterator[Place]:
+    """A server process on 127.0.0.1, started by another command or within a limit of files."""
+
+    def limit() -> None:
+        if files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+    log_path, place = directory / "log", None
+    run = command(program, "uvloop", "tcp4", directory / "unused", *options)
+    with (
+        log_path.open("w") as log,
+        subprocess.Popen(
+            [*prefix, *run],
+            stdout=stdout,
+            stderr=log,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | (environment or {}),
+            preexec_fn=limit,
+        ) as process,
+    ):
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            found = LISTENING.match(line)
+            port = int(found["port"]) if found else 0
+            assert port or stdout != subprocess.PIPE, log_path.read_text()
+            place = Place(process, "uvloop", "tcp4", ("127.0.0.1", port), log_path)
+            yield place
+            place.clean_up()
+            assert ends or process.poll() is None, "it has ended"
+        finally:
+            process.kill()
+            for wire in place.wires if place else []:
+                wire.close()
+
+
+def injected(directory: Path, *faults: str) -> list[str]:
+    """The command in front; the server stays the process that is started (-D)."""
+    assert STRACE
+    quiet = [STRACE, "-D", "-f", "-qq", "-o", str(directory / "strace")]
+    calls = ",".join(fault.split(":")[0] for fault in faults)
+    inject = [part for fault in faults for part in ("-e", f"inject={fault}")]
+    return [*quiet, "-e", f"trace={calls}", *inject]
+
+
+@needs_strace
+@pytest.mark.hostile("X23", "X13")
+@pytest.mark.parametrize("error", ["ECONNABORTED", "EPROTO", "EPERM", "EINTR", "ENOBUFS"])
+def test_accept_that_fails_is_tried_again(tmp_path: Path, error: str) -> None:
+    with started(tmp_path, *injected(tmp_path, f"accept4:error={error}:when=1..3")) as place:
+        began = time.monotonic()
+        for _ in range(4):
+            place.open().round_trip(TEXT, b"hello")
+        assert time.monotonic() - began < 5
+        assert (tmp_path / "strace").read_text().count("(INJECTED)") == 3
+
+
+@needs_strace
+@pytest.mark.hostile("X22")
+@pytest.mark.parametrize("error", ["EMFILE", "ENFILE"])
+def test_accept_without_descriptors_goes_on_within_a_second(tmp_path: Path, error: str) -> None:
+    with started(tmp_path, *injected(tmp_path, f"accept4:error={error}:when=1..3")) as place:
+        began, verdicts = time.monotonic(), []
+        while verdicts[-1:] != [101]:
+            wire = place.dial()
+            wire.send(request())
+            verdicts.append(wire.answer().status)
+        assert set(verdicts) <= {101, 503}  # by the descriptor held in reserve
+        assert time.monotonic() - began < 2
+        wire.round_trip(TEXT, b"hello")
+        assert "(INJECTED)" in (tmp_path / "strace").read_text()
+
+
+@needs_strace
+@pytest.mark.hostile("X13")
+def test_interrupted_calls_are_made_again(tmp_path: Path) -> None:
+    faults = injected(
+        tmp_path,
+        "sendmsg:error=EINTR:when=1+3",
+        "recvfrom:error=EINTR:when=1+3",
+        "accept4:error=EINTR:when=1+3",
+    )
+    with started(tmp_path, *faults) as place:
+        for i in range(20):
+            wire = place.open()
+            for size in (0, 1, 126, 70_000):
+                wire.round_trip(TEXT, b"%d" % i + b"x" * size)
+
+
+@needs_strace
+@pytest.mark.hostile("X12", "X14")
+@pytest.mark.parametrize("error", ["EPIPE", "ECONNRESET", "ETIMEDOUT", "EHOSTUNREACH", "ENOBUFS"])
+def test_a_send_that_fails_ends_one_client_at_most(tmp_path: Path, error: str) -> None:
+    fault = f"sendmsg:error={error}:when=12"
+    with started(tmp_path, *injected(tmp_path, fault), program="fanout") as place:
+        wires = [place.open() for _ in range(10)]
+        wires[0].send(frame(TEXT, b"first"))  # sends 11 to 19
+        ended = 0
+        for wire in wires[1:]:
+            try:
+                wire.echoes(TEXT, b"first")
+            except AssertionError:
+                assert wire.ended
+                ended += 1
+        assert ended == (error != "ENOBUFS")
+        assert (tmp_path / "strace").read_text().count("(INJECTED)") == 1
+
+
+@pytest.mark.hostile("X22")
+def test_a_limit_of_files_is_met_with_503_and_without_a_busy_loop(tmp_path: Path) -> None:
+    with started(tmp_path, files=100) as place:
+        wires: list[Wire] = []
+        for _ in range(150):
+            wires.append(place.dial())
+            wires[-1].send(request())
+        verdicts = [wire.answer().status for wire in wires[:60]]
+        assert 101 in verdicts
+        assert 503 in verdicts
+        used, began = place.cpu_seconds(), time.monotonic()
+        time.sleep(2)
+        share = (place.cpu_seconds() - used) / (time.monotonic() - began)
+        assert share < 0.05, f"{share:.0%} of a processor for nothing"
+        place.clean_up()
+        began = time.monotonic()
+        verdict = 0
+        while verdict != 101:  # those in the backlog go first
+            assert time.monotonic() - began < 5
+            wire = place.dial()
+            wire.send(request())
+            while not wire.buffer and not wire.ended:
+                wire.more()
+            verdict = wire.answer().status if wire.buffer else 0
+        assert place.log().count("\n") <= time.monotonic() - began + 3, place.log()
+
+
+@pytest.mark.hostile("X15")
+def test_broken_pipes_do_not_kill_it_even_without_a_console(tmp_path: Path) -> None:
+    with started(tmp_path, program="serve", options=("--rate", "5000")) as place:
+        assert place.process.stdout is not None
+        place.process.stdout.close()
+        for _ in range(30):
+            wire = place.open()
+            wire.frame()
+            reset(wire)
+        wire = place.open()
+        began = time.monotonic()
+        while time.monotonic() < began + 2.2:  # two rows of the console, into the broken pipe
+            wire.frame()
+
+
+@pytest.mark.hostile("X37")
+def test_a_process_that_was_stopped_does_not_take_its_clients_for_dead(tmp_path: Path) -> None:
+    with started(tmp_path) as place:
+        wires = [place.open() for _ in range(50)]
+        half = place.dial()
+        half.send(request()[:40])
+        place.process.send_signal(signal.SIGSTOP)
+        time.sleep(11)  # longer than a handshake may take
+        place.process.send_signal(signal.SIGCONT)
+        half.send(request()[40:])
+        half.switched()
+        for wire in wires:
+            wire.round_trip(TEXT, b"still there")
+
+
+@pytest.mark.hostile("X31")
+@pytest.mark.parametrize("program", ["echo", "serve"])
+def test_sigterm_says_1001_to_all_and_leaves_with_status_0(tmp_path: Path, program: str) -> None:
+    with started(tmp_path, program=program, ends=True) as place:
+        wires = [place.open() for _ in range(200)]
+        place.process.send_signal(signal.SIGTERM)
+        for wire in wires:
+            farewell(wire)
+            wire.ends()
+        assert place.process.wait(PATIENCE) == 0
+
+
+def farewell(wire: Wire) -> None:
+    """Whole messages, then 1001, which is answered."""
+    opcode, payload = wire.frame()
+    while opcode in (TEXT, BINARY):
+        opcode, payload = wire.frame()
+    assert (opcode, payload[:2]) == (CLOSE, (1001).to_bytes(2, "big"))
+    wire.send(frame(CLOSE, payload))
+
+
+@pytest.mark.hostile("X31")
+def test_sigterm_waits_for_the_silent_no_longer_than_the_close_timeout(tmp_path: Path) -> None:
+    with started(tmp_path, ends=True) as place:
+        wires = [place.open() for _ in range(20)]
+        began = time.monotonic()
+        place.process.send_signal(signal.SIGTERM)
+        assert place.process.wait(PATIENCE) == 0
+        assert time.monotonic() - began < 8
+        for wire in wires:
+            assert wire.frame()[1][:2] == (1001).to_bytes(2, "big")
+
+
+@pytest.mark.hostile("X32")
+def test_sigterm_in_a_handshake_answers_503_or_drops_it_unanswered(tmp_path: Path) -> None:
+    with started(tmp_path, ends=True) as place:
+        steady, half = place.open(), place.dial()
+        half.send(request()[:50])
+        steady.round_trip(TEXT, b"it has been read")
+        place.process.send_signal(signal.SIGTERM)
+        assert steady.frame()[0] == CLOSE
+        half.send(request()[50:])
+        while not half.ended:
+            half.more()
+        assert not half.buffer or half.answer().status == 503
+        steady.send(frame(CLOSE, b"\x03\xe9"))
+        assert place.process.wait(PATIENCE) == 0
+
+
+EXITS = """
+import socket, sys
+from fastws import Engine
+engine = Engine(max_connections=2000)
+listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+listener.setblocking(False)
+engine.listen(listener.fileno())
+opened = []
+def head(connection, head):
+    connection.upgrade(b"HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n")
+    connection.send("x" * 1000)
+    opened.append(connection)
+engine.on_head = head
+print("listening on ws://127.0.0.1:%d" % listener.getsockname()[1], flush=True)
+while len(opened) < 1000:
+    engine.turn(0.1)
+"""
+WAYS = {
+    "falls off its end": "",
+    "sys.exit": "sys.exit(0)",
+    "engine.close": "engine.close()",
+    "inside a turn": "engine.on_message = lambda c, m: sys.exit(0)\nwhile True: engine.turn(0.1)",
+    "a cycle": "engine.on_close = lambda c: engine\nsys.modules['kept'] = engine\ndel engine",
+}
+
+
+@pytest.mark.hostile("X30")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_process_ends_at_once_with_a_thousand_clients(way: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", EXITS + WAYS[way]], stdout=subprocess.PIPE, text=True
+    ) as process:
+        socks: list[socket.socket] = []
+        try:
+            assert process.stdout is not None
+            found = LISTENING.match(process.stdout.readline())
+            assert found
+            for _ in range(1000):
+                socks.append(socket.create_connection(("127.0.0.1", int(found["port"]))))
+                socks[-1].send(request() + frame(TEXT, b"end"))
+            began = time.monotonic()
+            assert process.wait(PATIENCE) == 0
+            assert time.monotonic() - began < 5
+        finally:
+            process.kill()
+            for sock in socks:
+                sock.close()
