@@ -58,7 +58,7 @@ autobahn-all: ## all 517 cases of it, a quarter of an hour
 fuzz-build: ## the fuzz targets, under sanitizers, into $(BUILD)/fuzz
 	cmake -S . -B $(BUILD)/fuzz -G Ninja -DCMAKE_C_COMPILER=$(CLANG) -DFASTWS_FUZZ=ON \
 		-DFASTWS_SANITIZE=$(SANITIZE)
-	cmake --build $(BUILD)/fuzz --target fuzz
+	MAKEFLAGS= cmake --build $(BUILD)/fuzz --target fuzz # ninja knows make -j, but not this one's
 
 # fuzz_run(TARGET, OPTIONS): what is new goes to $(BUILD)/fuzz, with findings in found/.
 fuzz_run = mkdir -p $(BUILD)/fuzz/corpus/$(1) $(BUILD)/fuzz/found && \
