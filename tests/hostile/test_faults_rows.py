@@ -17,8 +17,13 @@ from servers import LISTENING, ROOT, SANITIZED, Place, command
 from test_load_rows import reset
 from wire import BINARY, CLOSE, PATIENCE, TEXT, Wire, frame, request
 
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 STRACE = shutil.which("strace")
 needs_strace = pytest.mark.skipif(STRACE is None or SANITIZED, reason="needs strace")
+
+needs_faketime = pytest.mark.skipif(
+    not FAKETIME.exists() or SANITIZED, reason="needs libfaketime (Debian: faketime)"
+)
 
 
 @contextmanager
@@ -179,6 +184,61 @@ def test_broken_pipes_do_not_kill_it_even_without_a_console(tmp_path: Path) -> N
         began = time.monotonic()
         while time.monotonic() < began + 2.2:  # two rows of the console, into the broken pipe
             wire.frame()
+
+
+@pytest.mark.hostile("X60")
+def test_a_console_that_nobody_reads_blocks_nothing(tmp_path: Path) -> None:
+    with started(tmp_path, program="serve", options=("--rate", "100")) as place:
+        assert place.process.stdout is not None
+        pipe = place.process.stdout.fileno()
+        os.set_blocking(pipe, False)
+        # The child's end of the same pipe, opened anew so that ours alone does not block.
+        full = os.open(f"/proc/{place.process.pid}/fd/1", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            while True:
+                os.write(full, b"x" * 4096)
+        except BlockingIOError:
+            pass
+        try:
+            while True:
+                os.write(full, b"x")
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(full)
+        wire = place.open()
+        wire.send(frame(TEXT, b'{"type":"identify","clientId":"me"}'))
+        wire.send(frame(TEXT, b'{"type":"stats","clientId":"me","messagesPerSec":1}'))
+        began = time.monotonic()
+        while time.monotonic() < began + 3:
+            before = time.monotonic()
+            wire.frame()
+            assert time.monotonic() - before < 1, "the loop stood still"
+
+
+@needs_faketime
+@pytest.mark.hostile("X36")
+@pytest.mark.parametrize("jump", [86_400, -86_400])
+def test_a_wall_clock_that_jumps_a_day_ends_nobody(tmp_path: Path, jump: int) -> None:
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    environment = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    with started(tmp_path, environment=environment) as place:
+        wires = [place.open() for _ in range(10)]
+        silent = place.dial()
+        for wire in wires:
+            wire.round_trip(TEXT, b"before")
+        clock.write_text(f"{jump:+}")
+        began = time.monotonic()
+        while time.monotonic() < began + 1:
+            for wire in wires:
+                wire.round_trip(TEXT, b"afterwards")  # neither a ping nor a Close
+        assert silent.is_open()
 
 
 @pytest.mark.hostile("X37")
