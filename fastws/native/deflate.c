@@ -146,12 +146,16 @@ static int inflate_whole(z_stream *stream, const uint8_t *data, size_t n, growin
     if (n == 0)
         return FWS_OK; /* not what RFC 7692 7.2.3.6 says, but some send it, and it is clear */
     int status = inflate_piece(stream, data, n, out);
-    if (status == FWS_OK)
-        status = inflate_piece(stream, tail, sizeof tail, out);
+    if (status != FWS_OK)
+        return status < 0 ? status : FWS_OK;
+    size_t before = out->n;
+    status = inflate_piece(stream, tail, sizeof tail, out);
     if (status < 0)
         return status;
-    /* Bit 7 (zlib.h): it stands between two blocks. Else the tail was taken for data. */
-    return status == 1 || (stream->data_type & 128) ? FWS_OK : FWS_E_DATA;
+    /* A message that is cut off takes the tail for data. Bit 7 (zlib.h): it stands between two
+     * blocks; bits 0 to 5: how many bits it has not used. */
+    bool ended = status == 1 || (stream->data_type & 0xBF) == 0x80;
+    return ended && out->n == before ? FWS_OK : FWS_E_DATA;
 }
 
 int fws_inflate_message(fws_deflate *codec, const uint8_t *data, size_t n, uint64_t limit,

@@ -14,7 +14,7 @@
 
 #define FWS_WINDOW_MIN 9u  /* bits; RFC 7692 has 8, too, which zlib cannot do here */
 #define FWS_WINDOW_MAX 15u
-/* Bytes of payload: a smaller message hardly shrinks (a tick of 56: to 55), and the call takes 2 us. */
+/* Bytes of payload: a smaller message hardly shrinks (a tick of 56: to 55); a call takes 2 us. */
 #define FWS_DEFLATE_LEAST 64u
 #define FWS_DEFLATE_KEPT 1048576u /* a larger buffer is not kept for the next message */
 

@@ -48,7 +48,7 @@ static int refused(const void *data, size_t n, uint64_t limit)
 
 static void test_every_window_and_length_comes_back(void)
 {
-    static const size_t lengths[] = {32, 125, 126, 1000, 65535, 65536, MOST};
+    static const size_t lengths[] = {FWS_DEFLATE_LEAST, 125, 126, 1000, 65535, 65536, MOST};
     for (unsigned bits = FWS_WINDOW_MIN; bits <= FWS_WINDOW_MAX; bits++)
         for (size_t i = 0; i < COUNT(lengths); i++) {
             const uint8_t *out;
@@ -111,6 +111,7 @@ static void test_samples_of_rfc_7692_inflate(void)
     check_inflates(final, sizeof final, "Hello", 5);
     check_inflates(final, sizeof final - 1, "Hello", 5); /* nothing behind the last block */
     check_inflates(two, sizeof two, "Hello", 5);
+    check_inflates((const uint8_t *)"\1", 1, "", 0); /* the block that is left off may be final */
     check_inflates((const uint8_t *)"", 1, "", 0);
     check_inflates((const uint8_t *)"", 0, "", 0);
 }
