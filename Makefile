@@ -111,7 +111,7 @@ format: ## put the Python files into shape
 	$(PYTHON) -m ruff format .
 
 types: ## mypy, strict
-	$(PYTHON) -m mypy --strict fastws examples
+	$(PYTHON) -m mypy --strict fastws examples tests/support.py tests/instrumented.py tests/autobahn/run.py
 
 check: lint types ## every check that is no test
 

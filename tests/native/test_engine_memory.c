@@ -115,7 +115,7 @@ static uint64_t live_without(uint64_t n, uint64_t failures)
     countdown = in_a_row = 0;
     rest();
     check_house();
-    CHECK(conn_of(neighbour) != NULL); /* what its publisher could not allocate is told to that one */
+    CHECK(conn_of(neighbour) != NULL);
     neighbour->out_n = 0;
     CHECK_EQ(publish(topic, "afterwards"), FWS_OK);
     rest();
