@@ -44,6 +44,9 @@ test-sanitized: ## the C tests under the compiler's sanitizers
 model: ## 20,000 random steps of an engine on real sockets against a model in Python
 	FASTWS_MODEL_STEPS=20000 $(PYTHON) -m pytest -s --timeout=0 tests/test_model.py
 
+soak: ## ten minutes of clients that come and go, some slow, some breaking off
+	FASTWS_SOAK_SECONDS=600 $(PYTHON) -m pytest -s tests/hostile/test_soak_rows.py
+
 model-c: ## SEEDS times 10,000 random steps of the C engine against a model, sanitized
 	cmake -S . -B $(BUILD)/native-sanitized -G Ninja -DFASTWS_SANITIZE=$(SANITIZE)
 	cmake --build $(BUILD)/native-sanitized --target test_engine_model
