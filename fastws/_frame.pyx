@@ -98,7 +98,7 @@ cdef class Topic:
         """Return the counts of the topic, in messages over all its subscriptions ever.
 
         published = delivered + conflated + dropped + pending, where pending is counted from
-        cursors and log, not derived. `acknowledged`: confirmed by the peers' kernels; always 0
+        cursors and log, not derived (but for compressed subscriptions, which have no cursor). `acknowledged`: confirmed by the peers' kernels; always 0
         for Unix sockets. `appended`: messages in the log's whole life.
         """
         cdef uint32_t i
@@ -214,7 +214,8 @@ cdef class Connection:
     def send(self, data):
         """Send one message to this peer alone: str as TEXT, bytes as BINARY.
 
-        It keeps its place among what is published before and after. Safe from any thread.
+        It keeps its place among what is published before and after. Safe from any thread; from
+        one that does not drive, what goes wrong is counted (`staged_refused`), not raised.
 
         Raises:
             ConnectionClosed: the connection is not open.

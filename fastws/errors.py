@@ -44,7 +44,7 @@ class InvalidHandshake(FastwsError):
 
 
 class LogFull(FastwsError):
-    """A lossless topic holds its publisher: the slowest subscriber has used up the log."""
+    """No room: a lossless topic's slowest subscriber, a peer's outbox, or staging is at its limit."""
 
 
 class ConnectionClosed(FastwsError):

@@ -35,7 +35,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 )
 @click.option("--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop")
 @click.option(
-    "--http-port", type=int, help="A second port for the HTTP API (SERVER_MODE=ws: 8081)."
+    "--http-port", type=int, help="A second port for the HTTP API, as SERVER_MODE=ws opens 8081."
 )
 @click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead of host and port.")
 @click.option("--max-connections", type=int, help="Default: what the limit of open files allows.")
