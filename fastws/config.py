@@ -98,7 +98,7 @@ class ServeOptions:
         rate: as in FeedConfig.
         format: as in FeedConfig.
         loop: the event loop to run.
-        http_port: a second port, for panels that have one of their own hard-coded, or None; 0: any free one.
+        http_port: a second port, for panels that have one hard-coded, or None; 0: any free one.
         max_connections: 1 to 10,000,000, or None: what the limit of open files allows.
         admin_token: secret for changes from elsewhere, visible ASCII, or None: they are refused.
         quiet: no console rows.

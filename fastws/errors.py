@@ -44,7 +44,7 @@ class InvalidHandshake(FastwsError):
 
 
 class LogFull(FastwsError):
-    """No room: a lossless topic's slowest subscriber, a peer's outbox, or staging is at its limit."""
+    """No room: a lossless topic's slowest subscriber, an outbox or staging is at its limit."""
 
 
 class ConnectionClosed(FastwsError):

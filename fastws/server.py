@@ -167,7 +167,8 @@ class Server:
     async def stop(self, code: int = GOING_AWAY, reason: str = "") -> None:
         """Accept no more, close every WebSocket behind what is on its way, and let go of all.
 
-        Takes at most the close time-out (5 s) and one second; whoever has not answered by then is cut off.
+        Takes at most the close time-out (5 s) and one second; who has not answered by then is
+        cut off.
         """
         assert self._loop is not None, "stop() goes after start()"
         self._stop_listening()

@@ -36,7 +36,8 @@ def test_churn_leaves_no_gap_no_memory_and_no_descriptor() -> None:
     files = open_files()
     with Rig(ping_interval=0.5, pong_timeout=600) as rig:
         topics = [
-            rig.engine.topic(f"t{i}", max_lag_bytes=MIB, retention_bytes=2 * MIB) for i in range(50)
+            rig.engine.topic(f"t{i}", max_lag_bytes=MIB // 16, retention_bytes=MIB // 8)
+            for i in range(50)
         ]
         here: list[tuple[Connection, Peer, bool]] = []
         began, warm, rounds = time.monotonic(), 0, 0
