@@ -18,9 +18,9 @@ PACKAGE = ROOT / "fastws"
 NATIVE = {
     0: "status mask utf8 hist pace",
     1: "frame deflate",
-    2: "message variant log outbox tick meter account peers",
-    3: "sys poll accept conn slots topic gather transmit compress receive raw pass policy sweep source "
-    "command engine engine_internal client",
+    2: "message variant log outbox tick meter peers",
+    3: "sys accept conn topic gather transmit compress receive raw sweep source command engine "
+    "engine_internal",
 }
 # Modules of the package, Cython ones included; "fastws" is the package's own face.
 PYTHON = {
