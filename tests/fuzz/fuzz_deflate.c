@@ -11,27 +11,27 @@
 
 static uint8_t slow_output[OUTPUT_MAX + 1];
 
-/* The bytes that zlib makes of a message; -1 when it is none or as good as endless, -2 when it has
- * a last block, behind which there may be others (RFC 7692 7.2.3.4): that is not judged here. */
+/* The bytes that zlib makes of a message; -1 when it is none, is as good as endless, or is cut off
+ * so that the four bytes of RFC 7692 7.2.2 become part of it; -2 when it has a last block,
+ * behind which there may be others (7.2.3.4): that is not judged here. */
 static int64_t slow_inflate(const uint8_t *data, size_t n)
 {
-    static uint8_t whole[1 << 16];
-    z_stream stream = {0};
-    CHECK(n + 4 <= sizeof whole);
-    memcpy(whole, data, n);
-    memcpy(whole + n, "\x00\x00\xff\xff", 4); /* RFC 7692 7.2.2 */
-    CHECK(inflateInit2(&stream, -15) == Z_OK);
-    stream.next_in = whole;
-    stream.avail_in = (uInt)n + 4;
+    static const uint8_t tail[4] = {0x00, 0x00, 0xff, 0xff};
+    z_stream stream = {.next_in = (Bytef *)(uintptr_t)data, .avail_in = (uInt)n};
     stream.next_out = slow_output;
     stream.avail_out = sizeof slow_output;
+    CHECK(inflateInit2(&stream, -15) == Z_OK);
     int status = inflate(&stream, Z_SYNC_FLUSH);
-    int64_t size = status == Z_OK && stream.avail_in == 0 && (stream.data_type & 128)
-                       ? (int64_t)stream.total_out
-                       : -1;
-    if (status == Z_STREAM_END)
-        size = -2;
-    else if (stream.avail_out == 0)
+    uLong total = stream.total_out;
+    if ((status == Z_OK || status == Z_BUF_ERROR) && stream.avail_in == 0) {
+        stream.next_in = (Bytef *)(uintptr_t)tail;
+        stream.avail_in = sizeof tail;
+        status = inflate(&stream, Z_SYNC_FLUSH);
+    }
+    bool whole = (status == Z_OK || status == Z_BUF_ERROR) && stream.avail_in == 0
+                 && (stream.data_type & 0xBF) == 0x80 && stream.total_out == total;
+    int64_t size = status == Z_STREAM_END ? -2 : whole ? (int64_t)total : -1;
+    if (stream.avail_out == 0)
         size = -1;
     inflateEnd(&stream);
     return size;

@@ -159,7 +159,7 @@ def test_clients_that_come_and_break_off_see_whole_frames_only(fanout: Place) ->
         steady.echoes(BINARY, message(0, number, 200))
     done.set()
     while any(thread.is_alive() for thread in threads):
-        publisher.send(frame(BINARY, message(0, number, 200)))
         number += 1
+        publisher.send(frame(BINARY, message(0, number, 200)))
         threads[0].join(0.001)
     assert not failures, failures[0]
