@@ -13,7 +13,7 @@ from wire import BINARY, TEXT, frame
 
 from fastws import Connection, Engine, Topic
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.load, pytest.mark.timeout(300)]
 
 MIB = 1 << 20
 MANY = 10_000
