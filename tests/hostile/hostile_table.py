@@ -52,7 +52,9 @@ def marked_python() -> Found:
     """
     marks, said = Marks(), io.StringIO()
     with contextlib.redirect_stdout(said):
-        status = pytest.main(["--collect-only", "-q", "-m", "", str(ROOT / "tests")], plugins=[marks])
+        status = pytest.main(
+            ["--collect-only", "-q", "-m", "", str(ROOT / "tests")], plugins=[marks]
+        )
     if status != pytest.ExitCode.OK:
         raise SystemExit(f"the tests cannot be collected:\n{said.getvalue()}")
     return marks.found
