@@ -95,18 +95,23 @@ class Peer:
         self.frames: list[tuple[int, bytes]] = []
         self.ended = False
 
-    def pull(self) -> Self:
-        """Read all that is there now into `frames`."""
-        while not self.ended:
-            try:
-                data = self.sock.recv(1 << 20)
-            except BlockingIOError:
-                break
-            except ConnectionResetError:
-                data = b""
-            self.ended = not data
-            self.buffer += data
+    def read(self) -> bool:
+        """Read once, at most 64 KiB, into `frames`; False when nothing is there now."""
+        try:
+            data = b"" if self.ended else self.sock.recv(1 << 16)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            data = b""
+        self.ended = not data
+        self.buffer += data
         self.frames += take_frames(self.buffer)
+        return not self.ended
+
+    def pull(self) -> Self:
+        """Read all that is there now; of a server beside this process there may be no end."""
+        while self.read():
+            pass
         return self
 
     @property

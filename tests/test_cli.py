@@ -75,12 +75,16 @@ def serving(
 
 def wait_for(peer: Peer, opcode: int) -> bytes:
     """The payload of the first frame of that opcode."""
-    deadline = time.monotonic() + PATIENCE
-    while not any(found == opcode for found, _ in peer.pull().frames):
+    deadline, seen = time.monotonic() + PATIENCE, 0
+    while True:
+        for found, payload in peer.frames[seen:]:
+            if found == opcode:
+                return payload
+        seen = len(peer.frames)
         assert not peer.ended
         left = deadline - time.monotonic()
         assert select.select([peer.sock], [], [], max(0, left))[0], "it did not come in time"
-    return next(payload for found, payload in peer.frames if found == opcode)
+        peer.read()
 
 
 def leave(peer: Peer) -> None:
@@ -91,7 +95,14 @@ def leave(peer: Peer) -> None:
 
 @contextmanager
 def connected(port: int) -> Iterator[Peer]:
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+    """A WebSocket that never has more than some 100 KiB to read, however fast the server is.
+
+    It is closed for good 5 s after it stopped reading, which time a slow one spends on megabytes.
+    """
+    with socket.socket() as sock:
+        sock.settimeout(PATIENCE)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        sock.connect(("127.0.0.1", port))
         sock.sendall(UPGRADE)
         head = b""
         while len(head) < len(SWITCHED):
