@@ -41,11 +41,18 @@ class Place:
     _settled_at: float = 0.0
     _fds_at_rest: int = 0
 
-    def dial(self) -> Wire:
-        """A connection, nothing sent yet; closed behind the test."""
+    def dial(self, receive_buffer: int = 0) -> Wire:
+        """A connection, nothing sent yet; closed behind the test.
+
+        Args:
+            receive_buffer: bytes that the kernel keeps for this client; 0: as many as it likes. A
+                Unix socket has none: there the server's buffer of some 200 KiB decides.
+        """
         family = {"tcp4": socket.AF_INET, "tcp6": socket.AF_INET6, "unix": socket.AF_UNIX}
         sock = socket.socket(family[self.transport])
         sock.settimeout(PATIENCE)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
             sock.connect(self.address)
         except BaseException:
@@ -55,9 +62,9 @@ class Place:
         self.wires.append(wire)
         return wire
 
-    def open(self) -> Wire:
+    def open(self, receive_buffer: int = 0) -> Wire:
         """A WebSocket."""
-        wire = self.dial()
+        wire = self.dial(receive_buffer)
         wire.handshake()
         return wire
 
