@@ -175,6 +175,8 @@ cdef class Connection:
     def respond(self, bytes data not None, *, bint keep_alive):
         """Answer the HTTP request that was raised; closes behind it unless keep_alive.
 
+        An answer that closes may also come before its request is whole.
+
         Raises:
             ConnectionClosed: no request of it is waiting for an answer.
         """
@@ -644,6 +646,18 @@ cdef class Engine:
     def connections(self):
         """Connections that the owner has heard of."""
         return [c for c in self._connections if c is not None]
+
+    def all_connections(self):
+        """Those too that have not sent a whole request; the owner hears of their end from now on."""
+        self._check()
+        cdef uint32_t i
+        cdef fws_conn *c
+        cdef list found = []
+        for i in range(self._e.n_slots):
+            c = self._e.slots[i].conn
+            if c is not NULL and c.state != FWS_DEAD:
+                found.append(self._face(c))
+        return found
 
     @property
     def live(self):

@@ -167,18 +167,19 @@ class Server:
     async def stop(self, code: int = GOING_AWAY, reason: str = "") -> None:
         """Accept no more, close every WebSocket behind what is on its way, and let go of all.
 
-        Takes at most the close time-out (5 s) and one second; who has not answered by then is
-        cut off.
+        Who is in the middle of a request gets 503. Takes at most the close time-out (5 s) and one
+        second; who has not answered by then is cut off.
         """
         assert self._loop is not None, "stop() goes after start()"
         self._stop_listening()
         self._empty = asyncio.Event()
-        for connection in self.engine.connections:
+        self._turn()  # requests that have come are known to have begun
+        for connection in self.engine.all_connections():
             if connection.is_open:
                 with suppress(ConnectionClosed):
                     connection.close(code, reason)
-            elif connection.is_http and not connection.buffered_amount:
-                connection.abort()  # those with an answer on its way end by themselves
+            elif connection.is_http:
+                self._dismiss(connection)
         self._turn_soon()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT + 1):
@@ -186,6 +187,13 @@ class Server:
                     self._empty.clear()
                     await self._empty.wait()
         self.close()
+
+    def _dismiss(self, connection: Connection) -> None:
+        try:  # in the middle of a request
+            self._refuse(connection, HandshakeError(503, "Shutting down"), head_only=False)
+        except ConnectionClosed:
+            if not connection.buffered_amount:  # else it has an answer on its way, and then ends
+                connection.abort()
 
     def close(self) -> None:
         """Let go of everything at once; idempotent."""

@@ -59,6 +59,7 @@ def test_stop_sends_1001_to_every_client(run: Run) -> None:
                 client.sock.close()
             async with asyncio.timeout(5):
                 await stopping
+            assert (await raw.response()).status == 503
             for client in (idle, raw):
                 assert await client.ended()
                 client.sock.close()

@@ -166,7 +166,8 @@ int fws_engine_harvest(fws_engine *engine, int timeout_ms);
 bool fws_engine_more(const fws_engine *engine);
 
 /* What the owner decides on a HEAD or BODY event; data[0..n) is sent. All answer FWS_OK,
- * FWS_E_CLOSED when the connection is not waiting for it, FWS_E_NOMEM. body_n is 1 up. */
+ * FWS_E_CLOSED when the connection is not waiting for it, FWS_E_NOMEM. body_n is 1 up. An answer
+ * without keep_alive may come before the request is whole, once its first byte is there. */
 int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                      bool keep_alive);
 int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n);

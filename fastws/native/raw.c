@@ -84,9 +84,20 @@ static int decided(fws_engine *engine, fws_conn *conn, const uint8_t *data, size
     return FWS_OK;
 }
 
+/* An answer that ends the connection need not wait for the rest of its request. */
+static void cut_short(fws_conn *conn)
+{
+    if (conn->state == FWS_BODY || (conn->state == FWS_RAW && conn->held.n > 0)) {
+        conn->held.scanned = conn->held.n;
+        conn->state = FWS_WAITING;
+    }
+}
+
 int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                      bool keep_alive)
 {
+    if (!keep_alive)
+        cut_short(conn);
     int status = decided(engine, conn, data, n);
     if (status != FWS_OK)
         return status;

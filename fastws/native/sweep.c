@@ -10,10 +10,19 @@ uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn)
 
 #define PING_BYTES 6 /* of an empty one, masked: that its own bytes are confirmed is no life */
 
+/* Whoever has not taken everything by then is reset: what it lacks cannot follow, and the kernel
+ * would go on for minutes to offer it the rest. */
+static void out_of_time(fws_engine *engine, fws_conn *conn)
+{
+    if (fws_conn_pending(conn))
+        engine->sys->reset_at_close(conn->fd);
+    fws_conn_kill(engine, conn, 1006);
+}
+
 static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
 {
     (*counter)++;
-    fws_conn_kill(engine, conn, 1006);
+    out_of_time(engine, conn);
 }
 
 /* False when its state's deadline has passed, and with it the connection. */
@@ -26,7 +35,7 @@ static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
         return true;
     if (conn->state < FWS_OPEN && !conn->answered) /* else it kept an answered connection open */
         engine->counters.handshake_timeouts++;
-    fws_conn_kill(engine, conn, 1006);
+    out_of_time(engine, conn);
     return false;
 }
 

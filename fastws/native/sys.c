@@ -33,6 +33,12 @@ static int unacknowledged(int fd, int *bytes)
     return ioctl(fd, SIOCOUTQ, bytes);
 }
 
+static int reset_at_close(int fd)
+{
+    const struct linger none = {.l_onoff = 1};
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+}
+
 const fws_sys fws_sys_linux = {
     .recv = recv,
     .sendmsg = sendmsg,
@@ -42,6 +48,7 @@ const fws_sys fws_sys_linux = {
     .shutdown = shutdown,
     .close = close,
     .unacknowledged = unacknowledged,
+    .reset_at_close = reset_at_close,
     .monotonic = monotonic,
     .realtime = realtime,
 };

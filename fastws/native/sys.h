@@ -22,6 +22,7 @@ typedef struct fws_sys {
     int (*shutdown)(int fd, int how);
     int (*close)(int fd);
     int (*unacknowledged)(int fd, int *bytes); /* ioctl(SIOCOUTQ) */
+    int (*reset_at_close)(int fd);             /* setsockopt(SO_LINGER), for no time */
     uint64_t (*monotonic)(void); /* CLOCK_MONOTONIC, ns */
     uint64_t (*realtime)(void);  /* CLOCK_REALTIME, ns since the Unix epoch */
 } fws_sys;

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from servers import LISTENING, ROOT, SANITIZED, Place, command
 from test_load_rows import reset
-from wire import BINARY, CLOSE, PATIENCE, TEXT, Wire, frame, request
+from wire import BINARY, CLOSE, CLOSE_TIMEOUT, PATIENCE, TEXT, Wire, frame, request
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 STRACE = shutil.which("strace")
@@ -290,19 +290,59 @@ def test_sigterm_waits_for_the_silent_no_longer_than_the_close_timeout(tmp_path:
 
 
 @pytest.mark.hostile("X32")
-def test_sigterm_in_a_handshake_answers_503_or_drops_it_unanswered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [request()[:1], request()[:50], request()[:-1]])
+def test_sigterm_in_a_handshake_answers_503(tmp_path: Path, part: bytes) -> None:
     with started(tmp_path, ends=True) as place:
         steady, half = place.open(), place.dial()
-        half.send(request()[:50])
+        half.send(part)
         steady.round_trip(TEXT, b"it has been read")
         place.process.send_signal(signal.SIGTERM)
-        assert steady.frame()[0] == CLOSE
-        half.send(request()[50:])
-        while not half.ended:
-            half.more()
-        assert not half.buffer or half.answer().status == 503
-        steady.send(frame(CLOSE, b"\x03\xe9"))
+        assert half.answer().status == 503
+        half.ends()
+        farewell(steady)
         assert place.process.wait(PATIENCE) == 0
+
+
+def half_sent(place: Place, program: str) -> Wire:
+    """A client that has the beginning of a frame of 1 MiB; the rest waits in the server."""
+    reader = place.dial(receive_buffer=4096)
+    reader.handshake()
+    sender = place.open() if program == "fanout" else reader
+    sender.message(BINARY, bytes(1 << 20))
+    reader.more()
+    return reader
+
+
+@pytest.mark.hostile("X32", "X26")
+@pytest.mark.parametrize("program", ["echo", "fanout"])
+def test_sigterm_within_a_write_completes_the_frame(tmp_path: Path, program: str) -> None:
+    with started(tmp_path, program=program, ends=True) as place:
+        reader = half_sent(place, program)
+        began = time.monotonic()
+        place.process.send_signal(signal.SIGTERM)
+        if program == "fanout":
+            farewell(place.wires[-1])
+        reader.echoes(BINARY, bytes(1 << 20))
+        farewell(reader)
+        reader.ends()
+        assert place.process.wait(PATIENCE) == 0
+        assert time.monotonic() - began < CLOSE_TIMEOUT - 1  # it waited for nothing but us
+
+
+@pytest.mark.hostile("X32", "X26")
+def test_who_does_not_read_its_half_sent_frame_is_reset_at_the_close_timeout(
+    tmp_path: Path,
+) -> None:
+    with started(tmp_path, ends=True) as place:
+        reader = half_sent(place, "echo")
+        began = time.monotonic()
+        place.process.send_signal(signal.SIGTERM)
+        assert place.process.wait(PATIENCE) == 0
+        assert CLOSE_TIMEOUT - 0.5 < time.monotonic() - began < CLOSE_TIMEOUT + 2
+        while not reader.ended:
+            reader.more()
+        assert reader.reset
+        assert len(reader.buffer) < 1 << 20  # the frame was not whole, so no Close followed
 
 
 EXITS = """

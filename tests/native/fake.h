@@ -24,6 +24,7 @@ typedef struct fake_peer {
     size_t in_n, in_at, in_capacity, out_n, out_capacity;
     size_t room;              /* bytes that the kernel still takes */
     bool eof, shut, closed;   /* by the peer; writing, wholly, by the engine */
+    bool reset;               /* closed by the engine with an RST */
     int recv_errno;           /* once, before anything else */
     int send_errno, send_errno_count;
     int unacknowledged;
@@ -256,6 +257,12 @@ static inline int fake_unacknowledged(int fd, int *bytes)
     return 0;
 }
 
+static inline int fake_reset_at_close(int fd)
+{
+    fake_at(fd)->reset = true;
+    return 0;
+}
+
 static inline uint64_t fake_monotonic(void)
 {
     return net.now += net.tick;
@@ -275,6 +282,7 @@ static const fws_sys fake_sys = {
     .shutdown = fake_shutdown,
     .close = fake_close,
     .unacknowledged = fake_unacknowledged,
+    .reset_at_close = fake_reset_at_close,
     .monotonic = fake_monotonic,
     .realtime = fake_realtime,
 };

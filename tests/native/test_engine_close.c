@@ -353,6 +353,7 @@ static void test_a_close_that_is_not_answered_ends_in_time(void)
     CHECK(!peer->closed && !stuck->closed);
     pass_time(SECOND + 2 * FWS_SWEEP_NS);
     CHECK(peer->closed && stuck->closed);
+    CHECK(!peer->reset && stuck->reset); /* who has taken everything is not */
     CHECK_EQ(last_code, 1001);
     house_close();
 }

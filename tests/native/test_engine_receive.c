@@ -137,6 +137,27 @@ static void test_a_head_past_the_limit_is_told(void)
     house_close();
 }
 
+/* HOSTILE X32 */
+static void test_a_request_may_be_answered_before_it_is_whole(void)
+{
+    for (size_t cut = 0; cut <= strlen(HEAD); cut++) {
+        house_open(&HOUSE);
+        fake_peer *peer = fake_connect();
+        fake_say(peer, HEAD, cut);
+        harvest(); /* accepted */
+        harvest();
+        int status = fws_conn_respond(engine, conn_of(peer), (const uint8_t *)"503", 3, false);
+        CHECK_EQ(status, cut == 0 ? FWS_E_CLOSED : FWS_OK);
+        rest();
+        fake_say(peer, HEAD, strlen(HEAD));
+        rest();
+        expect_heard(cut == 0 ? "HEAD " : "");
+        CHECK_EQ(peer->out_n, cut == 0 ? strlen(ANSWER) : 3);
+        CHECK_EQ(peer->shut, cut > 0);
+        house_close();
+    }
+}
+
 static void test_a_head_limit_past_the_receive_chunk_is_safe(void)
 {
     static uint8_t wire[400000], payload[1000];
@@ -365,6 +386,7 @@ int main(void)
     RUN(test_a_pong_does_not_overtake_an_answer_that_is_stuck);
     RUN(test_a_slow_consumer_still_gets_its_answer_first);
     RUN(test_a_head_past_the_limit_is_told);
+    RUN(test_a_request_may_be_answered_before_it_is_whole);
     RUN(test_a_head_limit_past_the_receive_chunk_is_safe);
     RUN(test_requests_and_bodies_may_follow_one_another);
     RUN(test_messages_may_be_cut_anywhere);
