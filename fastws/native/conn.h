@@ -43,19 +43,22 @@ typedef struct fws_sub {
     fws_variant *variant;   /* NULL: it reads the topic's log. Else its place is its sequence
                                number, and log and planned are found anew for each plan */
     struct fws_sub *next;   /* of the same connection */
-    uint32_t member;        /* place in topic->members */
-    uint8_t on_slow;        /* enum fws_on_slow */
-    bool half;              /* one frame of it is half sent */
     uint64_t flushed_epoch; /* last pass of the topic that visited it */
     fws_cursor cursor, planned; /* next frame to send; the same while a plan is made */
-    uint64_t max_lag_bytes;
-    uint64_t start;         /* sequence number of the first frame published to it */
     uint64_t delivered;     /* whole frames handed to the kernel */
-    uint64_t dropped, conflated;
-    uint64_t acknowledged;  /* frames the peer's kernel confirmed, as of the last look */
     fws_mark *marks;        /* up to FWS_MARKS, oldest first, while frames are unacknowledged */
     uint32_t n_marks;
+    uint32_t member;        /* place in topic->members */
+    bool half;              /* one frame of it is half sent */
+    uint8_t on_slow;        /* enum fws_on_slow */
+    /* A pass touches what stands above. */
+    uint64_t max_lag_bytes;
+    uint64_t start;         /* sequence number of the first frame published to it */
+    uint64_t dropped, conflated;
+    uint64_t acknowledged;  /* frames the peer's kernel confirmed, as of the last look */
 } fws_sub;
+
+#define FWS_SUB_HOT offsetof(fws_sub, max_lag_bytes)
 
 /* Frames of a subscription that is gone, not confirmed when it went. */
 typedef struct fws_parted {
@@ -85,12 +88,10 @@ typedef struct fws_held {
 } fws_held;
 
 typedef struct fws_conn {
-    fws_link ready, dirty;  /* in the engine's lists; next NULL: not in it */
-    struct fws_conn *next_dead;
-    uint64_t id;            /* generation << 32 | slot */
     int fd;
     uint8_t state;          /* enum fws_state */
     uint8_t role;           /* enum fws_role */
+    uint8_t window_bits;    /* of what is compressed for the peer; 0: nothing is (RFC 7692) */
     bool blocked;           /* the socket was full; EPOLLOUT clears it */
     bool lagging;           /* blocked since it last had everything: policies look at it */
     bool retry;             /* blocked for want of kernel memory: the sweep tries again */
@@ -107,12 +108,19 @@ typedef struct fws_conn {
     bool known;             /* an event of it went up, so its end must be told */
     bool close_sent;        /* the Close frame has left */
     bool acknowledges;      /* a TCP socket: the kernel can say what the peer confirmed */
-    uint8_t window_bits;    /* of what is compressed for the peer; 0: nothing is (RFC 7692) */
+    uint64_t progress;      /* when the kernel last took bytes, ns */
+    uint64_t caught_up;     /* when nothing was left to send to it, ns */
+    uint64_t bytes_written;
+    fws_sub *subs;
+    fws_rest rest;
+    fws_outbox outbox;
+    /* A pass touches what stands above. */
+    uint64_t id;            /* generation << 32 | slot */
+    fws_link ready, dirty;  /* in the engine's lists; next NULL: not in it */
+    struct fws_conn *next_dead;
     uint16_t close_code;    /* how it ended: the peer's code, else ours, else 1006 */
     uint16_t ending_code;   /* ending: the code of the Close to send; 0: none, just end */
     uint64_t deadline;      /* ns; 0: none; what it means depends on the state */
-    uint64_t progress;      /* when the kernel last took bytes, ns */
-    uint64_t caught_up;     /* when nothing was left to send to it, ns */
     uint64_t ping_at;       /* OPEN: when the next ping is due, ns */
     uint64_t pong_by;       /* when its answer is; 0: none is awaited */
     uint64_t ping_confirmed;/* bytes the peer had confirmed when that was set */
@@ -122,17 +130,16 @@ typedef struct fws_conn {
     uint32_t body_n;        /* BODY: bytes wanted */
     uint32_t lingered;      /* LINGER: bytes thrown away */
     fws_held held;
-    fws_rest rest;
-    fws_outbox outbox;
-    fws_sub *subs;
     fws_parted *parted;     /* what it may still confirm of subscriptions that are gone */
-    uint64_t bytes_written, messages_in;
+    uint64_t messages_in;
     uint32_t reason_n;
     uint8_t reason[FWS_CONTROL_MAX - 2]; /* of the close */
     fws_metered *metered;   /* not NULL: data messages are counted there and go no further */
     struct sockaddr_in6 remote; /* sin6_family AF_INET: holds a sockaddr_in */
     fws_reader reader;
 } fws_conn;
+
+#define FWS_CONN_HOT offsetof(fws_conn, id)
 
 #define FWS_PLAN_RUNS 64
 #define FWS_PLAN_BYTES 262144u /* one call's worth; one frame may be larger */

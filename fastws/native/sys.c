@@ -28,6 +28,13 @@ static int accept_one(int fd, struct sockaddr *address, socklen_t *n, int flags)
     return accept4(fd, address, n, flags);
 }
 
+static ssize_t send_message(int fd, const struct msghdr *message, int flags)
+{
+    if (message->msg_iovlen != 1)
+        return sendmsg(fd, message, flags);
+    return send(fd, message->msg_iov->iov_base, message->msg_iov->iov_len, flags);
+}
+
 static int unacknowledged(int fd, int *bytes)
 {
     return ioctl(fd, SIOCOUTQ, bytes);
@@ -41,7 +48,7 @@ static int reset_at_close(int fd)
 
 const fws_sys fws_sys_linux = {
     .recv = recv,
-    .sendmsg = sendmsg,
+    .sendmsg = send_message,
     .accept4 = accept_one,
     .epoll_wait = epoll_wait,
     .epoll_ctl = epoll_ctl,

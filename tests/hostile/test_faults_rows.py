@@ -114,7 +114,7 @@ def test_accept_without_descriptors_goes_on_within_a_second(tmp_path: Path, erro
 def test_interrupted_calls_are_made_again(tmp_path: Path) -> None:
     faults = injected(
         tmp_path,
-        "sendmsg:error=EINTR:when=1+3",
+        "sendmsg,sendto:error=EINTR:when=1+3",
         "recvfrom:error=EINTR:when=1+3",
         "accept4:error=EINTR:when=1+3",
     )
@@ -129,7 +129,7 @@ def test_interrupted_calls_are_made_again(tmp_path: Path) -> None:
 @pytest.mark.hostile("X12", "X14")
 @pytest.mark.parametrize("error", ["EPIPE", "ECONNRESET", "ETIMEDOUT", "EHOSTUNREACH", "ENOBUFS"])
 def test_a_send_that_fails_ends_one_client_at_most(tmp_path: Path, error: str) -> None:
-    fault = f"sendmsg:error={error}:when=12"
+    fault = f"sendmsg,sendto:error={error}:when=12"
     with started(tmp_path, *injected(tmp_path, fault), program="fanout") as place:
         wires = [place.open() for _ in range(10)]
         wires[0].send(frame(TEXT, b"first"))  # sends 11 to 19
