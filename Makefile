@@ -22,7 +22,7 @@ help: ## this list
 build: ## install in place, with what the tests need
 	$(PYTHON) -m pip install -e '.[test]'
 
-extension: ## compile fastws._frame again, in place, after a change of .pyx, .pxd, .c or .h
+extension: ## compile the extensions again, in place, after a change of .pyx, .pxd, .c or .h
 	$(PYTHON) setup.py build_ext --inplace --parallel $(JOBS)
 
 test: ## everything, the C tests too

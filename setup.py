@@ -9,6 +9,7 @@ Switches from the environment (run `make clean` between different ones):
 """
 
 import os
+from glob import glob
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -23,11 +24,13 @@ def native(*names: str) -> list[str]:
     return [f"fastws/native/{name}.c" for name in names]
 
 
-# The engine stands in _frame; the other two hold what needs none of it.
+# The engine stands in _frame; the others hold what needs none of it.
 EXTENSIONS = {
     "_account": native("deflate", "frame", "hist", "log", "mask", "pace", "topic", "variant"),
     "_codec": native("frame", "mask", "tick"),
-    "_frame": sorted(map(str, Path("fastws/native").glob("*.c"))),
+    "_connection": [],
+    "_frame": sorted(glob("fastws/native/*.c")),
+    "_topic": [],
 }
 # Coverage.py knows the settrace of old, not sys.monitoring, in C.
 TRACED = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
@@ -60,11 +63,7 @@ def main() -> None:
         Extension(
             f"fastws.{name}",
             sources=[f"fastws/{name}.pyx", *sources],
-            depends=sorted(
-                str(path)
-                for pattern in ("fastws/native/*.h", "fastws/*.pxd")
-                for path in Path().glob(pattern)
-            ),
+            depends=glob("fastws/native/*.h") + glob("fastws/*.pxd"),
             include_dirs=["fastws/native"],
             define_macros=TRACED if trace else [],
             extra_compile_args=compile_args,
@@ -72,13 +71,8 @@ def main() -> None:
         )
         for name, sources in EXTENSIONS.items()
     ]
-    setup(
-        ext_modules=cythonize(
-            extensions,
-            compiler_directives={"language_level": 3, "linetrace": trace},
-            force=trace,
-        )
-    )
+    directives = {"language_level": 3, "linetrace": trace}
+    setup(ext_modules=cythonize(extensions, compiler_directives=directives, force=trace))
 
 
 main()

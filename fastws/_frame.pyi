@@ -1,4 +1,4 @@
-"""Types of the faces of the native core; the contracts stand in `_frame.pyx`."""
+"""Types of the faces of the native core; the contracts stand in the `.pyx` of each."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, final

@@ -1,9 +1,10 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""The faces of the native core: Topic, Connection, Engine (with those of _codec beside them).
+"""Frames and fan-out: the Engine, and every other face by its name.
 
 Floor 4. Owns one fws_engine and, for each connection that the owner has heard of, one
 Connection object in a list by slot; the C side never sees a PyObject. A Connection lets go
-of its fws_conn when the engine reaps it. The only `with nogil` of the project is here.
+of its fws_conn when the engine reaps it. The core is changed from here only, whoever asks
+(`_frame.pxd`), and the only `with nogil` of the project is here.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -11,17 +12,18 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 cimport cython
 from libc.errno cimport errno
 
-from fastws cimport _account
-from fastws._codec cimport one_of, payload_of
+from fastws cimport _account, _connection, _topic
+from fastws._codec cimport one_of
 from fastws.native cimport *
 
 from heapq import nlargest
 import os
 
 from fastws._codec import FIELDS, FORMATS, Frame, Ticks
+from fastws._connection import Connection
+from fastws._topic import Topic
 from fastws.errors import ConnectionClosed, LogFull
 
-_ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS}
 _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SKIP}
 cdef enum:
     MIB = 1048576
@@ -54,288 +56,6 @@ def deflate_available():
 
 
 @cython.final
-cdef class Topic:
-    """A stream that connections subscribe to. Made by `Engine.topic`; lives as long as it."""
-
-    cdef fws_topic *_t
-    cdef readonly Engine engine
-    cdef readonly str name
-
-    def publish(self, data, *, bint text=False):
-        """Append one message to the log; O(1) in the number of subscribers.
-
-        It leaves at the end of the loop's turn, at once when 256 KiB are waiting, or with
-        `Engine.flush`. Safe from any thread: from one that does not drive the engine it
-        is staged, in order, and the engine is woken.
-
-        Args:
-            data: str for a TEXT message; bytes for a BINARY one, or, with `text`, for a TEXT
-                one that is UTF-8 already (as orjson gives it; not checked again).
-
-        Raises:
-            LogFull: the topic is lossless and its slowest subscriber at the limit, or,
-                from another thread, 4 MiB are staged.
-            TypeError, ValueError: not bytes or str; more than 1 GiB.
-        """
-        cdef fws_command command
-        payload_of(data, &command.data, &command.n, &command.opcode)
-        command.kind = FWS_CMD_PUBLISH
-        command.topic = self._t
-        if text:
-            command.opcode = FWS_TEXT
-        self.engine._command(&command)
-
-    def set_policy(self, str on_slow, *, uint64_t max_lag_bytes, uint64_t retention_bytes):
-        """Put another policy for slow subscribers in force, for present ones too.
-
-        Args: as for `Engine.topic`.
-        """
-        cdef fws_topic_options options = _topic_options(on_slow, max_lag_bytes, retention_bytes)
-        self.engine._check()
-        fws_topic_set_options(self._t, &options)
-
-    def account(self):
-        """Return the counts of the topic, in messages over all its subscriptions ever.
-
-        published = delivered + conflated + dropped + pending, where pending is counted from
-        cursors and log, not derived (but for compressed subscriptions, which have no cursor). `acknowledged`: confirmed by the peers' kernels; always 0
-        for Unix sockets. `appended`: messages in the log's whole life.
-        """
-        cdef uint32_t i
-        self.engine._check()
-        for i in range(self._t.n):
-            fws_conn_acknowledge(self.engine._e, self._t.members[i].conn)
-        return _account.of_topic(self._t)
-
-    @property
-    def subscribers(self):
-        """How many connections are subscribed now."""
-        self.engine._check()
-        return self._t.n
-
-    @property
-    def delivered(self):
-        """Whole messages handed to the kernel, over all subscriptions ever; a cheap look."""
-        self.engine._check()
-        return self._t.delivered
-
-    @property
-    def appended(self):
-        """Messages published in the topic's whole life."""
-        self.engine._check()
-        return self._t.log.next_seq
-
-
-cdef fws_topic_options _topic_options(str on_slow, uint64_t max_lag_bytes,
-                                      uint64_t retention_bytes):
-    cdef fws_topic_options options
-    options.on_slow = <uint8_t>one_of("on_slow", _ON_SLOW, on_slow)
-    if max_lag_bytes > retention_bytes:
-        raise ValueError("max_lag_bytes must not exceed retention_bytes")
-    options.max_lag_bytes = max_lag_bytes
-    options.retention_bytes = retention_bytes
-    return options
-
-
-@cython.final
-cdef class Connection:
-    """One peer, from its first complete HTTP head to its end. Made by the engine.
-
-    `state` is the owner's to use. `close_code` and `reason` are set once it has ended:
-    the peer's, else ours, else 1006.
-    """
-
-    cdef fws_conn *_c  # NULL once reaped
-    cdef readonly Engine engine
-    cdef readonly object id
-    cdef public object state
-    cdef readonly int close_code
-    cdef readonly str reason
-
-    cdef fws_conn *_open(self) except NULL:
-        if self._c is NULL:
-            raise ConnectionClosed(self.close_code, self.reason or "")
-        self.engine._check()
-        return self._c
-
-    cdef int _command(self, fws_command *command, int kind) except -1:
-        """Give the engine a command about this connection; any thread may."""
-        if self._c is NULL:
-            raise ConnectionClosed(self.close_code, self.reason or "")
-        command.kind = <uint8_t>kind
-        command.conn = self.id
-        return self.engine._command(command)
-
-    cdef int _done(self, int status) except -1:
-        if status < 0:
-            raise _error(status)
-        self.engine._schedule_flush()
-        return 0
-
-    def respond(self, bytes data not None, *, bint keep_alive):
-        """Answer the HTTP request that was raised; closes behind it unless keep_alive.
-
-        An answer that closes may also come before its request is whole.
-
-        Raises:
-            ConnectionClosed: no request of it is waiting for an answer.
-        """
-        cdef fws_conn *c = self._open()
-        self._done(fws_conn_respond(self.engine._e, c, <const uint8_t *>PyBytes_AS_STRING(data),
-                                    len(data), keep_alive))
-
-    def upgrade(self, bytes data not None, *, unsigned window_bits=0):
-        """Send the 101 (client role: nothing) and speak WebSocket from here on.
-
-        Args:
-            window_bits: permessage-deflate was agreed on (RFC 7692), without context takeover
-                on either side: 9..15, for what is sent. 0: it was not.
-
-        Raises:
-            ValueError: other window_bits, or a build without zlib.
-        """
-        cdef fws_conn *c = self._open()
-        cdef int status
-        if window_bits != 0:
-            status = fws_conn_deflate(self.engine._e, c, window_bits)
-            if status < 0:
-                raise _error(status)
-        self._done(fws_conn_upgrade(self.engine._e, c, <const uint8_t *>PyBytes_AS_STRING(data),
-                                    len(data)))
-
-    def expect_body(self, uint32_t n, bytes data=b""):
-        """Ask for n (1 up) bytes of request body; they come through `on_body`.
-
-        Args:
-            data: sent first (a 100 Continue).
-        """
-        cdef fws_conn *c = self._open()
-        self._done(fws_conn_expect_body(self.engine._e, c, n,
-                                        <const uint8_t *>PyBytes_AS_STRING(data), len(data)))
-
-    def send(self, data):
-        """Send one message to this peer alone: str as TEXT, bytes as BINARY.
-
-        It keeps its place among what is published before and after. Safe from any thread; from
-        one that does not drive, what goes wrong is counted (`staged_refused`), not raised.
-
-        Raises:
-            ConnectionClosed: the connection is not open.
-            LogFull: more than `outbox_limit` bytes wait for this peer already.
-        """
-        cdef fws_command command
-        payload_of(data, &command.data, &command.n, &command.opcode)
-        self._command(&command, FWS_CMD_SEND)
-
-    def close(self, uint16_t code=1000, str reason=""):
-        """Begin the closing handshake (RFC 6455 7.1.2) behind what was sent and published.
-
-        Raises:
-            ValueError: a code that must not be sent, or a reason of more than 123 bytes.
-            ConnectionClosed: the connection is not a WebSocket.
-        """
-        cdef fws_command command
-        payload_of(reason, &command.data, &command.n, &command.opcode)
-        command.code = code
-        self._command(&command, FWS_CMD_CLOSE)
-
-    def abort(self):
-        """End it now, without a word."""
-        if self._c is not NULL:
-            self.engine._check()
-            fws_conn_kill(self.engine._e, self._c, 1006)
-            self.engine._schedule_flush()
-
-    def subscribe(self, Topic topic not None):
-        """Get what is published to the topic from now on; idempotent. Safe from any thread."""
-        self._membership(FWS_CMD_SUBSCRIBE, topic)
-
-    def unsubscribe(self, Topic topic not None):
-        """Get no more of it: what is pending counts as dropped. Idempotent."""
-        self._membership(FWS_CMD_UNSUBSCRIBE, topic)
-
-    cdef int _membership(self, int kind, Topic topic) except -1:
-        cdef fws_command command
-        if topic.engine is not self.engine:
-            raise ValueError("the topic belongs to another engine")
-        command.topic = topic._t
-        command.data = NULL
-        command.n = 0
-        return self._command(&command, kind)
-
-    def pause_reading(self):
-        """Leave what it sends in the kernel, so that the peer is held by its window."""
-        fws_conn_pause(self.engine._e, self._open(), True)
-
-    def resume_reading(self):
-        """Read on."""
-        fws_conn_pause(self.engine._e, self._open(), False)
-        self.engine._schedule_flush()
-
-    def meter(self):
-        """Count its data messages in the engine's meter; they raise no event any more."""
-        cdef int status = fws_conn_meter(self.engine._e, self._open())
-        if status < 0:
-            raise _error(status)
-
-    @property
-    def remote(self):
-        """(host, port) of the peer; ("", 0) for a Unix socket, or when it has ended."""
-        cdef char host[46]
-        cdef uint16_t port
-        if self._c is NULL:
-            return ("", 0)
-        port = fws_conn_remote(self._c, host, sizeof(host))
-        return ((<bytes>host).decode("ascii"), port)
-
-    @property
-    def over_limit(self):
-        """Whether it came when `max_connections` were here: answer 503."""
-        return self._c is not NULL and self._c.over_limit
-
-    @property
-    def over_address(self):
-        """Whether its address holds more sockets than `max_per_address`: answer 429."""
-        return self._c is not NULL and self._c.over_address
-
-    @property
-    def is_http(self):
-        """Whether it has not become a WebSocket, and its last answer was not its last."""
-        return self._c is not NULL and self._c.state < FWS_OPEN
-
-    @property
-    def is_open(self):
-        """Whether it speaks WebSocket and neither side has begun to close."""
-        return self._c is not NULL and self._c.state == FWS_OPEN
-
-    @property
-    def buffered_amount(self):
-        """Bytes of direct sends that wait in user space."""
-        return self._c.outbox.bytes if self._c is not NULL else 0
-
-    @property
-    def metered(self):
-        """(frames, bytes, gaps) counted by the meter; zeros without one."""
-        if self._c is NULL or self._c.metered is NULL:
-            return (0, 0, 0)
-        return (self._c.metered.frames, self._c.metered.bytes, self._c.metered.gaps)
-
-    @property
-    def numbered(self):
-        """Whether the frames that the meter looked into carry seq."""
-        return self._c is not NULL and self._c.metered is not NULL and self._c.metered.seen_seq
-
-    def account(self):
-        """Return its counts over its present subscriptions, and its lag.
-
-        published = delivered + conflated + dropped + pending, in messages. `acknowledged` is
-        None on Unix sockets. `lag_seconds`: how long the oldest pending message
-        has been waiting, at most (times are known by the slab of the log); 0 without one.
-        """
-        return self.engine._account_of(self._open())
-
-
-@cython.final
 cdef class Engine:
     """All peers and their poller. One thread drives it, by `turn`.
 
@@ -364,12 +84,6 @@ cdef class Engine:
         notsent_lowat: bytes that the kernel holds unsent for a peer that does not read
             (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel.
     """
-
-    cdef fws_engine *_e
-    cdef list _connections
-    cdef dict _topics
-    cdef bint _in_turn, _scheduled, _closing
-    cdef public object on_head, on_head_limit, on_body, on_message, on_close, on_error, schedule
 
     def __cinit__(self, *, uint32_t head_limit=16384, uint32_t max_connections=10000,
                   double handshake_timeout=10.0, double keep_alive_timeout=30.0,
@@ -425,6 +139,12 @@ cdef class Engine:
             return 0
         if status == 1 and not self._in_turn:  # in a turn, its handlers come first
             self._flush()
+        self._schedule_flush()
+        return 0
+
+    cdef int _done(self, int status) except -1:
+        if status < 0:
+            raise _error(status)
         self._schedule_flush()
         return 0
 
@@ -493,8 +213,9 @@ cdef class Engine:
         if name in self._topics:
             return self._topics[name]
         self._check()
-        cdef fws_topic_options options = _topic_options(on_slow, max_lag_bytes, retention_bytes)
-        cdef Topic topic = Topic.__new__(Topic)
+        cdef fws_topic_options options = _topic.topic_options(on_slow, max_lag_bytes,
+                                                              retention_bytes)
+        cdef _topic.Topic topic = _topic.Topic.__new__(_topic.Topic)
         topic._t = fws_engine_topic(self._e, &options)
         if topic._t is NULL:
             raise MemoryError()
@@ -544,14 +265,14 @@ cdef class Engine:
             self._flush()
             self._schedule_flush()
 
-    cdef Connection _face(self, fws_conn *c):
+    cdef object _face(self, fws_conn *c):
         cdef Py_ssize_t index = <Py_ssize_t>(c.id & 0xFFFFFFFF)
-        cdef Connection connection
+        cdef _connection.Connection connection
         while len(self._connections) <= index:
             self._connections.append(None)
         connection = self._connections[index]
         if connection is None:
-            connection = Connection.__new__(Connection)
+            connection = _connection.Connection.__new__(_connection.Connection)
             connection._c = c
             connection.engine = self
             connection.id = c.id
@@ -561,7 +282,7 @@ cdef class Engine:
     cdef int _deliver(self, fws_event *event) except -1:
         if event.conn.state == FWS_DEAD:
             return 0
-        cdef Connection connection = self._face(event.conn)
+        connection = self._face(event.conn)
         cdef const char *data = <const char *>event.data
         cdef Py_ssize_t n = <Py_ssize_t>event.n
         try:
@@ -582,7 +303,7 @@ cdef class Engine:
             self._failed(connection, exception)
         return 0
 
-    cdef int _failed(self, Connection connection, exception) except -1:
+    cdef int _failed(self, connection, exception) except -1:
         if self.on_error is not None:
             try:
                 self.on_error(connection, exception)
@@ -594,7 +315,7 @@ cdef class Engine:
 
     cdef int _reap(self) except -1:
         cdef fws_conn *c = self._e.first_dead
-        cdef Connection connection
+        cdef _connection.Connection connection
         cdef list ended = []
         while c is not NULL:
             index = <Py_ssize_t>(c.id & 0xFFFFFFFF)
@@ -630,11 +351,11 @@ cdef class Engine:
             if self._e.slots[i].conn is not NULL:
                 fws_conn_kill(self._e, self._e.slots[i].conn, 1006)
         self._reap()
-        cdef Connection connection
+        cdef _connection.Connection connection
         for connection in self.connections:  # those that nobody had heard of before
             connection._c = NULL
         self._connections.clear()
-        cdef Topic topic
+        cdef _topic.Topic topic
         for topic in self._topics.values():
             topic._t = NULL
         fws_engine_free(self._e)
@@ -669,10 +390,6 @@ cdef class Engine:
         self._check()
         return _account.of_engine(&self._e.counters)
 
-    cdef dict _account_of(self, fws_conn *c):
-        fws_conn_acknowledge(self._e, c)
-        return _account.of_connection(c, self._e.sys.monotonic())
-
     def laggards(self, int n):
         """Return [(connection, account)] of the n open subscribers furthest behind in bytes."""
         cdef uint32_t i
@@ -697,9 +414,61 @@ cdef class Engine:
             for _, i in nlargest(n, found)
         ]
 
+    # What Topic and Connection ask for.
+
+    cdef int _set_policy(self, fws_topic *t, const fws_topic_options *options) except -1:
+        self._check()
+        fws_topic_set_options(t, options)
+        return 0
+
+    cdef dict _account_of_topic(self, fws_topic *t):
+        cdef uint32_t i
+        self._check()
+        for i in range(t.n):
+            fws_conn_acknowledge(self._e, t.members[i].conn)
+        return _account.of_topic(t)
+
+    cdef int _respond(self, fws_conn *c, bytes data, bint keep_alive) except -1:
+        return self._done(fws_conn_respond(self._e, c, <const uint8_t *>PyBytes_AS_STRING(data),
+                                           len(data), keep_alive))
+
+    cdef int _upgrade(self, fws_conn *c, bytes data, unsigned window_bits) except -1:
+        cdef int status = FWS_OK
+        if window_bits != 0:
+            status = fws_conn_deflate(self._e, c, window_bits)
+        if status == FWS_OK:
+            status = fws_conn_upgrade(self._e, c, <const uint8_t *>PyBytes_AS_STRING(data),
+                                      len(data))
+        return self._done(status)
+
+    cdef int _expect_body(self, fws_conn *c, uint32_t n, bytes data) except -1:
+        return self._done(fws_conn_expect_body(self._e, c, n,
+                                               <const uint8_t *>PyBytes_AS_STRING(data),
+                                               len(data)))
+
+    cdef int _pause(self, fws_conn *c, bint paused) except -1:
+        fws_conn_pause(self._e, c, paused)
+        return self._done(FWS_OK)
+
+    cdef int _meter(self, fws_conn *c) except -1:
+        return self._done(fws_conn_meter(self._e, c))
+
+    cdef int _kill(self, fws_conn *c) except -1:
+        fws_conn_kill(self._e, c, 1006)
+        return self._done(FWS_OK)
+
+    cdef tuple _remote(self, const fws_conn *c):
+        cdef char host[46]
+        cdef uint16_t port = fws_conn_remote(c, host, sizeof(host))
+        return ((<bytes>host).decode("ascii"), port)
+
+    cdef dict _account_of(self, fws_conn *c):
+        fws_conn_acknowledge(self._e, c)
+        return _account.of_connection(c, self._e.sys.monotonic())
+
     # The built-in source.
 
-    def start_source(self, Topic topic not None, *, uint64_t seed, str format="json",
+    def start_source(self, _topic.Topic topic not None, *, uint64_t seed, str format="json",
                      str fields="base", str late="burst"):
         """Generate ticks into the topic while somebody is subscribed; begins at rate 0.
 

@@ -24,7 +24,8 @@ NATIVE = {
 }
 # Modules of the package, Cython ones included; "fastws" is the package's own face.
 PYTHON = {
-    4: "errors native _account _codec _frame",  # errors: text and numbers, what the faces raise
+    # errors: text and numbers, what the faces raise
+    4: "errors native _account _codec _connection _frame _topic",
     5: "origin config extensions messages handshake client_handshake http_api result_files",
     6: "listeners server app feed console bench bench_clients bench_server",
     7: "cli cli.* fastws __main__",
