@@ -160,7 +160,7 @@ class Server:
         self.engine.schedule = self._turn_soon
         for listener in self._sockets:
             self.engine.listen(listener.fileno())
-        self._loop.add_reader(self.engine.fileno(), self._turn)
+        self._loop.add_reader(self.engine.fileno(), self._ready)
         self._limits.start()
         self._turn_soon()
 
@@ -218,10 +218,19 @@ class Server:
     def _turn_soon(self) -> None:
         if not self._turn_due and self._loop is not None:
             self._turn_due = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._due)
+
+    def _due(self) -> None:
+        self._turn_due = False
+        self._turn()
+
+    def _ready(self) -> None:
+        # A turn that is due sees what came as well. With two in a round of the loop, each asking
+        # for another, they would pile up and the loop's other work would wait for all of them.
+        if not self._turn_due:
+            self._turn()
 
     def _turn(self) -> None:
-        self._turn_due = False
         if self._loop is not None and self.engine.turn():
             self._turn_soon()
 

@@ -28,6 +28,35 @@ from fastws.handshake import parse_request
 
 Run = Callable[[Any], Any]
 
+# The loop.
+
+
+class Busy:
+    """Stands for an engine that always has work left."""
+
+    turns = 0
+
+    def turn(self) -> bool:
+        self.turns += 1
+        return True
+
+
+def test_an_engine_with_work_left_takes_one_turn_each_time_the_loop_comes_round(run: Run) -> None:
+    async def story() -> None:
+        server, busy = Server(App()), Busy()
+        (address,) = server.listen("127.0.0.1", 0)
+        server.start()
+        engine, server.engine = server.engine, busy  # the other one is never read, so stays ready
+        with socket.create_connection(address):
+            for _ in range(50):
+                await asyncio.sleep(0)
+        server.engine = engine
+        server.close()
+        assert busy.turns <= 51
+
+    run(story())
+
+
 # The end.
 
 
