@@ -30,6 +30,8 @@ static int publish(fws_engine *engine, fws_topic *topic, uint8_t opcode, const u
 
 static int subscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
 {
+    if (conn->role == FWS_CLIENT)
+        return FWS_E_INVALID; /* RFC 6455 5.1: its frames are masked, each with a key of its own */
     if (conn->state != FWS_OPEN)
         return FWS_E_CLOSED;
     if (fws_topic_find(topic, conn) != NULL)

@@ -208,8 +208,7 @@ fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, cons
     fws_conn *conn = fws_engine_take(engine, fd, role, &unknown);
     if (conn == NULL || n == 0)
         return conn;
-    if (fws_outbox_push(&conn->outbox, ++engine->eseq, FWS_ENTRY_BYTES, 0, data, n, NULL, 0)
-        == NULL) {
+    if (fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0) == NULL) {
         engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_DEL, fd, NULL);
         slot_release(engine, conn);
         errno = ENOMEM;

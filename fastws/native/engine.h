@@ -179,7 +179,8 @@ int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits);
 
 void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool paused);
 
-/* Counts data messages in engine->meter instead of making events of them. */
+/* Counts data messages in engine->meter instead of making events of them, from the first call on.
+ * FWS_OK or FWS_E_NOMEM. */
 int fws_conn_meter(fws_engine *engine, fws_conn *conn);
 
 /* transmit.c */
@@ -244,8 +245,9 @@ typedef struct fws_command {
 
 /* The one door for whatever changes what clients get. From the driving thread (and before
  * there is one) applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
- * FWS_E_CLOSED, FWS_E_FULL (lossless topic, or outbox_limit), FWS_E_NOMEM, FWS_E_INVALID.
- * From another thread copied and staged, the engine woken: FWS_OK, or FWS_E_FULL when
+ * FWS_E_CLOSED, FWS_E_FULL (lossless topic, or outbox_limit), FWS_E_NOMEM, FWS_E_INVALID (so is
+ * a subscription in the client role: a topic's frames are not masked, RFC 6455 5.1). From
+ * another thread copied and staged, the engine woken: FWS_OK, or FWS_E_FULL when
  * FWS_STAGING_BYTES wait. */
 int fws_engine_command(fws_engine *engine, const fws_command *command);
 

@@ -118,6 +118,8 @@ void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool paused)
 
 int fws_conn_meter(fws_engine *engine, fws_conn *conn)
 {
+    if (conn->metered != NULL)
+        return FWS_OK;
     if (engine->meter == NULL) {
         engine->meter = malloc(sizeof *engine->meter);
         if (engine->meter == NULL)

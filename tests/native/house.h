@@ -10,6 +10,7 @@
 
 #define SECOND 1000000000ULL
 #define HEAD "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+#define REQUEST "GET /feed HTTP/1.1\r\nHost: b\r\n\r\n" /* of ours, in the client role */
 #define ANSWER "HTTP/1.1 101 Switching Protocols\r\n\r\n"
 #define HEARD_MAX 65536
 
