@@ -86,12 +86,12 @@ def of_deflate() -> dict[str, bytes]:
 
 
 def of_engine() -> dict[str, bytes]:
-    """Programs for fuzz_engine.c, two bytes a step, mostly turns."""
+    """Programs for fuzz_engine.c: options, then two bytes a step, mostly turns."""
     found = {}
     for number in range(16):
         draw = random.Random(number)
         program = bytes([draw.randrange(8), draw.choice([10, 64, 255]), draw.randrange(8)])
-        program += draw.randbytes(3)
+        program += bytes([draw.choice([0, 0, 3, 7, 255])]) + draw.randbytes(3)
         for _ in range(draw.choice([50, 100, 250])):
             who = draw.randrange(6) << 4
             kind = draw.random()

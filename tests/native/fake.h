@@ -35,6 +35,7 @@ typedef struct fake_network {
     uint64_t now, tick;       /* ns; each look at the clock takes a tick */
     fake_peer *all, *fds[FAKE_FDS], *backlog[FAKE_FDS];
     uint32_t n_backlog;
+    int fds_end;              /* no descriptor at or above it was ever open */
     uint64_t listener_tag;
     bool listening, listener_edge;
     int accept_errno, accept_errno_count, wait_errno;
@@ -66,6 +67,7 @@ static inline int fake_open(fake_peer *peer)
     while (net.fds[i] != NULL)
         i++;
     net.fds[i] = peer;
+    net.fds_end = i < net.fds_end ? net.fds_end : i + 1;
     return peer->fd = FAKE_BASE + i;
 }
 
@@ -200,7 +202,7 @@ static inline int fake_epoll_wait(int epoll, struct epoll_event *events, int n, 
         net.listener_edge = false;
         events[found++] = (struct epoll_event){.events = EPOLLIN, .data.u64 = net.listener_tag};
     }
-    for (int i = 0; i < FAKE_FDS && found < n; i++) {
+    for (int i = 0; i < net.fds_end && found < n; i++) {
         fake_peer *peer = net.fds[i];
         if (peer == NULL || !peer->watched || peer->edges == 0)
             continue;
@@ -290,7 +292,7 @@ static const fws_sys fake_sys = {
 /* Frees what the peers got; every socket must have been closed by then. */
 static inline void fake_clear(void)
 {
-    for (int i = 0; i < FAKE_FDS; i++)
+    for (int i = 0; i < net.fds_end; i++)
         CHECK(net.fds[i] == NULL);
     while (net.all != NULL) {
         fake_peer *peer = net.all;

@@ -196,101 +196,6 @@ static void test_windows_out_of_range_are_refused(void)
     house_close();
 }
 
-#define PEERS 12
-#define TOPICS 3
-
-typedef struct reader {
-    fake_peer *peer;
-    uint64_t last; /* number of the last message it got */
-    uint64_t got;
-} reader;
-
-/* Every message is whole, and their numbers rise. */
-static void read_all(reader *from)
-{
-    fake_peer *peer = from->peer;
-    size_t at = 0;
-    fws_header header;
-    int size;
-    unpack(peer);
-    while ((size = fws_header_decode(peer->out + at, peer->out_n - at, &header)) > 0
-           && peer->out_n - at - (size_t)size >= header.length) {
-        if (header.opcode < FWS_CLOSE) {
-            uint64_t number = strtoull((const char *)peer->out + at + size, NULL, 10);
-            CHECK(number > from->last);
-            from->last = number;
-            from->got++;
-        }
-        at += (size_t)size + header.length;
-    }
-    memmove(peer->out, peer->out + at, peer->out_n - at);
-    peer->out_n -= at;
-}
-
-static void test_random_steps_keep_order_and_account(void)
-{
-    static char text[40001];
-    static const unsigned windows[] = {0, 9, 12, 15, 15};
-    uint64_t random = 42, number = 0;
-    reader readers[PEERS];
-    fws_topic *topics[TOPICS];
-    house_open(&HOUSE);
-    for (uint8_t i = 0; i < TOPICS; i++)
-        topics[i] = topic_of(i % 2 == 0 ? FWS_SLOW_LATEST : FWS_SLOW_LOSSLESS, 150000);
-    for (size_t i = 0; i < PEERS; i++)
-        readers[i] = (reader){.peer = client_with(windows[i % 5])};
-    for (int step = 0; step < 8000; step++) {
-        reader *one = &readers[test_random(&random) % PEERS];
-        fws_topic *topic = topics[test_random(&random) % TOPICS];
-        size_t n = test_random(&random) % (step % 50 == 0 ? 40000 : 200);
-        switch (test_random(&random) % 8) {
-        case 0:
-            subscribe(one->peer, topic);
-            break;
-        case 1:
-            if (test_random(&random) % 8 == 0)
-                unsubscribe(one->peer, topic);
-            break;
-        case 2:
-            one->peer->room = 0;
-            fake_room(one->peer, test_random(&random) % 4 == 0 ? PLENTY
-                                                               : test_random(&random) % 3000);
-            break;
-        case 3:
-            turn();
-            break;
-        default:
-            n = n < 24 ? 24 : n;
-            memset(text, 'a' + (int)(number % 26), n);
-            text[(size_t)sprintf(text, "%" PRIu64, ++number)] = ' ';
-            text[n] = 0;
-            if (step % 3 == 0)
-                tell(one->peer, text);
-            else
-                publish(topic, text);
-        }
-        if (step % 16 == 0)
-            for (size_t i = 0; i < PEERS; i++)
-                read_all(&readers[i]);
-        check_house();
-    }
-    for (size_t i = 0; i < PEERS; i++)
-        fake_room(readers[i].peer, PLENTY);
-    rest();
-    uint64_t delivered = 0, got = 0;
-    for (size_t i = 0; i < PEERS; i++) {
-        read_all(&readers[i]);
-        CHECK(conn_of(readers[i].peer) != NULL && readers[i].peer->out_n == 0);
-        got += readers[i].got;
-    }
-    for (size_t i = 0; i < TOPICS; i++) {
-        delivered += topics[i]->delivered;
-        CHECK_EQ(fws_topic_pending(topics[i]), 0);
-    }
-    CHECK(delivered > 1000 && got > delivered && engine->counters.deflated > 100);
-    house_close();
-}
-
 int main(void)
 {
     if (!fws_deflate_available()) {
@@ -305,7 +210,6 @@ int main(void)
     RUN(test_order_holds_among_topics_and_direct_messages);
     RUN(test_a_compressed_message_of_a_client_is_heard);
     RUN(test_windows_out_of_range_are_refused);
-    RUN(test_random_steps_keep_order_and_account);
     fws_deflate_free(codec);
     return 0;
 }
