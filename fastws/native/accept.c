@@ -50,7 +50,7 @@ static bool peer_key(const struct sockaddr_in6 *remote, uint8_t key[16])
     return remote->sin6_family == AF_INET || remote->sin6_family == AF_INET6;
 }
 
-/* False when the address has so many that this one does not even get an answer. */
+/* False when the address has so many that nobody asks what this one wants. */
 static bool count_peer(fws_engine *engine, fws_conn *conn)
 {
     uint8_t key[16];
@@ -70,12 +70,23 @@ void fws_engine_keep_reserve(fws_engine *engine)
         engine->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+void fws_engine_refuse(fws_engine *engine, int fd)
+{
+    static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\n"
+                                 "Content-Length: 0\r\nConnection: close\r\n\r\n";
+    struct iovec bytes = {.iov_base = (void *)(uintptr_t)answer, .iov_len = sizeof answer - 1};
+    struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
+    engine->counters.refused++;
+    /* What the client has said already is taken off, or a reset would outrun the answer. */
+    (void)engine->sys->recv(fd, engine->room + engine->room_used, FWS_RECEIVE_CHUNK, 0);
+    (void)engine->sys->sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    engine->sys->shutdown(fd, SHUT_WR);
+}
+
 /* No descriptor is left: the reserve answers one client with 503, instead of letting it wait in
  * the backlog for nobody knows how long. */
 static bool answer_from_reserve(fws_engine *engine, uint32_t listener)
 {
-    static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\n"
-                                 "Content-Length: 0\r\nConnection: close\r\n\r\n";
     if (engine->reserve < 0)
         return false;
     close(engine->reserve);
@@ -83,14 +94,8 @@ static bool answer_from_reserve(fws_engine *engine, uint32_t listener)
     int fd = engine->sys->accept4(engine->listeners[listener], NULL, NULL,
                                   SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-        struct iovec bytes = {.iov_base = (void *)(uintptr_t)answer, .iov_len = sizeof answer - 1};
-        struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
-        /* What the client has said already is taken off, or a reset would outrun the answer. */
-        (void)engine->sys->recv(fd, engine->room + engine->room_used, FWS_RECEIVE_CHUNK, 0);
-        (void)engine->sys->sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        engine->sys->shutdown(fd, SHUT_WR);
+        fws_engine_refuse(engine, fd);
         engine->sys->close(fd);
-        engine->counters.refused++;
     }
     fws_engine_keep_reserve(engine);
     return fd >= 0;
@@ -120,11 +125,13 @@ static bool accept_one(fws_engine *engine, uint32_t listener)
                          ? fws_engine_take(engine, fd, FWS_SERVER, &remote)
                          : NULL;
     if (conn == NULL) {
-        engine->counters.refused++;
+        fws_engine_refuse(engine, fd);
         engine->sys->close(fd);
     } else if (!count_peer(engine, conn)) {
-        engine->counters.refused++;
+        fws_engine_refuse(engine, fd);
         fws_conn_kill(engine, conn, 1006);
+    } else {
+        engine->counters.refused += conn->over_limit;
     }
     return true;
 }

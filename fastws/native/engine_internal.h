@@ -52,6 +52,8 @@ fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
 
 /* accept.c */
 void fws_engine_accept(fws_engine *engine);
+/* Answers 503 on a server's socket, whatever is asked, without memory or descriptor, and counts. */
+void fws_engine_refuse(fws_engine *engine, int fd);
 /* Opens the reserve descriptor again when it is gone. */
 void fws_engine_keep_reserve(fws_engine *engine);
 void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn);

@@ -63,10 +63,13 @@ void fws_receive_http(fws_engine *engine, fws_conn *conn)
     size_t got = fws_receive_bytes(engine, conn, room, n);
     if (got == 0)
         return;
-    if (!fws_hold(&conn->held, room, got))
-        fws_conn_kill(engine, conn, 1006);
-    else
+    if (fws_hold(&conn->held, room, got)) {
         http_advance(engine, conn);
+        return;
+    }
+    if (conn->role == FWS_SERVER && !fws_conn_pending(conn))
+        fws_engine_refuse(engine, conn->fd);
+    fws_conn_kill(engine, conn, 1006);
 }
 
 static int decided(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n)

@@ -151,8 +151,9 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
     bool open = conn->state == FWS_OPEN;
     switch (message->opcode) {
     case FWS_PING:
-        if (open) /* RFC 6455 5.5.2 */
-            fws_conn_push_frame(engine, conn, FWS_PONG, 0, message->data, message->len);
+        if (open /* RFC 6455 5.5.2 */
+            && fws_conn_push_frame(engine, conn, FWS_PONG, 0, message->data, message->len) < 0)
+            fws_conn_end(engine, conn, fws_close_code(FWS_E_NOMEM), NULL, 0);
         return;
     case FWS_PONG: /* any will do: an unasked one is not answered and does no harm (5.5.3) */
         if (conn->pong_by != 0)
@@ -210,7 +211,7 @@ static void parse(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t n)
         }
         if (turn_full(engine)) {
             if (!fws_hold(&conn->held, data, n))
-                fws_conn_kill(engine, conn, 1006);
+                fws_conn_end(engine, conn, fws_close_code(FWS_E_NOMEM), NULL, 0);
             fws_engine_mark_ready(engine, conn);
             return;
         }

@@ -10,7 +10,7 @@ void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *old, size_t n);
 
 static uint64_t countdown, in_a_row; /* allocations that still succeed, then fail; 0, 0: all do */
-static uint64_t failed;
+static uint64_t failed, spoken, unspoken; /* ends with a word, and without */
 
 static bool fails(void)
 {
@@ -40,14 +40,103 @@ void *__wrap_realloc(void *old, size_t n)
     return fails() ? NULL : __real_realloc(old, n);
 }
 
+#if !FWS_NO_DEFLATE
+#include <zlib.h>
+
+int __real_inflateInit2_(z_stream *stream, int bits, const char *version, int size);
+int __real_deflateInit2_(z_stream *stream, int level, int method, int bits, int memory,
+                         int strategy, const char *version, int size);
+int __real_inflate(z_stream *stream, int flush);
+int __wrap_inflateInit2_(z_stream *stream, int bits, const char *version, int size);
+int __wrap_deflateInit2_(z_stream *stream, int level, int method, int bits, int memory,
+                         int strategy, const char *version, int size);
+int __wrap_inflate(z_stream *stream, int flush);
+
+int __wrap_inflateInit2_(z_stream *stream, int bits, const char *version, int size)
+{
+    return fails() ? Z_MEM_ERROR : __real_inflateInit2_(stream, bits, version, size);
+}
+
+int __wrap_deflateInit2_(z_stream *stream, int level, int method, int bits, int memory,
+                         int strategy, const char *version, int size)
+{
+    return fails() ? Z_MEM_ERROR
+                   : __real_deflateInit2_(stream, level, method, bits, memory, strategy, version,
+                                          size);
+}
+
+int __wrap_inflate(z_stream *stream, int flush) /* its window comes with the first use */
+{
+    return fails() ? Z_MEM_ERROR : __real_inflate(stream, flush);
+}
+#endif
+
+static bool compressed; /* whether clients get permessage-deflate */
+
+/* As the server does: 500 or 1011 for whom it cannot serve, or the end where not even that can be
+ * said. */
 static void answer(const fws_event *event)
 {
-    fws_command reply = {.kind = FWS_CMD_SEND, .opcode = FWS_TEXT, .conn = event->conn->id,
+    static const char sorry[] = "HTTP/1.1 500 Internal Server Error\r\n\r\n";
+    fws_conn *conn = event->conn;
+    fws_command reply = {.kind = FWS_CMD_SEND, .opcode = FWS_TEXT, .conn = conn->id,
                          .data = event->data, .n = event->n};
-    if (event->kind == FWS_EVENT_MESSAGE)
-        fws_engine_command(engine, &reply);
-    else if (fws_conn_upgrade(engine, event->conn, (const uint8_t *)ANSWER, strlen(ANSWER)) < 0)
-        fws_conn_kill(engine, event->conn, 1011);
+    const fws_command end = {.kind = FWS_CMD_CLOSE, .conn = conn->id, .code = 1011};
+    int status;
+    if (event->kind == FWS_EVENT_MESSAGE) {
+        status = fws_engine_command(engine, &reply);
+        status = status < 0 ? fws_engine_command(engine, &end) : status;
+    } else {
+        status = compressed ? fws_conn_deflate(engine, conn, 15) : FWS_OK;
+        if (status == FWS_OK)
+            status = fws_conn_upgrade(engine, conn, (const uint8_t *)ANSWER, strlen(ANSWER));
+        if (status < 0)
+            status = fws_conn_respond(engine, conn, (const uint8_t *)sorry, sizeof sorry - 1, false);
+    }
+    if (status < 0)
+        fws_conn_kill(engine, conn, 1011);
+}
+
+static bool begins(const fake_peer *peer, const char *text)
+{
+    return peer->out_n >= strlen(text) && memcmp(peer->out, text, strlen(text)) == 0;
+}
+
+/* The last word of a peer's connection: 500, 503 or the code of a Close; 0 when there is none. */
+static int last_word(const fake_peer *peer)
+{
+    fws_header header = {0};
+    if (begins(peer, "HTTP/1.1 500 "))
+        return 500;
+    if (begins(peer, "HTTP/1.1 503 "))
+        return 503;
+    size_t at = strlen(ANSWER), last = at;
+    int size = 0;
+    if (!begins(peer, ANSWER))
+        return 0;
+    for (; at < peer->out_n; at += (size_t)size + header.length) {
+        size = fws_header_decode(peer->out + at, peer->out_n - at, &header);
+        CHECK(size > 0 && peer->out_n - at - (size_t)size >= header.length);
+        last = at;
+    }
+    if (header.opcode != FWS_CLOSE)
+        return 0;
+    return peer->out[last + 2] << 8 | peer->out[last + 3];
+}
+
+/* One failure leaves memory for the last word. Where it stays away the word itself may find none:
+ * then the end comes without, and is 1011 in our own books once it was a WebSocket. */
+static void check_end(const fake_peer *peer, uint64_t failures)
+{
+    int word = last_word(peer);
+    if (!peer->shut && !peer->closed)
+        CHECK(begins(peer, ANSWER) && (word == 0 || word == 1000 || word == 1011));
+    else if (word == 0)
+        CHECK(failures > 1 && peer->closed && last_code == 1011);
+    else
+        CHECK(word == 500 || word == 503 || word == 1011);
+    spoken += word == 500 || word == 503 || word == 1011;
+    unspoken += word == 0 && peer->closed;
 }
 
 /* A peer whose own buffers never grow, so that every allocation counted is the engine's. */
@@ -70,8 +159,19 @@ static void say_parts(fake_peer *peer)
     }
 }
 
+static void say_compressed(fake_peer *peer)
+{
+    static const uint8_t hello[] = {0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00}; /* RFC 7692 7.2.3.1 */
+    uint8_t frame[64];
+    size_t n = client_frame(frame, FWS_TEXT, hello, sizeof hello);
+    frame[0] |= FWS_RSV1 << 4;
+    fake_say(peer, frame, n);
+    turn();
+}
+
 /* What one connection can need memory for: its slot and itself, a head in pieces, the 101, a
- * fragmented message, pongs and direct messages, a subscription, a short write, a large frame. */
+ * fragmented message, a compressed one, pongs and direct messages, a subscription, a short write,
+ * a large frame. */
 static void live(fake_peer *peer, fws_topic *topic)
 {
     static char large[20000];
@@ -81,6 +181,8 @@ static void live(fake_peer *peer, fws_topic *topic)
     fake_say(peer, HEAD + 5, strlen(HEAD) - 5);
     turn();
     say_parts(peer);
+    if (compressed)
+        say_compressed(peer);
     say_frame(peer, FWS_PING, "ping", 4);
     turn();
     subscribe(peer, topic);
@@ -115,6 +217,7 @@ static uint64_t live_without(uint64_t n, uint64_t failures)
     countdown = in_a_row = 0;
     rest();
     check_house();
+    check_end(peer, failures);
     CHECK(conn_of(neighbour) != NULL);
     neighbour->out_n = 0;
     CHECK_EQ(publish(topic, "afterwards"), FWS_OK);
@@ -129,20 +232,30 @@ static uint64_t live_without(uint64_t n, uint64_t failures)
 /* HOSTILE X17 */
 static void test_each_allocation_may_fail(void)
 {
-    uint64_t n = 0;
-    while (live_without(n, 1) > 0)
-        n++;
-    printf("   %d allocations failed, one at a time\n", (int)n);
-    CHECK(n > 20);
+    for (int deflate = 0; deflate <= fws_deflate_available(); deflate++) {
+        uint64_t n = 0;
+        compressed = deflate != 0;
+        spoken = unspoken = 0;
+        while (live_without(n, 1) > 0)
+            n++;
+        printf("   %d allocations failed, one at a time; %d ended it\n", (int)n, (int)spoken);
+        CHECK(n > 20);
+        CHECK(spoken > 5 && unspoken == 0);
+    }
 }
 
 /* HOSTILE X17 */
 static void test_memory_may_stay_away_for_a_while(void)
 {
     const uint64_t failures[] = {2, 5, 20, 1000000};
-    for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
-        for (uint64_t n = 0; n < 60; n++)
-            live_without(n, failures[i]);
+    spoken = unspoken = 0;
+    for (int deflate = 0; deflate <= fws_deflate_available(); deflate++) {
+        compressed = deflate != 0;
+        for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
+            for (uint64_t n = 0; n < 70; n++)
+                live_without(n, failures[i]);
+    }
+    printf("   %d ends with a word, %d without\n", (int)spoken, (int)unspoken);
 }
 
 /* HOSTILE X02 */
