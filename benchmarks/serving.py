@@ -1,10 +1,11 @@
-"""What the measurements share: `fastws serve` on one core, its HTTP API, and its end."""
+"""What the measurements share: `fastws serve` on one core, its HTTP API, a client, their ends."""
 
 import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fastws.client_handshake import build_request, new_key
+
 SERVER_CORE, CLIENT_CORE = 0, 1
+STOP_TIMEOUT = 15.0  # seconds
 
 
 class Served:
     """A running server."""
 
     def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
+        self.process = process
         self.pid = process.pid
         self.port = port
 
@@ -54,7 +59,31 @@ def serve(*options: str) -> Iterator[Served]:
         # Its console rows are read by nobody, and are few enough for the pipe.
         yield Served(process, int(found[1]))
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(15)
-        assert process.stdout is not None
-        process.stdout.close()
+        end(process)
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """Interrupt a process, and wait for it; one that stays for 15 s is killed."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def open_websocket(port: int) -> tuple[socket.socket, bytes]:
+    """Connect and shake hands; return the socket and what came behind the head of the answer."""
+    connected = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connected.sendall(build_request("127.0.0.1", port, "/", new_key()))
+    received = b""
+    while b"\r\n\r\n" not in received:
+        part = connected.recv(4096)
+        assert part, "the server closed the connection instead of answering"
+        received += part
+    head, _, rest = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    return connected, rest

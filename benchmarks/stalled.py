@@ -15,7 +15,7 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from serving import CLIENT_CORE, Served, serve
+from serving import CLIENT_CORE, Served, open_websocket, serve
 
 from fastws import Connection, Engine
 from fastws.client_handshake import build_request, new_key
@@ -62,12 +62,7 @@ class Stalled:
     """A client that reads when it is told to."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.sendall(build_request("127.0.0.1", port, "/", new_key()))
-        self.data = b""
-        while b"\r\n\r\n" not in self.data:
-            self.data += self.socket.recv(4096)
-        self.data = self.data.partition(b"\r\n\r\n")[2]
+        self.socket, self.data = open_websocket(port)
 
     def read_on(self, seconds: float) -> tuple[int, int]:
         """Read for that long; return the frames seen and the numbers skipped between them."""
