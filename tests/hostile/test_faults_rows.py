@@ -1,4 +1,4 @@
-"""X: faults of the system around a server process: system calls, descriptors, clocks, signals."""
+"""X: faults of the system around a server process: system calls, descriptors, signals."""
 
 import os
 import resource
@@ -13,17 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from servers import LISTENING, ROOT, SANITIZED, Place, command
+from servers import LISTENING, ROOT, Place, command
 from test_load_rows import reset
 from wire import BINARY, CLOSE, CLOSE_TIMEOUT, PATIENCE, TEXT, Wire, frame, request
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 STRACE = shutil.which("strace")
 needs_strace = pytest.mark.skipif(STRACE is None, reason="needs strace")
-needs_faketime = pytest.mark.skipif(
-    SANITIZED or not FAKETIME.exists(),
-    reason="libfaketime hangs under a sanitizer" if SANITIZED else "needs libfaketime",
-)
 
 
 @contextmanager
@@ -214,46 +209,6 @@ def test_a_console_that_nobody_reads_blocks_nothing(tmp_path: Path) -> None:
             before = time.monotonic()
             wire.frame()
             assert time.monotonic() - before < 1, "the loop stood still"
-
-
-@needs_faketime
-@pytest.mark.hostile("X36")
-@pytest.mark.parametrize("jump", [86_400, -86_400])
-def test_a_wall_clock_that_jumps_a_day_ends_nobody(tmp_path: Path, jump: int) -> None:
-    clock = tmp_path / "clock"
-    clock.write_text("+0")
-    environment = {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    with started(tmp_path, environment=environment) as place:
-        wires = [place.open() for _ in range(10)]
-        silent = place.dial()
-        for wire in wires:
-            wire.round_trip(TEXT, b"before")
-        clock.write_text(f"{jump:+}")
-        began = time.monotonic()
-        while time.monotonic() < began + 1:
-            for wire in wires:
-                wire.round_trip(TEXT, b"afterwards")  # neither a ping nor a Close
-        assert silent.is_open()
-
-
-@pytest.mark.hostile("X37")
-def test_a_process_that_was_stopped_does_not_take_its_clients_for_dead(tmp_path: Path) -> None:
-    with started(tmp_path) as place:
-        wires = [place.open() for _ in range(50)]
-        half = place.dial()
-        half.send(request()[:40])
-        place.process.send_signal(signal.SIGSTOP)
-        time.sleep(11)  # longer than a handshake may take
-        place.process.send_signal(signal.SIGCONT)
-        half.send(request()[40:])
-        half.switched()
-        for wire in wires:
-            wire.round_trip(TEXT, b"still there")
 
 
 @pytest.mark.hostile("X31")
