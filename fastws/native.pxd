@@ -231,6 +231,9 @@ cdef extern from "engine.h" nogil:
         uint64_t slow_closed
         uint64_t protocol_errors
         uint64_t staged_refused
+        uint64_t keep_alive_timeouts
+        uint64_t close_timeouts
+        uint64_t log_full
         uint64_t address_refused
         uint64_t pings
         uint64_t ping_timeouts

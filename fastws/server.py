@@ -8,7 +8,7 @@ import asyncio
 import logging
 import resource
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from fastws._frame import Connection, Engine, deflate_available
@@ -35,6 +35,7 @@ GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
 RESERVED_FILES = 128  # descriptors that connections leave: 64 for those to be refused, and others
 CLOSE_TIMEOUT = 5.0  # seconds
+HTTP_LIMITS = ("http_403", "http_413", "http_414", "http_431")  # refusals counted here
 
 
 class App:
@@ -127,7 +128,8 @@ class Server:
         self._turn_due = False
         self._empty: asyncio.Event | None = None
         self._bodies: dict[int, Request] = {}  # by connection: whose body is still to come
-        self._limits = LimitLog(self.engine)
+        self._http_refused = dict.fromkeys(HTTP_LIMITS, 0)
+        self._limits = LimitLog(self.counters)
 
     def listen(self, host: str, port: int) -> list[tuple[str, int]]:
         """Bind and listen on every address of a host name; connections wait until `start`.
@@ -195,6 +197,10 @@ class Server:
             if not connection.buffered_amount:  # else it has an answer on its way, and then ends
                 connection.abort()
 
+    def counters(self) -> dict[str, int]:
+        """Return what was counted since the start, by name: the engine's, and `http_STATUS`."""
+        return self.engine.counters() | self._http_refused
+
     def close(self) -> None:
         """Let go of everything at once; idempotent."""
         self._stop_listening()
@@ -260,6 +266,9 @@ class Server:
         self._refuse(connection, head_too_large(part), head_only=part.startswith(b"HEAD "))
 
     def _refuse(self, connection: Connection, error: HandshakeError, *, head_only: bool) -> None:
+        name = f"http_{error.status}"
+        if name in self._http_refused:
+            self._http_refused[name] += 1
         answer = self._app.refuse(error)
         if head_only:  # RFC 9110 9.3.2: the answer to HEAD has no content
             answer = b"".join(answer.partition(b"\r\n\r\n")[:2])
@@ -322,22 +331,26 @@ class LimitLog:
         "address_refused",
         "accept_failures",
         "handshake_timeouts",
+        "keep_alive_timeouts",
+        "close_timeouts",
         "ping_timeouts",
         "message_timeouts",
         "write_timeouts",
         "slow_closed",
         "protocol_errors",
         "staged_refused",
+        "log_full",
+        *HTTP_LIMITS,
     )
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, counters: Callable[[], dict[str, int]]) -> None:
+        self._counters = counters
         self._seen = dict.fromkeys(self.NAMES, 0)
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Look at the counters now and once a second."""
-        counters = self._engine.counters()
+        counters = self._counters()
         met = [
             f"{name} {counters[name] - self._seen[name]}"
             for name in self.NAMES

@@ -81,7 +81,7 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
     return FWS_OK;
 }
 
-static int apply(fws_engine *engine, const fws_command *command)
+static int apply_one(fws_engine *engine, const fws_command *command)
 {
     if (command->kind == FWS_CMD_PUBLISH)
         return publish(engine, command->topic, command->opcode, command->data, command->n);
@@ -95,6 +95,13 @@ static int apply(fws_engine *engine, const fws_command *command)
     case FWS_CMD_CLOSE: return close_conn(engine, conn, command);
     default: return FWS_E_INVALID;
     }
+}
+
+static int apply(fws_engine *engine, const fws_command *command)
+{
+    int status = apply_one(engine, command);
+    engine->counters.log_full += status == FWS_E_FULL;
+    return status;
 }
 
 /* Commands of other threads: the struct and its bytes back to back, in order. */

@@ -74,6 +74,8 @@ typedef struct fws_counters {
     uint64_t accepted, refused, accept_failures, sends, send_failures, would_block, passes;
     uint64_t handshake_timeouts, slow_closed, protocol_errors, staged_refused;
     uint64_t address_refused, pings, ping_timeouts, message_timeouts, write_timeouts;
+    uint64_t keep_alive_timeouts, close_timeouts;
+    uint64_t log_full; /* messages that were not taken: a log's or an outbox's limit */
     uint64_t deflated; /* messages compressed, for however many */
 } fws_counters;
 

@@ -33,8 +33,11 @@ static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
     conn->deadline += grace;
     if (engine->now < conn->deadline)
         return true;
-    if (conn->state < FWS_OPEN && !conn->answered) /* else it kept an answered connection open */
-        engine->counters.handshake_timeouts++;
+    if (conn->state < FWS_OPEN)
+        (*(conn->answered ? &engine->counters.keep_alive_timeouts
+                          : &engine->counters.handshake_timeouts))++;
+    else if (conn->state == FWS_CLOSING || conn->finish) /* else it lingered, as is usual */
+        engine->counters.close_timeouts++;
     out_of_time(engine, conn);
     return false;
 }

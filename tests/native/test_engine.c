@@ -297,6 +297,7 @@ static void test_an_outbox_has_its_limit(void)
     peer->room = 0;
     CHECK_EQ(tell(peer, large), FWS_OK); /* one may always wait */
     CHECK_EQ(tell(peer, "more"), FWS_E_FULL);
+    CHECK_EQ(engine->counters.log_full, 1);
     fake_room(peer, PLENTY);
     rest();
     CHECK_EQ(tell(peer, "more"), FWS_OK);

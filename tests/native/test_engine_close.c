@@ -338,6 +338,7 @@ static void test_a_connection_between_requests_is_let_go(void)
     CHECK_EQ(peer->out_n, 12);
     pass_time(SECOND + 2 * FWS_SWEEP_NS);
     CHECK(peer->closed);
+    CHECK_EQ(engine->counters.keep_alive_timeouts, 1);
     house_close();
 }
 
@@ -353,6 +354,7 @@ static void test_a_close_that_is_not_answered_ends_in_time(void)
     CHECK(!peer->closed && !stuck->closed);
     pass_time(SECOND + 2 * FWS_SWEEP_NS);
     CHECK(peer->closed && stuck->closed);
+    CHECK_EQ(engine->counters.close_timeouts, 2);
     CHECK(!peer->reset && stuck->reset); /* who has taken everything is not */
     CHECK_EQ(last_code, 1001);
     house_close();

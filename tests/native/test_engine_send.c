@@ -232,6 +232,7 @@ static void test_a_lossless_publisher_is_held_and_a_stalled_reader_closed(void)
         taken++;
     CHECK_EQ(publish(topic, "01234567"), FWS_E_FULL);
     CHECK_EQ(taken, 5);
+    CHECK_EQ(engine->counters.log_full, 2);
     rest();
     pass_time(HOUSE.max_stall_ns - SECOND);
     CHECK_EQ(topic->n, 1);

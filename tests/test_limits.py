@@ -1,0 +1,86 @@
+"""Every limit has an answer, a counter, a line in the log and one in the README's table."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import UPGRADE, Site, http_request
+
+from fastws import App, Server
+from fastws.server import LimitLog
+
+Run = Callable[[Any], Any]
+README = Path(__file__).resolve().parent.parent / "README.md"
+# What holds somebody up, and refuses and ends nothing, has nothing to count.
+HOLDS = ("messages of one turn", "unsent bytes in the kernel for one client")
+BESIDES = {"close", "latest", "lossless", "dropped", "publish", "send", "on_slow", "LogFull"}
+
+
+def rows() -> list[list[str]]:
+    """The table: a limit, its default, what happens."""
+    section = README.read_text().partition("\n## Limits")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    return [re.split(r" *\| *", line.strip("| ")) for line in lines[1:]]
+
+
+def counters_named() -> dict[str, set[str]]:
+    """By limit: the counters that its row names."""
+    names = {limit: set(re.findall(r"`(\w+)`", what)) for limit, _, what in rows()}
+    mentioned = {"/stats"} | BESIDES
+    return {limit: found - mentioned for limit, found in names.items()}
+
+
+def test_every_limit_of_the_table_names_its_counters_and_each_exists(run: Run) -> None:
+    async def story() -> None:
+        server = Server(App())
+        exist = server.counters()
+        server.close()
+        named = counters_named()
+        assert len(named) > 15
+        for limit, counters in named.items():
+            assert counters <= exist.keys(), limit
+            assert bool(counters) == (limit not in HOLDS), limit
+        assert set(HOLDS) <= named.keys()
+
+    run(story())
+
+
+def test_the_log_tells_of_exactly_the_counters_of_the_table() -> None:
+    assert set().union(*counters_named().values()) == set(LimitLog.NAMES)
+    assert len(set(LimitLog.NAMES)) == len(LimitLog.NAMES)
+
+
+LONG = "x" * 9000
+BROKEN: dict[str, tuple[int, bytes]] = {
+    "too many fields": (431, http_request("GET", "/stats", fields=["A: b"] * 65)),
+    "a long field": (431, http_request("GET", "/stats", fields=[f"A: {LONG}"])),
+    "a long head": (431, b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 5000),
+    "a long target": (414, http_request("GET", "/" + LONG)),
+    "a large body": (413, http_request("POST", "/config", fields=["Content-Length: 65537"])),
+    "a strange origin": (403, UPGRADE[:-2] + b"Origin: http://elsewhere.example\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_refusal_is_counted_and_logged(
+    run: Run, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    status, sent = BROKEN[what]
+
+    async def story() -> None:
+        async with Site(allowed_origins=["http://here.example"]) as site:
+            server = site.feed.server
+            async with await site.dial() as client:
+                await client.send(sent)
+                assert (await client.response()).status == status
+            assert server.counters()[f"http_{status}"] == 1
+            while f"http_{status} 1" not in caplog.text:
+                await asyncio.sleep(0.01)
+
+    with caplog.at_level(logging.WARNING, "fastws"):
+        run(story())
+    assert caplog.text.count("limits met in the last second") == 1
