@@ -39,6 +39,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="longest time to send")
     parser.add_argument("--mode", choices=["single", "run"], default="run")
     parser.add_argument("--frames", type=int, default=512, help="of a run (default: 512)")
+    parser.add_argument(
+        "--lowat", type=int, default=0, help="TCP_NOTSENT_LOWAT, bytes (default: 0)"
+    )
     parser.add_argument("--program", type=Path, default=PROGRAM, help="the compiled bare.c")
     return parser.parse_args()
 
@@ -64,6 +67,7 @@ def main() -> None:
     for client in clients:
         os.set_inheritable(client, True)
     command = [str(options.program), "--mode", options.mode, "--frames", str(options.frames)]
+    command += ["--lowat", str(options.lowat)]
     command += ["--seconds", str(options.seconds), *map(str, clients)]
     os.execv(command[0], command)
 

@@ -5,10 +5,11 @@
     python benchmarks/ratio.py --single --clients 100,1000
 
 Each round measures, for each number of clients, `fastws serve --rate max` and the bare C loop
-(benchmarks/bare.py, contiguous runs of 512 frames) one after the other, in turns first, with
-`fastws bench`; with --single both send one frame per call (benchmarks/fanout.py). The server
-has one core and the client another. Prints the medians and the median, least and largest ratio
-within a round, as a table and then as one line of JSON.
+(benchmarks/bare.py, contiguous runs of 512 frames) twice, as it is and with the
+TCP_NOTSENT_LOWAT of fastws (--lowat), one after the other, in turns first, with `fastws bench`;
+with --single all send one frame per call (benchmarks/fanout.py). The server has one core and
+the client another. Prints the medians and the median, least and largest ratio of fastws to either
+loop within a round, as a table and then as one line of JSON.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ START_TIMEOUT = 10.0  # seconds
 STOP_TIMEOUT = 15.0
 SLACK = 60.0  # seconds that a measurement may take beyond its own time, warm-up included
 FASTWS = [sys.executable, "-m", "fastws"]
+CONTENDERS = ("fastws", "bare", "bareLowat")
+Rates = dict[str, float]  # frames/s of each contender
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Options:
     duration: float
     warmup: float
     frames: int
+    lowat: int
     single: bool
     server_core: int
     client_core: int
@@ -59,6 +63,7 @@ def arguments() -> Options:
     parser.add_argument("--duration", type=float, default=3.0, help="seconds a measurement")
     parser.add_argument("--warmup", type=float, default=1.0, help="least seconds before it")
     parser.add_argument("--frames", type=int, default=512, help="of a run of the bare loop")
+    parser.add_argument("--lowat", type=int, default=16_384, help="of the second bare loop, bytes")
     parser.add_argument("--single", action="store_true", help="one frame per call and client")
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--client-core", type=int, default=1)
@@ -75,27 +80,33 @@ def main() -> None:
         sys.exit("ratio: taskset is missing (util-linux)")
     if not {options.server_core, options.client_core} <= os.sched_getaffinity(0):
         sys.exit("ratio: --server-core and --client-core must be cores of this machine")
-    rates: dict[int, list[tuple[float, float]]] = {clients: [] for clients in options.clients}
+    measured: dict[int, list[Rates]] = {clients: [] for clients in options.clients}
     for number in range(options.rounds):
         for clients in options.clients:
-            pair = one_round(options, clients, fastws_first=number % 2 == 0)
-            rates[clients].append(pair)
+            rates = one_round(options, clients, number)
+            measured[clients].append(rates)
             print(
                 f"round {number + 1}/{options.rounds}, {clients} clients: "
-                f"fastws {pair[0]:,.0f}/s, bare {pair[1]:,.0f}/s, {pair[0] / pair[1]:.3f}",
+                + ", ".join(f"{name} {rates[name]:,.0f}/s" for name in CONTENDERS),
                 file=sys.stderr,
                 flush=True,
             )
-    report([summary(clients, pairs) for clients, pairs in rates.items()])
+    report([summary(clients, rounds) for clients, rounds in measured.items()])
 
 
-def one_round(options: Options, clients: int, fastws_first: bool) -> tuple[float, float]:
-    """Return the frames/s of fastws and of the bare loop."""
-    rates = {}
-    contenders: list[Callable[..., float]] = [measure_fastws, measure_bare]
-    for contender in contenders if fastws_first else reversed(contenders):
-        rates[contender] = contender(options, clients)
-    return rates[measure_fastws], rates[measure_bare]
+def one_round(options: Options, clients: int, number: int) -> Rates:
+    """Measure every contender, in each round another one first."""
+    first = number % len(CONTENDERS)
+    return {
+        name: measure(options, name, clients) for name in (*CONTENDERS[first:], *CONTENDERS[:first])
+    }
+
+
+def measure(options: Options, name: str, clients: int) -> float:
+    """Return the frames/s over all clients."""
+    if name == "fastws":
+        return measure_fastws(options, clients)
+    return measure_bare(options, clients, options.lowat if name == "bareLowat" else 0)
 
 
 def measure_fastws(options: Options, clients: int) -> float:
@@ -110,11 +121,12 @@ def measure_fastws(options: Options, clients: int) -> float:
         return bench(options, f"ws://127.0.0.1:{port}", clients)
 
 
-def measure_bare(options: Options, clients: int) -> float:
+def measure_bare(options: Options, clients: int, lowat: int) -> float:
     """Measure the bare loop; frames/s over all clients."""
     command = [sys.executable, str(BARE), "--port", "0"]
     command += ["--mode", "single" if options.single else "run"]
     command += ["--clients", str(clients), "--frames", str(options.frames)]
+    command += ["--lowat", str(lowat)]
     command += ["--seconds", str(options.duration + options.warmup + SLACK)]
     if options.program is not None:
         command += ["--program", str(options.program)]
@@ -190,29 +202,41 @@ def its_address(server: subprocess.Popen[str]) -> str:
     sys.exit("ratio: bare.py did not start")
 
 
-def summary(clients: int, pairs: list[tuple[float, float]]) -> dict[str, float]:
-    """Return the medians of one number of clients, and the spread of the ratio."""
-    ratios = [fastws / bare for fastws, bare in pairs]
-    return {
-        "clients": clients,
-        "rounds": len(pairs),
-        "fastws": statistics.median(fastws for fastws, _ in pairs),
-        "bare": statistics.median(bare for _, bare in pairs),
-        "ratio": round(statistics.median(ratios), 3),
-        "ratioMin": round(min(ratios), 3),
-        "ratioMax": round(max(ratios), 3),
-    }
+def summary(clients: int, rounds: list[Rates]) -> dict[str, float]:
+    """Return the medians of one number of clients, and the spread of both ratios."""
+    found: dict[str, float] = {"clients": clients, "rounds": len(rounds)}
+    for name in CONTENDERS:
+        found[name] = statistics.median(rates[name] for rates in rounds)
+    for ratio, bare in (("ratio", "bare"), ("ratioLowat", "bareLowat")):
+        ratios = [rates["fastws"] / rates[bare] for rates in rounds]
+        found[ratio] = round(statistics.median(ratios), 3)
+        found[f"{ratio}Min"] = round(min(ratios), 3)
+        found[f"{ratio}Max"] = round(max(ratios), 3)
+    return found
 
 
 def report(rows: list[dict[str, float]]) -> None:
     """Print the table, then the same as JSON."""
-    print(f"{'clients':>7}  {'fastws frames/s':>15}  {'bare frames/s':>15}  ratio [min-max]")
+    heads = (
+        "clients",
+        "fastws frames/s",
+        "bare frames/s",
+        "ratio [min-max]",
+        "bare, LOWAT",
+        "ratio",
+    )
+    print("{:>7}  {:>15}  {:>13}  {:<19}  {:>13}  {}".format(*heads))
     for row in rows:
         print(
-            f"{row['clients']:>7}  {row['fastws']:>15,.0f}  {row['bare']:>15,.0f}  "
-            f"{row['ratio']:.3f} [{row['ratioMin']:.3f}-{row['ratioMax']:.3f}]"
+            f"{row['clients']:>7}  {row['fastws']:>15,.0f}  {row['bare']:>13,.0f}  "
+            f"{spread(row, 'ratio'):<19}  {row['bareLowat']:>13,.0f}  {spread(row, 'ratioLowat')}"
         )
     print(json.dumps(rows))
+
+
+def spread(row: dict[str, float], ratio: str) -> str:
+    """Return the ratio with its least and largest value."""
+    return f"{row[ratio]:.3f} [{row[ratio + 'Min']:.3f}-{row[ratio + 'Max']:.3f}]"
 
 
 if __name__ == "__main__":

@@ -27,11 +27,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("clients", [1, 7])
 @pytest.mark.parametrize("mode", ["single", "run"])
+@pytest.mark.parametrize("lowat", [0, 16_384])
 def test_the_bare_loop_sends_whole_good_frames_until_all_have_closed(
-    program: Path, mode: str, clients: int
+    program: Path, lowat: int, mode: str, clients: int
 ) -> None:
     command = [sys.executable, str(BENCHMARKS / "bare.py"), "--program", str(program)]
     command += ["--port", "0", "--mode", mode, "--clients", str(clients), "--seconds", "30"]
+    command += ["--lowat", str(lowat)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as bare:

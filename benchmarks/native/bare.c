@@ -1,15 +1,18 @@
 /* What the kernel allows: sends finished frames to sockets that are open already, in a tight loop.
  *
- *     bare --mode single|run [--frames K] --seconds S FD... <FRAMES
+ *     bare --mode single|run [--frames K] [--lowat BYTES] --seconds S FD... <FRAMES
  *
  * FRAMES are WebSocket frames of a server back to back (short ones: below 126 bytes of
  * payload), which every socket gets again and again from the first on, each from its own
  * place. single: one frame a send, to all sockets in turn; run: K frames a send. A full socket
- * is passed over until it has room. Ends after S seconds, or when every peer has closed, with
+ * is passed over until it has room: what its buffers hold (megabytes), or with --lowat up to that
+ * many bytes unsent (TCP_NOTSENT_LOWAT). Ends after S seconds, or when every peer has closed, with
  * one line of JSON. Status 2: wrong arguments. Nothing here is fastws.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,6 +27,12 @@
 #define MAX_EVENTS 256
 #define LOOK_EVERY 16 /* rounds between two looks at the clock */
 #define LOOK_NS 10000000ULL /* between two looks for closing peers while all sockets have room */
+
+typedef struct options {
+    uint32_t frames; /* of a send */
+    int lowat;       /* bytes; 0: the kernel's own */
+    double seconds;
+} options;
 
 typedef struct peer {
     int fd;
@@ -78,7 +87,7 @@ static void read_frames(run *r, uint32_t ahead)
     *r = (run){.bytes = bytes, .start = start, .n = frames, .ahead = ahead, .n_bytes = at};
 }
 
-static void open_peers(run *r, char **fds, int n)
+static void open_peers(run *r, char **fds, int n, int lowat)
 {
     r->peers = calloc((size_t)n, sizeof *r->peers);
     r->epoll = epoll_create1(0);
@@ -91,6 +100,9 @@ static void open_peers(run *r, char **fds, int n)
         r->peers[i] = (peer){.fd = atoi(fds[i]), .open = true};
         if (epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->peers[i].fd, &event) < 0)
             die("a socket");
+        if (lowat > 0
+            && setsockopt(r->peers[i].fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat) < 0)
+            die("TCP_NOTSENT_LOWAT");
     }
 }
 
@@ -204,9 +216,10 @@ static void send_all(run *r, uint32_t n, uint64_t deadline)
     }
 }
 
-static uint32_t parse(int argc, char **argv, double *seconds, int *first_fd)
+/* The options; *first_fd is where the descriptors begin. */
+static options parse(int argc, char **argv, int *first_fd)
 {
-    uint32_t frames = 1;
+    options o = {.frames = 1};
     bool runs = false;
     int i = 1;
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
@@ -215,28 +228,31 @@ static uint32_t parse(int argc, char **argv, double *seconds, int *first_fd)
             && (strcmp(value, "run") == 0 || strcmp(value, "single") == 0))
             runs = value[0] == 'r';
         else if (strcmp(argv[i], "--frames") == 0)
-            frames = (uint32_t)strtoul(value, NULL, 10);
+            o.frames = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(argv[i], "--lowat") == 0)
+            o.lowat = atoi(value);
         else if (strcmp(argv[i], "--seconds") == 0)
-            *seconds = strtod(value, NULL);
+            o.seconds = strtod(value, NULL);
         else
             die("wrong option");
     }
-    if (i >= argc || frames == 0 || !(*seconds > 0 && *seconds <= 86400))
-        die("--mode single|run [--frames K] --seconds S FD... <FRAMES");
+    if (i >= argc || o.frames == 0 || o.lowat < 0 || !(o.seconds > 0 && o.seconds <= 86400))
+        die("--mode single|run [--frames K] [--lowat BYTES] --seconds S FD... <FRAMES");
+    if (!runs)
+        o.frames = 1;
     *first_fd = i;
-    return runs ? frames : 1;
+    return o;
 }
 
 int main(int argc, char **argv)
 {
-    double seconds = 0;
     int first_fd;
-    uint32_t frames = parse(argc, argv, &seconds, &first_fd);
+    options o = parse(argc, argv, &first_fd);
     run r;
-    read_frames(&r, frames);
-    open_peers(&r, argv + first_fd, argc - first_fd);
+    read_frames(&r, o.frames);
+    open_peers(&r, argv + first_fd, argc - first_fd, o.lowat);
     uint64_t began = now_ns(), whole = 0;
-    send_all(&r, frames, began + (uint64_t)(seconds * 1e9));
+    send_all(&r, o.frames, began + (uint64_t)(o.seconds * 1e9));
     double took = (double)(now_ns() - began) / 1e9;
     for (uint32_t i = 0; i < r.n_peers; i++)
         whole += r.peers[i].laps * r.n + r.peers[i].frame;
