@@ -116,13 +116,20 @@ cdef class Connection:
         command.n = 0
         return self._command(&command, kind)
 
-    def pause_reading(self):
-        """Leave what it sends in the kernel, so that the peer is held by its window."""
-        self.engine._pause(self._open(), True)
+    def pause_reading(self, *, uint16_t after=0):
+        """Leave what it sends in the kernel, so that the peer is held by its window.
+
+        Closing it ends the pause.
+
+        Args:
+            after: messages (0 to 65,534) that may still come first; `handler_queue_full` counts
+                when they have.
+        """
+        self.engine._allow(self._open(), after)
 
     def resume_reading(self):
         """Read on."""
-        self.engine._pause(self._open(), False)
+        self.engine._allow(self._open(), FWS_ANY_MESSAGES)
 
     def meter(self):
         """Count its data messages in the engine's meter; they raise no event any more."""

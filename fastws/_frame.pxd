@@ -1,6 +1,6 @@
 """What Topic and Connection ask of their engine: all that changes the core goes through here."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from fastws.native cimport fws_command, fws_conn, fws_engine, fws_event, fws_topic
 from fastws.native cimport fws_topic_options
@@ -25,7 +25,7 @@ cdef class Engine:
     cdef int _respond(self, fws_conn *c, bytes data, bint keep_alive) except -1
     cdef int _upgrade(self, fws_conn *c, bytes data, unsigned window_bits) except -1
     cdef int _expect_body(self, fws_conn *c, uint32_t n, bytes data) except -1
-    cdef int _pause(self, fws_conn *c, bint paused) except -1
+    cdef int _allow(self, fws_conn *c, uint16_t messages) except -1
     cdef int _meter(self, fws_conn *c) except -1
     cdef int _kill(self, fws_conn *c) except -1
     cdef tuple _remote(self, const fws_conn *c)

@@ -446,8 +446,8 @@ cdef class Engine:
                                                <const uint8_t *>PyBytes_AS_STRING(data),
                                                len(data)))
 
-    cdef int _pause(self, fws_conn *c, bint paused) except -1:
-        fws_conn_pause(self._e, c, paused)
+    cdef int _allow(self, fws_conn *c, uint16_t messages) except -1:
+        fws_conn_allow(self._e, c, messages)
         return self._done(FWS_OK)
 
     cdef int _meter(self, fws_conn *c) except -1:

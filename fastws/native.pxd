@@ -119,6 +119,8 @@ cdef extern from "conn.h" nogil:
         FWS_RAW
         FWS_OPEN
         FWS_DEAD
+    enum:
+        FWS_ANY_MESSAGES
     ctypedef struct fws_topic
     ctypedef struct fws_conn
     ctypedef struct fws_outbox:
@@ -239,6 +241,7 @@ cdef extern from "engine.h" nogil:
         uint64_t ping_timeouts
         uint64_t message_timeouts
         uint64_t write_timeouts
+        uint64_t handler_queue_full
         uint64_t deflated
     ctypedef struct fws_engine:
         const fws_sys *sys
@@ -273,7 +276,7 @@ cdef extern from "engine.h" nogil:
     int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
                              const uint8_t *data, size_t n)
     int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits)
-    void fws_conn_pause(fws_engine *engine, fws_conn *conn, bint paused)
+    void fws_conn_allow(fws_engine *engine, fws_conn *conn, uint16_t messages)
     int fws_conn_meter(fws_engine *engine, fws_conn *conn)
     void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
     void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bint max)

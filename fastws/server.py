@@ -8,12 +8,14 @@ import asyncio
 import logging
 import resource
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from inspect import iscoroutinefunction
 
 from fastws._frame import Connection, Engine, deflate_available
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError
 from fastws.extensions import negotiate
+from fastws.handlers import Handlers
 from fastws.handshake import (
     CONTINUE,
     VERSION_HEADERS,
@@ -43,6 +45,11 @@ class App:
 
     Every method is called on the loop's thread, inside the engine's turn, and must not block.
     One that raises ends its connection (1011, or 500) and is logged.
+
+    `opened`, `message` and `closed` may be `async def`. Those of one connection then run one after
+    the other, in order, in a task that is there only meanwhile; while `handler_queue` messages
+    wait behind the one that is handled, the connection is not read from. When it ends, what runs
+    is cancelled (CancelledError), what waits is dropped, and `closed` follows.
     """
 
     def http(self, request: Request, body: bytes, remote: str) -> bytes:
@@ -67,13 +74,13 @@ class App:
         """Answer a request that is refused; the connection closes behind it."""
         return refusal(error)
 
-    def opened(self, connection: Connection, request: Request) -> None:
+    def opened(self, connection: Connection, request: Request) -> Awaitable[None] | None:
         """Take a new WebSocket; its 101 leaves ahead of whatever is sent here."""
 
-    def message(self, connection: Connection, message: str | bytes) -> None:
+    def message(self, connection: Connection, message: str | bytes) -> Awaitable[None] | None:
         """Take a message of a client."""
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: Connection) -> Awaitable[None] | None:
         """Hear that a connection has ended, HTTP ones too; see its close_code and reason."""
 
 
@@ -88,9 +95,10 @@ class Server:
         max_fragments: frames of one; past it: 1009.
         allowed_origins: as for `check_origin`; None lets every origin in.
         deflate: whether clients that offer permessage-deflate get it.
+        handler_queue: messages of one client (1 to 65,534) that may wait for an `async` handler.
 
     Raises:
-        ConfigError: deflate in a build without zlib.
+        ConfigError: deflate in a build without zlib; handler_queue out of range.
     """
 
     def __init__(
@@ -103,7 +111,10 @@ class Server:
         max_fragments: int = 16_384,
         allowed_origins: Collection[str] | None = None,
         deflate: bool = False,
+        handler_queue: int = 16,
     ) -> None:
+        if not 1 <= handler_queue <= 65_534:
+            raise ConfigError("handler_queue", f"must be 1 to 65,534, not {handler_queue}")
         if deflate and not deflate_available():
             raise ConfigError("deflate", "this fastws was built without zlib (zlib.h was missing)")
         self._deflate = deflate
@@ -120,7 +131,15 @@ class Server:
         self.engine.on_head = self._head
         self.engine.on_head_limit = self._head_limit
         self.engine.on_body = self._body
-        self.engine.on_message = app.message
+        self._async = {
+            name
+            for name in ("opened", "message", "closed")
+            if iscoroutinefunction(getattr(app, name))
+        }
+        self._queued = not self._async.isdisjoint({"opened", "message"})
+        self._handler_queue = handler_queue
+        self._handlers = Handlers(handler_queue if self._queued else 0, self._failed)
+        self.engine.on_message = self._message if self._queued else app.message
         self.engine.on_close = self._closed
         self.engine.on_error = self._failed
         self._sockets: list[socket.socket] = []
@@ -170,7 +189,8 @@ class Server:
         """Accept no more, close every WebSocket behind what is on its way, and let go of all.
 
         Who is in the middle of a request gets 503. Takes at most the close time-out (5 s) and one
-        second; who has not answered by then is cut off.
+        second; who has not answered by then is cut off, and handlers that do not end when they
+        are cancelled are left behind, which is logged.
         """
         assert self._loop is not None, "stop() goes after start()"
         self._stop_listening()
@@ -183,12 +203,15 @@ class Server:
             elif connection.is_http:
                 self._dismiss(connection)
         self._turn_soon()
+        loop = self._loop
+        deadline = loop.time() + CLOSE_TIMEOUT + 1
         with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT + 1):
+            async with asyncio.timeout_at(deadline - 0.5):
                 while self.engine.connections:
                     self._empty.clear()
                     await self._empty.wait()
         self.close()
+        await self._handlers.finish(deadline - loop.time())
 
     def _dismiss(self, connection: Connection) -> None:
         try:  # in the middle of a request
@@ -202,7 +225,7 @@ class Server:
         return self.engine.counters() | self._http_refused
 
     def close(self) -> None:
-        """Let go of everything at once; idempotent."""
+        """Let go of everything at once, handlers cancelled; on the loop's thread. Idempotent."""
         self._stop_listening()
         self._limits.stop()
         if self._loop is not None:
@@ -293,15 +316,26 @@ class Server:
         extra = [("Sec-WebSocket-Extensions", deflate.header)] if deflate else []
         answer = switching_protocols(accept, extra=extra)
         connection.upgrade(answer, window_bits=deflate.window_bits if deflate else 0)
-        self._app.opened(connection, request)
+        if self._queued:
+            connection.pause_reading(after=self._handler_queue)
+        if "opened" in self._async:
+            self._handlers.put(connection, self._app.opened, request)
+        else:
+            self._app.opened(connection, request)
+
+    def _message(self, connection: Connection, message: str | bytes) -> None:
+        self._handlers.put(connection, self._app.message, message)
 
     def _closed(self, connection: Connection) -> None:
         self._bodies.pop(connection.id, None)
         if self._empty is not None:
             self._empty.set()
-        self._app.closed(connection)
+        if self._async:
+            self._handlers.end(connection, self._app.closed)
+        else:
+            self._app.closed(connection)
 
-    def _failed(self, connection: Connection, exception: Exception) -> None:
+    def _failed(self, connection: Connection, exception: BaseException) -> None:
         """A handler raised: the connection ends with 1011 or 500, the others go on."""
         if isinstance(exception, ConnectionClosed):
             return  # it went away while it was being answered
@@ -337,6 +371,7 @@ class LimitLog:
         "message_timeouts",
         "write_timeouts",
         "slow_closed",
+        "handler_queue_full",
         "protocol_errors",
         "staged_refused",
         "log_full",

@@ -75,6 +75,7 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
     int status = fws_conn_push_close(engine, conn, command->code, command->data, command->n);
     if (status != FWS_OK)
         return status;
+    fws_conn_pause(engine, conn, false);
     conn->state = FWS_CLOSING;
     conn->close_code = command->code;
     conn->deadline = engine->now + engine->options.close_ns;

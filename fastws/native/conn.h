@@ -87,8 +87,12 @@ typedef struct fws_held {
     uint32_t n, capacity, scanned;
 } fws_held;
 
+#define FWS_ANY_MESSAGES UINT16_MAX
+
 typedef struct fws_conn {
     int fd;
+    uint16_t allowed;       /* messages that the owner takes before it is asked again; 0: it is not
+                               read from; FWS_ANY_MESSAGES: no limit */
     uint8_t state;          /* enum fws_state */
     uint8_t role;           /* enum fws_role */
     uint8_t window_bits;    /* of what is compressed for the peer; 0: nothing is (RFC 7692) */
@@ -99,7 +103,6 @@ typedef struct fws_conn {
     bool finish;            /* shut writing down once everything is sent */
     bool ending;            /* it ends at the next flush, after this turn's messages are handled */
     bool slow;              /* ending as a slow consumer: what has not begun to leave is dropped */
-    bool paused;            /* the owner does not want to read now */
     bool held_back;         /* not read until it has taken more of its answers */
     bool over_address;      /* one too many of its address: to be refused */
     bool over_limit;        /* one too many in all: to be refused */

@@ -187,6 +187,7 @@ fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
     conn->role = (uint8_t)role;
     conn->remote = *remote;
     conn->close_code = 1006;
+    conn->allowed = FWS_ANY_MESSAGES;
     conn->progress = conn->caught_up = engine->now;
     conn->deadline = engine->now + engine->options.handshake_ns;
     tune(engine, conn);

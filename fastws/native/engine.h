@@ -76,6 +76,7 @@ typedef struct fws_counters {
     uint64_t address_refused, pings, ping_timeouts, message_timeouts, write_timeouts;
     uint64_t keep_alive_timeouts, close_timeouts;
     uint64_t log_full; /* messages that were not taken: a log's or an outbox's limit */
+    uint64_t handler_queue_full; /* times a connection had brought all that fws_conn_allow() let */
     uint64_t deflated; /* messages compressed, for however many */
 } fws_counters;
 
@@ -179,7 +180,14 @@ int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
  * in a build without zlib), and takes compressed messages. Goes before fws_conn_upgrade(). */
 int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits);
 
-void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool paused);
+/* How many messages of it become events from now on (0 up; FWS_ANY_MESSAGES: all); behind the last
+ * one it is not read from, and handler_queue_full counts that. Our Close ends it. */
+void fws_conn_allow(fws_engine *engine, fws_conn *conn, uint16_t messages);
+
+static inline void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool paused)
+{
+    fws_conn_allow(engine, conn, paused ? 0 : FWS_ANY_MESSAGES);
+}
 
 /* Counts data messages in engine->meter instead of making events of them, from the first call on.
  * FWS_OK or FWS_E_NOMEM. */

@@ -109,11 +109,13 @@ fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind
     return event;
 }
 
-void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool paused)
+void fws_conn_allow(fws_engine *engine, fws_conn *conn, uint16_t messages)
 {
-    conn->paused = paused;
-    if (!paused)
+    if (conn->state > FWS_OPEN)
+        return; /* what comes behind our Close is thrown away, but theirs is waited for */
+    if (conn->allowed == 0 && messages > 0)
         fws_engine_mark_ready(engine, conn);
+    conn->allowed = messages;
 }
 
 int fws_conn_meter(fws_engine *engine, fws_conn *conn)
@@ -173,6 +175,8 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
         event->owned = message->owned;
         event->opcode = message->opcode;
         engine->owned_bytes += message->owned == NULL ? 0 : message->len;
+        if (conn->allowed != FWS_ANY_MESSAGES && --conn->allowed == 0)
+            engine->counters.handler_queue_full++;
         return;
     }
     if (open)
@@ -209,7 +213,7 @@ static void parse(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t n)
             data += used;
             n -= used;
         }
-        if (turn_full(engine)) {
+        if (turn_full(engine) || conn->allowed == 0) {
             if (!fws_hold(&conn->held, data, n))
                 fws_conn_end(engine, conn, fws_close_code(FWS_E_NOMEM), NULL, 0);
             fws_engine_mark_ready(engine, conn);
@@ -268,7 +272,7 @@ static void receive(fws_engine *engine, fws_conn *conn)
         conn->held_back = true;
     if (conn->state == FWS_LINGER)
         linger(engine, conn);
-    else if (conn->ending || conn->paused || conn->held_back || conn->state == FWS_WAITING)
+    else if (conn->ending || conn->allowed == 0 || conn->held_back || conn->state == FWS_WAITING)
         return; /* whoever changes that marks it ready again */
     else if (conn->state == FWS_RAW || conn->state == FWS_BODY)
         fws_receive_http(engine, conn);

@@ -131,7 +131,7 @@ static void look_at(fws_engine *engine, fws_conn *conn, uint64_t grace)
         look_at_blocked(engine, conn, grace);
     }
     look_at_writing(engine, conn, grace);
-    if (conn->state == FWS_OPEN && (conn->paused || conn->held_back)) {
+    if (conn->state == FWS_OPEN && (conn->allowed == 0 || conn->held_back)) {
         /* It is us who do not read: neither a pong nor the rest of a message can be seen. */
         conn->pong_by = 0;
         conn->ping_at = fws_ping_due(engine, conn);

@@ -322,6 +322,42 @@ static void test_a_paused_connection_is_not_read_from(void)
     house_close();
 }
 
+static void test_no_more_messages_come_than_are_allowed(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    fws_conn_allow(engine, conn_of(peer), 2);
+    for (const char *text = "a\0b\0c\0d\0"; *text != 0; text += 2)
+        say_text(peer, text); /* one read brings them all */
+    rest();
+    expect_heard("a b ");
+    CHECK_EQ(engine->counters.handler_queue_full, 1);
+    fws_conn_allow(engine, conn_of(peer), 1);
+    rest();
+    expect_heard("c ");
+    say_text(peer, "e");
+    fws_conn_allow(engine, conn_of(peer), FWS_ANY_MESSAGES);
+    rest();
+    expect_heard("d e ");
+    CHECK_EQ(engine->counters.handler_queue_full, 2);
+    house_close();
+}
+
+static void test_a_close_of_ours_ends_a_pause(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client();
+    fws_conn_pause(engine, conn_of(peer), true);
+    say_text(peer, "unheard");
+    CHECK_EQ(say_goodbye(peer, 1000), FWS_OK);
+    fws_conn_pause(engine, conn_of(peer), true); /* too late for that */
+    say_frame(peer, FWS_CLOSE, "\x03\xe8", 2);
+    rest();
+    expect_heard("");
+    CHECK_EQ(conn_of(peer)->state, FWS_LINGER);
+    house_close();
+}
+
 static void test_pings_that_are_never_read_cost_bounded_memory(void)
 {
     house_open(&HOUSE);
@@ -394,6 +430,8 @@ int main(void)
     RUN(test_more_messages_than_events_come_in_order_and_whole);
     RUN(test_a_turn_is_bounded_in_bytes_of_one_connection);
     RUN(test_a_paused_connection_is_not_read_from);
+    RUN(test_no_more_messages_come_than_are_allowed);
+    RUN(test_a_close_of_ours_ends_a_pause);
     RUN(test_pings_that_are_never_read_cost_bounded_memory);
     RUN(test_an_answer_does_not_stand_behind_a_crowd);
     return 0;

@@ -1,0 +1,346 @@
+"""Handlers that are coroutines: order, the bound, what fails, what ends."""
+
+import asyncio
+import logging
+import resource
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import (
+    CLOSE,
+    PATIENCE,
+    PING,
+    PONG,
+    SWITCHED,
+    TEXT,
+    UPGRADE,
+    Client,
+    client_frame,
+    close_payload,
+    open_files,
+)
+
+from fastws import App, ConfigError, Connection, Request, Server
+
+Run = Callable[[Any], Any]
+NUMBERS = [str(i) for i in range(100)]
+
+
+class Gate(App):
+    """Handles a message once it is let through, and writes down what happens."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.seen: list[str] = []
+        self.news = asyncio.Condition()
+
+    async def message(self, connection: Connection, message: str | bytes) -> None:
+        await self.note(f"begin {message!s}")
+        try:
+            await self.open.wait()
+            if message == "raise":
+                raise ZeroDivisionError
+        except asyncio.CancelledError:
+            await self.note(f"cancelled {message!s}")
+            raise
+        if connection.is_open:
+            connection.send(message)
+        self.seen.append(f"end {message!s}")
+
+    def closed(self, connection: Connection) -> Any:
+        return self.note("closed")
+
+    async def note(self, what: str) -> None:
+        self.seen.append(what)
+        async with self.news:
+            self.news.notify_all()
+
+    async def until(self, what: str) -> None:
+        async with asyncio.timeout(PATIENCE), self.news:
+            await self.news.wait_for(lambda: what in self.seen)
+
+
+class Gated(Gate):
+    """The same, with an `async` end."""
+
+    async def closed(self, connection: Connection) -> None:
+        await self.note("closed")
+
+
+@asynccontextmanager
+async def serving(app: App, **options: Any) -> AsyncIterator[tuple[Server, Any]]:
+    server = Server(app, **options)
+    (address,) = server.listen("127.0.0.1", 0)
+    server.start()
+    try:
+        yield server, address
+    finally:
+        server.close()
+
+
+async def websocket(address: Any) -> Client:
+    client = Client(socket.create_connection(address))
+    client.sock.setblocking(False)
+    await client.send(UPGRADE)
+    assert await client.head() == SWITCHED
+    return client
+
+
+def texts(messages: list[str]) -> bytes:
+    return b"".join(client_frame(TEXT, message.encode()) for message in messages)
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Let the loop turn until the condition holds."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)
+
+
+def others() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+
+class Slow(App):
+    """Answers each message at the loop's next turn, the longer ones later."""
+
+    async def message(self, connection: Connection, message: str | bytes) -> None:
+        for _ in range(int(message) % 7):
+            await asyncio.sleep(0)
+        connection.send(message)
+
+
+def test_messages_of_a_connection_are_handled_one_after_the_other(run: Run) -> None:
+    async def story() -> None:
+        async with serving(Slow()) as (_, address):
+            clients = [await websocket(address) for _ in range(3)]
+            for client in clients:
+                await client.send(texts(NUMBERS))
+            for client in clients:
+                got = [(await client.frame())[1].decode() for _ in NUMBERS]
+                assert got == NUMBERS
+                client.sock.close()
+
+    run(story())
+
+
+def test_there_is_a_task_only_while_something_waits(run: Run) -> None:
+    async def story() -> None:
+        app = Gated()
+        async with serving(app) as (_, address), await websocket(address) as client:
+            assert not others()
+            await client.send(texts(["a", "b"]))
+            await app.until("begin a")
+            assert len(others()) == 1
+            app.open.set()
+            await client.frames(2)
+            assert not others()
+
+    run(story())
+
+
+def test_a_slow_handler_stops_the_reading_and_loses_nothing(run: Run) -> None:
+    n, size = 10_000, 1024
+    sent = [str(i).ljust(size, "x") for i in range(n)]
+    stream = texts(sent)
+
+    class Held(App):
+        def __init__(self) -> None:
+            self.gate = asyncio.Event()
+            self.begun = 0
+
+        async def message(self, connection: Connection, message: str | bytes) -> None:
+            assert message == sent[self.begun]
+            self.begun += 1
+            await self.gate.wait()
+
+    async def story() -> None:
+        app, raised, most = Held(), 0, 0
+        async with serving(app) as (server, address), await websocket(address) as client:
+            handle = server.engine.on_message
+            assert handle is not None
+
+            def count(connection: Connection, message: str | bytes) -> None:
+                nonlocal raised, most
+                raised += 1
+                handle(connection, message)
+                most = max(most, raised - app.begun)
+
+            server.engine.on_message = count
+            before = resident()
+            sending = asyncio.ensure_future(client.send(stream))
+            await eventually(lambda: server.engine.counters()["handler_queue_full"] and app.begun)
+            assert app.begun == 1
+            async with await websocket(address) as second:  # others are served meanwhile
+                await second.send(client_frame(PING, b"there?"))
+                assert await second.frame() == (PONG, b"there?")
+            assert not sending.done()
+            assert raised <= 17
+            assert resident() - before < 2 << 20
+            app.gate.set()
+            await sending
+            await eventually(lambda: app.begun == n)
+            assert most <= 16 + 1  # those that wait, and the one whose task is about to begin
+            assert resident() - before < 4 << 20
+
+    run(story())
+
+
+@pytest.mark.hostile("X27")
+def test_an_async_handler_that_raises_ends_its_connection_alone(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        app = Gated()
+        app.open.set()
+        async with serving(app) as (_, address):
+            good, bad = await websocket(address), await websocket(address)
+            await bad.send(texts(["raise", "never"]))
+            assert await bad.frame() == (CLOSE, close_payload(1011))
+            await bad.send(client_frame(CLOSE, close_payload(1011)))
+            assert await bad.ended()
+            await app.until("closed")
+            assert "begin never" not in app.seen
+            await good.send(texts(["on"]))
+            assert await good.frame() == (TEXT, b"on")
+            for client in (good, bad):
+                client.sock.close()
+
+    with caplog.at_level(logging.ERROR, "fastws"):
+        run(story())
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    caplog.clear()
+
+
+def test_what_a_handler_waits_for_may_be_cancelled_and_it_counts_as_raised(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Cancelling(App):
+        async def message(self, connection: Connection, message: str | bytes) -> None:
+            waiting = asyncio.ensure_future(asyncio.Event().wait())
+            asyncio.get_running_loop().call_soon(waiting.cancel)
+            await waiting
+
+    async def story() -> None:
+        async with serving(Cancelling()) as (_, address), await websocket(address) as client:
+            await client.send(texts(["x"]))
+            assert await client.frame() == (CLOSE, close_payload(1011))
+
+    with caplog.at_level(logging.ERROR, "fastws"):
+        run(story())
+    assert len(caplog.records) == 1
+    caplog.clear()
+
+
+@pytest.mark.parametrize("leave", ["close", "reset"])
+def test_a_client_that_goes_cancels_the_handler_and_drops_the_rest(run: Run, leave: str) -> None:
+    async def story() -> None:
+        files = open_files()
+        app = Gated()
+        async with serving(app) as (server, address):
+            client = await websocket(address)
+            await client.send(texts(["a", "b", "c"]))
+            await app.until("begin a")
+            if leave == "reset":
+                client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.sock.close()
+            await app.until("closed")
+            assert app.seen == ["begin a", "cancelled a", "closed"]
+            assert server.engine.live == 0
+            await asyncio.sleep(0)
+            assert not others()
+        assert open_files() == files
+
+    run(story())
+
+
+def test_stop_cancels_handlers_and_waits_for_their_ends(run: Run) -> None:
+    async def story() -> None:
+        app = Gated()
+        async with serving(app) as (server, address), await websocket(address) as client:
+            await client.send(texts(["a", "b"]))
+            await app.until("begin a")
+            stopping = asyncio.ensure_future(server.stop())
+            assert await client.frame() == (CLOSE, close_payload(1001))
+            await client.send(client_frame(CLOSE, close_payload(1001)))
+            await stopping
+            assert app.seen == ["begin a", "cancelled a", "closed"]
+            assert not others()
+
+    run(story())
+
+
+def test_stop_does_not_wait_for_ever(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("fastws.server.CLOSE_TIMEOUT", 0.3)
+
+    class Stubborn(App):
+        begun, released = False, asyncio.Event()
+
+        async def message(self, connection: Connection, message: str | bytes) -> None:
+            self.begun = True
+            while not self.released.is_set():
+                with suppress(asyncio.CancelledError):
+                    await self.released.wait()
+
+    async def story() -> None:
+        app = Stubborn()
+        app.released = asyncio.Event()
+        async with serving(app) as (server, address), await websocket(address) as client:
+            await client.send(texts(["a"]))
+            await eventually(lambda: app.begun)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            await server.stop()  # the client does not answer the Close either
+            assert loop.time() - began < 1.3 + 0.5
+            app.released.set()
+            await asyncio.wait(others())
+
+    with caplog.at_level(logging.ERROR, "fastws"):
+        run(story())
+    assert "2 tasks of handlers did not end" in caplog.text
+    caplog.clear()
+
+
+def test_messages_wait_for_an_async_opened(run: Run) -> None:
+    class Late(App):
+        def __init__(self) -> None:
+            self.gate = asyncio.Event()
+
+        async def opened(self, connection: Connection, request: Request) -> None:
+            await self.gate.wait()
+            connection.send("opened")
+
+        def message(self, connection: Connection, message: str | bytes) -> None:
+            connection.send(message)
+
+    async def story() -> None:
+        app = Late()
+        async with serving(app, handler_queue=2) as (server, address):
+            client = await websocket(address)
+            await client.send(texts(NUMBERS))
+            await eventually(lambda: server.engine.counters()["handler_queue_full"])
+            app.gate.set()
+            got = [(await client.frame())[1].decode() for _ in range(len(NUMBERS) + 1)]
+            assert got == ["opened", *NUMBERS]
+            client.sock.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("limit", [0, 65_535])
+def test_a_handler_queue_out_of_range_is_told(limit: int) -> None:
+    with pytest.raises(ConfigError, match="handler_queue"):
+        Server(App(), handler_queue=limit)
