@@ -220,6 +220,8 @@ class Faulty(App):
     def http(self, request: Request, body: bytes, remote: str) -> bytes:
         if request.path == "/raise":
             raise ZeroDivisionError
+        if request.path == "/wrong":
+            return "no bytes"  # type: ignore[return-value]
         return response(200, body)
 
     def refuse(self, error: HandshakeError) -> bytes:
@@ -233,7 +235,7 @@ class Faulty(App):
     def message(self, connection: Connection, message: str | bytes) -> None:
         if message == "raise":
             raise ZeroDivisionError
-        connection.send(message)
+        connection.send(5 if message == "wrong" else message)  # type: ignore[arg-type]
 
     def closed(self, connection: Connection) -> None:
         return
@@ -247,8 +249,9 @@ async def serve_faulty() -> tuple[Server, tuple[str, int]]:
 
 
 @pytest.mark.hostile("X27")
-def test_handler_that_raises_ends_its_connection_alone(
-    run: Run, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("fault", ["raise", "wrong"])
+def test_handler_that_raises_or_gives_a_wrong_type_ends_its_connection_alone(
+    run: Run, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     async def story() -> None:
         server, address = await serve_faulty()
@@ -259,12 +262,12 @@ def test_handler_that_raises_ends_its_connection_alone(
         for client in (good, in_message):
             await client.send(UPGRADE)
             assert await client.head() == SWITCHED
-        await in_message.send(client_frame(TEXT, b"raise"))
+        await in_message.send(client_frame(TEXT, fault.encode()))
         assert await in_message.frame() == (CLOSE, close_payload(1011))
         await in_opened.send(UPGRADE.replace(b"GET /", b"GET /raise"))
         assert await in_opened.head() == SWITCHED
         assert await in_opened.frame() == (CLOSE, close_payload(1011))
-        await in_http.send(http_request("GET", "/raise"))
+        await in_http.send(http_request("GET", f"/{fault}"))
         assert (await in_http.response()).status == 500
         assert await in_http.ended()
         await good.send(client_frame(TEXT, b"echo"))

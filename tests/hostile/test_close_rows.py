@@ -104,6 +104,31 @@ def test_two_closes_have_one_answer(echo: Place) -> None:
     wire.fails(1002)
 
 
+@pytest.mark.hostile("X70")
+@pytest.mark.parametrize("bad", [frame(3), frame(TEXT, b"\xff"), GOODBYE], ids=bytes.hex)
+def test_the_close_survives_what_a_client_sends_behind_it(echo: Place, bad: bytes) -> None:
+    wire = echo.open()
+    wire.sock.send(bad)
+    for _ in range(12):  # 60 KB in all, not a byte read meanwhile
+        echo.settle()
+        wire.sock.send(bytes(5000))
+    opcode, payload = wire.frame()
+    assert (opcode, len(payload)) == (CLOSE, 2)
+    wire.ends()  # no reset
+
+
+@pytest.mark.hostile("X70")
+def test_who_never_stops_sending_is_cut_off_all_the_same(echo: Place) -> None:
+    wire = echo.open()
+    wire.sock.send(frame(3))
+    began = time.monotonic()
+    while not wire.refused:
+        wire.send(bytes(50_000))
+        assert time.monotonic() - began < CLOSE_TIMEOUT
+    wire.fails(1002, may_reset=True)
+    assert echo.comes_to_rest()
+
+
 @pytest.mark.hostile("K62")
 def test_a_message_in_one_segment_with_close_is_answered_first(echo: Place) -> None:
     wire = echo.open()

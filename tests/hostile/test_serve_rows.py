@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from servers import Place, server
-from wire import TEXT, frame, request
+from wire import CLOSE, TEXT, close_payload, frame, request
 
 ORIGINS = ("http://localhost:3000", "https://example.com")
 TOKEN = "s3cr3t-t0k3n"
@@ -74,16 +74,19 @@ def test_nothing_of_a_clients_bytes_reaches_the_log_raw(serve: Place) -> None:
         for line in (f"GET /{nasty}?token={TOKEN} HTTP/1.1", f"GET /?token={TOKEN} HTTP/1.1"):
             fields = (f"Origin: {nasty}", f"User-Agent: {nasty}", f"Cookie: {nasty}")
             wire = serve.dial()
-            wire.send(request(*fields, line=line) + frame(TEXT, nasty.encode()) + frame(3))
+            name = json.dumps({"type": "identify", "clientId": nasty}).encode()
+            end = frame(CLOSE, close_payload(1000, nasty.encode()[:123])) + frame(3)
+            said = frame(TEXT, nasty.encode()) + frame(TEXT, name) + end
+            wire.send(request(*fields, line=line) + said)
             assert wire.answer().status in (101, 400)
             wire.close()
     answer = serve.ask(request(line=f"GET /stats?token={TOKEN} HTTP/1.1", without=("Upgrade",)))
     assert TOKEN.encode() not in answer.body
-    said = serve.log()[before:]
-    assert said.isprintable() or set(said) - set("\n") <= set(map(chr, range(32, 127)))
-    assert TOKEN not in said
-    assert "INJECTED" not in said
-    assert all(len(each) <= 256 for each in said.splitlines())
+    logged = serve.log()[before:]
+    assert logged.isprintable() or set(logged) - set("\n") <= set(map(chr, range(32, 127)))
+    assert TOKEN not in logged
+    assert "INJECTED" not in logged
+    assert all(len(each) <= 256 for each in logged.splitlines())
 
 
 @pytest.mark.hostile("X53")

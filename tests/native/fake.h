@@ -39,6 +39,7 @@ typedef struct fake_network {
     uint64_t listener_tag;
     bool listening, listener_edge;
     int accept_errno, accept_errno_count, wait_errno;
+    uint32_t controls;        /* calls of epoll_ctl */
 } fake_network;
 
 static fake_network net;
@@ -218,6 +219,7 @@ static inline int fake_epoll_wait(int epoll, struct epoll_event *events, int n, 
 static inline int fake_epoll_ctl(int epoll, int what, int fd, struct epoll_event *event)
 {
     (void)epoll;
+    net.controls++;
     if (fd < FAKE_LISTENER)
         return 0; /* the engine's own timer and wake-up, which these tests do without */
     if (fd == FAKE_LISTENER) {

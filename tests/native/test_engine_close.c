@@ -192,6 +192,13 @@ static void test_an_end_without_a_close_is_1006(void)
     expect_heard("last words ");
     CHECK(peer->closed);
     peer = client();
+    say_text(peer, "last words");
+    peer->edges = EPOLLRDHUP; /* and nothing else */
+    peer->eof = true;
+    rest();
+    expect_heard("last words ");
+    CHECK(peer->closed);
+    peer = client();
     fake_say(peer, "\x81\x85", 2);
     fake_end(peer);
     rest();
@@ -200,7 +207,7 @@ static void test_an_end_without_a_close_is_1006(void)
     fake_end(peer);
     rest();
     CHECK(peer->closed);
-    CHECK_EQ(deaths, 4);
+    CHECK_EQ(deaths, 5);
     house_close();
 }
 

@@ -50,26 +50,33 @@ static void test_one_byte_of_room_at_a_time_keeps_the_stream(void)
 /* HOSTILE X11 */
 static void test_a_blocked_peer_is_asked_once_and_not_again(void)
 {
-    house_open(&HOUSE);
-    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
-    fake_peer *peer = client(), *other = client();
-    subscribe(peer, topic);
-    subscribe(other, topic);
-    peer->room = 0;
-    peer->sends = 0;
-    for (int i = 0; i < 10; i++) {
-        publish(topic, "tick");
+    for (int k = 0; k < 5; k++) {
+        house_open(&HOUSE);
+        fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+        fake_peer *peers[5];
+        for (int i = 0; i < 5; i++) {
+            peers[i] = client();
+            subscribe(peers[i], topic);
+            peers[i]->sends = 0;
+        }
+        peers[k]->room = 0;
+        uint32_t before = net.controls;
+        for (int i = 0; i < 10; i++) {
+            publish(topic, "tick");
+            rest();
+        }
+        for (int i = 0; i < 5; i++)
+            CHECK_EQ(peers[i]->sends, i == k ? 1 : 10);
+        CHECK_EQ(topic->active, 4);
+        CHECK_EQ(topic->delivered, 40);
+        fake_room(peers[k], PLENTY);
         rest();
+        CHECK_EQ(peers[k]->sends, 2);
+        CHECK_EQ(topic->delivered, 50);
+        CHECK_EQ(engine->counters.would_block, 1);
+        CHECK_EQ(net.controls, before); /* registered once, for both directions */
+        house_close();
     }
-    CHECK_EQ(peer->sends, 1);
-    CHECK_EQ(topic->active, 1);
-    CHECK_EQ(topic->delivered, 10);
-    peer->sends = 0;
-    fake_room(peer, PLENTY);
-    rest();
-    CHECK_EQ(peer->sends, 1);
-    CHECK_EQ(topic->delivered, 20);
-    house_close();
 }
 
 /* HOSTILE X13 */
@@ -344,6 +351,42 @@ static void test_a_flush_gives_way_and_goes_on_where_it_stopped(void)
     house_close();
 }
 
+/* HOSTILE X19 */
+static void test_who_gets_a_descriptor_in_the_middle_of_a_broadcast_gets_none_of_it(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    fake_peer *peers[90];
+    for (int i = 0; i < 90; i++) {
+        peers[i] = client();
+        subscribe(peers[i], topic);
+    }
+    publish(topic, "news");
+    net.tick = 1000000;
+    fws_engine_flush(engine, 1); /* it gives way after some */
+    net.tick = 0;
+    CHECK(engine->passing == topic && topic->delivered < 90);
+    fake_peer *gone = NULL, *young = fake_connect();
+    for (int i = 0; i < 90 && gone == NULL; i++)
+        gone = peers[i]->out_n == 0 ? peers[i] : NULL;
+    int fd = gone->fd;
+    fws_conn_kill(engine, conn_of(gone), 1006);
+    harvest();
+    CHECK(young->fd != fd); /* the dead one still has it */
+    reap();
+    fake_peer *younger = fake_connect();
+    harvest();
+    CHECK_EQ(younger->fd, fd);
+    rest();
+    CHECK_EQ(gone->out_n + young->out_n + younger->out_n, 0);
+    fake_say(younger, HEAD, strlen(HEAD));
+    rest();
+    CHECK_EQ(younger->out_n, strlen(ANSWER));
+    CHECK_EQ(topic->delivered, 89);
+    CHECK_EQ(topic->dropped, 1);
+    house_close();
+}
+
 int main(void)
 {
     RUN(test_a_short_count_at_every_byte_keeps_the_stream);
@@ -361,5 +404,6 @@ int main(void)
     RUN(test_large_frames_leave_whole_to_many_at_any_speed);
     RUN(test_acknowledged_is_what_the_kernel_says);
     RUN(test_a_flush_gives_way_and_goes_on_where_it_stopped);
+    RUN(test_who_gets_a_descriptor_in_the_middle_of_a_broadcast_gets_none_of_it);
     return 0;
 }
