@@ -11,7 +11,8 @@ cdef class Engine:
     cdef list _connections  # those that the owner has heard of, by slot
     cdef dict _topics
     cdef bint _in_turn, _scheduled, _closing
-    cdef public object on_head, on_head_limit, on_body, on_message, on_close, on_error, schedule
+    cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
+    cdef public object on_error, schedule
 
     # Any thread may give a command; nothing else goes without _check.
     cdef int _command(self, const fws_command *command) except -1

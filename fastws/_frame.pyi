@@ -124,6 +124,7 @@ class Engine:
     on_head: Callable[[Connection, bytes], None] | None
     on_head_limit: Callable[[Connection, bytes], None] | None
     on_body: Callable[[Connection, bytes], None] | None
+    on_undecided: Callable[[Connection], None] | None
     on_message: Callable[[Connection, str | bytes], object] | None
     on_close: Callable[[Connection], object] | None
     on_error: Callable[[Connection, Exception], None] | None

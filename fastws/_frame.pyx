@@ -61,7 +61,9 @@ cdef class Engine:
 
     The owner sets `on_head(connection, head)`, `on_head_limit(connection, part)`,
     `on_body(connection, body)`, `on_message(connection, message)` and `on_close(connection)`,
-    all called inside `turn`; `on_error(connection, exception)` hears of what they raise.
+    all called inside `turn`; `on_error(connection, exception)` hears of what they raise. A request
+    need not be decided on at once; when it is not by the handshake's end, `on_undecided(connection)`
+    may still answer (None: it is cut off), and who hangs up meanwhile is gone.
     `schedule()` is called, once until the next turn, when something waits to be sent outside
     of a turn.
 
@@ -297,6 +299,11 @@ cdef class Engine:
                 self.on_head(connection, data[:n])
             elif event.kind == FWS_EVENT_BODY:
                 self.on_body(connection, data[:n])
+            elif event.kind == FWS_EVENT_UNDECIDED:
+                if self.on_undecided is None:
+                    connection.abort()
+                else:
+                    self.on_undecided(connection)
             else:
                 self.on_head_limit(connection, data[:n])
         except Exception as exception:

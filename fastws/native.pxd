@@ -213,6 +213,7 @@ cdef extern from "engine.h" nogil:
         FWS_EVENT_HEAD_LIMIT
         FWS_EVENT_BODY
         FWS_EVENT_MESSAGE
+        FWS_EVENT_UNDECIDED
     ctypedef struct fws_event:
         fws_conn *conn
         const uint8_t *data

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from inspect import iscoroutinefunction
+from typing import cast
 
 from fastws._frame import Connection, Engine, deflate_available
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError
@@ -36,6 +37,7 @@ logger = logging.getLogger("fastws")
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
 RESERVED_FILES = 128  # descriptors that connections leave: 64 for those to be refused, and others
+HANDSHAKE_TIMEOUT = 10.0  # seconds, from accept
 CLOSE_TIMEOUT = 5.0  # seconds
 HTTP_LIMITS = ("http_403", "http_413", "http_414", "http_431")  # refusals counted here
 
@@ -46,10 +48,10 @@ class App:
     Every method is called on the loop's thread, inside the engine's turn, and must not block.
     One that raises ends its connection (1011, or 500) and is logged.
 
-    `opened`, `message` and `closed` may be `async def`. Those of one connection then run one after
-    the other, in order, in a task that is there only meanwhile; while `handler_queue` messages
-    wait behind the one that is handled, the connection is not read from. When it ends, what runs
-    is cancelled (CancelledError), what waits is dropped, and `closed` follows.
+    `admit`, `opened`, `message` and `closed` may be `async def`. Those of one connection then run
+    one after the other, in order, in a task that is there only meanwhile; while `handler_queue`
+    messages wait behind the one that is handled, the connection is not read from. When it ends,
+    what runs is cancelled (CancelledError), what waits is dropped, and `closed` follows.
     """
 
     def http(self, request: Request, body: bytes, remote: str) -> bytes:
@@ -73,6 +75,14 @@ class App:
     def refuse(self, error: HandshakeError) -> bytes:
         """Answer a request that is refused; the connection closes behind it."""
         return refusal(error)
+
+    def admit(self, connection: Connection, request: Request) -> Awaitable[None] | None:
+        """Let a client in, or raise HandshakeError (401, 403, ...): it is then refused with that.
+
+        Called before the 101, for a handshake that is good otherwise. As `async def` it has until
+        10 s after accept; then the client gets 503 and this is cancelled, as it is when the client
+        goes.
+        """
 
     def opened(self, connection: Connection, request: Request) -> Awaitable[None] | None:
         """Take a new WebSocket; its 101 leaves ahead of whatever is sent here."""
@@ -126,14 +136,16 @@ class Server:
             max_per_address=max_per_address,
             max_message_size=max_message_size,
             max_fragments=max_fragments,
+            handshake_timeout=HANDSHAKE_TIMEOUT,
             close_timeout=CLOSE_TIMEOUT,
         )
         self.engine.on_head = self._head
         self.engine.on_head_limit = self._head_limit
         self.engine.on_body = self._body
+        self.engine.on_undecided = self._undecided
         self._async = {
             name
-            for name in ("opened", "message", "closed")
+            for name in ("admit", "opened", "message", "closed")
             if iscoroutinefunction(getattr(app, name))
         }
         self._queued = not self._async.isdisjoint({"opened", "message"})
@@ -201,6 +213,7 @@ class Server:
                 with suppress(ConnectionClosed):
                     connection.close(code, reason)
             elif connection.is_http:
+                self._handlers.cancel(connection)
                 self._dismiss(connection)
         self._turn_soon()
         loop = self._loop
@@ -315,7 +328,32 @@ class Server:
         deflate = negotiate(offers)
         extra = [("Sec-WebSocket-Extensions", deflate.header)] if deflate else []
         answer = switching_protocols(accept, extra=extra)
-        connection.upgrade(answer, window_bits=deflate.window_bits if deflate else 0)
+        bits = deflate.window_bits if deflate else 0
+        if "admit" in self._async:
+            self._handlers.put(connection, self._admit, request, answer, bits)
+        else:
+            self._app.admit(connection, request)
+            self._open(connection, request, answer, bits)
+
+    async def _admit(
+        self, connection: Connection, request: Request, answer: bytes, window_bits: int
+    ) -> None:
+        try:
+            await cast("Awaitable[None]", self._app.admit(connection, request))
+        except HandshakeError as error:
+            self._refuse(connection, error, head_only=False)
+        else:
+            self._open(connection, request, answer, window_bits)
+
+    def _undecided(self, connection: Connection) -> None:
+        self._handlers.cancel(connection)
+        error = HandshakeError(503, "The decision took too long")
+        self._refuse(connection, error, head_only=False)
+
+    def _open(
+        self, connection: Connection, request: Request, answer: bytes, window_bits: int
+    ) -> None:
+        connection.upgrade(answer, window_bits=window_bits)
         if self._queued:
             connection.pause_reading(after=self._handler_queue)
         if "opened" in self._async:

@@ -24,7 +24,7 @@ from support import (
     open_files,
 )
 
-from fastws import App, ConfigError, Connection, Request, Server
+from fastws import App, ConfigError, Connection, HandshakeError, Request, Server
 
 Run = Callable[[Any], Any]
 NUMBERS = [str(i) for i in range(100)]
@@ -344,3 +344,147 @@ def test_messages_wait_for_an_async_opened(run: Run) -> None:
 def test_a_handler_queue_out_of_range_is_told(limit: int) -> None:
     with pytest.raises(ConfigError, match="handler_queue"):
         Server(App(), handler_queue=limit)
+
+
+# The decision on a handshake.
+
+
+class Door(App):
+    """Decides as the path says, in a coroutine."""
+
+    def __init__(self) -> None:
+        self.begun = self.cancelled = self.opened_ones = self.closed_ones = 0
+        self.gate = asyncio.Event()
+
+    async def admit(self, connection: Connection, request: Request) -> None:
+        self.begun += 1
+        try:
+            await asyncio.wait_for(self.gate.wait(), None if request.path == "/slow" else 0.001)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        except TimeoutError:
+            pass
+        if request.path == "/raise":
+            raise ZeroDivisionError
+        if request.path == "/no":
+            raise HandshakeError(401, "Who are you?", [("WWW-Authenticate", "Basic")])
+
+    def opened(self, connection: Connection, request: Request) -> None:
+        self.opened_ones += 1
+
+    def message(self, connection: Connection, message: str | bytes) -> None:
+        connection.send(message)
+
+    def closed(self, connection: Connection) -> None:
+        self.closed_ones += 1
+
+
+class SyncDoor(Door):
+    """The same without coroutines."""
+
+    def admit(self, connection: Connection, request: Request) -> None:  # type: ignore[override]
+        if request.path == "/raise":
+            raise ZeroDivisionError
+        if request.path == "/no":
+            raise HandshakeError(401, "Who are you?", [("WWW-Authenticate", "Basic")])
+
+
+async def ask(address: Any, path: str, behind: bytes = b"") -> Client:
+    client = Client(socket.create_connection(address))
+    client.sock.setblocking(False)
+    await client.send(UPGRADE.replace(b"GET / ", f"GET {path} ".encode()) + behind)
+    return client
+
+
+@pytest.mark.hostile("X03")
+@pytest.mark.parametrize("door", [Door, SyncDoor])
+def test_a_decision_lets_in_or_refuses_or_fails(
+    run: Run, caplog: pytest.LogCaptureFixture, door: type[Door]
+) -> None:
+    async def story() -> None:
+        app = door()
+        async with serving(app) as (_, address):
+            async with await ask(address, "/yes", client_frame(TEXT, b"early")) as client:
+                assert await client.head() == SWITCHED
+                assert await client.frame() == (TEXT, b"early")
+            for path, status in (("/no", 401), ("/raise", 500)):
+                async with await ask(address, path, client_frame(TEXT, b"never")) as client:
+                    answer = await client.response()
+                    assert (answer.status, answer.headers["connection"]) == (status, "close")
+                    assert ("www-authenticate" in answer.headers) == (status == 401)
+                    assert await client.ended()
+            await eventually(lambda: app.closed_ones == 3)
+            assert app.opened_ones == 1
+            assert not others()
+
+    with caplog.at_level(logging.ERROR, "fastws"):
+        run(story())
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    caplog.clear()
+
+
+@pytest.mark.hostile("X03")
+def test_a_decision_that_takes_too_long_is_503_and_cancelled(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastws.server.HANDSHAKE_TIMEOUT", 0.4)
+
+    async def story() -> None:
+        files = open_files()
+        app = Door()
+        async with serving(app) as (server, address):
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            async with await ask(address, "/slow") as client:
+                answer = await client.response()
+                assert (answer.status, answer.headers["connection"]) == (503, "close")
+                assert 0.4 <= loop.time() - began < 3
+                assert await client.ended()
+            assert (app.begun, app.cancelled, app.opened_ones) == (1, 1, 0)
+            assert server.engine.counters()["handshake_timeouts"] == 1
+            await eventually(lambda: app.closed_ones == 1)
+            assert not others()
+        assert open_files() == files
+
+    run(story())
+
+
+@pytest.mark.hostile("X03")
+@pytest.mark.parametrize("leave", ["close", "reset"])
+def test_a_client_that_goes_cancels_the_decision(run: Run, leave: str) -> None:
+    async def story() -> None:
+        files = open_files()
+        app = Door()
+        async with serving(app) as (server, address):
+            for n in range(1, 4):
+                client = await ask(address, "/slow")
+                await eventually(lambda n=n: app.begun == n)
+                if leave == "reset":
+                    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                client.sock.close()
+                await eventually(lambda n=n: app.closed_ones == n)
+                assert app.cancelled == n
+            assert server.engine.live == 0
+            assert server.engine.counters()["handshake_timeouts"] == 0
+            assert not others()
+        assert open_files() == files
+
+    run(story())
+
+
+@pytest.mark.hostile("X03")
+def test_stop_answers_who_is_being_decided_on_and_cancels_the_decision(run: Run) -> None:
+    async def story() -> None:
+        app = Door()
+        async with serving(app) as (server, address), await ask(address, "/slow") as client:
+            await eventually(lambda: app.begun)
+            stopping = asyncio.ensure_future(server.stop())
+            assert (await client.response()).status == 503
+            assert await client.ended()
+            client.sock.close()
+            await stopping
+            assert (app.cancelled, app.closed_ones) == (1, 1)
+            assert not others()
+
+    run(story())

@@ -53,7 +53,9 @@ enum fws_event_kind {
     FWS_EVENT_HEAD = 0,   /* data: an HTTP head with its blank line */
     FWS_EVENT_HEAD_LIMIT, /* the head passed head_limit; data: its beginning */
     FWS_EVENT_BODY,       /* data: the body that fws_conn_expect_body() asked for */
-    FWS_EVENT_MESSAGE     /* data: a message of the given opcode */
+    FWS_EVENT_MESSAGE,    /* data: a message of the given opcode */
+    FWS_EVENT_UNDECIDED   /* no data: a HEAD or BODY was not decided on by the deadline; told at
+                             every sweep until the owner answers or ends it */
 };
 
 typedef struct fws_event {

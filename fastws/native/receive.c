@@ -272,6 +272,8 @@ static void receive(fws_engine *engine, fws_conn *conn)
         conn->held_back = true;
     if (conn->state == FWS_LINGER)
         linger(engine, conn);
+    else if (conn->state == FWS_WAITING && conn->hung_up)
+        fws_conn_end(engine, conn, 0, NULL, 0); /* nobody waits for the decision */
     else if (conn->ending || conn->allowed == 0 || conn->held_back || conn->state == FWS_WAITING)
         return; /* whoever changes that marks it ready again */
     else if (conn->state == FWS_RAW || conn->state == FWS_BODY)

@@ -25,6 +25,16 @@ static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
     out_of_time(engine, conn);
 }
 
+/* It is the owner who is late: the peer has done its part and shall have an answer. */
+static bool undecided(fws_engine *engine, fws_conn *conn)
+{
+    if (engine->n_events < FWS_EVENTS) { /* else the next sweep tells */
+        engine->counters.handshake_timeouts++;
+        fws_event_add(engine, conn, FWS_EVENT_UNDECIDED, NULL, 0);
+    }
+    return true;
+}
+
 /* False when its state's deadline has passed, and with it the connection. */
 static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
 {
@@ -33,6 +43,8 @@ static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
     conn->deadline += grace;
     if (engine->now < conn->deadline)
         return true;
+    if (conn->state == FWS_WAITING)
+        return undecided(engine, conn);
     if (conn->state < FWS_OPEN)
         (*(conn->answered ? &engine->counters.keep_alive_timeouts
                           : &engine->counters.handshake_timeouts))++;

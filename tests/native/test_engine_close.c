@@ -296,6 +296,45 @@ static void test_a_handshake_has_ten_seconds_in_total(void)
     house_close();
 }
 
+static void decide_nothing(const fws_event *event)
+{
+    note(event->kind == FWS_EVENT_UNDECIDED ? "UNDECIDED" : "HEAD", "", 0);
+}
+
+/* HOSTILE X03 */
+static void test_who_is_not_decided_on_in_time_can_still_be_answered(void)
+{
+    house_open(&HOUSE);
+    on_event = decide_nothing;
+    fake_peer *peer = fake_connect();
+    fake_say(peer, HEAD, strlen(HEAD));
+    pass_time(10 * SECOND - FWS_SWEEP_NS);
+    expect_heard("HEAD ");
+    pass_time(3 * FWS_SWEEP_NS);
+    expect_heard("UNDECIDED UNDECIDED ");
+    CHECK(!peer->closed);
+    CHECK_EQ(fws_conn_respond(engine, conn_of(peer), (const uint8_t *)"503", 3, false), FWS_OK);
+    rest();
+    CHECK(peer->shut && peer->out_n == 3);
+    house_close();
+}
+
+/* HOSTILE X03 */
+static void test_who_hangs_up_before_the_decision_is_gone_at_once(void)
+{
+    house_open(&HOUSE);
+    on_event = decide_nothing;
+    fake_peer *peer = fake_connect();
+    fake_say(peer, HEAD, strlen(HEAD));
+    rest();
+    CHECK(!peer->closed);
+    fake_end(peer);
+    rest();
+    CHECK(peer->closed);
+    CHECK_EQ(deaths, 1);
+    house_close();
+}
+
 static void test_nobody_gains_from_the_time_before_it_came(void)
 {
     house_open(&HOUSE);
@@ -400,6 +439,8 @@ int main(void)
     RUN(test_a_peer_that_only_stopped_writing_gets_its_answer);
     RUN(test_a_last_answer_lingers_so_that_it_is_read);
     RUN(test_a_handshake_has_ten_seconds_in_total);
+    RUN(test_who_is_not_decided_on_in_time_can_still_be_answered);
+    RUN(test_who_hangs_up_before_the_decision_is_gone_at_once);
     RUN(test_nobody_gains_from_the_time_before_it_came);
     RUN(test_an_attached_socket_does_not_gain_either);
     RUN(test_a_connection_between_requests_is_let_go);
