@@ -20,6 +20,7 @@ typedef struct one {
     uint64_t order;         /* engine sequence that the last message had, at least */
     uint64_t direct[2], direct_next[2]; /* by lane: expected, given */
     uint64_t next[TOPICS], start[TOPICS]; /* sequence number expected; of its subscription */
+    uint64_t owed[TOPICS];  /* that of a former one's frame that is half sent, and 1; 0: none */
     bool joined[TOPICS];
     uint64_t pings, pongs;  /* sent, and the number that is due next: the driver's */
 } one;

@@ -25,8 +25,11 @@ static inline void learn_starts(one *who)
         if (sub == NULL || (who->joined[i] && who->start[i] == sub->start))
             continue;
         CHECK(!who->server);
-        check_stream(who); /* of the last one, whose first frame may be half sent */
-        who->next[i] = who->start[i] > who->next[i] ? who->start[i] : who->next[i];
+        check_stream(who); /* all that it got whole is of former ones; what is half sent, too */
+        if (conn->rest.data == NULL || conn->rest.sub != NULL || conn->rest.topic != topics[i])
+            who->owed[i] = 0;
+        else if (who->owed[i] == 0)
+            who->owed[i] = 1 + (who->start[i] > who->next[i] ? who->start[i] : who->next[i]);
         who->joined[i] = true;
         who->start[i] = sub->start;
     }
@@ -69,7 +72,7 @@ static inline void harvest_and_learn(void)
 
 static inline bool may_follow(const one *who, uint8_t topic, uint64_t seq)
 {
-    if (seq == who->next[topic])
+    if (seq == who->next[topic] || seq + 1 == who->owed[topic])
         return true;
     return seq > who->next[topic]
            && (seq == who->start[topic] || topics[topic]->options.on_slow == FWS_SLOW_LATEST);
@@ -95,6 +98,7 @@ static inline void check_data(one *who, const uint8_t *payload, size_t n)
     }
     CHECK(who->joined[sent->topic] && may_follow(who, sent->topic, sent->seq));
     who->next[sent->topic] = sent->seq + 1;
+    who->owed[sent->topic] = 0;
     received[sent->topic]++;
 }
 
