@@ -211,6 +211,24 @@ def test_connections_past_the_limit_get_503(run: Run) -> None:
     run(story())
 
 
+def test_connections_of_one_address_past_the_limit_get_429(run: Run) -> None:
+    async def story() -> None:
+        async with Site(max_per_address=2) as site, await site.websocket() as first:
+            async with await site.websocket(), await site.dial() as third:
+                await third.send(UPGRADE)
+                answer = await third.response()
+                assert answer.status == 429
+                assert answer.body == b"Too many connections from this address"
+                assert await third.ended()
+            first.sock.close()
+            await site.sockets(0)
+            async with await site.websocket() as fourth:
+                await fourth.send(client_frame(PING))
+                assert await fourth.frame() == (PONG, b"")
+
+    run(story())
+
+
 # An app of one's own.
 
 

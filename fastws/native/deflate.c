@@ -167,7 +167,7 @@ int fws_inflate_message(fws_deflate *codec, const uint8_t *data, size_t n, uint6
     if ((stream->state != NULL ? inflateReset(stream) : inflateInit2(stream, -15)) != Z_OK)
         return FWS_E_NOMEM;
     growing result = {.most = limit < SIZE_MAX ? (size_t)limit + 1 : SIZE_MAX};
-    result.capacity = n < SIZE_MAX / 4 && n * 4 > FIRST_ROOM ? n * 2 : FIRST_ROOM / 2;
+    result.capacity = n > FIRST_ROOM / 4 ? n * 2 : FIRST_ROOM / 2;
     if (!grow(&result))
         return FWS_E_NOMEM;
     int status = inflate_whole(stream, data, n, &result);

@@ -69,7 +69,7 @@ static void close_gap(fws_peers *peers, uint32_t gap)
 void fws_peers_remove(fws_peers *peers, const uint8_t address[16])
 {
     fws_peer *peer = find(peers, address);
-    if (peer->count == 0 || --peer->count > 0)
+    if (--peer->count > 0)
         return;
     peers->used--;
     close_gap(peers, (uint32_t)(peer - peers->table));

@@ -5,6 +5,7 @@
 #define FWS_TEST_FAKE_H
 
 #include <errno.h>
+#include <netinet/in.h>
 
 #include "check.h"
 #include "sys.h"
@@ -27,7 +28,8 @@ typedef struct fake_peer {
     bool reset;               /* closed by the engine with an RST */
     int recv_errno;           /* once, before anything else */
     int send_errno, send_errno_count;
-    int unacknowledged;
+    int unacknowledged;       /* negative: the kernel cannot say */
+    struct sockaddr_in6 remote; /* as accept(2) tells it; its family 0: does not */
     size_t sends;
 } fake_peer;
 
@@ -40,6 +42,7 @@ typedef struct fake_network {
     bool listening, listener_edge;
     int accept_errno, accept_errno_count, wait_errno;
     uint32_t controls;        /* calls of epoll_ctl */
+    int watch_errno, watches_before; /* of epoll_ctl, once, after so many that succeed */
 } fake_network;
 
 static fake_network net;
@@ -177,8 +180,6 @@ static inline ssize_t fake_sendmsg(int fd, const struct msghdr *message, int fla
 static inline int fake_accept4(int fd, struct sockaddr *address, socklen_t *n, int flags)
 {
     CHECK(fd == FAKE_LISTENER && (flags & SOCK_NONBLOCK) && (flags & SOCK_CLOEXEC));
-    (void)address;
-    (void)n;
     if (net.accept_errno_count > 0) {
         net.accept_errno_count--;
         return fail(net.accept_errno);
@@ -187,6 +188,8 @@ static inline int fake_accept4(int fd, struct sockaddr *address, socklen_t *n, i
         return fail(EAGAIN);
     fake_peer *peer = net.backlog[0];
     memmove(net.backlog, net.backlog + 1, --net.n_backlog * sizeof *net.backlog);
+    if (address != NULL && peer->remote.sin6_family != 0)
+        memcpy(address, &peer->remote, *n);
     return fake_open(peer);
 }
 
@@ -220,6 +223,11 @@ static inline int fake_epoll_ctl(int epoll, int what, int fd, struct epoll_event
 {
     (void)epoll;
     net.controls++;
+    if (what == EPOLL_CTL_ADD && net.watch_errno != 0 && net.watches_before-- == 0) {
+        int why = net.watch_errno;
+        net.watch_errno = net.watches_before = 0;
+        return fail(why);
+    }
     if (fd < FAKE_LISTENER)
         return 0; /* the engine's own timer and wake-up, which these tests do without */
     if (fd == FAKE_LISTENER) {
@@ -258,7 +266,7 @@ static inline int fake_close(int fd)
 static inline int fake_unacknowledged(int fd, int *bytes)
 {
     *bytes = fake_at(fd)->unacknowledged;
-    return 0;
+    return *bytes < 0 ? fail(EINVAL) : 0;
 }
 
 static inline int fake_reset_at_close(int fd)

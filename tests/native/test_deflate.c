@@ -98,6 +98,16 @@ static void test_what_is_tiny_or_does_not_shrink_goes_as_it_is(void)
     CHECK_EQ(fws_deflate_calls(codec), calls + 2);
 }
 
+/* The library counts in 32 bits: what it could not count is not given to it. */
+static void test_sizes_past_32_bits_are_refused_unread(void)
+{
+    const uint8_t *small;
+    uint8_t *large;
+    size_t n, past = (size_t)UINT32_MAX + 1;
+    CHECK_EQ(fws_deflate_message(codec, 15, text, past, &small), 0);
+    CHECK_EQ(fws_inflate_message(codec, text, past, UINT64_MAX, &large, &n), FWS_E_TOO_BIG);
+}
+
 /* RFC 7692 7.2.3: the examples of the document. */
 static void test_samples_of_rfc_7692_inflate(void)
 {
@@ -182,6 +192,7 @@ int main(void)
     RUN(test_every_window_and_length_comes_back);
     RUN(test_a_window_that_was_asked_for_is_kept_to);
     RUN(test_what_is_tiny_or_does_not_shrink_goes_as_it_is);
+    RUN(test_sizes_past_32_bits_are_refused_unread);
     RUN(test_samples_of_rfc_7692_inflate);
     RUN(test_blocks_may_follow_a_final_one);
     RUN(test_garbage_and_what_is_cut_off_are_refused);

@@ -84,6 +84,18 @@ static void test_merge_equals_adding_to_one(void)
     CHECK_EQ(hist.total, 10000);
 }
 
+static void test_merge_takes_the_larger_maximum_from_either(void)
+{
+    for (int swapped = 0; swapped < 2; swapped++) {
+        fws_hist_clear(&hist);
+        fws_hist_clear(&other);
+        fws_hist_add(swapped ? &other : &hist, 7000);
+        fws_hist_add(swapped ? &hist : &other, 5);
+        fws_hist_merge(&hist, &other);
+        CHECK_EQ(hist.max, 7000);
+    }
+}
+
 int main(void)
 {
     RUN(test_an_empty_histogram_says_zero);
@@ -92,5 +104,6 @@ int main(void)
     RUN(test_quantiles_take_the_sample_of_their_rank);
     RUN(test_a_quantile_is_never_above_the_maximum);
     RUN(test_merge_equals_adding_to_one);
+    RUN(test_merge_takes_the_larger_maximum_from_either);
     return 0;
 }

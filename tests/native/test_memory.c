@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/types.h>
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t count, size_t n);
@@ -15,6 +16,16 @@ void *__real_realloc(void *old, size_t n);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t count, size_t n);
 void *__wrap_realloc(void *old, size_t n);
+
+/* zlib takes its own memory, the kernel its random bytes: they refuse as an allocation does. */
+ssize_t __real_getrandom(void *room, size_t n, unsigned flags);
+ssize_t __wrap_getrandom(void *room, size_t n, unsigned flags);
+int __real_deflateInit2_(void *stream, int level, int method, int bits, int memory, int strategy,
+                         const char *version, int size);
+int __real_inflateInit2_(void *stream, int bits, const char *version, int size);
+int __wrap_deflateInit2_(void *stream, int level, int method, int bits, int memory, int strategy,
+                         const char *version, int size);
+int __wrap_inflateInit2_(void *stream, int bits, const char *version, int size);
 
 static uint64_t until_failure = UINT64_MAX; /* allocations */
 static bool for_good, failed;
@@ -42,6 +53,28 @@ void *__wrap_realloc(void *old, size_t n)
     return refuses() ? NULL : __real_realloc(old, n);
 }
 
+ssize_t __wrap_getrandom(void *room, size_t n, unsigned flags)
+{
+    return refuses() ? -1 : __real_getrandom(room, n, flags);
+}
+
+#ifndef FWS_NO_DEFLATE
+#define Z_MEM_ERROR (-4) /* zlib.h */
+
+int __wrap_deflateInit2_(void *stream, int level, int method, int bits, int memory, int strategy,
+                         const char *version, int size)
+{
+    return refuses() ? Z_MEM_ERROR
+                     : __real_deflateInit2_(stream, level, method, bits, memory, strategy, version,
+                                            size);
+}
+
+int __wrap_inflateInit2_(void *stream, int bits, const char *version, int size)
+{
+    return refuses() ? Z_MEM_ERROR : __real_inflateInit2_(stream, bits, version, size);
+}
+#endif
+
 #define calloc __real_calloc
 #define realloc __real_realloc
 #include "house.h"
@@ -62,7 +95,9 @@ static void decide(const fws_event *event)
     int status = FWS_OK;
     if (event->kind == FWS_EVENT_HEAD && memcmp(event->data, "POST", 4) == 0)
         status = fws_conn_expect_body(engine, conn, 5, done, 0);
-    else if (event->kind == FWS_EVENT_HEAD)
+    else if (event->kind == FWS_EVENT_HEAD && fws_deflate_available() && engine->live > PEERS)
+        status = fws_conn_deflate(engine, conn, 12);
+    if (event->kind == FWS_EVENT_HEAD && status == FWS_OK && conn->state == FWS_WAITING)
         status = fws_conn_upgrade(engine, conn, (const uint8_t *)ANSWER, strlen(ANSWER));
     else if (event->kind == FWS_EVENT_BODY)
         status = fws_conn_respond(engine, conn, done, sizeof done - 1, true);
@@ -74,7 +109,7 @@ static void decide(const fws_event *event)
 static void may_fail(int status)
 {
     CHECK(status >= FWS_OK || status == FWS_E_NOMEM || status == FWS_E_CLOSED
-          || status == FWS_E_FULL);
+          || status == FWS_E_FULL || status == FWS_E_SYSTEM);
 }
 
 static void *from_elsewhere(void *unused)
@@ -85,8 +120,11 @@ static void *from_elsewhere(void *unused)
 
 static void publish_and_stall(fake_peer **peers)
 {
-    for (int i = 0; i < PEERS; i++)
+    for (int i = 0; i < PEERS; i++) {
         may_fail(subscribe(peers[i], topic));
+        if (conn_of(peers[i]) != NULL)
+            conn_of(peers[i])->acknowledges = true; /* as of a TCP socket */
+    }
     peers[0]->room = 10; /* the first frame is cut, its rest is kept */
     for (int i = 0; i < 40; i++)
         may_fail(publish(topic, "a message of some length"));
@@ -135,6 +173,45 @@ static void ask_over_http(void)
     turn();
 }
 
+/* A subscriber that agreed on compression. */
+static void compress(void)
+{
+    static const uint8_t hello[] = {0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00};
+    uint8_t frame[64];
+    fake_peer *peer = fake_connect();
+    fake_say(peer, HEAD, strlen(HEAD));
+    turn();
+    turn();
+    may_fail(topic == NULL ? FWS_OK : subscribe(peer, topic));
+    may_fail(topic == NULL ? FWS_OK : publish(topic, big));
+    may_fail(topic == NULL ? FWS_OK : publish(topic, ""));
+    may_fail(tell(peer, big));
+    size_t n = client_frame(frame, FWS_TEXT, hello, sizeof hello);
+    frame[0] |= 0x40; /* RSV1 */
+    fake_say(peer, frame, n);
+    turn();
+    may_fail(topic == NULL ? FWS_OK : unsubscribe(peer, topic));
+}
+
+/* The source with one listener, paced and then as fast as it goes. */
+static void feed(const fake_peer *peer)
+{
+    const fws_topic_options options = {1 << 20, 20000, FWS_SLOW_LOSSLESS};
+    fws_topic *ticks = fws_engine_topic(engine, &options);
+    if (ticks == NULL)
+        return;
+    fws_source_init(&engine->source, ticks, 1, FWS_TICK_JSON, FWS_TICK_BASE, FWS_LATE_BURST);
+    may_fail(subscribe(peer, ticks));
+    for (int max = 0; max < 2; max++) {
+        fws_engine_set_rate(engine, 1000, max);
+        net.now += SECOND / 10;
+        net.tick = 1000000;
+        turn();
+        net.tick = 0;
+    }
+    fws_engine_set_rate(engine, 0, false);
+}
+
 static void dial_out(void)
 {
     fake_peer *peer = fake_new();
@@ -150,6 +227,7 @@ static void dial_out(void)
     conn = conn_of(peer);
     if (conn != NULL && conn->state == FWS_OPEN)
         may_fail(fws_conn_meter(engine, conn));
+    may_fail(tell(peer, "masked"));
 }
 
 /* Everything that allocates; false when not even an engine came of it. */
@@ -157,14 +235,18 @@ static bool live(void)
 {
     fake_peer *peers[PEERS];
     const fws_topic_options options = {1 << 20, 100000, FWS_SLOW_LATEST};
+    fws_options with = HOUSE;
+    with.max_per_address = 10;
+    with.ping_ns = with.pong_ns = SECOND;
     net.now = 1000 * SECOND;
-    engine = fws_engine_new(&HOUSE, &fake_sys);
+    engine = fws_engine_new(&with, &fake_sys);
     if (engine == NULL)
         return false;
     CHECK_EQ(fws_engine_listen(engine, FAKE_LISTENER), FWS_OK);
     on_event = decide;
     for (int i = 0; i < PEERS; i++) {
         peers[i] = fake_connect();
+        peers[i]->remote = (struct sockaddr_in6){.sin6_family = AF_INET6};
         fake_say(peers[i], HEAD, strlen(HEAD));
     }
     turn();
@@ -175,6 +257,8 @@ static bool live(void)
     talk(peers);
     ask_over_http();
     dial_out();
+    compress();
+    feed(peers[0]);
     may_fail(say_goodbye(peers[0], 1000));
     turn();
     return true;

@@ -138,6 +138,13 @@ static void test_a_pong_longer_than_a_control_frame_has_room(void)
     fws_outbox_clear(&box);
 }
 
+static void test_an_entry_past_32_bits_is_refused_unread(void)
+{
+    const uint8_t one = 1;
+    CHECK(fws_outbox_push(&box, 1, FWS_ENTRY_BYTES, 0, &one, 1, &one, UINT32_MAX) == NULL);
+    CHECK(box.first == NULL && box.bytes == 0);
+}
+
 static void test_dropping_keeps_what_has_begun(void)
 {
     push(1, FWS_ENTRY_BYTES, FWS_TEXT, "one");
@@ -180,6 +187,7 @@ int main(void)
     RUN(test_pongs_that_nobody_reads_cost_bounded_memory);
     RUN(test_a_replaced_pong_may_be_longer_than_the_first);
     RUN(test_a_pong_longer_than_a_control_frame_has_room);
+    RUN(test_an_entry_past_32_bits_is_refused_unread);
     RUN(test_dropping_keeps_what_has_begun);
     RUN(test_dropping_keeps_an_answer_and_a_close);
     return 0;

@@ -1,0 +1,206 @@
+/* Who is let in: connections by address, listening sockets, and what the poller refuses. */
+#include <arpa/inet.h>
+
+#include "house.h"
+
+static const char *const HOME = "10.0.0.1";
+
+static fake_peer *from(const char *host)
+{
+    fake_peer *peer = fake_connect();
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(4321)};
+    if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
+        memcpy(&peer->remote, &v4, sizeof v4);
+    } else {
+        peer->remote = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(4321)};
+        CHECK_EQ(inet_pton(AF_INET6, host, &peer->remote.sin6_addr), 1);
+    }
+    fake_say(peer, HEAD, strlen(HEAD));
+    rest();
+    return peer;
+}
+
+static bool let_in(const fake_peer *peer)
+{
+    return conn_of(peer) != NULL && !conn_of(peer)->over_address;
+}
+
+static void open_with_limit(uint32_t limit)
+{
+    fws_options options = HOUSE;
+    options.max_per_address = limit;
+    options.max_connections = 1000;
+    house_open(&options);
+}
+
+static void test_an_address_has_so_many_connections_and_others_have_theirs(void)
+{
+    open_with_limit(2);
+    fake_peer *first = from(HOME), *second = from(HOME), *third = from(HOME);
+    CHECK(let_in(first) && let_in(second) && !let_in(third));
+    CHECK(conn_of(third) != NULL); /* it gets an answer */
+    CHECK_EQ(engine->counters.address_refused, 1);
+    CHECK(let_in(from("10.0.0.2")));
+    fake_reset(third);
+    fake_reset(first);
+    rest();
+    CHECK(let_in(from(HOME)));
+    CHECK(!let_in(from(HOME)));
+    house_close();
+}
+
+static void test_a_crowd_of_one_address_is_not_asked_what_it_wants(void)
+{
+    open_with_limit(1);
+    CHECK(let_in(from(HOME)));
+    for (uint32_t i = 0; i < FWS_REFUSED_ROOM; i++)
+        CHECK(conn_of(from(HOME)) != NULL);
+    fake_peer *one_more = from(HOME);
+    CHECK(one_more->closed && memcmp(one_more->out, "HTTP/1.1 503 ", 13) == 0);
+    CHECK_EQ(engine->counters.refused, 1);
+    CHECK_EQ(engine->live, 1 + FWS_REFUSED_ROOM);
+    CHECK(let_in(from("10.0.0.2")));
+    house_close();
+}
+
+static void test_ipv6_counts_by_its_first_half_and_mapped_ipv4_as_ipv4(void)
+{
+    open_with_limit(1);
+    CHECK(let_in(from("2001:db8:1:2::1")));
+    CHECK(!let_in(from("2001:db8:1:2:ffff::2")));
+    CHECK(let_in(from("2001:db8:1:3::1")));
+    CHECK(let_in(from("::ffff:10.0.0.7")));
+    CHECK(!let_in(from("10.0.0.7")));
+    CHECK(let_in(from("::ffff:10.0.0.8")));
+    house_close();
+}
+
+static void test_unix_sockets_have_no_address_to_count(void)
+{
+    open_with_limit(1);
+    for (int i = 0; i < 5; i++) {
+        fake_peer *peer = fake_connect();
+        peer->remote.sin6_family = AF_UNIX;
+        fake_say(peer, HEAD, strlen(HEAD));
+        rest();
+        CHECK(let_in(peer));
+    }
+    CHECK_EQ(engine->counters.address_refused, 0);
+    house_close();
+}
+
+static void expect_remote(const fake_peer *peer, const char *host, uint16_t port)
+{
+    char found[INET6_ADDRSTRLEN];
+    CHECK_EQ(fws_conn_remote(conn_of(peer), found, sizeof found), port);
+    if (strcmp(found, host) != 0)
+        fprintf(stderr, "%s, not %s\n", found, host);
+    CHECK(strcmp(found, host) == 0);
+}
+
+static void test_a_peer_has_the_name_that_people_know(void)
+{
+    house_open(&HOUSE);
+    expect_remote(from("192.0.2.1"), "192.0.2.1", 4321);
+    expect_remote(from("2001:db8::5"), "2001:db8::5", 4321);
+    expect_remote(from("::ffff:192.0.2.9"), "192.0.2.9", 4321);
+    expect_remote(client(), "", 0);
+    house_close();
+}
+
+static void test_so_many_listeners_and_no_more(void)
+{
+    house_open(&HOUSE);
+    fws_engine_unlisten(engine, FAKE_LISTENER - 77); /* never was one */
+    for (int i = 1; i < FWS_LISTENERS; i++)
+        CHECK_EQ(fws_engine_listen(engine, i), FWS_OK); /* the fake poller takes any number */
+    CHECK_EQ(fws_engine_listen(engine, 99), FWS_E_INVALID);
+    fws_engine_unlisten(engine, 3);
+    CHECK_EQ(fws_engine_listen(engine, 99), FWS_OK);
+    CHECK_EQ(engine->n_listeners, FWS_LISTENERS);
+    for (int i = 1; i < FWS_LISTENERS; i++)
+        fws_engine_unlisten(engine, i);
+    fws_engine_unlisten(engine, 99);
+    CHECK(let_in(from(HOME)));
+    house_close();
+}
+
+/* HOSTILE X22 */
+static void test_what_the_poller_has_no_room_for_is_closed_and_the_rest_goes_on(void)
+{
+    house_open(&HOUSE);
+    net.watch_errno = ENOSPC; /* fs.epoll.max_user_watches */
+    fake_peer *unlucky = from(HOME);
+    CHECK(unlucky->closed && engine->live == 0 && engine->counters.refused == 1);
+    CHECK(memcmp(unlucky->out, "HTTP/1.1 503 ", 13) == 0);
+    net.watch_errno = ENOSPC;
+    CHECK_EQ(fws_engine_listen(engine, 5), FWS_E_SYSTEM);
+    CHECK_EQ(engine->n_listeners, 1);
+    net.watch_errno = ENOSPC;
+    fake_peer *ours = fake_new();
+    int fd = fake_open(ours);
+    CHECK(fws_engine_attach(engine, fd, FWS_CLIENT, (const uint8_t *)REQUEST, strlen(REQUEST))
+          == NULL);
+    CHECK(errno == ENOSPC && !ours->closed); /* still the caller's */
+    CHECK_EQ(fake_close(fd), 0);
+    CHECK(let_in(from(HOME)));
+    house_close();
+}
+
+static void test_an_engine_that_cannot_watch_its_own_is_not_made(void)
+{
+    for (int i = 0; i < 2; i++) { /* the timer, the wake-up */
+        net = (fake_network){.now = 1000 * SECOND, .watch_errno = ENOSPC, .watches_before = i};
+        CHECK(fws_engine_new(&HOUSE, &fake_sys) == NULL);
+        CHECK_EQ(errno, ENOSPC);
+    }
+}
+
+/* HOSTILE X22 */
+static void test_without_a_reserve_newcomers_wait_for_a_descriptor(void)
+{
+    house_open(&HOUSE);
+    rest();
+    close(engine->reserve); /* as when it could not be opened again */
+    engine->reserve = -1;
+    net.accept_errno = EMFILE;
+    net.accept_errno_count = 1;
+    fake_peer *peer = fake_connect();
+    rest();
+    CHECK(engine->accept_stalled && peer->fd == 0);
+    net.now += FWS_SWEEP_NS;
+    rest();
+    CHECK(conn_of(peer) != NULL && engine->reserve >= 0);
+    house_close();
+}
+
+/* An engine ends with whatever it has: events not handled, the dead not buried. */
+static void test_an_engine_may_end_in_the_middle_of_a_turn(void)
+{
+    house_open(&HOUSE);
+    fake_peer *peer = client(), *other = client();
+    uint8_t frame[200], half[100] = {0};
+    size_t n = client_frame(frame, FWS_BINARY, half, sizeof half);
+    fake_say(peer, frame, n / 2);
+    turn();
+    fake_say(peer, frame + n / 2, n - n / 2); /* put together: the event owns its bytes */
+    harvest();
+    CHECK(engine->n_events == 1 && engine->events[0].owned != NULL);
+    fws_conn_kill(engine, conn_of(other), 1006);
+    house_close();
+}
+
+int main(void)
+{
+    RUN(test_an_address_has_so_many_connections_and_others_have_theirs);
+    RUN(test_a_crowd_of_one_address_is_not_asked_what_it_wants);
+    RUN(test_ipv6_counts_by_its_first_half_and_mapped_ipv4_as_ipv4);
+    RUN(test_unix_sockets_have_no_address_to_count);
+    RUN(test_a_peer_has_the_name_that_people_know);
+    RUN(test_so_many_listeners_and_no_more);
+    RUN(test_what_the_poller_has_no_room_for_is_closed_and_the_rest_goes_on);
+    RUN(test_an_engine_that_cannot_watch_its_own_is_not_made);
+    RUN(test_without_a_reserve_newcomers_wait_for_a_descriptor);
+    RUN(test_an_engine_may_end_in_the_middle_of_a_turn);
+    return 0;
+}
