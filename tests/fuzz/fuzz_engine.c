@@ -73,7 +73,7 @@ static void act(one *who, uint8_t what, enum lane which)
     else if (which == STAGED)
         fill_staging(what);
     else if (conn != NULL && (what & 7) == 6)
-        fws_conn_pause(engine, conn, what & 0x80);
+        fws_conn_allow(engine, conn, what & 0x80 ? FWS_ANY_MESSAGES : what >> 4);
     else if (conn != NULL)
         fws_conn_kill(engine, conn, 1006);
     from_lane(AT_ONCE);
