@@ -53,8 +53,9 @@ class Request:
     `target` is as sent, printable ASCII; `path` is decoded and may hold any character, so it is
     for comparing, not for printing. `query` has the first value of each name. `headers` are
     (lower-case name, value) in the order sent. `expects_continue`: the peer waits for `CONTINUE`
-    before it sends its body. `is_upgrade`: the peer asks for websocket in `Upgrade` and says so in
-    `Connection`, without which `Upgrade` means nothing (RFC 9110 7.8).
+    before it sends its body. `keep_alive` is never true of one that asks for an upgrade of any
+    kind. `is_upgrade`: the peer asks for websocket in `Upgrade` and says so in `Connection`,
+    without which `Upgrade` means nothing (RFC 9110 7.8).
     """
 
     method: str
@@ -108,9 +109,22 @@ def parse_request(head: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Request:
         http_version=version,
         headers=headers,
         content_length=content_length,
-        keep_alive="close" not in connection and (version == "1.1" or "keep-alive" in connection),
+        keep_alive="close" not in connection
+        and (version == "1.1" or "keep-alive" in connection)
+        and not _asks_to_leave_http(headers, connection),
         expects_continue=expects_continue,
         is_upgrade="upgrade" in connection and "websocket" in list_tokens(headers, "upgrade"),
+    )
+
+
+def _asks_to_leave_http(headers: RawHeaders, connection: Sequence[str]) -> bool:
+    """Say whether some upgrade was asked for.
+
+    A proxy in front may take it for granted whatever the answer, and what it then lets through
+    unseen must not be read as requests.
+    """
+    return "upgrade" in connection or any(
+        name == b"upgrade" or name.startswith(b"sec-websocket-") for name, _ in headers
     )
 
 
