@@ -4,11 +4,12 @@ The library's face. `fastws serve` and the rest of the command line live in `fas
 """
 
 from fastws._frame import Connection, Engine, Frame, Topic
+from fastws.app import App
 from fastws.config import FeedConfig, ServeOptions
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
 from fastws.feed import TickFeed
 from fastws.handshake import Request
-from fastws.server import App, Server
+from fastws.server import Server
 
 __all__ = [
     "App",

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from fastws._frame import Connection
+from fastws.app import App
 from fastws.config import FeedConfig, ServeOptions
 from fastws.errors import ConfigError, HandshakeError
 from fastws.handshake import Request
 from fastws.http_api import HttpApi
 from fastws.messages import ClientReports, Identify, Stats, console_lines, parse_client_message
-from fastws.server import App, Server
+from fastws.server import Server
 
 if TYPE_CHECKING:
     from fastws._frame import ConnectionAccount, TopicAccount
