@@ -30,6 +30,8 @@ Policy = tuple[Literal["latest", "lossless"], int, int]  # on_slow, max_lag_byte
 # and a small log stays in the processor's cache.
 FIXED_RATE_POLICY: Policy = ("latest", 12 * MIB, 16 * MIB)
 MAX_RATE_POLICY: Policy = ("lossless", 256 * KIB, 1 * MIB)
+# Behind more than this a Close would come too late for the close time-out, to many clients at once.
+LAST_LAG_BYTES = 256 * KIB
 
 
 class TickFeed(App):
@@ -103,9 +105,16 @@ class TickFeed(App):
         self._every_second()
 
     async def stop(self) -> None:
-        """Stop the ticks, send what is on its way, close every client with 1001."""
+        """Stop the ticks, send what is on its way, close every client with 1001.
+
+        At a fixed rate a client more than 256 KiB behind jumps to the newest tick first, as
+        it would when further behind at any time (`latest`); what it missed is counted as dropped.
+        """
         self._cancel_timers()
         self._engine.set_rate(0)
+        if self.config.rate != "max":
+            policy, _, retention = FIXED_RATE_POLICY
+            self._topic.set_policy(policy, max_lag_bytes=LAST_LAG_BYTES, retention_bytes=retention)
         await self.server.stop()
 
     def close(self) -> None:

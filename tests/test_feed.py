@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support import (
     BINARY,
+    CLOSE,
     PATIENCE,
     PING,
     PONG,
@@ -20,6 +21,7 @@ from support import (
     Site,
     balances,
     client_frame,
+    close_payload,
 )
 
 Run = Callable[[Any], Any]
@@ -284,6 +286,28 @@ def test_stalled_client_goes_on_at_a_frame_and_harms_nobody(run: Run) -> None:
             assert all(after > before for before, after in pairwise(got))
             holes = sum(after - before - 1 for before, after in pairwise(got))
             assert row["dropped"] == holes > 0
+
+    run(story())
+
+
+def test_stop_says_1001_to_a_laggard_and_not_behind_all_that_it_missed(run: Run) -> None:
+    async def story() -> None:
+        async with (
+            Site(rate=40_000, fields="seq") as site,
+            await site.websocket() as healthy,
+            await site.websocket(receive_buffer=SMALL) as laggard,
+        ):
+            await sequence(healthy, 50_000)  # of 90 bytes
+            stopping = asyncio.ensure_future(site.feed.stop())
+            seen: list[int] = []
+            while (frame := await laggard.frame())[0] == TEXT:
+                seen.append(json.loads(frame[1])["seq"])
+            assert frame == (CLOSE, close_payload(1001))
+            assert len(seen) < 10_000
+            assert any(after > before + 30_000 for before, after in pairwise(seen))
+            for client in (healthy, laggard):
+                await client.send(client_frame(CLOSE, close_payload(1001)))
+            await stopping
 
     run(story())
 
