@@ -18,8 +18,9 @@ class App:
 
     `admit`, `opened`, `message` and `closed` may be `async def`. Those of one connection then run
     one after the other, in order, in a task that is there only meanwhile; while `handler_queue`
-    messages wait behind the one that is handled, the connection is not read from. When it ends,
-    what runs is cancelled (CancelledError), what waits is dropped, and `closed` follows.
+    messages wait behind the one that is handled, the connection is not read from (so pausing and
+    resuming it is the server's alone). When it ends, what runs is cancelled (CancelledError), what
+    waits is dropped, and `closed` follows.
     """
 
     def http(self, request: Request, body: bytes, remote: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,7 @@ from support import (
 from fastws import App, ConfigError, Connection, HandshakeError, Request, Server
 
 Run = Callable[[Any], Any]
+SANITIZED = "san" in os.environ.get("LD_PRELOAD", "")  # keeps what was freed for a while
 NUMBERS = [str(i) for i in range(100)]
 
 
@@ -51,8 +53,8 @@ class Gate(App):
             connection.send(message)
         self.seen.append(f"end {message!s}")
 
-    def closed(self, connection: Connection) -> Any:
-        return self.note("closed")
+    async def closed(self, connection: Connection) -> None:
+        await self.note("closed")
 
     async def note(self, what: str) -> None:
         self.seen.append(what)
@@ -62,13 +64,6 @@ class Gate(App):
     async def until(self, what: str) -> None:
         async with asyncio.timeout(PATIENCE), self.news:
             await self.news.wait_for(lambda: what in self.seen)
-
-
-class Gated(Gate):
-    """The same, with an `async` end."""
-
-    async def closed(self, connection: Connection) -> None:
-        await self.note("closed")
 
 
 @asynccontextmanager
@@ -137,7 +132,7 @@ def test_messages_of_a_connection_are_handled_one_after_the_other(run: Run) -> N
 
 def test_there_is_a_task_only_while_something_waits(run: Run) -> None:
     async def story() -> None:
-        app = Gated()
+        app = Gate()
         async with serving(app) as (_, address), await websocket(address) as client:
             assert not others()
             await client.send(texts(["a", "b"]))
@@ -192,7 +187,7 @@ def test_a_slow_handler_stops_the_reading_and_loses_nothing(run: Run) -> None:
             await sending
             await eventually(lambda: app.begun == n)
             assert most <= 16 + 1  # those that wait, and the one whose task is about to begin
-            assert resident() - before < 4 << 20
+            assert SANITIZED or resident() - before < 4 << 20
 
     run(story())
 
@@ -202,7 +197,7 @@ def test_an_async_handler_that_raises_ends_its_connection_alone(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def story() -> None:
-        app = Gated()
+        app = Gate()
         app.open.set()
         async with serving(app) as (_, address):
             good, bad = await websocket(address), await websocket(address)
@@ -247,7 +242,7 @@ def test_what_a_handler_waits_for_may_be_cancelled_and_it_counts_as_raised(
 def test_a_client_that_goes_cancels_the_handler_and_drops_the_rest(run: Run, leave: str) -> None:
     async def story() -> None:
         files = open_files()
-        app = Gated()
+        app = Gate()
         async with serving(app) as (server, address):
             client = await websocket(address)
             await client.send(texts(["a", "b", "c"]))
@@ -267,7 +262,7 @@ def test_a_client_that_goes_cancels_the_handler_and_drops_the_rest(run: Run, lea
 
 def test_stop_cancels_handlers_and_waits_for_their_ends(run: Run) -> None:
     async def story() -> None:
-        app = Gated()
+        app = Gate()
         async with serving(app) as (server, address), await websocket(address) as client:
             await client.send(texts(["a", "b"]))
             await app.until("begin a")
