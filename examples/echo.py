@@ -43,7 +43,7 @@ def parse_options(description: str | None) -> argparse.Namespace:
 
 
 async def serve(app: App, options: argparse.Namespace) -> None:
-    """Serve an app until SIGINT or SIGTERM."""
+    """Serve an app until SIGINT or SIGTERM; a second one ends it at once."""
     server = Server(
         app,
         max_message_size=options.max_message_size,
@@ -56,12 +56,14 @@ async def serve(app: App, options: argparse.Namespace) -> None:
     else:
         addresses = server.listen(options.host, options.port)
         where = [f"ws://[{a}]:{p}" if ":" in a else f"ws://{a}:{p}" for a, p in addresses]
-    stopped = asyncio.Event()
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, stopped.set)
     server.start()
     print("listening on", *where, flush=True)
     await stopped.wait()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
     await server.stop()
 
 

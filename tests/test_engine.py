@@ -11,8 +11,10 @@ import pytest
 from support import (
     PATIENCE,
     SWITCHED,
+    TEXT,
     UPGRADE,
     Rig,
+    client_frame,
     open_files,
 )
 
@@ -129,6 +131,25 @@ def test_descriptors_return_when_connections_end_and_when_the_engine_closes() ->
             rig.connect()
         assert open_files() == with_engine + 100
     assert open_files() == before
+
+
+@pytest.mark.hostile("X29")
+def test_a_connection_that_nobody_holds_is_not_collected_while_it_lives() -> None:
+    with Rig() as rig:
+        connection, peer = rig.connect()
+        connection.state = {"name": "kept"}
+        connection.subscribe(rig.engine.topic("t"))
+        number = connection.id
+        del connection
+        rig.opened.clear()
+        gc.collect()
+        heard: list[tuple[int, object]] = []
+        rig.engine.on_message = lambda found, message: heard.append((found.id, found.state))
+        peer.send(client_frame(TEXT, b"hello"))
+        rig.until(lambda: heard)
+        assert heard == [(number, {"name": "kept"})]
+        rig.engine.topic("t").publish(b"news")
+        rig.until(lambda: peer.pull().payloads == [b"news"])
 
 
 def forgotten_engine() -> tuple[socket.socket, socket.socket]:

@@ -244,6 +244,21 @@ def test_sigterm_waits_for_the_silent_no_longer_than_the_close_timeout(tmp_path:
             assert wire.frame()[1][:2] == (1001).to_bytes(2, "big")
 
 
+@pytest.mark.hostile("X31")
+@pytest.mark.parametrize("program", ["echo", "serve"])
+def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, program: str) -> None:
+    with started(tmp_path, program=program, ends=True) as place:
+        wire = place.open()
+        place.process.send_signal(signal.SIGTERM)
+        while wire.frame()[0] != CLOSE:
+            pass
+        assert place.process.poll() is None  # it waits for the answer to its Close
+        began = time.monotonic()
+        place.process.send_signal(signal.SIGTERM)
+        assert place.process.wait(PATIENCE) in (0, -signal.SIGTERM)
+        assert time.monotonic() - began < 2
+
+
 @pytest.mark.hostile("X32")
 @pytest.mark.parametrize("part", [request()[:1], request()[:50], request()[:-1]])
 def test_sigterm_in_a_handshake_answers_503(tmp_path: Path, part: bytes) -> None:
