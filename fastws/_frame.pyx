@@ -356,7 +356,7 @@ cdef class Engine:
         cdef uint32_t i
         for i in range(self._e.n_slots):
             if self._e.slots[i].conn is not NULL:
-                fws_conn_kill(self._e, self._e.slots[i].conn, 1006)
+                fws_conn_cut_off(self._e, self._e.slots[i].conn)
         self._reap()
         cdef _connection.Connection connection
         for connection in self.connections:  # those that nobody had heard of before

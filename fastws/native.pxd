@@ -268,6 +268,7 @@ cdef extern from "engine.h" nogil:
     uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n)
     fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options)
     void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
+    void fws_conn_cut_off(fws_engine *engine, fws_conn *conn)
     void fws_engine_reap(fws_engine *engine)
     int fws_engine_harvest(fws_engine *engine, int timeout_ms)
     bint fws_engine_more(const fws_engine *engine)

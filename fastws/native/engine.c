@@ -75,8 +75,8 @@ static void drop_events(fws_engine *engine)
 void fws_engine_free(fws_engine *engine)
 {
     for (uint32_t i = 0; i < engine->n_slots; i++)
-        if (engine->slots[i].conn != NULL && engine->slots[i].conn->state != FWS_DEAD)
-            fws_conn_kill(engine, engine->slots[i].conn, 1006);
+        if (engine->slots[i].conn != NULL)
+            fws_conn_cut_off(engine, engine->slots[i].conn);
     fws_engine_reap(engine);
     drop_events(engine);
     for (uint32_t i = 0; i < engine->n_topics; i++) {
@@ -256,6 +256,14 @@ void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
     conn->state = FWS_DEAD;
     conn->next_dead = engine->first_dead;
     engine->first_dead = conn;
+}
+
+/* What it lacks cannot follow, and the kernel would go on for minutes to offer it the rest. */
+void fws_conn_cut_off(fws_engine *engine, fws_conn *conn)
+{
+    if (conn->state != FWS_DEAD && fws_conn_pending(conn))
+        engine->sys->reset_at_close(conn->fd);
+    fws_conn_kill(engine, conn, 1006);
 }
 
 void fws_engine_reap(fws_engine *engine)

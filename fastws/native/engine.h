@@ -158,6 +158,9 @@ fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options
 /* Ends a connection now: unlinked, shut down, on the dead list. */
 void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code);
 
+/* The same with code 1006, and a reset of whoever has not taken everything. */
+void fws_conn_cut_off(fws_engine *engine, fws_conn *conn);
+
 /* Frees the dead. The last step of a turn. */
 void fws_engine_reap(fws_engine *engine);
 

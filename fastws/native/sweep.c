@@ -10,19 +10,10 @@ uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn)
 
 #define PING_BYTES 6 /* of an empty one, masked: that its own bytes are confirmed is no life */
 
-/* Whoever has not taken everything by then is reset: what it lacks cannot follow, and the kernel
- * would go on for minutes to offer it the rest. */
-static void out_of_time(fws_engine *engine, fws_conn *conn)
-{
-    if (fws_conn_pending(conn))
-        engine->sys->reset_at_close(conn->fd);
-    fws_conn_kill(engine, conn, 1006);
-}
-
 static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
 {
     (*counter)++;
-    out_of_time(engine, conn);
+    fws_conn_cut_off(engine, conn);
 }
 
 /* It is the owner who is late: the peer has done its part and shall have an answer. */
@@ -50,7 +41,7 @@ static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
                           : &engine->counters.handshake_timeouts))++;
     else if (conn->state == FWS_CLOSING || conn->finish) /* else it lingered, as is usual */
         engine->counters.close_timeouts++;
-    out_of_time(engine, conn);
+    fws_conn_cut_off(engine, conn);
     return false;
 }
 

@@ -278,8 +278,12 @@ def half_sent(place: Place, program: str) -> Wire:
     reader = place.dial(receive_buffer=4096)
     reader.handshake()
     sender = place.open() if program == "fanout" else reader
-    sender.message(BINARY, bytes(1 << 20))
-    reader.more()
+    for wire in (sender, reader):
+        wire.sock.settimeout(PATIENCE)
+    sender.sock.sendall(frame(BINARY, bytes(1 << 20)))
+    reader.buffer += reader.sock.recv(100)  # and no more
+    for wire in (sender, reader):
+        wire.sock.setblocking(False)
     return reader
 
 
