@@ -61,7 +61,7 @@ static bool count_peer(fws_engine *engine, fws_conn *conn)
     conn->counted = count > 0;
     conn->over_address = count > limit;
     engine->counters.address_refused += conn->over_address;
-    return count > 0 && count <= limit + FWS_REFUSED_ROOM;
+    return count > 0 && count <= (uint64_t)limit + FWS_REFUSED_ROOM;
 }
 
 void fws_engine_keep_reserve(fws_engine *engine)
@@ -121,7 +121,7 @@ static bool accept_one(fws_engine *engine, uint32_t listener)
         return false;
     }
     engine->counters.accepted++;
-    fws_conn *conn = engine->live < engine->options.max_connections + FWS_REFUSED_ROOM
+    fws_conn *conn = engine->live < (uint64_t)engine->options.max_connections + FWS_REFUSED_ROOM
                          ? fws_engine_take(engine, fd, FWS_SERVER, &remote)
                          : NULL;
     if (conn == NULL) {

@@ -108,7 +108,6 @@ typedef struct fws_conn {
     bool over_limit;        /* one too many in all: to be refused */
     bool answered;          /* it has had an HTTP answer */
     bool counted;           /* in the engine's peers */
-    bool known;             /* an event of it went up, so its end must be told */
     bool close_sent;        /* the Close frame has left */
     bool acknowledges;      /* a TCP socket: the kernel can say what the peer confirmed */
     uint64_t progress;      /* when the kernel last took bytes, ns */
@@ -168,7 +167,7 @@ typedef struct fws_plan {
 
 /* What leaves next, in order: the rest of a half-sent frame, control frames, then direct
  * messages and the frames of all subscriptions merged by engine sequence, up to
- * FWS_PLAN_BYTES (at least one frame) and never past a Close. Changes nothing. */
+ * FWS_PLAN_BYTES (at least one frame) and never past a Close. Moves no cursor. */
 void fws_gather(fws_conn *conn, fws_plan *plan);
 
 /* Says that the first `sent` bytes of the plan, which must be the last one made for

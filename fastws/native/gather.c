@@ -203,7 +203,7 @@ static void rest_advance(fws_conn *conn, size_t taken)
     if (rest->sub != NULL)
         fws_sub_delivered(rest->sub, 1, conn->bytes_written);
     else
-        rest->topic->delivered++;
+        fws_parted_delivered(conn, rest->topic);
     *rest = (fws_rest){0};
 }
 

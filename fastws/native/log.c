@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NOBODY UINT32_MAX /* an index that no cursor has */
+
 static fws_slab *slab_new(uint32_t max_frames, uint32_t max_bytes)
 {
     size_t index = (size_t)max_frames * sizeof(uint32_t);
@@ -55,7 +57,7 @@ void fws_pool_clear(fws_pool *pool)
 
 void fws_log_init(fws_log *log, fws_pool *pool, uint64_t retention_bytes)
 {
-    *log = (fws_log){.pool = pool, .retention_bytes = retention_bytes};
+    *log = (fws_log){.pool = pool, .retention_bytes = retention_bytes, .passed = NOBODY};
 }
 
 static fws_slab *slab_by_id(const fws_log *log, uint64_t id)
@@ -67,6 +69,7 @@ void fws_log_clear(fws_log *log)
 {
     for (; log->tail != log->head; log->tail++)
         slab_retire(log->pool, slab_by_id(log, log->tail));
+    log->passed = NOBODY;
     free(log->ring);
     log->ring = NULL;
     log->growing = NULL;
@@ -96,6 +99,7 @@ static void retire_tail(fws_log *log)
         if (log->bytes - (oldest->base_bytes + oldest->bytes) < log->retention_bytes)
             return;
         log->tail++;
+        log->passed = oldest->n;
         slab_retire(log->pool, oldest);
     }
 }
@@ -129,9 +133,17 @@ uint8_t *fws_log_open(fws_log *log, size_t n, uint64_t eseq)
     return slab == NULL ? NULL : slab->data;
 }
 
+/* Behind the last frame of the slab that was retired last is in front of the first one retained. */
+static void step_over(const fws_log *log, fws_cursor *cursor)
+{
+    if (cursor->slab + 1 == log->tail && cursor->index == log->passed)
+        *cursor = fws_log_oldest(log);
+}
+
 fws_slab *fws_log_find(const fws_log *log, fws_cursor *cursor, bool *lapped)
 {
     *lapped = false;
+    step_over(log, cursor);
     while (cursor->slab < log->head) {
         if (cursor->slab < log->tail) {
             *lapped = true;
@@ -175,6 +187,7 @@ fws_cursor fws_log_oldest(const fws_log *log)
 
 bool fws_log_position(const fws_log *log, fws_cursor cursor, uint64_t *seq, uint64_t *bytes)
 {
+    step_over(log, &cursor);
     if (cursor.slab >= log->head) {
         *seq = log->next_seq;
         *bytes = log->bytes;

@@ -51,6 +51,7 @@ typedef struct fws_log {
     fws_slab **ring;     /* ring[id & (capacity - 1)] */
     uint64_t capacity;   /* a power of two, or 0 before the first frame */
     uint64_t tail, head; /* slab ids: [tail, head), head - 1 is the one that grows */
+    uint32_t passed;     /* frames of slab tail - 1: a cursor behind them all has lost nothing */
     fws_slab *growing;   /* slab head - 1; NULL before the first frame */
     uint64_t next_seq;   /* sequence number of the next frame: frames ever appended */
     uint64_t bytes;      /* bytes ever appended */
@@ -67,7 +68,7 @@ void fws_log_clear(fws_log *log);
 
 /* Room for one frame of up to n bytes (1..FWS_FRAME_LIMIT) with the given engine sequence
  * at the log's head, valid until the next call on this log; NULL when memory is out
- * (the log is unchanged) or n is out of range. May retire slabs at the tail. */
+ * or n is out of range; nothing is appended then. May retire slabs at the tail. */
 static inline uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq);
 
 /* Appends the frame of n bytes (n at most what was reserved) that was written there.

@@ -105,7 +105,6 @@ fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind
 {
     fws_event *event = &engine->events[engine->n_events++];
     *event = (fws_event){.conn = conn, .kind = (uint8_t)kind, .data = data, .n = n};
-    conn->known = true;
     return event;
 }
 

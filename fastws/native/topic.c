@@ -150,18 +150,22 @@ static void unlink_from_conn(fws_sub *sub)
 
 /* What was delivered may be confirmed after the subscription is gone. Without memory it
  * stays unconfirmed in the account, and nothing else depends on it. */
-static void part(const fws_sub *sub)
+static void part(fws_conn *conn, fws_topic *topic, uint64_t frames)
 {
-    fws_conn *conn = sub->conn;
-    if (!conn->acknowledges || sub->delivered == sub->acknowledged)
+    if (!conn->acknowledges || frames == 0)
         return;
     fws_parted *parted = malloc(sizeof *parted);
     if (parted == NULL)
         return;
-    *parted = (fws_parted){.next = conn->parted, .topic = sub->topic,
-                           .bytes = conn->bytes_written,
-                           .frames = sub->delivered - sub->acknowledged};
+    *parted = (fws_parted){.next = conn->parted, .topic = topic,
+                           .bytes = conn->bytes_written, .frames = frames};
     conn->parted = parted;
+}
+
+void fws_parted_delivered(fws_conn *conn, fws_topic *topic)
+{
+    topic->delivered++;
+    part(conn, topic, 1);
 }
 
 void fws_parted_acknowledge(fws_conn *conn, uint64_t bytes_confirmed)
@@ -193,7 +197,7 @@ void fws_topic_leave(fws_sub *sub)
     uint64_t bytes;
     topic->dropped += fws_sub_pending(sub, &bytes) - sub->half;
     topic->acknowledged += sub->acknowledged;
-    part(sub);
+    part(sub->conn, topic, sub->delivered - sub->acknowledged);
     unlink_from_conn(sub);
     fws_topic_block(sub);
     swap(topic, sub->member, --topic->n);
@@ -322,9 +326,9 @@ uint64_t fws_topic_pending(const fws_topic *topic)
 bool fws_sub_lapped(const fws_sub *sub)
 {
     uint64_t seq, bytes;
-    if (sub->variant != NULL)
-        return !position(sub, &seq, &bytes);
-    return sub->cursor.slab < sub->topic->log.tail;
+    if (sub->variant == NULL && sub->cursor.slab >= sub->topic->log.tail)
+        return false; /* the common case */
+    return !position(sub, &seq, &bytes);
 }
 
 int fws_sub_settle(fws_sub *sub)

@@ -100,7 +100,10 @@ uint64_t fws_sub_waiting_since(const fws_sub *sub);
 /* Frames handed over: moves the counters, and keeps a mark for acknowledgements. */
 void fws_sub_delivered(fws_sub *sub, uint64_t frames, uint64_t bytes_written);
 
-/* The same for subscriptions of the connection that are gone. */
+/* A whole frame of a subscription that is gone, begun before it went. */
+void fws_parted_delivered(fws_conn *conn, fws_topic *topic);
+
+/* Of bytes_written, so many are confirmed: for subscriptions of the connection that are gone. */
 void fws_parted_acknowledge(fws_conn *conn, uint64_t bytes_confirmed);
 
 /* Forgets them: what was not confirmed by now never counts. */

@@ -79,6 +79,14 @@ int fws_conn_push_close(fws_engine *engine, fws_conn *conn, uint16_t code, const
 
 /* The end of a connection. */
 
+void fws_conn_say_why(fws_conn *conn, uint16_t code, const uint8_t *reason, size_t reason_n)
+{
+    conn->close_code = code;
+    conn->reason_n = (uint32_t)reason_n;
+    if (reason_n > 0)
+        memcpy(conn->reason, reason, reason_n);
+}
+
 void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
                   size_t reason_n)
 {
@@ -86,11 +94,8 @@ void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8
         return;
     conn->ending = true;
     conn->ending_code = code;
-    if (code != 0)
-        conn->close_code = code;
-    conn->reason_n = (uint32_t)reason_n;
-    if (reason_n > 0)
-        memcpy(conn->reason, reason, reason_n);
+    if (code != 0 && conn->state < FWS_CLOSING) /* else another Close of ours is what goes out */
+        fws_conn_say_why(conn, code, reason, reason_n);
     fws_engine_mark_dirty(engine, conn);
 }
 
@@ -125,9 +130,10 @@ static void begin_ending(fws_engine *engine, fws_conn *conn)
         fws_conn_kill(engine, conn, conn->ending_code);
         return;
     }
+    if (conn->state < FWS_CLOSING) /* else its time runs already */
+        conn->deadline = engine->now + engine->options.close_ns;
     conn->state = FWS_LINGER;
     conn->finish = true;
-    conn->deadline = engine->now + engine->options.close_ns;
 }
 
 /* Everything is sent: writing is shut down, and what still comes is read and thrown away

@@ -49,6 +49,17 @@ static void test_an_address_has_so_many_connections_and_others_have_theirs(void)
     house_close();
 }
 
+static void test_the_largest_limits_let_everybody_in(void)
+{
+    fws_options options = HOUSE;
+    options.max_per_address = options.max_connections = UINT32_MAX;
+    house_open(&options);
+    for (uint32_t i = 0; i < 2 * FWS_REFUSED_ROOM; i++)
+        CHECK(let_in(from(HOME)));
+    CHECK_EQ(engine->counters.refused, 0);
+    house_close();
+}
+
 static void test_a_crowd_of_one_address_is_not_asked_what_it_wants(void)
 {
     open_with_limit(1);
@@ -193,6 +204,7 @@ static void test_an_engine_may_end_in_the_middle_of_a_turn(void)
 int main(void)
 {
     RUN(test_an_address_has_so_many_connections_and_others_have_theirs);
+    RUN(test_the_largest_limits_let_everybody_in);
     RUN(test_a_crowd_of_one_address_is_not_asked_what_it_wants);
     RUN(test_ipv6_counts_by_its_first_half_and_mapped_ipv4_as_ipv4);
     RUN(test_unix_sockets_have_no_address_to_count);

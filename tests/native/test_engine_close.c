@@ -419,6 +419,10 @@ static void test_a_close_outlives_the_policy_for_slow_ones(void)
     for (int i = 0; i < 5; i++)
         publish(topic, "0123456789");
     pass_time(2 * FWS_SWEEP_NS);
+    fws_conn *conn = conn_of(peer);
+    CHECK_EQ(engine->counters.slow_closed, 1);
+    CHECK_EQ(conn->close_code, 1001); /* what is told is what goes out */
+    CHECK(conn->reason_n == 3 && memcmp(conn->reason, "bye", 3) == 0);
     fake_room(peer, PLENTY);
     rest();
     expect_got(peer, "C1001(bye) ");

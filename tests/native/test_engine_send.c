@@ -326,6 +326,26 @@ static void test_acknowledged_is_what_the_kernel_says(void)
     house_close();
 }
 
+static void test_a_frame_half_sent_when_its_subscription_went_is_acknowledged(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    fake_peer *peer = client();
+    conn_of(peer)->acknowledges = true;
+    subscribe(peer, topic);
+    peer->room = 5;
+    publish(topic, "01234567");
+    turn();
+    CHECK_EQ(unsubscribe(peer, topic), FWS_OK);
+    CHECK_EQ(topic->delivered, 0);
+    fake_room(peer, PLENTY);
+    rest();
+    CHECK_EQ(topic->delivered, 1);
+    fws_conn_acknowledge(engine, conn_of(peer));
+    CHECK_EQ(topic->acknowledged, 1);
+    house_close();
+}
+
 static void test_a_flush_gives_way_and_goes_on_where_it_stopped(void)
 {
     house_open(&HOUSE);
@@ -403,6 +423,7 @@ int main(void)
     RUN(test_a_lossless_reader_that_takes_little_lives);
     RUN(test_large_frames_leave_whole_to_many_at_any_speed);
     RUN(test_acknowledged_is_what_the_kernel_says);
+    RUN(test_a_frame_half_sent_when_its_subscription_went_is_acknowledged);
     RUN(test_a_flush_gives_way_and_goes_on_where_it_stopped);
     RUN(test_who_gets_a_descriptor_in_the_middle_of_a_broadcast_gets_none_of_it);
     return 0;

@@ -231,6 +231,25 @@ static void test_a_cursor_older_than_the_tail_is_lapped(void)
     stop();
 }
 
+static void test_a_cursor_behind_all_of_the_slab_retired_last_is_not_lapped(void)
+{
+    bool lapped;
+    uint64_t seq, bytes;
+    start(100000);
+    append(60000, 1);
+    fws_cursor reader = fws_log_end(&wire), early = fws_log_oldest(&wire);
+    append(60000, 2);
+    append(60000, 3);
+    append(60000, 4); /* retires the first: what the reader had */
+    CHECK_EQ(wire.tail, 1);
+    CHECK(fws_log_position(&wire, reader, &seq, &bytes));
+    CHECK_EQ(seq, 1);
+    CHECK(!fws_log_position(&wire, early, &seq, &bytes));
+    CHECK_EQ(read_on(&reader, 1), 3);
+    CHECK(fws_log_find(&wire, &early, &lapped) == NULL && lapped);
+    stop();
+}
+
 static void test_positions_count_frames_and_bytes_over_slabs(void)
 {
     start(WIDE);
@@ -359,6 +378,7 @@ int main(void)
     RUN(test_retained_bytes_stay_within_two_slabs_of_the_retention);
     RUN(test_the_newest_frame_outlives_any_retention);
     RUN(test_a_cursor_older_than_the_tail_is_lapped);
+    RUN(test_a_cursor_behind_all_of_the_slab_retired_last_is_not_lapped);
     RUN(test_positions_count_frames_and_bytes_over_slabs);
     RUN(test_empty_slabs_are_used_again);
     RUN(test_the_pool_keeps_sixteen);

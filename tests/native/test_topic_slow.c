@@ -121,6 +121,27 @@ static void test_a_lapped_reader_is_dealt_with_by_its_policy(void)
     }
 }
 
+static void test_who_had_everything_is_not_lapped_by_a_burst_that_is_retained(void)
+{
+    for (uint8_t policy = FWS_SLOW_CLOSE; policy <= FWS_SLOW_LATEST; policy++) {
+        begin(policy, 1000000, 1000000);
+        fws_sub *sub = fws_topic_join(&topic, &conns[0]);
+        publish(600000);
+        deliver(&conns[0], SIZE_MAX);
+        for (int i = 0; i < 3; i++)
+            publish(600000); /* retires the slab of the first, which it has read */
+        CHECK(topic.log.tail > sub->cursor.slab);
+        CHECK(!fws_sub_lapped(sub));
+        deliver(&conns[0], SIZE_MAX);
+        deliver(&conns[0], SIZE_MAX);
+        deliver(&conns[0], SIZE_MAX);
+        CHECK_EQ(sub->delivered, 4);
+        CHECK_EQ(sub->dropped, 0);
+        check_account(&topic);
+        end();
+    }
+}
+
 static void test_a_frame_larger_than_the_limit_is_the_newest_one(void)
 {
     begin(FWS_SLOW_LATEST, 1000, 1000);
@@ -238,6 +259,7 @@ int main(void)
     RUN(test_latest_jumps_to_the_newest_frame_and_counts);
     RUN(test_latest_finishes_the_half_sent_frame_first);
     RUN(test_a_lapped_reader_is_dealt_with_by_its_policy);
+    RUN(test_who_had_everything_is_not_lapped_by_a_burst_that_is_retained);
     RUN(test_a_frame_larger_than_the_limit_is_the_newest_one);
     RUN(test_options_may_change_under_its_members);
     RUN(test_acknowledgements_follow_the_marks);
