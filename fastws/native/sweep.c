@@ -48,7 +48,8 @@ static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
 static void look_at_blocked(fws_engine *engine, fws_conn *conn, uint64_t grace)
 {
     conn->progress += grace;
-    bool stalled = engine->now - conn->progress > engine->options.max_stall_ns;
+    /* Added, not subtracted: grace may have put progress past now. */
+    bool stalled = engine->now > conn->progress + engine->options.max_stall_ns;
     bool end = false;
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
         end |= fws_sub_settle(sub) != FWS_OK || (stalled && sub->on_slow == FWS_SLOW_LOSSLESS);

@@ -94,6 +94,31 @@ static void test_an_engine_that_was_late_itself_grants_the_time(void)
     house_close();
 }
 
+/* HOSTILE X37 */
+static void test_bytes_taken_after_a_late_sweep_was_due_are_no_stall(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_LOSSLESS, 1 << 20);
+    fake_peer *peer = client();
+    CHECK_EQ(subscribe(peer, topic), FWS_OK);
+    pass_time(SECOND);
+    peer->room = 5;
+    harvest();
+    net.now += 3 * FWS_SWEEP_NS; /* a handler takes that long */
+    flush();
+    publish(topic, "one");
+    publish(topic, "two");
+    flush(); /* some of it leaves at that late time, then the socket is full */
+    CHECK(conn_of(peer)->blocked);
+    reap();
+    turn(); /* the sweep that was due in between */
+    CHECK_EQ(engine->counters.slow_closed, 0);
+    fake_room(peer, PLENTY);
+    rest();
+    expect_got(peer, "T(one) T(two) ");
+    house_close();
+}
+
 /* HOSTILE X21 */
 static void test_a_message_has_to_end(void)
 {
@@ -184,6 +209,7 @@ int main(void)
     RUN(test_a_pong_is_all_it_takes);
     RUN(test_without_an_interval_nobody_is_asked);
     RUN(test_an_engine_that_was_late_itself_grants_the_time);
+    RUN(test_bytes_taken_after_a_late_sweep_was_due_are_no_stall);
     RUN(test_a_message_has_to_end);
     RUN(test_a_blocked_peer_has_to_take_something);
     RUN(test_a_peer_that_does_not_read_its_answers_is_not_read);
