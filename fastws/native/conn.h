@@ -103,7 +103,7 @@ typedef struct fws_conn {
     bool finish;            /* shut writing down once everything is sent */
     bool ending;            /* it ends at the next flush, after this turn's messages are handled */
     bool slow;              /* ending as a slow consumer: what has not begun to leave is dropped */
-    bool held_back;         /* not read until it has taken more of its answers */
+    bool held_back;         /* not read until it has taken more of its answers, HTTP or not */
     bool over_address;      /* one too many of its address: to be refused */
     bool over_limit;        /* one too many in all: to be refused */
     bool answered;          /* it has had an HTTP answer */

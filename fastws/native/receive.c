@@ -267,7 +267,7 @@ static void linger(fws_engine *engine, fws_conn *conn)
 
 static void receive(fws_engine *engine, fws_conn *conn)
 {
-    if (conn->state == FWS_OPEN && conn->outbox.bytes > fws_held_back_above(engine))
+    if (conn->state != FWS_LINGER && conn->outbox.bytes > fws_held_back_above(engine))
         conn->held_back = true;
     if (conn->state == FWS_LINGER)
         linger(engine, conn);

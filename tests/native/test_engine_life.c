@@ -193,6 +193,40 @@ static void test_a_peer_that_does_not_read_its_answers_is_not_read(void)
     house_close();
 }
 
+static uint8_t page[2000];
+
+static void answer_page(const fws_event *event)
+{
+    CHECK_EQ(fws_conn_respond(engine, event->conn, page, sizeof page, true), FWS_OK);
+}
+
+/* HOSTILE R06 */
+static void test_requests_of_a_peer_that_hardly_reads_are_not_read(void)
+{
+    fws_options options = HOUSE;
+    options.outbox_limit = 4096;
+    house_open(&options);
+    on_event = answer_page;
+    fake_peer *peer = fake_connect();
+    peer->room = 0;
+    for (int i = 0; i < 100; i++)
+        fake_say(peer, HEAD, strlen(HEAD));
+    for (size_t got = 0; got < 10 * sizeof page; got += 1000) {
+        rest();
+        CHECK_EQ(peer->out_n, got);
+        CHECK(conn_of(peer)->outbox.bytes <= options.outbox_limit);
+        fake_room(peer, 1000);
+    }
+    fake_room(peer, PLENTY);
+    rest();
+    CHECK_EQ(peer->out_n, 100 * sizeof page);
+    peer->room = 0;
+    fake_say(peer, HEAD HEAD HEAD, 3 * strlen(HEAD));
+    pass_time(options.keep_alive_ns + 2 * FWS_SWEEP_NS);
+    CHECK(peer->closed); /* it has to take them in time */
+    house_close();
+}
+
 static void test_garbage_is_no_head_to_wait_for(void)
 {
     house_open(&HOUSE);
@@ -213,6 +247,7 @@ int main(void)
     RUN(test_a_message_has_to_end);
     RUN(test_a_blocked_peer_has_to_take_something);
     RUN(test_a_peer_that_does_not_read_its_answers_is_not_read);
+    RUN(test_requests_of_a_peer_that_hardly_reads_are_not_read);
     RUN(test_garbage_is_no_head_to_wait_for);
     return 0;
 }
