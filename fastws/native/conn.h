@@ -110,7 +110,7 @@ typedef struct fws_conn {
     bool counted;           /* in the engine's peers */
     bool close_sent;        /* the Close frame has left */
     bool acknowledges;      /* a TCP socket: the kernel can say what the peer confirmed */
-    uint64_t progress;      /* when the kernel last took bytes, ns */
+    uint64_t progress;      /* when the kernel last took bytes, or first refused some, ns */
     uint64_t caught_up;     /* when nothing was left to send to it, ns */
     uint64_t bytes_written;
     fws_sub *subs;

@@ -27,8 +27,10 @@ void fws_engine_mark_topic(fws_engine *engine, fws_topic *topic)
     engine->dirty_end = &topic->next_dirty;
 }
 
-static void block(fws_conn *conn)
+static void block(const fws_engine *engine, fws_conn *conn)
 {
+    if (!conn->lagging)
+        conn->progress = engine->now; /* nothing was offered before: that was no stall */
     conn->blocked = conn->lagging = true;
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
         fws_topic_block(sub);
@@ -235,7 +237,7 @@ static void flush_conn(fws_engine *engine, fws_conn *conn)
             fws_engine_mark_ready(engine, conn);
         }
         if (status == 0)
-            block(conn);
+            block(engine, conn);
         else if (!conn->finish && fws_conn_pending(conn))
             fws_engine_mark_dirty(engine, conn);
         else

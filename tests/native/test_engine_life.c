@@ -119,6 +119,25 @@ static void test_bytes_taken_after_a_late_sweep_was_due_are_no_stall(void)
     house_close();
 }
 
+static void test_a_reader_to_whom_nothing_was_offered_has_not_stalled(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_LOSSLESS, 5000);
+    fake_peer *peer = client();
+    subscribe(peer, topic);
+    peer->room = 10;
+    publish(topic, "01234567"); /* it fills the socket to the byte */
+    rest();
+    CHECK(!conn_of(peer)->blocked);
+    pass_time(2 * HOUSE.max_stall_ns);
+    publish(topic, "01234567");
+    pass_time(HOUSE.max_stall_ns - SECOND);
+    CHECK_EQ(engine->counters.slow_closed, 0);
+    pass_time(SECOND + 2 * FWS_SWEEP_NS);
+    CHECK_EQ(engine->counters.slow_closed, 1);
+    house_close();
+}
+
 /* HOSTILE X21 */
 static void test_a_message_has_to_end(void)
 {
@@ -244,6 +263,7 @@ int main(void)
     RUN(test_without_an_interval_nobody_is_asked);
     RUN(test_an_engine_that_was_late_itself_grants_the_time);
     RUN(test_bytes_taken_after_a_late_sweep_was_due_are_no_stall);
+    RUN(test_a_reader_to_whom_nothing_was_offered_has_not_stalled);
     RUN(test_a_message_has_to_end);
     RUN(test_a_blocked_peer_has_to_take_something);
     RUN(test_a_peer_that_does_not_read_its_answers_is_not_read);
