@@ -10,7 +10,9 @@ from pathlib import Path
 
 from fastws.errors import ConfigError
 
-BACKLOG = 1024
+# As long as net.core.somaxconn allows, to which the kernel cuts it. Where the queue is full, the
+# kernel forgets clients that take themselves for connected, and resets them when they speak.
+BACKLOG = 65535
 PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
 
 

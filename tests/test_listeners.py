@@ -1,4 +1,5 @@
 import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ def test_a_port_in_use_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"port: {port} on 127.0.0.1 is in use"):
             listen_tcp("127.0.0.1", port)
+
+
+@pytest.mark.hostile("X24")
+def test_as_many_wait_to_be_accepted_as_the_kernel_allows() -> None:
+    (listener,) = listen_tcp("127.0.0.1", 0)
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    close(listener)
+    # tcpi_sacked, which of a listening socket is the length of its queue (tcp(7))
+    (longest,) = struct.unpack_from("I", info, 28)
+    assert longest == int(Path("/proc/sys/net/core/somaxconn").read_text())
 
 
 @pytest.mark.hostile("X53")

@@ -88,7 +88,7 @@ def test_ten_thousand_come_a_thousand_a_second(place: Place, crowd: Crowd) -> No
 
 @pytest.mark.hostile("X24", "X42")
 def test_ten_thousand_break_off_and_are_all_back_in_ten_seconds(place: Place, crowd: Crowd) -> None:
-    """More than the backlog of the listening socket (1024) wait at a time."""
+    """More than wait in the queue of the listening socket come at a time."""
     crowd.do("open", n=MANY)
     for _ in range(2):
         crowd.do("reset")
