@@ -130,7 +130,7 @@ typedef struct fws_conn {
     uint64_t write_since;   /* blocked: the present window of write_ns began; 0: not blocked */
     uint64_t write_confirmed; /* bytes confirmed at that time */
     uint32_t body_n;        /* BODY: bytes wanted */
-    uint32_t lingered;      /* LINGER: bytes thrown away */
+    uint32_t lingered;      /* LINGER: bytes thrown away since writing was shut down */
     fws_held held;
     fws_parted *parted;     /* what it may still confirm of subscriptions that are gone */
     uint64_t messages_in;

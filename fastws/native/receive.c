@@ -254,7 +254,7 @@ static void linger(fws_engine *engine, fws_conn *conn)
 {
     uint8_t *room = engine->room + engine->room_used;
     ssize_t got = engine->sys->recv(conn->fd, room, FWS_RECEIVE_CHUNK, 0);
-    if (got > 0)
+    if (got > 0 && !conn->finish) /* until then the deadline is what bounds it */
         conn->lingered += (uint32_t)got;
     if (got == 0 && conn->finish)
         return; /* it has said all it has to say, but still reads */

@@ -1,4 +1,4 @@
-/* How connections end: close handshakes, protocol errors, ends of file, deadlines, lingering. */
+/* How connections end: close handshakes, protocol errors, ends of file, deadlines. */
 #include "house.h"
 
 static void echo(const fws_event *event)
@@ -232,55 +232,6 @@ static void test_a_reset_ends_it_and_counts_what_was_pending(void)
     house_close();
 }
 
-/* HOSTILE X69 */
-static void test_a_peer_that_only_stopped_writing_gets_its_answer(void)
-{
-    house_open(&HOUSE);
-    fake_peer *peer = client();
-    peer->room = 2;
-    say_frame(peer, FWS_CLOSE, "\x03\xE8" "reason", 8);
-    fake_end(peer);
-    rest();
-    CHECK_EQ(peer->out_n, 2);
-    CHECK(!peer->closed);
-    fake_room(peer, PLENTY);
-    rest();
-    expect_got(peer, "C1000(reason) ");
-    CHECK(peer->closed);
-    house_close();
-}
-
-static void answer_404(const fws_event *event)
-{
-    fws_conn_respond(engine, event->conn, (const uint8_t *)"404 and some more", 17, false);
-}
-
-/* HOSTILE X70 */
-static void test_a_last_answer_lingers_so_that_it_is_read(void)
-{
-    house_open(&HOUSE);
-    on_event = answer_404;
-    fake_peer *peer = fake_connect();
-    fake_say(peer, HEAD, strlen(HEAD));
-    fake_say(peer, "more of it", 10);
-    rest();
-    CHECK(peer->out_n == 17 && peer->shut && !peer->closed);
-    CHECK_EQ(peer->in_at, peer->in_n); /* read, so that no reset destroys the answer */
-    pass_time(FWS_LINGER_NS + 2 * FWS_SWEEP_NS);
-    CHECK(peer->closed);
-    peer = fake_connect();
-    fake_say(peer, HEAD, strlen(HEAD));
-    rest();
-    for (int i = 0; i < 100 && !peer->closed; i++) {
-        static const uint8_t flood[10000];
-        fake_say(peer, flood, sizeof flood);
-        rest();
-    }
-    CHECK(peer->closed);
-    CHECK(peer->in_at <= FWS_LINGER_BYTES + FWS_RECEIVE_CHUNK + strlen(HEAD));
-    house_close();
-}
-
 static void test_a_handshake_has_ten_seconds_in_total(void)
 {
     house_open(&HOUSE);
@@ -440,8 +391,6 @@ int main(void)
     RUN(test_illegal_close_codes_are_refused);
     RUN(test_an_end_without_a_close_is_1006);
     RUN(test_a_reset_ends_it_and_counts_what_was_pending);
-    RUN(test_a_peer_that_only_stopped_writing_gets_its_answer);
-    RUN(test_a_last_answer_lingers_so_that_it_is_read);
     RUN(test_a_handshake_has_ten_seconds_in_total);
     RUN(test_who_is_not_decided_on_in_time_can_still_be_answered);
     RUN(test_who_hangs_up_before_the_decision_is_gone_at_once);
