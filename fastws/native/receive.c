@@ -83,6 +83,15 @@ void fws_hold_drop(fws_held *held, uint32_t n)
     *held = (fws_held){0};
 }
 
+/* It asks no more, but may still read its answers. */
+static void serve_out(fws_engine *engine, fws_conn *conn)
+{
+    conn->state = FWS_LINGER;
+    conn->finish = true;
+    conn->deadline = engine->now + engine->options.close_ns;
+    fws_engine_mark_dirty(engine, conn);
+}
+
 size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size_t n)
 {
     ssize_t got = engine->sys->recv(conn->fd, room, n, 0);
@@ -95,6 +104,8 @@ size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size
     }
     if (got < 0 && errno == EINTR)
         fws_engine_mark_ready(engine, conn);
+    else if (got == 0 && conn->state < FWS_OPEN && conn->answered)
+        serve_out(engine, conn);
     else if (got == 0 || errno != EAGAIN)
         fws_conn_end(engine, conn, 0, NULL, 0);
     return 0;

@@ -77,10 +77,45 @@ static void test_a_flood_in_front_of_our_close_does_not_cost_it(void)
     house_close();
 }
 
+static uint8_t page[200000];
+
+static void answer_page(const fws_event *event)
+{
+    CHECK_EQ(fws_conn_respond(engine, event->conn, page, sizeof page, true), FWS_OK);
+}
+
+/* HOSTILE X69 */
+static void test_who_half_closes_behind_its_requests_gets_whole_answers(void)
+{
+    house_open(&HOUSE);
+    on_event = answer_page;
+    fake_peer *peer = fake_connect();
+    peer->room = 60000;
+    fake_say(peer, HEAD HEAD "GET / HT", 2 * strlen(HEAD) + 8);
+    fake_end(peer);
+    for (size_t got = 60000; got < 2 * sizeof page; got += 60000) {
+        rest();
+        CHECK_EQ(peer->out_n, got);
+        CHECK(!peer->closed);
+        fake_room(peer, 60000);
+    }
+    rest();
+    CHECK_EQ(peer->out_n, 2 * sizeof page);
+    CHECK(peer->closed && !peer->reset);
+    peer = fake_connect();
+    peer->room = 60000;
+    fake_say(peer, HEAD, strlen(HEAD));
+    fake_end(peer);
+    pass_time(HOUSE.close_ns + 2 * FWS_SWEEP_NS);
+    CHECK(peer->closed && peer->reset); /* it did not take them in time */
+    house_close();
+}
+
 int main(void)
 {
     RUN(test_a_peer_that_only_stopped_writing_gets_its_answer);
     RUN(test_a_last_answer_lingers_so_that_it_is_read);
     RUN(test_a_flood_in_front_of_our_close_does_not_cost_it);
+    RUN(test_who_half_closes_behind_its_requests_gets_whole_answers);
     return 0;
 }
