@@ -104,6 +104,25 @@ def test_an_echo_client_that_never_reads_is_held_and_holds_nobody(echo: Place) -
     assert SANITIZED or echo.rss_bytes() - before < 8 * MIB
 
 
+@pytest.mark.hostile("R06")
+def test_requests_of_a_client_that_never_reads_are_held_and_hold_nobody(serve: Place) -> None:
+    wire, neighbour = serve.dial(receive_buffer=4096), serve.dial()
+    wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    asked = b"GET /stats HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n" % (b"x" * 2000)
+
+    def ask_too() -> None:
+        """As often as the server may have answered the other one, for it takes turns."""
+        neighbour.send(asked * 200)
+        assert all(neighbour.answer().status == 200 for _ in range(200))
+
+    taken = wire.send_blindly(asked * 6000, ask_too)
+    assert taken < 3000 * len(asked), "requests are taken without end"
+    ask_too()
+    wire.send(asked[taken % len(asked) :])
+    for _ in range(taken // len(asked) + 1):
+        assert wire.answer().status == 200
+
+
 @pytest.mark.hostile("R07")
 def test_three_hundred_are_all_open_and_answered(echo: Place) -> None:
     wires = [echo.open() for _ in range(300)]
