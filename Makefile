@@ -13,7 +13,7 @@ CLANG ?= clang-16
 .DEFAULT_GOAL := help
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
 	autobahn autobahn-all hostile-table coverage sanitized valgrind bench bench-c clients client-rust client-node \
-	clean load fuzz fuzz-build fuzz-python fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 \
+	clean fuzz fuzz-build fuzz-python fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 \
 	fuzz-deflate fuzz-engine
 
 help: ## this list
@@ -29,7 +29,7 @@ test: ## everything, the C tests too
 	$(PYTHON) -m pytest
 
 test-quick: ## without the tests that take seconds
-	$(PYTHON) -m pytest -m 'not slow and not load'
+	$(PYTHON) -m pytest -m 'not slow'
 
 test-c: ## the C tests alone, with CTest
 	cmake -S . -B $(BUILD)/native -G Ninja -DFASTWS_SANITIZE=
@@ -43,9 +43,6 @@ test-sanitized: ## the C tests under the compiler's sanitizers
 
 model: ## 20,000 random steps of an engine on real sockets against a model in Python
 	FASTWS_MODEL_STEPS=20000 $(PYTHON) -m pytest -s --timeout=0 tests/test_model.py
-
-load: ## crowds of ten thousand clients; wants a quiet machine
-	$(PYTHON) -m pytest -m load
 
 soak: ## ten minutes of clients that come and go, some slow, some breaking off
 	FASTWS_SOAK_SECONDS=600 $(PYTHON) -m pytest -s tests/hostile/test_soak_rows.py

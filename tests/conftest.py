@@ -1,12 +1,17 @@
 """Fixtures for every test: the event loops, and an engine without one."""
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 import uvloop
 from support import Rig
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell's `&` began this run; the programs that it starts are to hear Ctrl-C all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

@@ -20,6 +20,8 @@ PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300"]
 # These test C programs, which CMake builds and which get their sanitizers in test_native.py, not
 # the extension.
 LEFT_OUT = ["--ignore=tests/test_native.py", "--ignore=tests/test_bare.py"]
+# Ten thousand clients show what a crowd costs, which instruments change, and nothing new of memory.
+LEFT_OUT += ["--ignore=tests/hostile/test_crowd_rows.py"]
 # Of the hostile suite's six places two are enough here: each loop once, TCP and Unix once.
 OTHER_PLACES = ["asyncio-tcp6", "asyncio-unix", "uvloop-tcp4", "uvloop-tcp6"]
 SELECTION = [*LEFT_OUT, "-k", f"not ({' or '.join(OTHER_PLACES)})"]

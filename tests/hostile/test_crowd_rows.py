@@ -13,7 +13,7 @@ from wire import BINARY, TEXT, frame
 
 from fastws import Connection, Engine, Topic
 
-pytestmark = [pytest.mark.load, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 MIB = 1 << 20
 MANY = 10_000
@@ -81,9 +81,8 @@ def test_ten_thousand_come_a_thousand_a_second(place: Place, crowd: Crowd) -> No
     longest = slowest_answer(place, crowd.ready)
     took = crowd.result()
     print(took, f"others waited {longest:.3f} s at most")
-    assert (took["open"], took["refused"]) == (MANY, 0)
-    # Of the time that others on the same processors leave.
-    assert SANITIZED or took["p99"] < 1 + longest
+    assert took["open"] == MANY
+    assert SANITIZED or took["p99"] < 1
 
 
 @pytest.mark.hostile("X24", "X42")
@@ -92,7 +91,7 @@ def test_ten_thousand_break_off_and_are_all_back_in_ten_seconds(place: Place, cr
     crowd.do("open", n=MANY)
     for _ in range(2):
         crowd.do("reset")
-        crowd.begin("open", n=MANY)
+        crowd.begin("open", n=MANY, unanswered=MANY)
         longest = slowest_answer(place, crowd.ready)
         took = crowd.result()
         print(took, f"others waited {longest:.3f} s at most")
@@ -109,7 +108,7 @@ class Hall:
         self.topic: Topic = self.engine.topic("t", on_slow=on_slow)  # type: ignore[arg-type]
         self.engine.on_head = self._head
         self.engine.on_message = lambda connection, message: connection.send(message)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=65535)
         self._listener.setblocking(False)
         self.engine.listen(self._listener.fileno())
         self.address: tuple[str, int] = self._listener.getsockname()
