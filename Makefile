@@ -9,6 +9,10 @@ SEEDS ?= 200
 # Of each fuzz target: how long it runs; the compiler that has libFuzzer.
 SECONDS ?= 60
 CLANG ?= clang-16
+# Beside that Python, as the dev extra installs it.
+CLANG_FORMAT ?= $(if $(findstring /,$(PYTHON)),$(dir $(PYTHON)))clang-format
+
+C_FILES = $(wildcard fastws/native/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch] benchmarks/native/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
@@ -105,13 +109,15 @@ valgrind: ## the faces, the engine and publishing under memcheck
 hostile-table: ## docs/hostile.md: which test covers which hostile case
 	$(PYTHON) tests/hostile/hostile_table.py
 
-lint: ## ruff: rules and format
+lint: ## rules and format of Python (ruff) and C (clang-format)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 
-format: ## put the Python files into shape
+format: ## put the Python and C files into shape
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+	$(CLANG_FORMAT) -i $(C_FILES)
 
 types: ## mypy, strict
 	$(PYTHON) -m mypy --strict fastws examples tests/support.py tests/instrumented.py tests/autobahn/run.py

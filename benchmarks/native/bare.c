@@ -25,7 +25,7 @@
 
 #define MAX_BYTES (1U << 20) /* of frames */
 #define MAX_EVENTS 256
-#define LOOK_EVERY 16 /* rounds between two looks at the clock */
+#define LOOK_EVERY 16       /* rounds between two looks at the clock */
 #define LOOK_NS 10000000ULL /* between two looks for closing peers while all sockets have room */
 
 typedef struct options {
@@ -257,8 +257,8 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < r.n_peers; i++)
         whole += r.peers[i].laps * r.n + r.peers[i].frame;
     printf("{\"frames\":%llu,\"bytes\":%llu,\"sends\":%llu,\"seconds\":%.6f,",
-           (unsigned long long)whole, (unsigned long long)r.sent_bytes,
-           (unsigned long long)r.sends, took);
+           (unsigned long long)whole, (unsigned long long)r.sent_bytes, (unsigned long long)r.sends,
+           took);
     printf("\"frames_per_s\":%.0f}\n", (double)whole / took);
     free(r.bytes);
     free(r.start);

@@ -91,8 +91,8 @@ static bool answer_from_reserve(fws_engine *engine, uint32_t listener)
         return false;
     close(engine->reserve);
     engine->reserve = -1;
-    int fd = engine->sys->accept4(engine->listeners[listener], NULL, NULL,
-                                  SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd =
+        engine->sys->accept4(engine->listeners[listener], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
         fws_engine_refuse(engine, fd);
         engine->sys->close(fd);

@@ -90,11 +90,16 @@ static int apply_one(fws_engine *engine, const fws_command *command)
     if (conn == NULL)
         return FWS_E_CLOSED;
     switch (command->kind) {
-    case FWS_CMD_SUBSCRIBE: return subscribe(engine, conn, command->topic);
-    case FWS_CMD_UNSUBSCRIBE: return unsubscribe(engine, conn, command->topic);
-    case FWS_CMD_SEND: return send_direct(engine, conn, command);
-    case FWS_CMD_CLOSE: return close_conn(engine, conn, command);
-    default: return FWS_E_INVALID;
+    case FWS_CMD_SUBSCRIBE:
+        return subscribe(engine, conn, command->topic);
+    case FWS_CMD_UNSUBSCRIBE:
+        return unsubscribe(engine, conn, command->topic);
+    case FWS_CMD_SEND:
+        return send_direct(engine, conn, command);
+    case FWS_CMD_CLOSE:
+        return close_conn(engine, conn, command);
+    default:
+        return FWS_E_INVALID;
     }
 }
 

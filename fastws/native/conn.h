@@ -39,23 +39,23 @@ typedef struct fws_mark {
 typedef struct fws_sub {
     struct fws_topic *topic;
     struct fws_conn *conn;
-    const fws_log *log;     /* what it reads: the topic's, or for now its variant's */
-    fws_variant *variant;   /* NULL: it reads the topic's log. Else its place is its sequence
+    const fws_log *log;         /* what it reads: the topic's, or for now its variant's */
+    fws_variant *variant;       /* NULL: it reads the topic's log. Else its place is its sequence
                                number, and log and planned are found anew for each plan */
-    struct fws_sub *next;   /* of the same connection */
-    uint64_t flushed_epoch; /* last pass of the topic that visited it */
+    struct fws_sub *next;       /* of the same connection */
+    uint64_t flushed_epoch;     /* last pass of the topic that visited it */
     fws_cursor cursor, planned; /* next frame to send; the same while a plan is made */
-    uint64_t delivered;     /* whole frames handed to the kernel */
-    fws_mark *marks;        /* up to FWS_MARKS, oldest first, while frames are unacknowledged */
+    uint64_t delivered;         /* whole frames handed to the kernel */
+    fws_mark *marks;            /* up to FWS_MARKS, oldest first, while frames are unacknowledged */
     uint32_t n_marks;
-    uint32_t member;        /* place in topic->members */
-    bool half;              /* one frame of it is half sent */
-    uint8_t on_slow;        /* enum fws_on_slow */
+    uint32_t member; /* place in topic->members */
+    bool half;       /* one frame of it is half sent */
+    uint8_t on_slow; /* enum fws_on_slow */
     /* A pass touches what stands above. */
     uint64_t max_lag_bytes;
-    uint64_t start;         /* sequence number of the first frame published to it */
+    uint64_t start; /* sequence number of the first frame published to it */
     uint64_t dropped, conflated;
-    uint64_t acknowledged;  /* frames the peer's kernel confirmed, as of the last look */
+    uint64_t acknowledged; /* frames the peer's kernel confirmed, as of the last look */
 } fws_sub;
 
 #define FWS_SUB_HOT offsetof(fws_sub, max_lag_bytes)
@@ -71,8 +71,8 @@ typedef struct fws_parted {
 typedef struct fws_rest {
     const uint8_t *data; /* NULL: none */
     uint32_t n, sent;
-    fws_slab *held;      /* data lies in it; NULL: data is the connection's own copy */
-    fws_sub *sub;        /* NULL once unsubscribed */
+    fws_slab *held; /* data lies in it; NULL: data is the connection's own copy */
+    fws_sub *sub;   /* NULL once unsubscribed */
     struct fws_topic *topic;
 } fws_rest;
 
@@ -91,52 +91,52 @@ typedef struct fws_held {
 
 typedef struct fws_conn {
     int fd;
-    uint16_t allowed;       /* messages that the owner takes before it is asked again; 0: it is not
+    uint16_t allowed;    /* messages that the owner takes before it is asked again; 0: it is not
                                read from; FWS_ANY_MESSAGES: no limit */
-    uint8_t state;          /* enum fws_state */
-    uint8_t role;           /* enum fws_role */
-    uint8_t window_bits;    /* of what is compressed for the peer; 0: nothing is (RFC 7692) */
-    bool blocked;           /* the socket was full; EPOLLOUT clears it */
-    bool lagging;           /* blocked since it last had everything: policies look at it */
-    bool retry;             /* blocked for want of kernel memory: the sweep tries again */
-    bool hung_up;           /* the peer will send no more: read up to the end */
-    bool finish;            /* shut writing down once everything is sent */
-    bool ending;            /* it ends at the next flush, after this turn's messages are handled */
-    bool slow;              /* ending as a slow consumer: what has not begun to leave is dropped */
-    bool held_back;         /* not read until it has taken more of its answers, HTTP or not */
-    bool over_address;      /* one too many of its address: to be refused */
-    bool over_limit;        /* one too many in all: to be refused */
-    bool answered;          /* it has had an HTTP answer */
-    bool counted;           /* in the engine's peers */
-    bool close_sent;        /* the Close frame has left */
-    bool acknowledges;      /* a TCP socket: the kernel can say what the peer confirmed */
-    uint64_t progress;      /* when the kernel last took bytes, or first refused some, ns */
-    uint64_t caught_up;     /* when nothing was left to send to it, ns */
+    uint8_t state;       /* enum fws_state */
+    uint8_t role;        /* enum fws_role */
+    uint8_t window_bits; /* of what is compressed for the peer; 0: nothing is (RFC 7692) */
+    bool blocked;        /* the socket was full; EPOLLOUT clears it */
+    bool lagging;        /* blocked since it last had everything: policies look at it */
+    bool retry;          /* blocked for want of kernel memory: the sweep tries again */
+    bool hung_up;        /* the peer will send no more: read up to the end */
+    bool finish;         /* shut writing down once everything is sent */
+    bool ending;         /* it ends at the next flush, after this turn's messages are handled */
+    bool slow;           /* ending as a slow consumer: what has not begun to leave is dropped */
+    bool held_back;      /* not read until it has taken more of its answers, HTTP or not */
+    bool over_address;   /* one too many of its address: to be refused */
+    bool over_limit;     /* one too many in all: to be refused */
+    bool answered;       /* it has had an HTTP answer */
+    bool counted;        /* in the engine's peers */
+    bool close_sent;     /* the Close frame has left */
+    bool acknowledges;   /* a TCP socket: the kernel can say what the peer confirmed */
+    uint64_t progress;   /* when the kernel last took bytes, or first refused some, ns */
+    uint64_t caught_up;  /* when nothing was left to send to it, ns */
     uint64_t bytes_written;
     fws_sub *subs;
     fws_rest rest;
     fws_outbox outbox;
     /* A pass touches what stands above. */
-    uint64_t id;            /* generation << 32 | slot */
-    fws_link ready, dirty;  /* in the engine's lists; next NULL: not in it */
+    uint64_t id;           /* generation << 32 | slot */
+    fws_link ready, dirty; /* in the engine's lists; next NULL: not in it */
     struct fws_conn *next_dead;
-    uint16_t close_code;    /* how it ended: the peer's code, else ours, else 1006 */
-    uint16_t ending_code;   /* ending: the code of the Close to send; 0: none, just end */
-    uint64_t deadline;      /* ns; 0: none; what it means depends on the state */
-    uint64_t ping_at;       /* OPEN: when the next ping is due, ns */
-    uint64_t pong_by;       /* when its answer is; 0: none is awaited */
-    uint64_t ping_confirmed;/* bytes the peer had confirmed when that was set */
-    uint64_t message_since; /* first byte of a message that is not whole; 0: none */
-    uint64_t write_since;   /* blocked: the present window of write_ns began; 0: not blocked */
+    uint16_t close_code;      /* how it ended: the peer's code, else ours, else 1006 */
+    uint16_t ending_code;     /* ending: the code of the Close to send; 0: none, just end */
+    uint64_t deadline;        /* ns; 0: none; what it means depends on the state */
+    uint64_t ping_at;         /* OPEN: when the next ping is due, ns */
+    uint64_t pong_by;         /* when its answer is; 0: none is awaited */
+    uint64_t ping_confirmed;  /* bytes the peer had confirmed when that was set */
+    uint64_t message_since;   /* first byte of a message that is not whole; 0: none */
+    uint64_t write_since;     /* blocked: the present window of write_ns began; 0: not blocked */
     uint64_t write_confirmed; /* bytes confirmed at that time */
-    uint32_t body_n;        /* BODY: bytes wanted */
-    uint32_t lingered;      /* LINGER: bytes thrown away since writing was shut down */
+    uint32_t body_n;          /* BODY: bytes wanted */
+    uint32_t lingered;        /* LINGER: bytes thrown away since writing was shut down */
     fws_held held;
-    fws_parted *parted;     /* what it may still confirm of subscriptions that are gone */
+    fws_parted *parted; /* what it may still confirm of subscriptions that are gone */
     uint64_t messages_in;
     uint32_t reason_n;
     uint8_t reason[FWS_CONTROL_MAX - 2]; /* of the close */
-    fws_metered *metered;   /* not NULL: data messages are counted there and go no further */
+    fws_metered *metered;       /* not NULL: data messages are counted there and go no further */
     struct sockaddr_in6 remote; /* sin6_family AF_INET: holds a sockaddr_in */
     fws_reader reader;
 } fws_conn;

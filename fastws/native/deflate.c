@@ -65,15 +65,14 @@ static bool make_room(fws_deflate *codec, size_t n)
 static z_stream *deflater(fws_deflate *codec, unsigned bits)
 {
     z_stream *stream = &codec->deflaters[bits];
-    int status = stream->state != NULL
-                     ? deflateReset(stream)
-                     : deflateInit2(stream, LEVEL, Z_DEFLATED, -(int)bits, MEMORY_LEVEL,
-                                    Z_DEFAULT_STRATEGY);
+    int status = stream->state != NULL ? deflateReset(stream)
+                                       : deflateInit2(stream, LEVEL, Z_DEFLATED, -(int)bits,
+                                                      MEMORY_LEVEL, Z_DEFAULT_STRATEGY);
     return status == Z_OK ? stream : NULL;
 }
 
-size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8_t *data,
-                           size_t n, const uint8_t **out)
+size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8_t *data, size_t n,
+                           const uint8_t **out)
 {
     if (n < FWS_DEFLATE_LEAST || n > UINT32_MAX / 2)
         return 0;
@@ -203,8 +202,8 @@ uint64_t fws_deflate_calls(const fws_deflate *codec)
     return 0;
 }
 
-size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8_t *data,
-                           size_t n, const uint8_t **out)
+size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8_t *data, size_t n,
+                           const uint8_t **out)
 {
     (void)codec, (void)window_bits, (void)data, (void)n, (void)out;
     return 0;

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FWS_WINDOW_MIN 9u  /* bits; RFC 7692 has 8, too, which zlib cannot do here */
+#define FWS_WINDOW_MIN 9u /* bits; RFC 7692 has 8, too, which zlib cannot do here */
 #define FWS_WINDOW_MAX 15u
 /* Bytes of payload: a smaller message hardly shrinks (a tick of 56: to 55); a call takes 2 us. */
 #define FWS_DEFLATE_LEAST 64u
@@ -33,8 +33,8 @@ uint64_t fws_deflate_calls(const fws_deflate *codec);
 /* Compresses data[0..n) with a window of 2^window_bits bytes. Returns the size, less than n, with
  * *out good until the next call; 0 when the message is to go as it is: it is smaller than
  * FWS_DEFLATE_LEAST, it does not shrink, or memory is out. */
-size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8_t *data,
-                           size_t n, const uint8_t **out);
+size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8_t *data, size_t n,
+                           const uint8_t **out);
 
 /* Inflates a whole message. FWS_OK with *out (never NULL, the caller's to free) and *out_n;
  * FWS_E_TOO_BIG as soon as it passes limit bytes; FWS_E_DATA when it is not what RFC 7692

@@ -18,7 +18,7 @@
 
 #define FWS_EVENTS 512              /* events of one turn */
 #define FWS_RECEIVE_ROOM 524288u    /* the one receive buffer */
-#define FWS_OWNED_BYTES 1048576u    /* bytes of messages put together in one turn, past which it ends */
+#define FWS_OWNED_BYTES 1048576u    /* of messages put together in one turn, past which it ends */
 #define FWS_RECEIVE_CHUNK 65536u    /* bytes of one connection in one turn */
 #define FWS_ACCEPT_BATCH 64         /* connections accepted in one turn */
 #define FWS_FLUSH_BYTES 262144u     /* published and waiting: flush at once */
@@ -26,26 +26,26 @@
 #define FWS_SWEEP_NS 250000000ULL   /* deadlines and policies are looked at that often */
 #define FWS_LINGER_NS 1000000000ULL /* and FWS_LINGER_BYTES: a lingering close */
 #define FWS_LINGER_BYTES 65536u
-#define FWS_STAGING_BYTES 4194304u  /* commands of other threads waiting */
-#define FWS_REFUSED_ROOM 64u        /* connections past a limit that still get an answer */
-#define FWS_WRITE_BYTES 1024u       /* what a blocked peer must confirm in write_ns */
+#define FWS_STAGING_BYTES 4194304u /* commands of other threads waiting */
+#define FWS_REFUSED_ROOM 64u       /* connections past a limit that still get an answer */
+#define FWS_WRITE_BYTES 1024u      /* what a blocked peer must confirm in write_ns */
 #define FWS_LISTENERS 8
 
 typedef struct fws_options {
-    uint32_t head_limit;        /* bytes of an HTTP head */
+    uint32_t head_limit; /* bytes of an HTTP head */
     uint32_t max_connections;
-    uint32_t max_per_address;   /* IPv6: per /64; Unix sockets do not count; 0: no limit */
-    uint64_t handshake_ns;      /* from accept to 101 or answer, in total */
-    uint64_t keep_alive_ns;     /* an HTTP connection between requests */
-    uint64_t close_ns;          /* from our Close to the end */
-    uint64_t ping_ns;           /* between pings (up to a tenth less, at random); 0: none */
-    uint64_t pong_ns;           /* to answer one; bytes confirmed meanwhile begin it anew */
-    uint64_t message_ns;        /* from a message's first byte to its last; 0: no limit */
-    uint64_t write_ns;          /* in which a blocked peer must confirm 1 KiB; 0: no limit */
-    uint64_t max_stall_ns;      /* a lossless subscriber that takes nothing */
-    uint32_t outbox_limit;      /* bytes of direct sends waiting for one connection, past which no
+    uint32_t max_per_address; /* IPv6: per /64; Unix sockets do not count; 0: no limit */
+    uint64_t handshake_ns;    /* from accept to 101 or answer, in total */
+    uint64_t keep_alive_ns;   /* an HTTP connection between requests */
+    uint64_t close_ns;        /* from our Close to the end */
+    uint64_t ping_ns;         /* between pings (up to a tenth less, at random); 0: none */
+    uint64_t pong_ns;         /* to answer one; bytes confirmed meanwhile begin it anew */
+    uint64_t message_ns;      /* from a message's first byte to its last; 0: no limit */
+    uint64_t write_ns;        /* in which a blocked peer must confirm 1 KiB; 0: no limit */
+    uint64_t max_stall_ns;    /* a lossless subscriber that takes nothing */
+    uint32_t outbox_limit;    /* bytes of direct sends waiting for one connection, past which no
                                    more are taken; past a quarter of it the peer is not read */
-    int notsent_lowat;          /* TCP_NOTSENT_LOWAT, bytes; 0: the kernel's own */
+    int notsent_lowat;        /* TCP_NOTSENT_LOWAT, bytes; 0: the kernel's own */
     fws_limits limits;
 } fws_options;
 
@@ -60,9 +60,9 @@ enum fws_event_kind {
 
 typedef struct fws_event {
     fws_conn *conn;
-    const uint8_t *data;  /* good until the next harvest; HEAD, BODY: until it is decided on */
+    const uint8_t *data; /* good until the next harvest; HEAD, BODY: until it is decided on */
     size_t n;
-    uint8_t *owned;       /* freed by the next harvest */
+    uint8_t *owned; /* freed by the next harvest */
     uint8_t kind, opcode;
 } fws_event;
 
@@ -77,9 +77,9 @@ typedef struct fws_counters {
     uint64_t handshake_timeouts, slow_closed, protocol_errors, staged_refused;
     uint64_t address_refused, pings, ping_timeouts, message_timeouts, write_timeouts;
     uint64_t keep_alive_timeouts, close_timeouts;
-    uint64_t log_full; /* messages that were not taken: a log's or an outbox's limit */
+    uint64_t log_full;           /* messages that were not taken: a log's or an outbox's limit */
     uint64_t handler_queue_full; /* times a connection had brought all that fws_conn_allow() let */
-    uint64_t deflated; /* messages compressed, for however many */
+    uint64_t deflated;           /* messages compressed, for however many */
 } fws_counters;
 
 typedef struct fws_staging {
@@ -93,36 +93,36 @@ typedef struct fws_engine {
     fws_options options;
     int epoll, timer, wake;
     pthread_t driver;
-    bool driven;             /* driver is known */
+    bool driven; /* driver is known */
     uint64_t now, eseq;
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
     uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
-    fws_link ready, dirty;   /* rings: sockets to read, connections to flush */
+    fws_link ready, dirty;                       /* rings: sockets to read, connections to flush */
     uint32_t n_ready, n_dirty;
     fws_conn *first_dead;
     fws_topic *dirty_topics, **dirty_end, *passing;
     fws_topic **topics;
     uint32_t n_topics;
-    uint64_t waiting_bytes;  /* published since the last flush */
+    uint64_t waiting_bytes; /* published since the last flush */
     int listeners[FWS_LISTENERS];
     bool listener_ready[FWS_LISTENERS];
     uint32_t n_listeners;
-    bool woken;              /* commands were staged; cleared when they are applied */
-    uint32_t next_listener;  /* whose turn it is to be first */
-    bool accept_stalled;     /* no descriptor was left: the sweep tries again */
-    uint8_t *room;           /* the receive buffer, and how far it is used this turn */
+    bool woken;             /* commands were staged; cleared when they are applied */
+    uint32_t next_listener; /* whose turn it is to be first */
+    bool accept_stalled;    /* no descriptor was left: the sweep tries again */
+    uint8_t *room;          /* the receive buffer, and how far it is used this turn */
     size_t room_used;
     uint32_t n_events;
-    size_t owned_bytes;      /* of this turn's events */
+    size_t owned_bytes; /* of this turn's events */
     fws_event events[FWS_EVENTS];
     fws_plan plan;
     fws_pool pool;
-    fws_deflate *codec;      /* NULL before somebody negotiates compression */
+    fws_deflate *codec; /* NULL before somebody negotiates compression */
     fws_peers peers;
-    int reserve;             /* a descriptor to answer with when there is none left */
+    int reserve; /* a descriptor to answer with when there is none left */
     fws_source source;
-    fws_meter *meter;        /* client role: counts what arrives on metered connections */
+    fws_meter *meter; /* client role: counts what arrives on metered connections */
     fws_staging staging;
     fws_counters counters;
 } fws_engine;
@@ -179,8 +179,8 @@ bool fws_engine_more(const fws_engine *engine);
 int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                      bool keep_alive);
 int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n);
-int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
-                         const uint8_t *data, size_t n);
+int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n, const uint8_t *data,
+                         size_t n);
 /* Compresses for it with a window of that many bits (FWS_WINDOW_MIN..MAX, else FWS_E_INVALID, as
  * in a build without zlib), and takes compressed messages. Goes before fws_conn_upgrade(). */
 int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits);

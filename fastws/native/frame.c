@@ -31,8 +31,8 @@ static uint64_t load_be(const uint8_t *data, unsigned bytes)
     return value;
 }
 
-size_t fws_header_encode(uint8_t *out, unsigned opcode, bool fin, unsigned rsv,
-                         uint64_t length, const uint8_t key[4])
+size_t fws_header_encode(uint8_t *out, unsigned opcode, bool fin, unsigned rsv, uint64_t length,
+                         const uint8_t key[4])
 {
     size_t size = 2;
     uint8_t length7;
@@ -194,8 +194,7 @@ static int take_header(fws_parser *parser, uint8_t **data, size_t *n)
     return FWS_PIECE_HEADER;
 }
 
-int fws_parser_next(fws_parser *parser, uint8_t **data, size_t *n,
-                    uint8_t **piece, size_t *piece_n)
+int fws_parser_next(fws_parser *parser, uint8_t **data, size_t *n, uint8_t **piece, size_t *piece_n)
 {
     if (!parser->in_frame)
         return *n > 0 ? take_header(parser, data, n) : FWS_PIECE_MORE;

@@ -21,9 +21,9 @@ enum fws_opcode {
 
 enum fws_role { FWS_SERVER = 0, FWS_CLIENT = 1 }; /* who we are */
 
-#define FWS_HEADER_MAX 14      /* 2 + 8 + 4 */
-#define FWS_CONTROL_MAX 125    /* RFC 6455 5.5 */
-#define FWS_RSV1 4u            /* as rsv: the message is compressed (RFC 7692 6) */
+#define FWS_HEADER_MAX 14   /* 2 + 8 + 4 */
+#define FWS_CONTROL_MAX 125 /* RFC 6455 5.5 */
+#define FWS_RSV1 4u         /* as rsv: the message is compressed (RFC 7692 6) */
 
 typedef struct fws_header {
     uint64_t length; /* of the payload, 0..2^63-1 */
@@ -39,8 +39,8 @@ size_t fws_header_size(uint64_t length, bool masked);
 
 /* Writes a header with the shortest length form; key NULL means unmasked.
  * rsv as in fws_header. out holds FWS_HEADER_MAX bytes. Returns the bytes written. */
-size_t fws_header_encode(uint8_t *out, unsigned opcode, bool fin, unsigned rsv,
-                         uint64_t length, const uint8_t key[4]);
+size_t fws_header_encode(uint8_t *out, unsigned opcode, bool fin, unsigned rsv, uint64_t length,
+                         const uint8_t key[4]);
 
 /* Decodes the header at data[0..n). Returns its size (2..14), 0 when it is not
  * whole yet, or FWS_E_PROTOCOL as soon as the bytes there cannot be legal: reserved
@@ -50,14 +50,14 @@ size_t fws_header_encode(uint8_t *out, unsigned opcode, bool fin, unsigned rsv,
 int fws_header_decode(const uint8_t *data, size_t n, fws_header *header);
 
 typedef struct fws_parser {
-    fws_header header;   /* of the current frame */
-    uint64_t remaining;  /* payload bytes of it still to come */
+    fws_header header;               /* of the current frame */
+    uint64_t remaining;              /* payload bytes of it still to come */
     uint8_t partial[FWS_HEADER_MAX]; /* header bytes from earlier calls */
-    uint8_t have;        /* how many of them */
-    uint8_t phase;       /* of the masking key */
-    uint8_t role;        /* enum fws_role */
-    uint8_t rsv_allowed; /* RSV bits that an extension gave a meaning */
-    uint8_t in_frame;    /* a header was taken and its frame is not at its end */
+    uint8_t have;                    /* how many of them */
+    uint8_t phase;                   /* of the masking key */
+    uint8_t role;                    /* enum fws_role */
+    uint8_t rsv_allowed;             /* RSV bits that an extension gave a meaning */
+    uint8_t in_frame;                /* a header was taken and its frame is not at its end */
 } fws_parser;
 
 enum fws_piece {
@@ -76,7 +76,7 @@ void fws_parser_init(fws_parser *parser, enum fws_role role);
  * then PAYLOAD zero or more times (none is empty), then END; END of an empty frame
  * comes without further input. Payload is unmasked where it lies in *data. Never
  * reads past *n. After an error the parser is not to be used again. */
-int fws_parser_next(fws_parser *parser, uint8_t **data, size_t *n,
-                    uint8_t **piece, size_t *piece_n);
+int fws_parser_next(fws_parser *parser, uint8_t **data, size_t *n, uint8_t **piece,
+                    size_t *piece_n);
 
 #endif

@@ -30,7 +30,11 @@ static bool plan_slab(fws_plan *plan, fws_sub *sub, fws_slab *slab, uint64_t lim
     }
     if (last == first)
         return false;
-    fws_run run = {.kind = FWS_RUN_LOG, .first = first, .last = last, .sub = sub, .slab = slab,
+    fws_run run = {.kind = FWS_RUN_LOG,
+                   .first = first,
+                   .last = last,
+                   .sub = sub,
+                   .slab = slab,
                    .bytes = fws_slab_start(slab, last) - start};
     plan_add(plan, run, slab->data + start);
     sub->planned.index = last;
@@ -42,8 +46,7 @@ static void gather_one(fws_sub *sub, fws_plan *plan)
 {
     bool lapped;
     fws_slab *slab;
-    while (!plan_full(plan)
-           && (slab = fws_log_find(sub->log, &sub->planned, &lapped)) != NULL)
+    while (!plan_full(plan) && (slab = fws_log_find(sub->log, &sub->planned, &lapped)) != NULL)
         if (!plan_slab(plan, sub, slab, UINT64_MAX))
             return;
 }

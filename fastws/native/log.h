@@ -27,11 +27,11 @@ typedef struct fws_slab {
     uint32_t n;          /* frames */
     uint32_t bytes;      /* used */
     uint32_t max_frames, max_bytes;
-    uint32_t holds;      /* half-sent frames that lie here */
-    bool retired;        /* left its log; freed with the last hold */
+    uint32_t holds; /* half-sent frames that lie here */
+    bool retired;   /* left its log; freed with the last hold */
     struct fws_slab *next_free;
-    uint32_t *end;       /* end[i]: bytes up to and including frame i */
-    uint32_t *eseq;      /* engine sequence of frame i less base_eseq */
+    uint32_t *end;  /* end[i]: bytes up to and including frame i */
+    uint32_t *eseq; /* engine sequence of frame i less base_eseq */
     uint8_t *data;
 } fws_slab;
 

@@ -10,9 +10,9 @@ typedef uint64_t lanes __attribute__((vector_size(16)));
 unsigned fws_mask(uint8_t *data, size_t n, const uint8_t key[4], unsigned phase)
 {
     /* In a register: a pattern written as bytes and read as a word would stall. */
-    const uint32_t half = htole32((uint32_t)key[phase & 3] | (uint32_t)key[(phase + 1) & 3] << 8
-                                  | (uint32_t)key[(phase + 2) & 3] << 16
-                                  | (uint32_t)key[(phase + 3) & 3] << 24);
+    const uint32_t half =
+        htole32((uint32_t)key[phase & 3] | (uint32_t)key[(phase + 1) & 3] << 8
+                | (uint32_t)key[(phase + 2) & 3] << 16 | (uint32_t)key[(phase + 3) & 3] << 24);
     const uint64_t word = (uint64_t)half << 32 | half;
     const lanes wide = {word, word};
     size_t i = 0;

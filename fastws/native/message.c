@@ -29,7 +29,7 @@ void fws_reader_clear(fws_reader *reader)
 bool fws_close_code_valid(uint16_t code)
 {
     return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014)
-        || (code >= 3000 && code <= 4999); /* RFC 6455 7.4, IANA registry */
+           || (code >= 3000 && code <= 4999); /* RFC 6455 7.4, IANA registry */
 }
 
 static bool is_control(const fws_header *header)
@@ -93,8 +93,8 @@ static int append(fws_reader *reader, const fws_limits *limits, const uint8_t *p
 }
 
 /* Sets *whole when the piece is all there is to be handed out, else gathers it. */
-static int take_payload(fws_reader *reader, const fws_limits *limits,
-                        const uint8_t *piece, size_t n, const uint8_t **whole)
+static int take_payload(fws_reader *reader, const fws_limits *limits, const uint8_t *piece,
+                        size_t n, const uint8_t **whole)
 {
     const fws_header *header = &reader->parser.header;
     bool undivided = n == header->length;
@@ -157,8 +157,8 @@ static int inflate_message(fws_reader *reader, const fws_limits *limits, fws_mes
 {
     uint8_t *gathered = out->owned;
     size_t len = 0;
-    int status = fws_inflate_message(reader->codec, out->data, out->len,
-                                     limits->max_message_size, &out->owned, &len);
+    int status = fws_inflate_message(reader->codec, out->data, out->len, limits->max_message_size,
+                                     &out->owned, &len);
     free(gathered);
     if (status != FWS_OK)
         return status;
@@ -196,8 +196,8 @@ static int finish_message(fws_reader *reader, const fws_limits *limits, const ui
     return reader->compressed ? inflate_message(reader, limits, out) : 1;
 }
 
-int fws_reader_next(fws_reader *reader, const fws_limits *limits,
-                    uint8_t **data, size_t *n, fws_message *out)
+int fws_reader_next(fws_reader *reader, const fws_limits *limits, uint8_t **data, size_t *n,
+                    fws_message *out)
 {
     const uint8_t *whole = NULL; /* its END follows within this call: no input is missing */
     int status = FWS_OK;

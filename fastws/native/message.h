@@ -25,20 +25,20 @@ typedef struct fws_message {
     const uint8_t *data; /* never NULL. owned: until that is freed; else until the caller's
                             bytes change or the reader is used again */
     size_t len;
-    uint8_t *owned;      /* not NULL: data lies in it, and free(owned) is the caller's */
-    uint16_t code;       /* CLOSE: the peer's code, 1005 when its frame was empty; else 0 */
-    uint8_t opcode;      /* TEXT, BINARY, CLOSE, PING or PONG */
-} fws_message;           /* CLOSE: data, len are the reason, valid UTF-8 */
+    uint8_t *owned; /* not NULL: data lies in it, and free(owned) is the caller's */
+    uint16_t code;  /* CLOSE: the peer's code, 1005 when its frame was empty; else 0 */
+    uint8_t opcode; /* TEXT, BINARY, CLOSE, PING or PONG */
+} fws_message;      /* CLOSE: data, len are the reason, valid UTF-8 */
 
 typedef struct fws_reader {
     fws_parser parser;
-    fws_deflate *codec;  /* the caller's; NULL: compression was not negotiated */
-    uint8_t *buffer;     /* the message so far, NULL while there is none */
+    fws_deflate *codec; /* the caller's; NULL: compression was not negotiated */
+    uint8_t *buffer;    /* the message so far, NULL while there is none */
     size_t have, capacity;
-    uint32_t fragments;  /* frames of the current message, 0: none begun */
-    uint32_t utf8;       /* state of fws_utf8_feed() */
-    uint8_t opcode;      /* of the current message */
-    bool compressed;     /* the current message is */
+    uint32_t fragments; /* frames of the current message, 0: none begun */
+    uint32_t utf8;      /* state of fws_utf8_feed() */
+    uint8_t opcode;     /* of the current message */
+    bool compressed;    /* the current message is */
     uint8_t control_have;
     uint8_t control[FWS_CONTROL_MAX]; /* a control frame that spans calls */
 } fws_reader;
@@ -57,13 +57,13 @@ void fws_reader_clear(fws_reader *reader);
  * FWS_E_PROTOCOL, FWS_E_UTF8 (at the first byte that cannot be UTF-8, before the
  * message ends), FWS_E_TOO_BIG (at the header that declares too much, with
  * unsigned arithmetic that cannot wrap; a compressed message, which may be a little larger
- * than what it holds: in the middle of inflating), FWS_E_DATA, FWS_E_NOMEM. A close frame with a one-byte
- * payload or a code that must not appear on the wire (RFC 6455 7.4: 0-999, 1004-1006,
+ * than what it holds: in the middle of inflating), FWS_E_DATA, FWS_E_NOMEM. A close frame with
+ * a one-byte payload or a code that must not appear on the wire (RFC 6455 7.4: 0-999, 1004-1006,
  * 1015-2999, 5000 up) is FWS_E_PROTOCOL, a reason that is not UTF-8 is FWS_E_UTF8.
  * After an error only fws_reader_clear() may follow; what comes after a CLOSE is the
  * caller's to ignore (RFC 6455 5.5.1). */
-int fws_reader_next(fws_reader *reader, const fws_limits *limits,
-                    uint8_t **data, size_t *n, fws_message *out);
+int fws_reader_next(fws_reader *reader, const fws_limits *limits, uint8_t **data, size_t *n,
+                    fws_message *out);
 
 /* Whether a close code may be sent or received in a Close frame. */
 bool fws_close_code_valid(uint16_t code);

@@ -47,8 +47,8 @@ static void note_error(fws_meter *meter, const char *wrong, const uint8_t *data,
     if (meter->first_error[0] != '\0')
         return;
     size_t room = sizeof meter->first_error;
-    int head = snprintf(meter->first_error, room, "frame %llu, %zu bytes: %s: ",
-                        (unsigned long long)meter->frames, n, wrong);
+    int head = snprintf(meter->first_error, room,
+                        "frame %llu, %zu bytes: %s: ", (unsigned long long)meter->frames, n, wrong);
     size_t at = head < 0 ? 0 : (size_t)head;
     for (size_t i = 0; i < n && at + 1 < room; i++)
         meter->first_error[at++] = (char)(data[i] >= ' ' && data[i] <= '~' ? data[i] : '.');
@@ -67,8 +67,8 @@ static void follow_seq(fws_meter *meter, fws_metered *client, uint64_t seq)
     client->next_seq = seq + 1;
 }
 
-static void look_into(fws_meter *meter, fws_metered *client, unsigned opcode,
-                      const uint8_t *data, size_t n, uint64_t now_ns)
+static void look_into(fws_meter *meter, fws_metered *client, unsigned opcode, const uint8_t *data,
+                      size_t n, uint64_t now_ns)
 {
     uint64_t ts_ns = 0, seq = 0;
     bool has_seq = false;
@@ -84,8 +84,8 @@ static void look_into(fws_meter *meter, fws_metered *client, unsigned opcode,
         client->next_seq += client->seen_seq;
 }
 
-size_t fws_meter_scan(fws_meter *meter, fws_metered *client,
-                      const uint8_t *data, size_t n, uint64_t now_ns)
+size_t fws_meter_scan(fws_meter *meter, fws_metered *client, const uint8_t *data, size_t n,
+                      uint64_t now_ns)
 {
     bool few = n < FWS_METER_FEW;
     size_t at = 0;
@@ -106,8 +106,8 @@ size_t fws_meter_scan(fws_meter *meter, fws_metered *client,
     }
 }
 
-void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode,
-                       const uint8_t *data, size_t n, size_t wire_bytes, uint64_t now_ns)
+void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode, const uint8_t *data,
+                       size_t n, size_t wire_bytes, uint64_t now_ns)
 {
     count(meter, client, 1, wire_bytes);
     look_into(meter, client, opcode, data, n, now_ns);
@@ -145,8 +145,8 @@ static bool take_integer(struct rest *rest, size_t least, size_t most, uint64_t 
         return false;
     *value = 0;
     for (; from < rest->at; from++)
-        if (__builtin_mul_overflow(*value, 10U, value) ||
-            __builtin_add_overflow(*value, (unsigned)(*from - '0'), value))
+        if (__builtin_mul_overflow(*value, 10U, value)
+            || __builtin_add_overflow(*value, (unsigned)(*from - '0'), value))
             return false;
     return true;
 }
@@ -242,8 +242,8 @@ static const char *check_binary(const uint8_t *data, size_t n, uint64_t *ts_ns, 
     return NULL;
 }
 
-const char *fws_tick_check(unsigned opcode, const uint8_t *data, size_t n,
-                           uint64_t *ts_ns, uint64_t *seq, bool *has_seq)
+const char *fws_tick_check(unsigned opcode, const uint8_t *data, size_t n, uint64_t *ts_ns,
+                           uint64_t *seq, bool *has_seq)
 {
     if (opcode == FWS_TEXT)
         return check_json((struct rest){data, data + n}, ts_ns, seq, has_seq);

@@ -27,15 +27,15 @@ typedef struct fws_metered { /* per connection */
 #define FWS_METER_EVERY 61 /* prime, so that it does not fall in step with a pattern */
 
 typedef struct fws_meter {
-    uint64_t frames, bytes;  /* over all connections, since init */
-    uint64_t sampled;        /* frames whose content was checked */
-    uint64_t bad;            /* frames that failed a check */
-    uint64_t gaps;           /* numbers of seq that did not come */
-    uint64_t reordered;      /* steps back of seq: numbers that came late or twice */
-    uint64_t until_sample;   /* frames to go to the next content check */
-    char first_error[160];   /* what the first bad frame was, "" while there is none */
-    bool recording;          /* latency is recorded only while set */
-    fws_hist latency;        /* ns from ts (or tsNs) to its arrival, sampled frames */
+    uint64_t frames, bytes; /* over all connections, since init */
+    uint64_t sampled;       /* frames whose content was checked */
+    uint64_t bad;           /* frames that failed a check */
+    uint64_t gaps;          /* numbers of seq that did not come */
+    uint64_t reordered;     /* steps back of seq: numbers that came late or twice */
+    uint64_t until_sample;  /* frames to go to the next content check */
+    char first_error[160];  /* what the first bad frame was, "" while there is none */
+    bool recording;         /* latency is recorded only while set */
+    fws_hist latency;       /* ns from ts (or tsNs) to its arrival, sampled frames */
 } fws_meter;
 
 void fws_meter_init(fws_meter *meter);
@@ -45,13 +45,13 @@ void fws_meter_init(fws_meter *meter);
  * front of anything else (a longer, partial, control or illegal frame). Content is checked
  * for every frame when n < FWS_METER_FEW, else for one in FWS_METER_EVERY, counted over
  * all connections. now_ns: CLOCK_REALTIME. */
-size_t fws_meter_scan(fws_meter *meter, fws_metered *client,
-                      const uint8_t *data, size_t n, uint64_t now_ns);
+size_t fws_meter_scan(fws_meter *meter, fws_metered *client, const uint8_t *data, size_t n,
+                      uint64_t now_ns);
 
 /* A data message that came the general way; it is always checked. wire_bytes is its size
  * with headers; a message of several frames counts as one. */
-void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode,
-                       const uint8_t *data, size_t n, size_t wire_bytes, uint64_t now_ns);
+void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode, const uint8_t *data,
+                       size_t n, size_t wire_bytes, uint64_t now_ns);
 
 /* Checks one payload: a tick in JSON (TEXT; keys in order, no blanks, symbol known, price
  * a positive plain decimal in its shortest form with at most 6 places, ts 13 digits;
@@ -60,7 +60,7 @@ void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode,
  * lie in the millisecond ts. Returns NULL when it is one, else a constant text of what is
  * wrong. On NULL are *ts_ns (tsNs, or ts in ns), *has_seq, and *seq where the tick has
  * one, filled. */
-const char *fws_tick_check(unsigned opcode, const uint8_t *data, size_t n,
-                           uint64_t *ts_ns, uint64_t *seq, bool *has_seq);
+const char *fws_tick_check(unsigned opcode, const uint8_t *data, size_t n, uint64_t *ts_ns,
+                           uint64_t *seq, bool *has_seq);
 
 #endif

@@ -28,8 +28,8 @@ static fws_entry *urgent_place(const fws_outbox *outbox)
 }
 
 fws_entry *fws_outbox_push(fws_outbox *outbox, uint64_t eseq, enum fws_entry_kind kind,
-                           uint8_t opcode, const uint8_t *head, size_t head_n,
-                           const uint8_t *body, size_t body_n)
+                           uint8_t opcode, const uint8_t *head, size_t head_n, const uint8_t *body,
+                           size_t body_n)
 {
     size_t n = head_n + body_n, room = opcode == FWS_PONG && n < PONG_ROOM ? PONG_ROOM : n;
     fws_entry *ahead = eseq == 0 ? urgent_place(outbox) : outbox->last;

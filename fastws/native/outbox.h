@@ -16,7 +16,7 @@ enum fws_entry_kind {
 
 typedef struct fws_entry {
     struct fws_entry *next;
-    uint64_t eseq;  /* 0: ahead of everything */
+    uint64_t eseq; /* 0: ahead of everything */
     uint32_t n, sent;
     uint8_t kind;   /* enum fws_entry_kind */
     uint8_t opcode; /* of a control frame */
@@ -26,7 +26,7 @@ typedef struct fws_entry {
 typedef struct fws_outbox {
     fws_entry *first, *last;
     fws_entry *urgent; /* the last one with eseq 0, NULL when there is none */
-    size_t bytes; /* not yet sent */
+    size_t bytes;      /* not yet sent */
 } fws_outbox;
 
 /* Adds an entry of two pieces back to back (either may be empty). eseq 0 goes
@@ -35,8 +35,8 @@ typedef struct fws_outbox {
  * reads the answers of cost no memory. The entry, whose bytes may still be changed, or NULL
  * when memory is out. */
 fws_entry *fws_outbox_push(fws_outbox *outbox, uint64_t eseq, enum fws_entry_kind kind,
-                           uint8_t opcode, const uint8_t *head, size_t head_n,
-                           const uint8_t *body, size_t body_n);
+                           uint8_t opcode, const uint8_t *head, size_t head_n, const uint8_t *body,
+                           size_t body_n);
 
 /* Frees the first entry, which must be wholly sent. */
 void fws_outbox_pop(fws_outbox *outbox);

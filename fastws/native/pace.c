@@ -162,8 +162,9 @@ double fws_pace_slope_ppm(const fws_pace *pace)
     for (uint32_t i = 0; i < pace->n_samples; i++) {
         const fws_pace_sample *sample = &pace->samples[i];
         double dx = (double)(int64_t)(sample->due - base->due) - x / n;
-        double de = (double)((int64_t)(sample->sent - sample->due) -
-                             (int64_t)(base->sent - base->due)) - e / n;
+        double de =
+            (double)((int64_t)(sample->sent - sample->due) - (int64_t)(base->sent - base->due))
+            - e / n;
         xx += dx * dx;
         xe += dx * de;
     }

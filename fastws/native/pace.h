@@ -11,8 +11,8 @@
 
 #include <stdbool.h>
 
-#define FWS_RATE_LIMIT 100000000ULL  /* ticks per second */
-#define FWS_PACE_LATE_NS 10000000ULL /* past it the policy acts */
+#define FWS_RATE_LIMIT 100000000ULL   /* ticks per second */
+#define FWS_PACE_LATE_NS 10000000ULL  /* past it the policy acts */
 #define FWS_PACE_QUANTUM_NS 200000ULL /* shortest sleep between two batches */
 #define FWS_PACE_SAMPLES 600          /* one per 100 ms: a minute */
 
@@ -40,17 +40,17 @@ typedef struct fws_pace {
     bool catching_up;       /* SMOOTH is spreading a backlog */
     uint64_t catch_up_from; /* since when */
     uint64_t catch_up_done; /* done at that time */
-    fws_hist lag;    /* per batch: now - due time of its oldest tick */
-    fws_hist burst;  /* per batch: ticks in it (a count, not ns) */
+    fws_hist lag;           /* per batch: now - due time of its oldest tick */
+    fws_hist burst;         /* per batch: ticks in it (a count, not ns) */
     uint32_t n_samples, next_sample;
-    uint64_t sample_at;     /* no sample before this time */
-    uint64_t anchored_sent; /* sent at the anchor */
+    uint64_t sample_at;                        /* no sample before this time */
+    uint64_t anchored_sent;                    /* sent at the anchor */
     fws_pace_sample samples[FWS_PACE_SAMPLES]; /* ring, since the last anchor */
 } fws_pace;
 
 /* Due times of consecutive ticks without a division for each. */
 typedef struct fws_stride {
-    uint64_t ns;        /* due time of the next tick */
+    uint64_t ns;                                    /* due time of the next tick */
     uint64_t remainder, step, step_remainder, rate; /* chosen so that ns is the exact ceiling */
 } fws_stride;
 

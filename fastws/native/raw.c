@@ -107,8 +107,8 @@ int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
     conn->answered = true;
     conn->state = keep_alive ? FWS_RAW : FWS_LINGER;
     conn->finish = !keep_alive;
-    conn->deadline = engine->now
-                     + (keep_alive ? engine->options.keep_alive_ns : engine->options.close_ns);
+    conn->deadline =
+        engine->now + (keep_alive ? engine->options.keep_alive_ns : engine->options.close_ns);
     return FWS_OK;
 }
 
@@ -123,8 +123,8 @@ int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
     return FWS_OK;
 }
 
-int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
-                         const uint8_t *data, size_t n)
+int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n, const uint8_t *data,
+                         size_t n)
 {
     int status = body_n == 0 ? FWS_E_INVALID : decided(engine, conn, data, n);
     if (status != FWS_OK)

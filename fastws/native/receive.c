@@ -112,7 +112,7 @@ size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size
 }
 
 fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
-                            const uint8_t *data, size_t n)
+                         const uint8_t *data, size_t n)
 {
     fws_event *event = &engine->events[engine->n_events++];
     *event = (fws_event){.conn = conn, .kind = (uint8_t)kind, .data = data, .n = n};
@@ -181,7 +181,8 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
     conn->messages_in++;
     conn->message_since = 0;
     if (open && conn->metered == NULL) {
-        fws_event *event = fws_event_add(engine, conn, FWS_EVENT_MESSAGE, message->data, message->len);
+        fws_event *event =
+            fws_event_add(engine, conn, FWS_EVENT_MESSAGE, message->data, message->len);
         event->owned = message->owned;
         event->opcode = message->opcode;
         engine->owned_bytes += message->owned == NULL ? 0 : message->len;
@@ -218,8 +219,8 @@ static void parse(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t n)
 {
     while (n > 0 && parsing(conn)) {
         if (conn->metered != NULL && between_messages(&conn->reader)) {
-            size_t used = fws_meter_scan(engine->meter, conn->metered, data, n,
-                                         engine->sys->realtime());
+            size_t used =
+                fws_meter_scan(engine->meter, conn->metered, data, n, engine->sys->realtime());
             data += used;
             n -= used;
         }

@@ -1,8 +1,7 @@
 #include "source.h"
 
 void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
-                     enum fws_tick_format format, enum fws_tick_fields fields,
-                     enum fws_late late)
+                     enum fws_tick_format format, enum fws_tick_fields fields, enum fws_late late)
 {
     source->topic = topic;
     source->max = source->running = source->behind = false;

@@ -14,14 +14,13 @@ typedef struct fws_source {
     fws_topic *topic; /* NULL: no source */
     fws_ticks ticks;
     fws_pace pace;
-    bool max;         /* as fast as the slowest subscriber takes it */
-    bool running;     /* somebody is subscribed; else time does not count */
-    bool behind;      /* the last batch was cut short: more is due */
+    bool max;     /* as fast as the slowest subscriber takes it */
+    bool running; /* somebody is subscribed; else time does not count */
+    bool behind;  /* the last batch was cut short: more is due */
 } fws_source;
 
 void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
-                     enum fws_tick_format format, enum fws_tick_fields fields,
-                     enum fws_late late);
+                     enum fws_tick_format format, enum fws_tick_fields fields, enum fws_late late);
 
 /* From now on that many ticks a second; max: the rate counts for nothing. */
 void fws_source_set_rate(fws_source *source, uint64_t now, uint64_t rate, bool max);

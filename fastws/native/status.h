@@ -28,12 +28,17 @@ enum fws_status {
 static inline uint16_t fws_close_code(int status)
 {
     switch (status) {
-    case FWS_E_PROTOCOL: return 1002;
+    case FWS_E_PROTOCOL:
+        return 1002;
     case FWS_E_UTF8:
-    case FWS_E_DATA: return 1007;
-    case FWS_E_TOO_BIG: return 1009;
-    case FWS_E_SLOW: return 1013;
-    default: return 1011;
+    case FWS_E_DATA:
+        return 1007;
+    case FWS_E_TOO_BIG:
+        return 1009;
+    case FWS_E_SLOW:
+        return 1013;
+    default:
+        return 1011;
     }
 }
 

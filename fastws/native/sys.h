@@ -24,8 +24,8 @@ typedef struct fws_sys {
     int (*close)(int fd);
     int (*unacknowledged)(int fd, int *bytes); /* ioctl(SIOCOUTQ) */
     int (*reset_at_close)(int fd);             /* setsockopt(SO_LINGER), for no time */
-    uint64_t (*monotonic)(void); /* CLOCK_MONOTONIC, ns */
-    uint64_t (*realtime)(void);  /* CLOCK_REALTIME, ns since the Unix epoch */
+    uint64_t (*monotonic)(void);               /* CLOCK_MONOTONIC, ns */
+    uint64_t (*realtime)(void);                /* CLOCK_REALTIME, ns since the Unix epoch */
 } fws_sys;
 
 extern const fws_sys fws_sys_linux;

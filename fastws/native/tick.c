@@ -29,12 +29,14 @@ static const struct {
 
 /* "000" to "999", each as a little-endian number with its first digit lowest. */
 #define T1(n) (0x303030U + (n) / 100 + ((n) / 10 % 10 << 8) + ((n) % 10 << 16))
-#define T10(n) T1(n), T1(n + 1), T1(n + 2), T1(n + 3), T1(n + 4), T1(n + 5), T1(n + 6), \
-               T1(n + 7), T1(n + 8), T1(n + 9)
-#define T100(n) T10(n), T10(n + 10), T10(n + 20), T10(n + 30), T10(n + 40), T10(n + 50), \
-                T10(n + 60), T10(n + 70), T10(n + 80), T10(n + 90)
+#define T10(n)                                                                                     \
+    T1(n), T1(n + 1), T1(n + 2), T1(n + 3), T1(n + 4), T1(n + 5), T1(n + 6), T1(n + 7), T1(n + 8), \
+        T1(n + 9)
+#define T100(n)                                                                           \
+    T10(n), T10(n + 10), T10(n + 20), T10(n + 30), T10(n + 40), T10(n + 50), T10(n + 60), \
+        T10(n + 70), T10(n + 80), T10(n + 90)
 static const uint32_t triples[1000] = {
-    T100(0U), T100(100U), T100(200U), T100(300U), T100(400U),
+    T100(0U),   T100(100U), T100(200U), T100(300U), T100(400U),
     T100(500U), T100(600U), T100(700U), T100(800U), T100(900U),
 };
 
@@ -172,8 +174,8 @@ static inline size_t finish(uint8_t *out, const uint8_t *end)
     return (size_t)(end - out);
 }
 
-static __attribute__((noinline)) size_t
-put_seq(const fws_ticks *ticks, uint8_t *out, uint8_t *end, uint64_t ts_ns, uint64_t seq)
+static __attribute__((noinline)) size_t put_seq(const fws_ticks *ticks, uint8_t *out, uint8_t *end,
+                                                uint64_t ts_ns, uint64_t seq)
 {
     end += put_u64(end, seq);
     memcpy(end, ",\"tsNs\":", 8);

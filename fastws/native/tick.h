@@ -16,20 +16,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FWS_TICK_MAX 160  /* room that fws_tick_write() may touch, whatever the tick's size */
+#define FWS_TICK_MAX 160 /* room that fws_tick_write() may touch, whatever the tick's size */
 #define FWS_TICK_SYMBOLS 5
-#define FWS_PRICE_MAX 16  /* room that fws_price_text() may touch */
+#define FWS_PRICE_MAX 16 /* room that fws_price_text() may touch */
 
 enum fws_tick_format { FWS_TICK_JSON = 0, FWS_TICK_BINARY = 1 };
 enum fws_tick_fields { FWS_TICK_BASE = 0, FWS_TICK_SEQ = 1 };
 
 typedef struct fws_ticks {
     double price[FWS_TICK_SYMBOLS];
-    uint64_t random[4];   /* xoshiro256++ */
-    uint64_t ms_ends_ns;  /* the cached ts holds for the millisecond before it */
+    uint64_t random[4];  /* xoshiro256++ */
+    uint64_t ms_ends_ns; /* the cached ts holds for the millisecond before it */
     int64_t ts_ms;
-    uint8_t ts_text[32];  /* the tail of a JSON tick from ,"ts": on, ready to be copied */
-    uint32_t ts_size;     /* of that text */
+    uint8_t ts_text[32]; /* the tail of a JSON tick from ,"ts": on, ready to be copied */
+    uint32_t ts_size;    /* of that text */
     enum fws_tick_format format;
     enum fws_tick_fields fields;
 } fws_ticks;

@@ -157,8 +157,8 @@ static void part(fws_conn *conn, fws_topic *topic, uint64_t frames)
     fws_parted *parted = malloc(sizeof *parted);
     if (parted == NULL)
         return;
-    *parted = (fws_parted){.next = conn->parted, .topic = topic,
-                           .bytes = conn->bytes_written, .frames = frames};
+    *parted = (fws_parted){
+        .next = conn->parted, .topic = topic, .bytes = conn->bytes_written, .frames = frames};
     conn->parted = parted;
 }
 

@@ -19,7 +19,7 @@ enum fws_on_slow {
 typedef struct fws_topic_options {
     uint64_t retention_bytes; /* at least max_lag_bytes */
     uint64_t max_lag_bytes;
-    uint8_t on_slow;          /* enum fws_on_slow */
+    uint8_t on_slow; /* enum fws_on_slow */
 } fws_topic_options;
 
 #define FWS_VARIANTS (FWS_WINDOW_MAX - FWS_WINDOW_MIN + 1)
@@ -29,13 +29,13 @@ typedef struct fws_topic {
     fws_variant *variants[FWS_VARIANTS]; /* by window bits; while there are readers */
     fws_topic_options options;
     struct fws_topic *next_dirty;
-    bool dirty;             /* frames were appended since the last pass began */
+    bool dirty; /* frames were appended since the last pass began */
     fws_sub **members;
     uint32_t n, active, capacity;
-    uint32_t scan;          /* where the pass goes on */
+    uint32_t scan; /* where the pass goes on */
     uint32_t unflushed;
     uint64_t epoch;
-    uint64_t published_to;  /* sum over subscribers of the frames published to each */
+    uint64_t published_to; /* sum over subscribers of the frames published to each */
     uint64_t delivered, dropped, conflated;
     uint64_t halves;        /* frames half sent */
     uint64_t acknowledged;  /* by subscriptions that are gone */
@@ -89,7 +89,8 @@ static inline uint64_t fws_sub_seq(const fws_sub *sub)
 int fws_sub_settle(fws_sub *sub);
 
 /* Frames published to it that it has not got, counted from cursor and log (independent of
- * the counters, unless it reads a variant); bytes of the topic's log likewise, when the cursor is not lapped. */
+ * the counters, unless it reads a variant); bytes of the topic's log likewise, when the cursor is
+ * not lapped. */
 uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes);
 uint64_t fws_topic_pending(const fws_topic *topic);
 

@@ -55,9 +55,9 @@ int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint
         return FWS_E_SYSTEM;
     unsigned rsv = conn->window_bits == 0 ? 0 : fws_conn_compress(engine, conn, opcode, &data, &n);
     size_t head_n = fws_header_encode(head, opcode, true, rsv, n, masked ? key : NULL);
-    enum fws_entry_kind kind = opcode == FWS_CLOSE                         ? FWS_ENTRY_CLOSE
+    enum fws_entry_kind kind = opcode == FWS_CLOSE                        ? FWS_ENTRY_CLOSE
                                : opcode == FWS_PING || opcode == FWS_PONG ? FWS_ENTRY_CONTROL
-                                                                           : FWS_ENTRY_BYTES;
+                                                                          : FWS_ENTRY_BYTES;
     fws_entry *entry = fws_outbox_push(&conn->outbox, eseq, kind, opcode, head, head_n, data, n);
     if (entry == NULL)
         return FWS_E_NOMEM;
@@ -323,12 +323,12 @@ void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max)
 static void arm_timer(fws_engine *engine)
 {
     bool sweeps = engine->live > 0 || engine->accept_stalled;
-    uint64_t at = sweeps && engine->sweep_at < engine->source_at ? engine->sweep_at
-                                                                           : engine->source_at;
+    uint64_t at =
+        sweeps && engine->sweep_at < engine->source_at ? engine->sweep_at : engine->source_at;
     if (at == engine->timer_at || at == 0 || at == UINT64_MAX)
         return; /* 0: at once, and fws_engine_more() says so */
-    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(at / 1000000000),
-                                           .tv_nsec = (long)(at % 1000000000)}};
+    struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(at / 1000000000), .tv_nsec = (long)(at % 1000000000)}};
     timerfd_settime(engine->timer, TFD_TIMER_ABSTIME, &when, NULL);
     engine->timer_at = at;
 }

@@ -51,8 +51,7 @@ static void check_inflate(fws_deflate *codec, const uint8_t *data, size_t n, uin
     if (status != FWS_OK)
         return;
     CHECK(out != NULL && out_n <= limit);
-    CHECK(expected < 0
-          || (out_n == (size_t)expected && memcmp(out, slow_output, out_n) == 0));
+    CHECK(expected < 0 || (out_n == (size_t)expected && memcmp(out, slow_output, out_n) == 0));
     free(out);
 }
 

@@ -51,11 +51,21 @@ static void command_of(one *who, uint8_t what)
     uint8_t topic = (what >> 4) % TOPICS;
     size_t size;
     switch (what & 7) {
-    case 0: join(who, topic); break;
-    case 1: unsubscribe(who->peer, topics[topic]); break;
-    case 2: send_one(who, take_size()); break;
-    case 3: say_goodbye(who->peer, what & 0x80 ? 1005 : 4000); break;
-    case 4: publish_some(topic, take_size()); break;
+    case 0:
+        join(who, topic);
+        break;
+    case 1:
+        unsubscribe(who->peer, topics[topic]);
+        break;
+    case 2:
+        send_one(who, take_size());
+        break;
+    case 3:
+        say_goodbye(who->peer, what & 0x80 ? 1005 : 4000);
+        break;
+    case 4:
+        publish_some(topic, take_size());
+        break;
     default:
         size = take_size();
         for (uint8_t n = fuzz_byte(&input); n > 0; n--)
@@ -108,7 +118,8 @@ static void answer_head(one *who, fws_conn *conn)
         fws_conn_kill(engine, conn, 1006);
     } else if (what < 208) {
         CHECK_EQ(fws_conn_expect_body(engine, conn, 1U + what % 16 * 20, more,
-                                      what % 2 ? strlen(CONTINUE_ANSWER) : 0), FWS_OK);
+                                      what % 2 ? strlen(CONTINUE_ANSWER) : 0),
+                 FWS_OK);
     } else if (what < 240) {
         CHECK_EQ(fws_conn_respond(engine, conn, ok, strlen(OK_ANSWER), what % 2), FWS_OK);
     } /* else it is left waiting, until the deadline */
@@ -125,7 +136,8 @@ static void answer(const fws_event *event)
         fws_conn_kill(engine, event->conn, 1006);
     else if (event->kind != FWS_EVENT_MESSAGE)
         CHECK_EQ(fws_conn_respond(engine, event->conn, (const uint8_t *)OK_ANSWER,
-                                  strlen(OK_ANSWER), false), FWS_OK);
+                                  strlen(OK_ANSWER), false),
+                 FWS_OK);
 }
 
 static void come(one *who, uint8_t how)
@@ -235,23 +247,45 @@ static void step(void)
     }
     switch (what % 16) {
     case 0:
-    case 1: act(who, more, AT_ONCE); break;
+    case 1:
+        act(who, more, AT_ONCE);
+        break;
     case 2:
-    case 3: act(who, more, STAGED); break;
-    case 4: talk(who, more); break;
-    case 5: fault(who, more); break;
-    case 6: fake_room(who->peer, more < 200 ? more : (more - 199) * 1000U); break;
-    case 7: who->peer->room = more < 200 ? more : PLENTY; break;
-    case 8: (more & 1 ? fake_end : fake_reset)(who->peer); break;
-    case 9: who->peer->unacknowledged = more * 100; break;
-    case 10: net.now += more * (uint64_t)10000000; break;
-    case 11: publish_some(more % TOPICS, take_size()); break;
+    case 3:
+        act(who, more, STAGED);
+        break;
+    case 4:
+        talk(who, more);
+        break;
+    case 5:
+        fault(who, more);
+        break;
+    case 6:
+        fake_room(who->peer, more < 200 ? more : (more - 199) * 1000U);
+        break;
+    case 7:
+        who->peer->room = more < 200 ? more : PLENTY;
+        break;
+    case 8:
+        (more & 1 ? fake_end : fake_reset)(who->peer);
+        break;
+    case 9:
+        who->peer->unacknowledged = more * 100;
+        break;
+    case 10:
+        net.now += more * (uint64_t)10000000;
+        break;
+    case 11:
+        publish_some(more % TOPICS, take_size());
+        break;
     case 15:
         if (more & 0x80) {
             use_stale(more);
             break;
         } /* fall through */
-    default: go_on(more); break;
+    default:
+        go_on(more);
+        break;
     }
 }
 

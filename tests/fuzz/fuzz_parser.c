@@ -17,9 +17,8 @@ static uint8_t *edge; /* the page behind it must not be touched */
 static void tell_header(told *story, const fws_header *header)
 {
     CHECK(story->n + FWS_HEADER_MAX <= ROOM && story->frames == story->ends);
-    story->n += fws_header_encode(story->wire + story->n, header->opcode, header->fin,
-                                  header->rsv, header->length,
-                                  header->masked ? header->key : NULL);
+    story->n += fws_header_encode(story->wire + story->n, header->opcode, header->fin, header->rsv,
+                                  header->length, header->masked ? header->key : NULL);
     story->frames++;
 }
 
@@ -28,8 +27,7 @@ static void tell_payload(told *story, const fws_header *header, const uint8_t *p
 {
     CHECK(n > 0 && story->n + n <= ROOM && before + n <= header->length);
     for (size_t i = 0; i < n; i++) /* RFC 6455 5.3, byte by byte */
-        story->wire[story->n++] =
-            piece[i] ^ (header->masked ? header->key[(before + i) % 4] : 0);
+        story->wire[story->n++] = piece[i] ^ (header->masked ? header->key[(before + i) % 4] : 0);
 }
 
 static void feed(told *story, fws_parser *parser, uint64_t *taken, const uint8_t *data, size_t n)

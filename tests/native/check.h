@@ -11,30 +11,30 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define CHECK(condition)                                                                  \
-    do {                                                                                  \
-        if (!(condition)) {                                                               \
-            fprintf(stderr, "%s:%d: %s: not true: %s\n", __FILE__, __LINE__, __func__,    \
-                    #condition);                                                          \
-            exit(1);                                                                      \
-        }                                                                                 \
+#define CHECK(condition)                                                               \
+    do {                                                                               \
+        if (!(condition)) {                                                            \
+            fprintf(stderr, "%s:%d: %s: not true: %s\n", __FILE__, __LINE__, __func__, \
+                    #condition);                                                       \
+            exit(1);                                                                   \
+        }                                                                              \
     } while (0)
 
-#define CHECK_EQ(left, right)                                                             \
-    do {                                                                                  \
-        int64_t left_ = (int64_t)(left), right_ = (int64_t)(right);                       \
-        if (left_ != right_) {                                                            \
-            fprintf(stderr, "%s:%d: %s: %s is %" PRId64 ", not %s = %" PRId64 "\n",       \
-                    __FILE__, __LINE__, __func__, #left, left_, #right, right_);          \
-            exit(1);                                                                      \
-        }                                                                                 \
+#define CHECK_EQ(left, right)                                                                 \
+    do {                                                                                      \
+        int64_t left_ = (int64_t)(left), right_ = (int64_t)(right);                           \
+        if (left_ != right_) {                                                                \
+            fprintf(stderr, "%s:%d: %s: %s is %" PRId64 ", not %s = %" PRId64 "\n", __FILE__, \
+                    __LINE__, __func__, #left, left_, #right, right_);                        \
+            exit(1);                                                                          \
+        }                                                                                     \
     } while (0)
 
 /* main() is a list of these. */
-#define RUN(test)                                                                         \
-    do {                                                                                  \
-        test();                                                                           \
-        printf("ok %s\n", #test);                                                         \
+#define RUN(test)                 \
+    do {                          \
+        test();                   \
+        printf("ok %s\n", #test); \
     } while (0)
 
 /* Room of n bytes (at most 1 MiB) whose end touches a page without access: one byte too
@@ -43,8 +43,8 @@ static inline uint8_t *guarded(size_t n)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t pages = (n + page - 1) / page + 1;
-    uint8_t *base = mmap(NULL, (pages + 1) * page, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *base =
+        mmap(NULL, (pages + 1) * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(base != MAP_FAILED);
     CHECK(mprotect(base + pages * page, page, PROT_NONE) == 0);
     return base + pages * page - n;

@@ -16,32 +16,32 @@
 #define PLENTY ((size_t)1 << 40)
 
 typedef struct fake_peer {
-    struct fake_peer *next;   /* of all, for the end */
-    int fd;                   /* 0: not accepted or closed by the engine */
+    struct fake_peer *next; /* of all, for the end */
+    int fd;                 /* 0: not accepted or closed by the engine */
     uint64_t tag;
-    bool watched, refused;    /* refused: it will hear when it may send again */
+    bool watched, refused; /* refused: it will hear when it may send again */
     uint32_t edges;
-    uint8_t *in, *out;        /* what it sent, what it got */
+    uint8_t *in, *out; /* what it sent, what it got */
     size_t in_n, in_at, in_capacity, out_n, out_capacity;
-    size_t room;              /* bytes that the kernel still takes */
-    bool eof, shut, closed;   /* by the peer; writing, wholly, by the engine */
-    bool reset;               /* closed by the engine with an RST */
-    int recv_errno;           /* once, before anything else */
+    size_t room;            /* bytes that the kernel still takes */
+    bool eof, shut, closed; /* by the peer; writing, wholly, by the engine */
+    bool reset;             /* closed by the engine with an RST */
+    int recv_errno;         /* once, before anything else */
     int send_errno, send_errno_count;
-    int unacknowledged;       /* negative: the kernel cannot say */
+    int unacknowledged;         /* negative: the kernel cannot say */
     struct sockaddr_in6 remote; /* as accept(2) tells it; its family 0: does not */
     size_t sends;
 } fake_peer;
 
 typedef struct fake_network {
-    uint64_t now, tick;       /* ns; each look at the clock takes a tick */
+    uint64_t now, tick; /* ns; each look at the clock takes a tick */
     fake_peer *all, *fds[FAKE_FDS], *backlog[FAKE_FDS];
     uint32_t n_backlog;
-    int fds_end;              /* no descriptor at or above it was ever open */
+    int fds_end; /* no descriptor at or above it was ever open */
     uint64_t listener_tag;
     bool listening, listener_edge;
     int accept_errno, accept_errno_count, wait_errno;
-    uint32_t controls;        /* calls of epoll_ctl */
+    uint32_t controls;               /* calls of epoll_ctl */
     int watch_errno, watches_before; /* of epoll_ctl, once, after so many that succeed */
 } fake_network;
 

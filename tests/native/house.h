@@ -242,10 +242,11 @@ static inline void expect_got(fake_peer *peer, const char *text)
         size_t length = header.length;
         bool close = header.opcode == FWS_CLOSE;
         CHECK(!header.masked && header.fin && header.rsv == 0);
-        n += (size_t)sprintf(got + n, "%c", header.opcode == FWS_PONG   ? 'P'
-                                            : header.opcode == FWS_PING ? 'I'
-                                            : close                     ? 'C'
-                                                                        : 'T');
+        n += (size_t)sprintf(got + n, "%c",
+                             header.opcode == FWS_PONG   ? 'P'
+                             : header.opcode == FWS_PING ? 'I'
+                             : close                     ? 'C'
+                                                         : 'T');
         if (close && length >= 2)
             n += (size_t)sprintf(got + n, "%d", payload[0] << 8 | payload[1]);
         size_t skip = close && length >= 2 ? 2 : 0;

@@ -13,22 +13,22 @@
 enum lane { AT_ONCE, STAGED }; /* a command from the driving thread, from another one */
 
 typedef struct one {
-    fake_peer *peer;        /* NULL: free */
-    bool upgraded, open, closed; /* it was to get the 101, got it, got a Close */
-    bool server;            /* the peer is: the engine has the client role */
-    unsigned window_bits;   /* that it agreed on; 0: nothing is compressed */
-    uint64_t order;         /* engine sequence that the last message had, at least */
-    uint64_t direct[2], direct_next[2]; /* by lane: expected, given */
+    fake_peer *peer;                      /* NULL: free */
+    bool upgraded, open, closed;          /* it was to get the 101, got it, got a Close */
+    bool server;                          /* the peer is: the engine has the client role */
+    unsigned window_bits;                 /* that it agreed on; 0: nothing is compressed */
+    uint64_t order;                       /* engine sequence that the last message had, at least */
+    uint64_t direct[2], direct_next[2];   /* by lane: expected, given */
     uint64_t next[TOPICS], start[TOPICS]; /* sequence number expected; of its subscription */
-    uint64_t owed[TOPICS];  /* that of a former one's frame that is half sent, and 1; 0: none */
+    uint64_t owed[TOPICS]; /* that of a former one's frame that is half sent, and 1; 0: none */
     bool joined[TOPICS];
-    uint64_t pings, pongs;  /* sent, and the number that is due next: the driver's */
+    uint64_t pings, pongs; /* sent, and the number that is due next: the driver's */
 } one;
 
 typedef struct message {
-    uint64_t first, last;   /* engine sequence: at least, at most; last 0: never taken */
-    uint64_t seq;           /* of its topic, or of its client and lane */
-    uint64_t to;            /* the client's id; 0: those who subscribed */
+    uint64_t first, last; /* engine sequence: at least, at most; last 0: never taken */
+    uint64_t seq;         /* of its topic, or of its client and lane */
+    uint64_t to;          /* the client's id; 0: those who subscribed */
     uint32_t size;
     uint8_t topic, lane;
 } message;

@@ -95,8 +95,7 @@ static inline void check_story(const fws_limits *limits, const bytes *wire, cons
 
     for (size_t k = 0; k <= wire->n + 1; k++) {
         bool bytewise = k > wire->n;
-        CHECK_EQ(play(limits, wire, bytewise ? NULL : &k, bytewise ? wire->n : 1, &story),
-                 status);
+        CHECK_EQ(play(limits, wire, bytewise ? NULL : &k, bytewise ? wire->n : 1, &story), status);
         CHECK_EQ(story.n, expected->n);
         CHECK(memcmp(story.at, expected->at, story.n) == 0);
     }

@@ -162,8 +162,7 @@ static inline void check_stream(one *who)
     while (!who->open && at < peer->out_n
            && (used = check_http(who, peer->out + at, peer->out_n - at)) > 0)
         at += used;
-    while (who->open
-           && (size = fws_header_decode(peer->out + at, peer->out_n - at, &header)) > 0
+    while (who->open && (size = fws_header_decode(peer->out + at, peer->out_n - at, &header)) > 0
            && peer->out_n - at - (size_t)size >= header.length) {
         check_frame(who, &header, peer->out + at + size);
         at += (size_t)size + header.length;
@@ -244,7 +243,8 @@ static inline void call(one *who)
 {
     *who = (one){.peer = fake_new(), .server = true};
     CHECK(fws_engine_attach(engine, fake_open(who->peer), FWS_CLIENT, (const uint8_t *)REQUEST,
-                            strlen(REQUEST)) != NULL);
+                            strlen(REQUEST))
+          != NULL);
 }
 
 static inline void whole_turn(void)

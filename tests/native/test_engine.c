@@ -71,7 +71,7 @@ static void test_the_dead_are_closed_at_the_end_of_the_turn(void)
     flush();
     CHECK(conn->state == FWS_DEAD && !peer->closed && !peer->watched);
     CHECK(engine->first_dead == conn);
-    CHECK(fws_engine_more(engine)); /* the owner has to be told */
+    CHECK(fws_engine_more(engine));    /* the owner has to be told */
     fws_conn_kill(engine, conn, 1000); /* once is enough */
     CHECK(engine->first_dead == conn && conn->next_dead == NULL);
     harvest();
@@ -109,7 +109,8 @@ static void test_connections_past_the_limit_are_refused(void)
     rest();
     for (uint32_t i = 0; i < 10 + FWS_REFUSED_ROOM + 5; i++) {
         CHECK_EQ(peers[i]->closed, i >= 10 + FWS_REFUSED_ROOM);
-        CHECK_EQ(peers[i]->out_n > 0, peers[i]->closed); /* told so; others say first what they want */
+        CHECK_EQ(peers[i]->out_n > 0,
+                 peers[i]->closed); /* told so; others say first what they want */
     }
     CHECK_EQ(engine->counters.refused, FWS_REFUSED_ROOM + 5);
     CHECK_EQ(engine->live, 10 + FWS_REFUSED_ROOM);
@@ -221,14 +222,29 @@ static void busy(const fws_event *event)
         return;
     const fake_peer *peer = fake_at(event->conn->fd);
     switch (event->data[0]) {
-    case 's': CHECK_EQ(subscribe(peer, news), FWS_OK); break;
-    case 'o': CHECK_EQ(subscribe(peer, other), FWS_OK); break;
-    case 'u': CHECK_EQ(unsubscribe(peer, news), FWS_OK); break;
-    case 'p': CHECK(publish(news, "news") >= 0); break;
-    case 'q': CHECK(publish(other, "other") >= 0); break;
-    case 't': CHECK_EQ(tell(peer, "direct"), FWS_OK); break;
-    case 'c': CHECK_EQ(say_goodbye(peer, 1000), FWS_OK); break;
-    default: fws_conn_kill(engine, event->conn, 1006);
+    case 's':
+        CHECK_EQ(subscribe(peer, news), FWS_OK);
+        break;
+    case 'o':
+        CHECK_EQ(subscribe(peer, other), FWS_OK);
+        break;
+    case 'u':
+        CHECK_EQ(unsubscribe(peer, news), FWS_OK);
+        break;
+    case 'p':
+        CHECK(publish(news, "news") >= 0);
+        break;
+    case 'q':
+        CHECK(publish(other, "other") >= 0);
+        break;
+    case 't':
+        CHECK_EQ(tell(peer, "direct"), FWS_OK);
+        break;
+    case 'c':
+        CHECK_EQ(say_goodbye(peer, 1000), FWS_OK);
+        break;
+    default:
+        fws_conn_kill(engine, event->conn, 1006);
     }
 }
 
@@ -273,10 +289,16 @@ static void test_commands_are_idempotent_and_checked(void)
         CHECK_EQ(unsubscribe(peer, topic), FWS_OK);
     static char large[HEARD_MAX];
     for (uint8_t opcode = 0; opcode < 16; opcode++) {
-        const fws_command direct = {.kind = FWS_CMD_SEND, .opcode = opcode, .conn = peer->tag,
-                                    .data = (const uint8_t *)large, .n = 126};
-        const fws_command all = {.kind = FWS_CMD_PUBLISH, .opcode = opcode, .topic = topic,
-                                 .data = (const uint8_t *)large, .n = 126};
+        const fws_command direct = {.kind = FWS_CMD_SEND,
+                                    .opcode = opcode,
+                                    .conn = peer->tag,
+                                    .data = (const uint8_t *)large,
+                                    .n = 126};
+        const fws_command all = {.kind = FWS_CMD_PUBLISH,
+                                 .opcode = opcode,
+                                 .topic = topic,
+                                 .data = (const uint8_t *)large,
+                                 .n = 126};
         bool data = opcode == FWS_TEXT || opcode == FWS_BINARY;
         CHECK_EQ(fws_engine_command(engine, &direct), data ? FWS_OK : FWS_E_INVALID);
         CHECK_EQ(fws_engine_command(engine, &all), data ? FWS_OK : FWS_E_INVALID);

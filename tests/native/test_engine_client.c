@@ -15,7 +15,8 @@ static fake_peer *call(size_t room)
     peer->room = room;
     on_event = go_on_with_frames;
     CHECK(fws_engine_attach(engine, fake_open(peer), FWS_CLIENT, (const uint8_t *)REQUEST,
-                            strlen(REQUEST)) != NULL);
+                            strlen(REQUEST))
+          != NULL);
     return peer;
 }
 
@@ -69,7 +70,10 @@ static void test_what_a_client_sends_is_masked_with_a_key_of_its_own(void)
     CHECK(memcmp(keys[0], keys[1], 4) != 0);
     CHECK_EQ(say_goodbye(peer, 1000), FWS_OK);
     rest();
-    CHECK(take_masked(peer, text) == FWS_CLOSE && strcmp(text, "\x03\xe8" "bye") == 0);
+    CHECK(take_masked(peer, text) == FWS_CLOSE
+          && strcmp(text, "\x03\xe8"
+                          "bye")
+                 == 0);
     house_close();
 }
 

@@ -19,7 +19,10 @@ static void test_messages_before_a_close_are_answered_first(void)
     uint8_t wire[64];
     size_t n = client_frame(wire, FWS_TEXT, "one", 3);
     n += client_frame(wire + n, FWS_TEXT, "two", 3);
-    n += client_frame(wire + n, FWS_CLOSE, "\x03\xE8" "bye", 5);
+    n += client_frame(wire + n, FWS_CLOSE,
+                      "\x03\xE8"
+                      "bye",
+                      5);
     n += client_frame(wire + n, FWS_TEXT, "three", 5);
     for (size_t cut = 0; cut <= n; cut++) {
         house_open(&HOUSE);
@@ -69,11 +72,16 @@ static void test_every_legal_close_is_echoed(void)
 
 static void test_a_good_message_comes_before_the_error_behind_it(void)
 {
-    const struct { const char *bytes; size_t n; const char *close; uint16_t code; } bad[] = {
-        {"\x81\x01x", 3, "C1002() ", 1002},                 /* not masked */
-        {"\xC1\x80\0\0\0\0", 6, "C1002() ", 1002},          /* RSV1 */
-        {"\x83\x80\0\0\0\0", 6, "C1002() ", 1002},          /* opcode 3 */
-        {"\x81\x82\0\0\0\0\xC0\x80", 8, "C1007() ", 1007},  /* no UTF-8 */
+    const struct {
+        const char *bytes;
+        size_t n;
+        const char *close;
+        uint16_t code;
+    } bad[] = {
+        {"\x81\x01x", 3, "C1002() ", 1002},                /* not masked */
+        {"\xC1\x80\0\0\0\0", 6, "C1002() ", 1002},         /* RSV1 */
+        {"\x83\x80\0\0\0\0", 6, "C1002() ", 1002},         /* opcode 3 */
+        {"\x81\x82\0\0\0\0\xC0\x80", 8, "C1007() ", 1007}, /* no UTF-8 */
         {"\x82\xFF\x3F\0\0\0\0\0\0\0\0\0\0\0", 14, "C1009() ", 1009},
         {"\x88\x81\0\0\0\0x", 7, "C1002() ", 1002},
     };

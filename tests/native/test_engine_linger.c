@@ -7,7 +7,10 @@ static void test_a_peer_that_only_stopped_writing_gets_its_answer(void)
     house_open(&HOUSE);
     fake_peer *peer = client();
     peer->room = 2;
-    say_frame(peer, FWS_CLOSE, "\x03\xE8" "reason", 8);
+    say_frame(peer, FWS_CLOSE,
+              "\x03\xE8"
+              "reason",
+              8);
     fake_end(peer);
     rest();
     CHECK_EQ(peer->out_n, 2);

@@ -60,9 +60,9 @@ int __wrap_inflateInit2_(z_stream *stream, int bits, const char *version, int si
 int __wrap_deflateInit2_(z_stream *stream, int level, int method, int bits, int memory,
                          int strategy, const char *version, int size)
 {
-    return fails() ? Z_MEM_ERROR
-                   : __real_deflateInit2_(stream, level, method, bits, memory, strategy, version,
-                                          size);
+    return fails()
+               ? Z_MEM_ERROR
+               : __real_deflateInit2_(stream, level, method, bits, memory, strategy, version, size);
 }
 
 int __wrap_inflate(z_stream *stream, int flush) /* its window comes with the first use */
@@ -79,8 +79,11 @@ static void answer(const fws_event *event)
 {
     static const char sorry[] = "HTTP/1.1 500 Internal Server Error\r\n\r\n";
     fws_conn *conn = event->conn;
-    fws_command reply = {.kind = FWS_CMD_SEND, .opcode = FWS_TEXT, .conn = conn->id,
-                         .data = event->data, .n = event->n};
+    fws_command reply = {.kind = FWS_CMD_SEND,
+                         .opcode = FWS_TEXT,
+                         .conn = conn->id,
+                         .data = event->data,
+                         .n = event->n};
     const fws_command end = {.kind = FWS_CMD_CLOSE, .conn = conn->id, .code = 1011};
     int status;
     if (event->kind == FWS_EVENT_MESSAGE) {
@@ -91,7 +94,8 @@ static void answer(const fws_event *event)
         if (status == FWS_OK)
             status = fws_conn_upgrade(engine, conn, (const uint8_t *)ANSWER, strlen(ANSWER));
         if (status < 0)
-            status = fws_conn_respond(engine, conn, (const uint8_t *)sorry, sizeof sorry - 1, false);
+            status =
+                fws_conn_respond(engine, conn, (const uint8_t *)sorry, sizeof sorry - 1, false);
     }
     if (status < 0)
         fws_conn_kill(engine, conn, 1011);
@@ -161,7 +165,8 @@ static void say_parts(fake_peer *peer)
 
 static void say_compressed(fake_peer *peer)
 {
-    static const uint8_t hello[] = {0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00}; /* RFC 7692 7.2.3.1 */
+    static const uint8_t hello[] = {0xf2, 0x48, 0xcd, 0xc9,
+                                    0xc9, 0x07, 0x00}; /* RFC 7692 7.2.3.1 */
     uint8_t frame[64];
     size_t n = client_frame(frame, FWS_TEXT, hello, sizeof hello);
     frame[0] |= FWS_RSV1 << 4;

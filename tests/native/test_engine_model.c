@@ -48,10 +48,18 @@ static void talk(one *who)
     uint64_t number = who->pings;
     uint8_t frame[32], letter = (uint8_t)('a' + draw(6));
     switch (draw(12)) {
-    case 0: fake_end(who->peer); break;
-    case 1: fake_reset(who->peer); break;
-    case 2: say_frame(who->peer, FWS_CLOSE, "\x03\xE8", 2); break;
-    case 3: fake_say(who->peer, "\x81", draw(2)); break; /* whatever follows: an error, mostly */
+    case 0:
+        fake_end(who->peer);
+        break;
+    case 1:
+        fake_reset(who->peer);
+        break;
+    case 2:
+        say_frame(who->peer, FWS_CLOSE, "\x03\xE8", 2);
+        break;
+    case 3:
+        fake_say(who->peer, "\x81", draw(2));
+        break; /* whatever follows: an error, mostly */
     case 4:
     case 5:
     case 6:
@@ -65,7 +73,8 @@ static void talk(one *who)
             fake_say(who->peer, frame + cut, n - cut);
         break;
     }
-    default: say_frame(who->peer, FWS_TEXT, &letter, 1);
+    default:
+        say_frame(who->peer, FWS_TEXT, &letter, 1);
     }
 }
 
@@ -81,11 +90,19 @@ static void fault(one *who)
 static void command_of(one *who)
 {
     switch (draw(6)) {
-    case 0: say_goodbye(who->peer, 1001); break;
-    case 1: unsubscribe(who->peer, topics[draw(TOPICS)]); break;
+    case 0:
+        say_goodbye(who->peer, 1001);
+        break;
+    case 1:
+        unsubscribe(who->peer, topics[draw(TOPICS)]);
+        break;
     case 2:
-    case 3: join(who, (uint8_t)draw(TOPICS)); break;
-    default: send_one(who, draw_size()); break;
+    case 3:
+        join(who, (uint8_t)draw(TOPICS));
+        break;
+    default:
+        send_one(who, draw_size());
+        break;
     }
 }
 
@@ -97,12 +114,22 @@ static void act(one *who)
     case 2:
     case 3:
     case 4:
-    case 5: command_of(who); break;
-    case 6: fault(who); break;
-    case 7: who->peer->room = who->peer->room == PLENTY ? draw(50000) : PLENTY; break;
+    case 5:
+        command_of(who);
+        break;
+    case 6:
+        fault(who);
+        break;
+    case 7:
+        who->peer->room = who->peer->room == PLENTY ? draw(50000) : PLENTY;
+        break;
     case 8:
-    case 9: talk(who); break;
-    default: fake_room(who->peer, draw(3) == 0 ? draw(200000) : draw(500)); break;
+    case 9:
+        talk(who);
+        break;
+    default:
+        fake_room(who->peer, draw(3) == 0 ? draw(200000) : draw(500));
+        break;
     }
 }
 
@@ -125,12 +152,23 @@ static void answer(const fws_event *event)
         return;
     }
     switch (event->data[0]) {
-    case 'a': send_one(who, draw_size()); break;
-    case 'b': publish_one((uint8_t)draw(TOPICS), draw_size()); break;
-    case 'c': unsubscribe(who->peer, topics[draw(TOPICS)]); break;
-    case 'd': join(who, (uint8_t)draw(TOPICS)); break;
-    case 'e': say_goodbye(who->peer, 4000); break;
-    default: fws_conn_kill(engine, event->conn, 1006);
+    case 'a':
+        send_one(who, draw_size());
+        break;
+    case 'b':
+        publish_one((uint8_t)draw(TOPICS), draw_size());
+        break;
+    case 'c':
+        unsubscribe(who->peer, topics[draw(TOPICS)]);
+        break;
+    case 'd':
+        join(who, (uint8_t)draw(TOPICS));
+        break;
+    case 'e':
+        say_goodbye(who->peer, 4000);
+        break;
+    default:
+        fws_conn_kill(engine, event->conn, 1006);
     }
 }
 

@@ -43,8 +43,7 @@ static void turn(int timeout_ms)
         if (engine->events[i].kind == FWS_EVENT_HEAD) {
             fws_conn *conn = engine->events[i].conn;
             fws_conn_upgrade(engine, conn, (const uint8_t *)ANSWER, strlen(ANSWER));
-            const fws_command join = {.kind = FWS_CMD_SUBSCRIBE, .conn = conn->id,
-                                      .topic = topic};
+            const fws_command join = {.kind = FWS_CMD_SUBSCRIBE, .conn = conn->id, .topic = topic};
             CHECK_EQ(fws_engine_command(engine, &join), FWS_OK);
         }
     fws_engine_flush(engine, FWS_TURN_NS);
@@ -56,8 +55,8 @@ static int publish(uint32_t number, size_t n)
 {
     uint8_t payload[4096] = {0};
     memcpy(payload, &number, sizeof number);
-    const fws_command what = {.kind = FWS_CMD_PUBLISH, .opcode = FWS_BINARY, .topic = topic,
-                              .data = payload, .n = n};
+    const fws_command what = {
+        .kind = FWS_CMD_PUBLISH, .opcode = FWS_BINARY, .topic = topic, .data = payload, .n = n};
     return fws_engine_command(engine, &what);
 }
 
@@ -134,8 +133,8 @@ static void *stage_until_full(void *taken)
     CHECK_EQ(publish(0, 4096), FWS_E_FULL);
     const fws_command late = {.kind = FWS_CMD_SEND, .opcode = FWS_TEXT, .conn = 12345};
     CHECK_EQ(fws_engine_command(engine, &late), FWS_OK);
-    const fws_command large = {.kind = FWS_CMD_PUBLISH, .opcode = FWS_TEXT, .topic = topic,
-                               .n = SIZE_MAX - 3};
+    const fws_command large = {
+        .kind = FWS_CMD_PUBLISH, .opcode = FWS_TEXT, .topic = topic, .n = SIZE_MAX - 3};
     CHECK_EQ(fws_engine_command(engine, &large), FWS_E_FULL);
     return NULL;
 }

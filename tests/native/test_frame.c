@@ -153,8 +153,7 @@ static void test_samples_of_rfc_6455_5_7_encode_and_decode(void)
 
     for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
         check_frame((const uint8_t *)samples[i].wire, samples[i].n, samples[i].opcode,
-                    samples[i].fin, (const uint8_t *)samples[i].payload,
-                    strlen(samples[i].payload),
+                    samples[i].fin, (const uint8_t *)samples[i].payload, strlen(samples[i].payload),
                     samples[i].masked ? (const uint8_t *)KEY : NULL);
 }
 
@@ -189,8 +188,8 @@ static void test_every_length_form_survives_every_cut(void)
 
 static void test_every_header_comes_back_and_none_of_its_prefixes_does(void)
 {
-    static const uint64_t lengths[] = {0,     1,         125,       126,         127, 65535,
-                                       65536, 1ULL << 32, 1ULL << 62, INT64_MAX};
+    static const uint64_t lengths[] = {0,     1,     125,        126,        127,
+                                       65535, 65536, 1ULL << 32, 1ULL << 62, INT64_MAX};
     static const unsigned opcodes[] = {0, 1, 2, 8, 9, 10};
     uint8_t wire[FWS_HEADER_MAX];
 
@@ -201,8 +200,8 @@ static void test_every_header_comes_back_and_none_of_its_prefixes_does(void)
         fws_header header;
         if (opcode >= FWS_CLOSE && (!fin || length > FWS_CONTROL_MAX))
             continue;
-        size_t size = fws_header_encode(wire, opcode, fin, rsv, length,
-                                        masked ? (const uint8_t *)KEY : NULL);
+        size_t size =
+            fws_header_encode(wire, opcode, fin, rsv, length, masked ? (const uint8_t *)KEY : NULL);
         for (size_t k = 0; k < size; k++)
             CHECK_EQ(fws_header_decode(at_edge(wire, k), k, &header), 0);
         CHECK_EQ(fws_header_decode(at_edge(wire, size), size, &header), size);
@@ -234,16 +233,24 @@ static void test_illegal_headers_are_refused_at_the_byte_that_shows_it(void)
         const char *wire;
         size_t n, at;
     } rows[] = {
-        {"\x81\x05Hello", 7, 2}, {"\x89\x00", 2, 2},                     /* F01 F02 */
-        {"\xc1\x80" KEY, 6, 1}, {"\xa1\x80" KEY, 6, 1}, {"\x92\x80" KEY, 6, 1},
-        {"\xc9\x80" KEY, 6, 1}, {"\xa8\x80" KEY, 6, 1},                  /* F03-F07 */
-        {"\x82\xff\x80\x00\x00\x00\x00\x00\x00\x05" KEY, 14, 3},         /* F21 */
+        {"\x81\x05Hello", 7, 2},
+        {"\x89\x00", 2, 2}, /* F01 F02 */
+        {"\xc1\x80" KEY, 6, 1},
+        {"\xa1\x80" KEY, 6, 1},
+        {"\x92\x80" KEY, 6, 1},
+        {"\xc9\x80" KEY, 6, 1},
+        {"\xa8\x80" KEY, 6, 1},                                  /* F03-F07 */
+        {"\x82\xff\x80\x00\x00\x00\x00\x00\x00\x05" KEY, 14, 3}, /* F21 */
         {"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff" KEY, 14, 3},
-        {"\x89\xfe\x00\x7e" KEY, 8, 2}, {"\x88\xff\x00\x00", 4, 2},      /* F24 F25 */
-        {"\x09\x80" KEY, 6, 1}, {"\x08\x80" KEY, 6, 1}, {"\x0a\x80" KEY, 6, 1}, /* F26-F28 */
-        {"\x82\xfe\x00\x7d" KEY, 8, 4}, {"\x82\xfe\x00\x00" KEY, 8, 4},  /* F30 */
-        {"\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff" KEY, 14, 8},         /* F31 */
-        {"GET / HTTP/1.1\r\n", 16, 1},                                   /* F32 */
+        {"\x89\xfe\x00\x7e" KEY, 8, 2},
+        {"\x88\xff\x00\x00", 4, 2}, /* F24 F25 */
+        {"\x09\x80" KEY, 6, 1},
+        {"\x08\x80" KEY, 6, 1},
+        {"\x0a\x80" KEY, 6, 1}, /* F26-F28 */
+        {"\x82\xfe\x00\x7d" KEY, 8, 4},
+        {"\x82\xfe\x00\x00" KEY, 8, 4},                          /* F30 */
+        {"\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff" KEY, 14, 8}, /* F31 */
+        {"GET / HTTP/1.1\r\n", 16, 1},                           /* F32 */
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

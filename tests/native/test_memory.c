@@ -1,5 +1,5 @@
-/* Memory runs out at each allocation in turn, once or for good, wherever the engine takes some: what
- * was asked fails, accounts balance, nothing leaks (the sanitized build looks), and it lives on.
+/* Memory runs out at each allocation in turn, once or for good, wherever the engine takes some:
+ * what was asked fails, accounts balance, nothing leaks (the sanitized build looks), and it lives on.
  *
  * The linker sends the core's malloc, calloc and realloc here (CMakeLists.txt); the fake network,
  * whose memory never runs out, keeps the real ones. */
@@ -64,9 +64,9 @@ ssize_t __wrap_getrandom(void *room, size_t n, unsigned flags)
 int __wrap_deflateInit2_(void *stream, int level, int method, int bits, int memory, int strategy,
                          const char *version, int size)
 {
-    return refuses() ? Z_MEM_ERROR
-                     : __real_deflateInit2_(stream, level, method, bits, memory, strategy, version,
-                                            size);
+    return refuses()
+               ? Z_MEM_ERROR
+               : __real_deflateInit2_(stream, level, method, bits, memory, strategy, version, size);
 }
 
 int __wrap_inflateInit2_(void *stream, int bits, const char *version, int size)

@@ -64,8 +64,9 @@ static void test_the_size_limit_counts_all_fragments_and_falls_at_the_header(voi
 
 static void test_broken_text_is_refused_before_the_message_ends(void) /* U20-U55 */
 {
-    static const char *const broken[] = {"\x80", "\xC0\x80", "\xC2\x41", "\xE0\x9F\xBF",
-                                         "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xF5", "\xFF"};
+    static const char *const broken[] = {"\x80",         "\xC0\x80",     "\xC2\x41",
+                                         "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF4\x90\x80\x80",
+                                         "\xF5",         "\xFF"};
 
     for (size_t i = 0; i < COUNT(broken); i++) {
         size_t size = strlen(broken[i]);
@@ -125,7 +126,7 @@ static void test_every_close_code_is_judged(void) /* K40-K45 */
 {
     for (unsigned code = 0; code < 65536; code++) {
         bool valid = (code >= 1000 && code < 1015 && (code < 1004 || code > 1006))
-            || (code >= 3000 && code < 5000);
+                     || (code >= 3000 && code < 5000);
         uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
         CHECK_EQ(fws_close_code_valid((uint16_t)code), valid);
         if (code < 1020 || code % 1000 < 2 || code == 65535)

@@ -18,8 +18,8 @@ static void start(void)
 }
 
 /* Ticks first..first+count-1 as frames at the buffer's front; returns their bytes. */
-static size_t ticks_of(enum fws_tick_format format, enum fws_tick_fields fields,
-                       uint64_t first, uint64_t count)
+static size_t ticks_of(enum fws_tick_format format, enum fws_tick_fields fields, uint64_t first,
+                       uint64_t count)
 {
     static fws_ticks ticks;
     size_t n = 0;
@@ -181,8 +181,8 @@ static void test_a_tick_under_the_wrong_opcode_is_refused(void)
     bool has_seq;
     size_t n = ticks_of(FWS_TICK_JSON, FWS_TICK_BASE, 0, 1);
     for (unsigned opcode = 0; opcode < 16; opcode++)
-        CHECK((fws_tick_check(opcode, buffer + 2, n - 2, &ts_ns, &seq, &has_seq) == NULL) ==
-              (opcode == 1));
+        CHECK((fws_tick_check(opcode, buffer + 2, n - 2, &ts_ns, &seq, &has_seq) == NULL)
+              == (opcode == 1));
     n = ticks_of(FWS_TICK_BINARY, FWS_TICK_BASE, 0, 1);
     CHECK(fws_tick_check(1, buffer + 2, n - 2, &ts_ns, &seq, &has_seq) != NULL);
 }
@@ -270,8 +270,8 @@ static void test_the_first_bad_frame_is_described(void)
     memcpy(buffer + n, frames, sizeof frames - 1);
     fws_meter_scan(&meter, &client, buffer, n + sizeof frames - 1, NOW);
     CHECK_EQ(meter.bad, 2);
-    CHECK(strcmp(meter.first_error,
-                 "frame 6, 2 bytes: it does not start with a known symbol: {}") == 0);
+    CHECK(strcmp(meter.first_error, "frame 6, 2 bytes: it does not start with a known symbol: {}")
+          == 0);
     start();
     memset(buffer, 0xFF, 100000);
     fws_meter_message(&meter, &client, 1, buffer, 100000, 100010, NOW);
@@ -292,7 +292,7 @@ static void test_latency_is_the_age_of_sampled_frames_while_recording(void)
     CHECK_EQ(meter.latency.max, 5000000);
     n = ticks_of(FWS_TICK_BINARY, FWS_TICK_BASE, 0, 1);
     fws_meter_scan(&meter, &client, buffer, n, NOW);
-    CHECK_EQ(meter.latency.max, 5890123); /* ts has whole milliseconds */
+    CHECK_EQ(meter.latency.max, 5890123);          /* ts has whole milliseconds */
     fws_meter_scan(&meter, &client, buffer, n, 5); /* a clock that was set back */
     CHECK_EQ(meter.latency.max, 5890123);
     CHECK_EQ(meter.latency.total, 12);

@@ -9,8 +9,8 @@ static fws_entry *push(uint64_t eseq, enum fws_entry_kind kind, uint8_t opcode, 
 {
     size_t head = strlen(text) / 2;
     const uint8_t *bytes = (const uint8_t *)text;
-    fws_entry *entry = fws_outbox_push(&box, eseq, kind, opcode, bytes, head, bytes + head,
-                                       strlen(text) - head);
+    fws_entry *entry =
+        fws_outbox_push(&box, eseq, kind, opcode, bytes, head, bytes + head, strlen(text) - head);
     CHECK(entry != NULL);
     return entry;
 }

@@ -113,9 +113,8 @@ static void check_json_tick(uint64_t ts_ns, uint64_t seq)
         symbol++;
     uint8_t text[FWS_PRICE_MAX]; /* its rounding has tests of its own */
     snprintf(price, sizeof price, "%.*s", (int)fws_price_text(text, ticks.price[symbol]), text);
-    int n = snprintf(expected, sizeof expected,
-                     "{\"symbol\":\"%s\",\"price\":%s,\"ts\":%" PRIu64, names[symbol], price,
-                     ts_ns / 1000000);
+    int n = snprintf(expected, sizeof expected, "{\"symbol\":\"%s\",\"price\":%s,\"ts\":%" PRIu64,
+                     names[symbol], price, ts_ns / 1000000);
     if (ticks.fields == FWS_TICK_SEQ)
         n += snprintf(expected + n, sizeof expected - (size_t)n,
                       ",\"seq\":%" PRIu64 ",\"tsNs\":%" PRIu64, seq, ts_ns);
@@ -153,8 +152,9 @@ static void test_json_ticks_parse_and_their_sizes_keep_the_contract(void)
         uint64_t ts;
         int end = 0;
         CHECK_EQ(sscanf((char *)room + 2,
-                        "{\"symbol\":\"%4[A-Z]\",\"price\":%lf,\"ts\":%13" SCNu64 "}%n",
-                        symbol, &price, &ts, &end), 3);
+                        "{\"symbol\":\"%4[A-Z]\",\"price\":%lf,\"ts\":%13" SCNu64 "}%n", symbol,
+                        &price, &ts, &end),
+                 3);
         CHECK_EQ(end, size - 2);
         CHECK(price >= 0.0001 && price <= 999999.999999);
         CHECK_EQ(ts, (TS + i) / 1000000);
@@ -169,12 +169,10 @@ static void test_binary_ticks_are_the_struct_to_the_byte(void)
     for (int i = 0; i < FWS_TICK_SYMBOLS; i++)
         ticks.price[i] = twin.price[i] = 1e9; /* the walk's ceiling: 999999.999999 */
     /* struct.pack('<IdqQq', 0, 999999.999999, 1769951234567, 0x0102030405060708, TS) */
-    static const uint8_t golden[] = {
-        0x82, 36, 0x00, 0x00, 0x00, 0x00,
-        0x72, 0xDE, 0xFF, 0xFF, 0x7F, 0x84, 0x2E, 0x41,
-        0x07, 0x8A, 0x50, 0x19, 0x9C, 0x01, 0x00, 0x00,
-        0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01,
-        0xCB, 0xE4, 0x2E, 0x2E, 0x45, 0x21, 0x90, 0x18};
+    static const uint8_t golden[] = {0x82, 36,   0x00, 0x00, 0x00, 0x00, 0x72, 0xDE, 0xFF, 0xFF,
+                                     0x7F, 0x84, 0x2E, 0x41, 0x07, 0x8A, 0x50, 0x19, 0x9C, 0x01,
+                                     0x00, 0x00, 0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01,
+                                     0xCB, 0xE4, 0x2E, 0x2E, 0x45, 0x21, 0x90, 0x18};
     uint8_t other[FWS_TICK_MAX];
     size_t size = fws_tick_write(&ticks, room, TS, 0x0102030405060708);
     CHECK_EQ(size, sizeof golden);

@@ -11,8 +11,11 @@ static int reference_character(const uint8_t *data, size_t n)
 {
     static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     uint8_t lead = data[0];
-    size_t size = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4
-                                                                                            : 0;
+    size_t size = lead < 0x80       ? 1
+                  : lead >> 5 == 6  ? 2
+                  : lead >> 4 == 14 ? 3
+                  : lead >> 3 == 30 ? 4
+                                    : 0;
     if (size == 0)
         return -1;
     uint32_t low = size == 1 ? lead : lead & (0x7FU >> size), high;
@@ -137,11 +140,24 @@ static void test_every_code_point_is_judged_like_the_reference(void)
 
 /* HOSTILE U20-U37: each at each offset of 97 bytes, so that it meets every lane of the
  * fast way and its end. */
-static const char *const BROKEN_TEXT[] = {
-    "\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC2\x41", "\xE0\x80\x80", "\xE0\x9F\xBF",
-    "\xE2\x82\x41", "\xED\xA0\x80", "\xED\xBF\xBF", "\xF0\x80\x80\x80", "\xF0\x8F\xBF\xBF",
-    "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xF8\x88\x80\x80\x80", "\xFC\x84\x80\x80\x80\x80",
-    "\xFE", "\xFF"};
+static const char *const BROKEN_TEXT[] = {"\x80",
+                                          "\xBF",
+                                          "\xC0\x80",
+                                          "\xC1\xBF",
+                                          "\xC2\x41",
+                                          "\xE0\x80\x80",
+                                          "\xE0\x9F\xBF",
+                                          "\xE2\x82\x41",
+                                          "\xED\xA0\x80",
+                                          "\xED\xBF\xBF",
+                                          "\xF0\x80\x80\x80",
+                                          "\xF0\x8F\xBF\xBF",
+                                          "\xF4\x90\x80\x80",
+                                          "\xF5\x80\x80\x80",
+                                          "\xF8\x88\x80\x80\x80",
+                                          "\xFC\x84\x80\x80\x80\x80",
+                                          "\xFE",
+                                          "\xFF"};
 
 static void test_broken_sequences_are_found_at_every_offset_and_split(void)
 {
@@ -160,9 +176,9 @@ static void test_broken_sequences_are_found_at_every_offset_and_split(void)
 
 static void test_valid_text_passes_at_every_offset_and_split(void)
 {
-    static const char *const valid[] = {"\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF",
-                                        "\xEE\x80\x80", "\xEF\xBF\xBF", "\xF0\x90\x80\x80",
-                                        "\xF4\x8F\xBF\xBF", "\xEF\xB7\x90"};
+    static const char *const valid[] = {"\xC2\x80",         "\xDF\xBF",         "\xE0\xA0\x80",
+                                        "\xED\x9F\xBF",     "\xEE\x80\x80",     "\xEF\xBF\xBF",
+                                        "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF", "\xEF\xB7\x90"};
     uint8_t *text = guarded(97);
 
     for (size_t i = 0; i < sizeof valid / sizeof *valid; i++) {
@@ -178,8 +194,12 @@ static void test_valid_text_passes_at_every_offset_and_split(void)
 
 static void test_random_text_of_all_lengths_is_judged_like_the_reference(void)
 {
-    static const char *const pieces[] = {"a", "plain text of many letters, ", "\xC3\xA9",
-                                         "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\xED\x9F\xBF"};
+    static const char *const pieces[] = {"a",
+                                         "plain text of many letters, ",
+                                         "\xC3\xA9",
+                                         "\xE2\x82\xAC",
+                                         "\xF0\x9F\x98\x80",
+                                         "\xED\x9F\xBF"};
     uint8_t *room = guarded(128), *text;
     uint64_t seed = 3629;
 

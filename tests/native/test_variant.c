@@ -82,7 +82,7 @@ static void test_a_gap_larger_than_a_step_is_passed_over(void)
     CHECK_EQ(fws_deflate_calls(codec), calls + 1);
     CHECK_EQ(second->variant->log.next_seq, 4);
     CHECK(second->variant->log.bytes < 100); /* the fourth alone */
-    deliver(&conns[0], SIZE_MAX); /* the topic's log serves what the variant has not */
+    deliver(&conns[0], SIZE_MAX);            /* the topic's log serves what the variant has not */
     CHECK_EQ(first->delivered, 4);
     CHECK(conns[0].bytes_written > 150000);
     deliver(&conns[1], SIZE_MAX);
