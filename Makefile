@@ -18,7 +18,7 @@ C_FILES = $(wildcard fastws/native/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch] 
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
 	autobahn autobahn-all hostile-table coverage sanitized valgrind bench bench-c clients client-rust client-node \
 	clean fuzz fuzz-build fuzz-python fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 \
-	fuzz-deflate fuzz-engine
+	fuzz-deflate fuzz-engine model model-c soak
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18

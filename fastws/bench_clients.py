@@ -44,7 +44,7 @@ class Clients:
     Args:
         url: where to.
         n: how many, 1 up.
-        client_id: what each says it is, as soon as it is open (`identify`, CONTRACT 1).
+        client_id: what each says it is, as soon as it is open (`identify`, docs/protocol.md 1).
     """
 
     def __init__(self, url: Url, n: int, client_id: str) -> None:
@@ -232,5 +232,5 @@ class Clients:
 
 
 def message(kind: str, client_id: str, more: dict[str, float | int | None] | None = None) -> str:
-    """Return a message of CONTRACT 1 from client to server."""
+    """Return a message of docs/protocol.md 1 from client to server."""
     return orjson.dumps({"type": kind, "clientId": client_id, **(more or {})}).decode()

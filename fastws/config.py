@@ -1,4 +1,4 @@
-"""What can be set: the tick feed (CONTRACT 2, `/config`) and the options of `fastws serve`.
+"""What can be set: the tick feed (docs/protocol.md 2, `/config`) and the options of `fastws serve`.
 
 Frozen values that are valid from the moment they exist; a change is a new value.
 """

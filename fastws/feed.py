@@ -1,4 +1,4 @@
-"""The tick feed: what `fastws serve` serves (CONTRACT 1 and 2).
+"""The tick feed: what `fastws serve` serves (docs/protocol.md 1 and 2).
 
 Floor 6. Puts the engine's source, the HTTP API and the clients' reports together; every
 connection is subscribed to the topic `ticks` by connecting.
@@ -154,7 +154,7 @@ class TickFeed(App):
     # The App of the server.
 
     def http(self, request: Request, body: bytes, remote: str) -> bytes:
-        """Answer a route of CONTRACT 2."""
+        """Answer a route of docs/protocol.md 2."""
         return self._api.handle(request, body, remote)
 
     def refuse(self, error: HandshakeError) -> bytes:

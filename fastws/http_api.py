@@ -1,4 +1,4 @@
-"""The HTTP API (CONTRACT 2): a parsed request and its body in, the bytes of the response out.
+"""The HTTP API (docs/protocol.md 2): a parsed request and its body in, the response's bytes out.
 
 Knows routes, who may change what, and the exact JSON; knows no socket and keeps no state. What
 it shows and changes it reaches through the callables it is given.
@@ -104,7 +104,7 @@ class HttpApi:
         """Let changes from this machine pass, and from elsewhere with the token only.
 
         Raises:
-            HandshakeError: 403, or 400 for more than one Origin.
+            HandshakeError: 403.
         """
         check_origin(request, self._allowed_origins)
         proxied = any(request.values(name) for name in ("forwarded", "x-forwarded-for"))

@@ -7,10 +7,10 @@ from fastws.handshake import Request
 
 
 def check_origin(request: Request, allowed: Collection[str] | None) -> None:
-    """Refuse an upgrade that a page of another origin asks for.
+    """Refuse an upgrade, or a change over HTTP, that a page of another origin asks for.
 
     Args:
-        request: the upgrade.
+        request: its head.
         allowed: origins as browsers send them (`https://example.com`, `http://localhost:3000`, or
             `null`), compared whole and without regard to case; None lets every origin in. A
             request without Origin comes from no browser and passes.

@@ -1,4 +1,4 @@
-"""Result files of measurements (CONTRACT 4): objects, file names, efficiency and verdict.
+"""Result files of measurements (docs/protocol.md 3): objects, file names, efficiency and verdict.
 
 Pure: numbers in, objects and bytes out. Rates are data messages a second over all connections,
 latencies milliseconds; a number that is not known is None and null in the file.

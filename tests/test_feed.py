@@ -1,4 +1,4 @@
-"""The tick feed end to end over real sockets: CONTRACT 1 and 2."""
+"""The tick feed end to end over real sockets: docs/protocol.md 1 and 2."""
 
 import asyncio
 import json

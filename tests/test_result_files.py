@@ -1,4 +1,4 @@
-"""Result files: golden bytes of CONTRACT 4, efficiency and verdict at their borders."""
+"""Result files: golden bytes of docs/protocol.md 3, efficiency and verdict at their borders."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""GET /stats and the console: reports of clients, the server's own account (CONTRACT 2)."""
+"""GET /stats and the console: reports of clients, the server's own account (docs/protocol.md 2)."""
 
 import asyncio
 import time
