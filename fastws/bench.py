@@ -1,8 +1,8 @@
 """The load client behind `fastws bench`: waits for a steady state, measures, judges.
 
 Floor 6. Python drives the engine's turns and does arithmetic four times a second; the frames are
-counted and checked below. Only the first connection reports `stats` (docs/protocol.md 1), with the sums
-of all, so that the server sees one row with the whole rate; every connection says who it is.
+counted and checked below. Only the first connection reports `stats` (docs/protocol.md 1), with the
+sums of all, so that the server sees one row with the whole rate; every connection says who it is.
 """
 
 import statistics

@@ -1,4 +1,4 @@
-"""What clients say (docs/protocol.md 1) and what is shown of it (section 2: `clients`, the console)."""
+"""What clients say (docs/protocol.md 1) and what is shown of it (2: `clients`, the console)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
