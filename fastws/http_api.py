@@ -128,7 +128,7 @@ class HttpApi:
         except orjson.JSONDecodeError:
             raise HandshakeError(400, "Invalid JSON") from None
         if not isinstance(changes, dict):
-            raise HandshakeError(400, "Invalid JSON: an object is needed")
+            raise HandshakeError(400, "Invalid JSON")
         try:
             changed = self._get_config().apply(changes)
             self._set_config(changed)

@@ -81,16 +81,14 @@ def test_post_config_answers_the_whole_configuration_in_force() -> None:
     assert server.ask("POST /config", body=b"{}") == reply
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"rate=5", b"\xff", b'{"rate":NaN}', b"[" * 60000])
-def test_what_is_not_json_is_answered_invalid_json(body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"rate=5", b"\xff", b'{"rate":NaN}', b"[" * 60000, b"[]", b"null", b"5", b'"max"'],
+)
+def test_what_is_not_a_json_object_is_answered_invalid_json(body: bytes) -> None:
     server = Server()
     assert server.ask("POST /config", body=body) == failed(b"400 Bad Request", b"Invalid JSON")
     assert server.config == FeedConfig()
-
-
-@pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"max"'])
-def test_json_that_is_no_object_is_refused(body: bytes) -> None:
-    assert status_of(Server().ask("POST /config", body=body)) == 400
 
 
 @pytest.mark.parametrize(
