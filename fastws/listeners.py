@@ -13,6 +13,7 @@ from fastws.errors import ConfigError
 # As long as net.core.somaxconn allows, to which the kernel cuts it. Where the queue is full, the
 # kernel forgets clients that take themselves for connected, and resets them when they speak.
 BACKLOG = 65535
+MOST = 8  # listening sockets of one engine
 PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
 
 
@@ -21,11 +22,13 @@ def listen_tcp(host: str, port: int) -> list[socket.socket]:
 
     Args:
         host: a name or address.
-        port: 0 takes a free one, the same for all addresses of the host.
+        port: 0 to 65,535; 0 takes a free one, the same for all addresses of the host.
 
     Raises:
         ConfigError: field `host` or `port`; the address is bad, in use or not ours.
     """
+    if not 0 <= port <= 65_535:  # the C library takes it modulo 65,536
+        raise ConfigError("port", "must be from 0 to 65,535")
     listeners: list[socket.socket] = []
     try:
         for family, address in _resolve(host, port):
@@ -55,6 +58,20 @@ def listen_unix(path: str) -> socket.socket:
         why = str(error) if error.errno is None else os.strerror(error.errno)
         raise ConfigError("unix", f"cannot listen on {path!r}: {why}") from None
     return listener
+
+
+def keep(kept: list[socket.socket], more: list[socket.socket]) -> None:
+    """Add listening sockets to those that are kept, or close them where they are too many.
+
+    Raises:
+        ConfigError: field `host` or `unix`; together they are more than eight.
+    """
+    if len(kept) + len(more) > MOST:
+        field = "unix" if more[0].family == socket.AF_UNIX else "host"
+        for listener in more:
+            close(listener)
+        raise ConfigError(field, f"more than {MOST} addresses to listen on")
+    kept += more
 
 
 def close(listener: socket.socket) -> None:

@@ -27,7 +27,7 @@ from fastws.handshake import (
     switching_protocols,
 )
 from fastws.listeners import close as close_listener
-from fastws.listeners import listen_tcp, listen_unix
+from fastws.listeners import keep, listen_tcp, listen_unix
 from fastws.origin import check_origin
 
 logger = logging.getLogger("fastws")
@@ -113,25 +113,25 @@ class Server:
 
         Args:
             host: a name or address.
-            port: 0 takes a free one, the same for all addresses of the host.
+            port: 0 to 65,535; 0 takes a free one, the same for all addresses of the host.
 
         Returns:
             The addresses bound.
 
         Raises:
-            ConfigError: the address is bad, in use or not ours; one clear line.
+            ConfigError: the address is bad, in use, not ours or one too many; one clear line.
         """
         listeners = listen_tcp(host, port)
-        self._sockets += listeners
+        keep(self._sockets, listeners)
         return [listener.getsockname()[:2] for listener in listeners]
 
     def listen_unix(self, path: str) -> None:
         """Bind and listen on a Unix socket; its file is removed at the end.
 
         Raises:
-            ConfigError: the path is too long, in use, or something else is there.
+            ConfigError: the path is too long, in use, one too many, or something else is there.
         """
-        self._sockets.append(listen_unix(path))
+        keep(self._sockets, [listen_unix(path)])
 
     def start(self) -> None:
         """Begin to serve on the running loop."""

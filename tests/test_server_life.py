@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,6 +182,47 @@ def test_bad_address_is_one_line(run: Run, host: str) -> None:
         assert "\n" not in str(caught.value)
         server.close()
 
+    run(story())
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 70000])
+def test_port_out_of_range_is_one_line(run: Run, port: int) -> None:
+    """The C library would take it modulo 65,536."""
+
+    async def story() -> None:
+        server = Server(App())
+        with pytest.raises(ConfigError, match=r"^port: must be from 0 to 65,535$"):
+            server.listen("127.0.0.1", port)
+        server.close()
+
+    run(story())
+
+
+def test_more_addresses_than_eight_are_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def addresses(*_: object, **__: object) -> list[object]:
+        kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
+        return [(*kind, (f"127.0.0.{i}", 0)) for i in range(1, n + 1)]
+
+    async def story() -> None:
+        nonlocal n
+        says = "^host: more than 8 addresses to listen on$"
+        with pytest.raises(ConfigError, match=says):
+            Site(host="many.example")
+        n = 5
+        with pytest.raises(ConfigError, match=says):
+            Site(host="many.example", http_port=0)
+        n = 4
+        async with Site(host="many.example", http_port=0) as site:
+            assert len(site.addresses) == 8
+            path = tmp_path / "s"
+            with pytest.raises(ConfigError, match=r"^unix: more than 8 addresses"):
+                site.feed.server.listen_unix(str(path))
+            assert not path.exists()
+
+    n = 9
+    monkeypatch.setattr("fastws.listeners.socket.getaddrinfo", addresses)
     run(story())
 
 
