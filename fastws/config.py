@@ -98,7 +98,8 @@ class ServeOptions:
         rate: as in FeedConfig.
         format: as in FeedConfig.
         loop: the event loop to run.
-        http_port: a second port, for panels that have one hard-coded, or None; 0: any free one.
+        http_port: a second port of the host, beside `unix` too, for panels that have one
+            hard-coded, or None; 0: any free one.
         max_connections: 1 to 10,000,000, or None: what the limit of open files allows.
         admin_token: secret for changes from elsewhere, visible ASCII, or None: they are refused.
         quiet: no console rows.
@@ -137,7 +138,7 @@ class ServeOptions:
         _check_choice("loop", self.loop, get_args(Loop))
         if self.http_port is not None:
             _check_integer("http_port", self.http_port, 0, 65_535)
-            if self.http_port and self.http_port == self.port:
+            if self.unix is None and self.http_port and self.http_port == self.port:
                 raise ConfigError("http_port", "must differ from port, which serves HTTP already")
         if self.max_connections is not None:
             _check_integer("max_connections", self.max_connections, 1, 10_000_000)

@@ -86,10 +86,11 @@ class TickFeed(App):
 
     def listen(self) -> list[tuple[str, int]]:
         """Bind the addresses of the options and return those of TCP; raises ConfigError."""
+        bound: list[tuple[str, int]] = []
         if self._options.unix is not None:
             self.server.listen_unix(self._options.unix)
-            return []
-        bound = self.server.listen(self._options.host, self._options.port)
+        else:
+            bound += self.server.listen(self._options.host, self._options.port)
         if self._options.http_port is not None:
             try:
                 bound += self.server.listen(self._options.host, self._options.http_port)

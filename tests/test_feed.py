@@ -7,6 +7,7 @@ import struct
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from support import (
     client_frame,
     close_payload,
 )
+
+from fastws.config import ServeOptions
 
 Run = Callable[[Any], Any]
 SMALL = 4096  # a receive buffer that is full soon
@@ -234,6 +237,19 @@ def test_second_port_serves_the_http_api(run: Run) -> None:
             answer = await site.http("POST", "/config", {"rate": 4}, port=second)
             assert answer.json["rate"] == 4
             assert (await site.http("GET", "/config", port=first)).json["rate"] == 4
+
+    run(story())
+
+
+def test_second_port_opens_beside_a_unix_socket_as_well(run: Run, tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "s"
+        options: dict[str, Any] = {"unix": str(path), "port": 8081, "http_port": 8081}
+        assert ServeOptions(**options).http_port == 8081  # nothing else is at that port
+        async with Site(rate=3, unix=str(path), http_port=0) as site:
+            assert len(site.addresses) == 1
+            assert path.is_socket()
+            assert (await site.http("GET", "/config")).json["rate"] == 3
 
     run(story())
 

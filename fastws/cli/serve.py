@@ -35,9 +35,11 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 )
 @click.option("--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop")
 @click.option(
-    "--http-port", type=int, help="A second port for the HTTP API, as SERVER_MODE=ws opens 8081."
+    "--http-port",
+    type=int,
+    help="A second port for the HTTP API, as SERVER_MODE=ws opens 8081; beside --unix too.",
 )
-@click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead of host and port.")
+@click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead of --port.")
 @click.option("--max-connections", type=int, help="Default: what the limit of open files allows.")
 @click.option("--max-per-address", type=int, default=0, help="0: no limit; IPv6 counts by /64.")
 @click.option(
