@@ -321,8 +321,9 @@ class Server:
 
     def _failed(self, connection: Connection, exception: BaseException) -> None:
         """A handler raised: the connection ends with 1011 or 500, the others go on."""
-        if isinstance(exception, ConnectionClosed):
-            return  # it went away while it was being answered
+        ended = not (connection.is_open or connection.is_http)
+        if ended and isinstance(exception, ConnectionClosed):
+            return  # it went away while it was being answered; another's end is a failure
         logger.error("connection %s: a handler raised", connection.remote, exc_info=exception)
         with suppress(FastwsError):
             if connection.is_open:

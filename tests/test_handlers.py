@@ -1,110 +1,29 @@
-"""Handlers that are coroutines: order, the bound, what fails, what ends."""
+"""Handlers that are coroutines: order, the bound, what ends."""
 
 import asyncio
 import logging
 import os
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import (
-    CLOSE,
-    PATIENCE,
-    PING,
-    PONG,
-    SWITCHED,
-    TEXT,
-    UPGRADE,
-    Client,
-    client_frame,
-    close_payload,
-    open_files,
-)
+from handler_apps import Door, Gate, SyncDoor, ask, eventually, others, serving, texts, websocket
+from support import CLOSE, PING, PONG, SWITCHED, TEXT, client_frame, close_payload, open_files
 
-from fastws import App, ConfigError, Connection, HandshakeError, Request, Server
+from fastws import App, ConfigError, Connection, Request, Server
 
 Run = Callable[[Any], Any]
 SANITIZED = "san" in os.environ.get("LD_PRELOAD", "")  # keeps what was freed for a while
 NUMBERS = [str(i) for i in range(100)]
 
 
-class Gate(App):
-    """Handles a message once it is let through, and writes down what happens."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.seen: list[str] = []
-        self.news = asyncio.Condition()
-
-    async def message(self, connection: Connection, message: str | bytes) -> None:
-        await self.note(f"begin {message!s}")
-        try:
-            await self.open.wait()
-            if message == "raise":
-                raise ZeroDivisionError
-        except asyncio.CancelledError:
-            await self.note(f"cancelled {message!s}")
-            raise
-        if connection.is_open:
-            connection.send(message)
-        self.seen.append(f"end {message!s}")
-
-    async def closed(self, connection: Connection) -> None:
-        await self.note("closed")
-
-    async def note(self, what: str) -> None:
-        self.seen.append(what)
-        async with self.news:
-            self.news.notify_all()
-
-    async def until(self, what: str) -> None:
-        async with asyncio.timeout(PATIENCE), self.news:
-            await self.news.wait_for(lambda: what in self.seen)
-
-
-@asynccontextmanager
-async def serving(app: App, **options: Any) -> AsyncIterator[tuple[Server, Any]]:
-    server = Server(app, **options)
-    (address,) = server.listen("127.0.0.1", 0)
-    server.start()
-    try:
-        yield server, address
-    finally:
-        server.close()
-
-
-async def websocket(address: Any) -> Client:
-    client = Client(socket.create_connection(address))
-    client.sock.setblocking(False)
-    await client.send(UPGRADE)
-    assert await client.head() == SWITCHED
-    return client
-
-
-def texts(messages: list[str]) -> bytes:
-    return b"".join(client_frame(TEXT, message.encode()) for message in messages)
-
-
 def resident() -> int:
     """Bytes of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Let the loop turn until the condition holds."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0)
-
-
-def others() -> set[asyncio.Task[Any]]:
-    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
 
 
 class Slow(App):
@@ -190,52 +109,6 @@ def test_a_slow_handler_stops_the_reading_and_loses_nothing(run: Run) -> None:
             assert SANITIZED or resident() - before < 4 << 20
 
     run(story())
-
-
-@pytest.mark.hostile("X27")
-def test_an_async_handler_that_raises_ends_its_connection_alone(
-    run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def story() -> None:
-        app = Gate()
-        app.open.set()
-        async with serving(app) as (_, address):
-            good, bad = await websocket(address), await websocket(address)
-            await bad.send(texts(["raise", "never"]))
-            assert await bad.frame() == (CLOSE, close_payload(1011))
-            await bad.send(client_frame(CLOSE, close_payload(1011)))
-            assert await bad.ended()
-            await app.until("closed")
-            assert "begin never" not in app.seen
-            await good.send(texts(["on"]))
-            assert await good.frame() == (TEXT, b"on")
-            for client in (good, bad):
-                client.sock.close()
-
-    with caplog.at_level(logging.ERROR, "fastws"):
-        run(story())
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
-    caplog.clear()
-
-
-def test_what_a_handler_waits_for_may_be_cancelled_and_it_counts_as_raised(
-    run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Cancelling(App):
-        async def message(self, connection: Connection, message: str | bytes) -> None:
-            waiting = asyncio.ensure_future(asyncio.Event().wait())
-            asyncio.get_running_loop().call_soon(waiting.cancel)
-            await waiting
-
-    async def story() -> None:
-        async with serving(Cancelling()) as (_, address), await websocket(address) as client:
-            await client.send(texts(["x"]))
-            assert await client.frame() == (CLOSE, close_payload(1011))
-
-    with caplog.at_level(logging.ERROR, "fastws"):
-        run(story())
-    assert len(caplog.records) == 1
-    caplog.clear()
 
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
@@ -342,54 +215,6 @@ def test_a_handler_queue_out_of_range_is_told(limit: int) -> None:
 
 
 # The decision on a handshake.
-
-
-class Door(App):
-    """Decides as the path says, in a coroutine."""
-
-    def __init__(self) -> None:
-        self.begun = self.cancelled = self.opened_ones = self.closed_ones = 0
-        self.gate = asyncio.Event()
-
-    async def admit(self, connection: Connection, request: Request) -> None:
-        self.begun += 1
-        try:
-            await asyncio.wait_for(self.gate.wait(), None if request.path == "/slow" else 0.001)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        except TimeoutError:
-            pass
-        if request.path == "/raise":
-            raise ZeroDivisionError
-        if request.path == "/no":
-            raise HandshakeError(401, "Who are you?", [("WWW-Authenticate", "Basic")])
-
-    def opened(self, connection: Connection, request: Request) -> None:
-        self.opened_ones += 1
-
-    def message(self, connection: Connection, message: str | bytes) -> None:
-        connection.send(message)
-
-    def closed(self, connection: Connection) -> None:
-        self.closed_ones += 1
-
-
-class SyncDoor(Door):
-    """The same without coroutines."""
-
-    def admit(self, connection: Connection, request: Request) -> None:  # type: ignore[override]
-        if request.path == "/raise":
-            raise ZeroDivisionError
-        if request.path == "/no":
-            raise HandshakeError(401, "Who are you?", [("WWW-Authenticate", "Basic")])
-
-
-async def ask(address: Any, path: str, behind: bytes = b"") -> Client:
-    client = Client(socket.create_connection(address))
-    client.sock.setblocking(False)
-    await client.send(UPGRADE.replace(b"GET / ", f"GET {path} ".encode()) + behind)
-    return client
 
 
 @pytest.mark.hostile("X03")

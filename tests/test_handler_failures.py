@@ -1,0 +1,174 @@
+"""Handlers that fail: what ends, what is said, and what goes on."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from handler_apps import Gate, connected, eventually, serving, texts, websocket
+from support import CLOSE, TEXT, client_frame, close_payload, http_request
+
+from fastws import App, Connection, Request, Server
+
+Run = Callable[[Any], Any]
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """The log, from errors up."""
+    with caplog.at_level(logging.ERROR, "fastws"):
+        yield caplog
+    caplog.clear()
+
+
+@pytest.mark.hostile("X27")
+def test_an_async_handler_that_raises_ends_its_connection_alone(
+    run: Run, logged: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        app = Gate()
+        app.open.set()
+        async with serving(app) as (_, address):
+            good, bad = await websocket(address), await websocket(address)
+            await bad.send(texts(["raise", "never"]))
+            assert await bad.frame() == (CLOSE, close_payload(1011))
+            await bad.send(client_frame(CLOSE, close_payload(1011)))
+            assert await bad.ended()
+            await app.until("closed")
+            assert "begin never" not in app.seen
+            await good.send(texts(["on"]))
+            assert await good.frame() == (TEXT, b"on")
+            for client in (good, bad):
+                client.sock.close()
+
+    run(story())
+    assert [record.levelname for record in logged.records] == ["ERROR"]
+
+
+def test_what_a_handler_waits_for_may_be_cancelled_and_it_counts_as_raised(
+    run: Run, logged: pytest.LogCaptureFixture
+) -> None:
+    class Cancelling(App):
+        async def message(self, connection: Connection, message: str | bytes) -> None:
+            waiting = asyncio.ensure_future(asyncio.Event().wait())
+            asyncio.get_running_loop().call_soon(waiting.cancel)
+            await waiting
+
+    async def story() -> None:
+        async with serving(Cancelling()) as (_, address), await websocket(address) as client:
+            await client.send(texts(["x"]))
+            assert await client.frame() == (CLOSE, close_payload(1011))
+
+    run(story())
+    assert len(logged.records) == 1
+
+
+# What another connection's end is to a handler: a failure like any other.
+
+
+class Relay(App):
+    """Passes everything on to whoever came first."""
+
+    first: Connection | None = None
+
+    def opened(self, connection: Connection, request: Request) -> None:
+        self.first = self.first or connection
+
+    def pass_on(self, message: str | bytes) -> None:
+        assert self.first is not None
+        self.first.send(message)
+
+    def message(self, connection: Connection, message: str | bytes) -> Awaitable[None] | None:
+        self.pass_on(message)
+        return None
+
+    def http(self, request: Request, body: bytes, remote: str) -> bytes:
+        self.pass_on("asked")
+        return super().http(request, body, remote)
+
+
+class LateRelay(Relay):
+    """The same, once it may."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+
+    async def message(self, connection: Connection, message: str | bytes) -> None:
+        await self.gate.wait()
+        self.pass_on(message)
+
+
+async def first_gone(server: Server, address: Any) -> None:
+    """Let the first client come and go."""
+    async with await websocket(address):
+        pass
+    await eventually(lambda: server.engine.live == 0)
+
+
+@pytest.mark.hostile("X27")
+def test_a_send_to_another_that_is_gone_ends_the_handlers_own_connection(
+    run: Run, logged: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        async with serving(Relay()) as (server, address):
+            await first_gone(server, address)
+            async with await websocket(address) as client:
+                await client.send(texts(["x"]))
+                assert await client.frame() == (CLOSE, close_payload(1011))
+
+    run(story())
+    assert len(logged.records) == 1
+
+
+@pytest.mark.hostile("X27")
+def test_so_it_does_where_a_full_queue_had_stopped_the_reading(
+    run: Run, logged: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        app = LateRelay()
+        async with serving(app, handler_queue=4) as (server, address):
+            await first_gone(server, address)
+            async with await websocket(address) as client:
+                await client.send(texts(["x"] * 100))
+                await eventually(lambda: server.engine.counters()["handler_queue_full"])
+                app.gate.set()
+                assert await client.frame() == (CLOSE, close_payload(1011))
+                await client.send(client_frame(CLOSE, close_payload(1011)))
+                assert await client.ended()
+
+    run(story())
+    assert len(logged.records) == 1
+
+
+@pytest.mark.hostile("X27")
+def test_a_request_whose_handler_sends_to_one_that_is_gone_is_answered_with_500(
+    run: Run, logged: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        async with serving(Relay()) as (server, address):
+            await first_gone(server, address)
+            async with connected(address) as client:
+                await client.send(http_request("GET", "/"))
+                assert (await client.response()).status == 500
+                assert await client.ended()
+
+    run(story())
+    assert len(logged.records) == 1
+
+
+def test_a_handler_may_send_to_its_own_connection_that_is_closing(
+    run: Run, logged: pytest.LogCaptureFixture
+) -> None:
+    class Closer(App):
+        def message(self, connection: Connection, message: str | bytes) -> None:
+            connection.close()
+            connection.send(message)
+
+    async def story() -> None:
+        async with serving(Closer()) as (_, address), await websocket(address) as client:
+            await client.send(texts(["x"]))
+            assert await client.frame() == (CLOSE, close_payload(1000))
+
+    run(story())
+    assert not logged.records
