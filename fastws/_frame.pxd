@@ -13,6 +13,7 @@ cdef class Engine:
     cdef bint _in_turn, _scheduled, _closing
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
     cdef public object on_error, schedule
+    cdef object _interrupt  # what a handler raised to end the program, until the turn's end
 
     # Any thread may give a command; nothing else goes without _check.
     cdef int _command(self, const fws_command *command) except -1
@@ -39,4 +40,5 @@ cdef class Engine:
     cdef object _face(self, fws_conn *c)
     cdef int _deliver(self, fws_event *event) except -1
     cdef int _failed(self, connection, exception) except -1
+    cdef int _raise_interrupt(self) except -1
     cdef int _reap(self) except -1

@@ -127,7 +127,7 @@ class Engine:
     on_undecided: Callable[[Connection], None] | None
     on_message: Callable[[Connection, str | bytes], object] | None
     on_close: Callable[[Connection], object] | None
-    on_error: Callable[[Connection, Exception], None] | None
+    on_error: Callable[[Connection, BaseException], object] | None
     schedule: Callable[[], None] | None
     def __init__(
         self,

@@ -24,6 +24,7 @@ from fastws._connection import Connection
 from fastws._topic import Topic
 from fastws.errors import ConnectionClosed, LogFull
 
+_INTERRUPTS = (KeyboardInterrupt, SystemExit)
 _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SKIP}
 cdef enum:
     MIB = 1048576
@@ -237,6 +238,9 @@ cdef class Engine:
 
         Returns:
             Whether more work is left that no event will announce: call again soon.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: a handler did; raised at the end of the turn.
         """
         cdef int timeout_ms = -1 if timeout is None else <int>(timeout * 1000)
         cdef int n, i
@@ -259,6 +263,7 @@ cdef class Engine:
         if self._closing:
             self.close()
             return False
+        self._raise_interrupt()
         return fws_engine_more(self._e)
 
     def flush(self):
@@ -307,18 +312,29 @@ cdef class Engine:
                     self.on_undecided(connection)
             else:
                 self.on_head_limit(connection, data[:n])
-        except Exception as exception:
+        except BaseException as exception:
             self._failed(connection, exception)
         return 0
 
     cdef int _failed(self, connection, exception) except -1:
+        if isinstance(exception, _INTERRUPTS):
+            self._interrupt = exception  # the others' events come first
+            return 0
         if self.on_error is not None:
             try:
                 self.on_error(connection, exception)
                 return 0
-            except Exception:
-                pass  # a turn never raises; whoever cannot handle errors loses the connection
+            except _INTERRUPTS as interrupt:
+                self._interrupt = interrupt
+            except BaseException:
+                pass  # nothing else leaves a turn; whoever cannot handle errors loses the connection
         connection.abort()
+        return 0
+
+    cdef int _raise_interrupt(self) except -1:
+        interrupt, self._interrupt = self._interrupt, None
+        if interrupt is not None:
+            raise interrupt
         return 0
 
     cdef int _reap(self) except -1:
@@ -341,7 +357,7 @@ cdef class Engine:
         for connection in ended:
             try:
                 self.on_close(connection)
-            except Exception as exception:
+            except BaseException as exception:
                 self._failed(connection, exception)
         return 0
 
@@ -368,6 +384,7 @@ cdef class Engine:
             topic._t = NULL
         fws_engine_free(self._e)
         self._e = NULL
+        self._raise_interrupt()
 
     # What it holds.
 

@@ -62,7 +62,7 @@ class Clients:
         self._identify = message("identify", client_id)
         self._verified = 0
         self._closing = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def connect(self, opened: Callable[[int], None]) -> None:
         """Open all connections; those that are open already receive meanwhile.
@@ -226,7 +226,7 @@ class Clients:
         else:
             self._refused(connection, "closed the connection instead of answering the handshake")
 
-    def _failed(self, connection: Connection, exception: Exception) -> None:
+    def _failed(self, connection: Connection, exception: BaseException) -> None:
         self._error = self._error or exception
         connection.abort()
 

@@ -219,8 +219,12 @@ class Server:
             self._turn()
 
     def _turn(self) -> None:
-        if self._loop is not None and self.engine.turn():
-            self._turn_soon()
+        more = self._loop is not None
+        try:
+            more = more and self.engine.turn()
+        finally:  # a KeyboardInterrupt may be caught, and then the loop goes on
+            if more:
+                self._turn_soon()
 
     # What the engine raises.
 

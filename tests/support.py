@@ -143,7 +143,7 @@ class Rig:
         self.opened: list[Connection] = []
         self.messages: list[str | bytes] = []
         self.closed: list[Connection] = []
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
         self._sockets: list[socket.socket] = []
         self.engine.on_head = self._head
         self.engine.on_message = lambda _, message: self.messages.append(message)

@@ -1,5 +1,6 @@
 """Connection and Engine without an event loop: messages, handlers, ends."""
 
+import asyncio
 import socket
 import time
 from pathlib import Path
@@ -215,6 +216,64 @@ def test_on_close_that_raises_is_reported() -> None:
         connection.abort()
         rig.until(lambda: rig.errors)
         assert isinstance(rig.errors[0], ZeroDivisionError)
+
+
+@pytest.mark.parametrize("hook", ["on_message", "on_close"])
+def test_what_a_handler_cancelled_leaves_the_others_their_events(hook: str) -> None:
+    with Rig() as rig:
+        heard: list[Connection] = []
+
+        def handler(connection: Connection, *_: object) -> None:
+            heard.append(connection)
+            raise asyncio.CancelledError
+
+        setattr(rig.engine, hook, handler)
+        for _, peer in [rig.connect() for _ in range(3)]:
+            peer.send(client_frame(TEXT, b"x"))
+            peer.sock.close()
+        rig.until(lambda: len(heard) == 3)
+        assert [type(error) for error in rig.errors] == [asyncio.CancelledError] * 3
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("hook", ["on_message", "on_close", "on_error"])
+def test_an_interrupt_leaves_the_turn_behind_all_its_events(
+    hook: str, interrupt: type[BaseException]
+) -> None:
+    with Rig() as rig:
+        heard: list[object] = []
+
+        def handler(*arguments: object) -> None:
+            heard.append(arguments)
+            raise interrupt
+
+        if hook == "on_error":
+            rig.engine.on_message = lambda *_: 1 // 0
+        setattr(rig.engine, hook, handler)
+        peers = [rig.connect()[1] for _ in range(3)]
+        for peer in peers:
+            peer.send(client_frame(TEXT, b"x"))
+            peer.sock.close()
+        while len(heard) < len(peers):
+            with pytest.raises(interrupt):
+                rig.until(lambda: False)
+        rig.until(lambda: not rig.engine.connections)
+
+
+def test_an_interrupt_leaves_a_close_of_the_engine_as_well() -> None:
+    with Rig() as rig:
+
+        def handler(*_: object) -> None:
+            rig.engine.close()
+            raise SystemExit
+
+        rig.engine.on_message = handler
+        _, peer = rig.connect()
+        peer.send(client_frame(TEXT, b"x"))
+        with pytest.raises(SystemExit):
+            rig.until(lambda: False)
+        assert rig.engine.live == 0
+        assert peer.pull().ended
 
 
 def test_turn_inside_a_handler_does_nothing() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from handler_apps import Gate, connected, eventually, serving, texts, websocket
-from support import CLOSE, TEXT, client_frame, close_payload, http_request
+from support import CLOSE, TEXT, Client, client_frame, close_payload, http_request
 
 from fastws import App, Connection, Request, Server
 
@@ -62,6 +62,60 @@ def test_what_a_handler_waits_for_may_be_cancelled_and_it_counts_as_raised(
 
     run(story())
     assert len(logged.records) == 1
+
+
+@pytest.mark.hostile("X27")
+def test_a_plain_handler_that_meets_something_cancelled_ends_its_connection_alone(
+    run: Run, logged: pytest.LogCaptureFixture
+) -> None:
+    class Impatient(App):
+        def message(self, connection: Connection, message: str | bytes) -> None:
+            if message == "bad":
+                raise asyncio.CancelledError
+            connection.send(message)
+
+    async def story() -> None:
+        async with (
+            serving(Impatient()) as (_, address),
+            await websocket(address) as bad,
+            await websocket(address) as good,
+        ):
+            await bad.send(texts(["bad"]))
+            await good.send(texts(["good"]))
+            assert await bad.frame() == (CLOSE, close_payload(1011))
+            assert await good.frame() == (TEXT, b"good")
+
+    run(story())
+    assert len(logged.records) == 1
+
+
+def test_who_catches_an_interrupt_of_a_handler_may_serve_on(run: Run) -> None:
+    class Interrupting(App):
+        def message(self, connection: Connection, message: str | bytes) -> None:
+            if message == "stop":
+                raise KeyboardInterrupt
+            connection.send(message)
+
+    async def story(clients: asyncio.Queue[Client]) -> None:
+        async with serving(Interrupting()) as (_, address), await websocket(address) as client:
+            clients.put_nowait(client)
+            await asyncio.Event().wait()
+
+    async def say(clients: asyncio.Queue[Client], message: str) -> None:
+        client = await clients.get()
+        clients.put_nowait(client)
+        await client.send(texts([message]))
+        assert await client.frame() == (TEXT, message.encode())
+
+    async def start() -> tuple[asyncio.Queue[Client], asyncio.Task[None]]:
+        clients: asyncio.Queue[Client] = asyncio.Queue()
+        return clients, asyncio.create_task(story(clients))
+
+    clients, task = run(start())
+    with pytest.raises(KeyboardInterrupt):
+        run(say(clients, "stop"))
+    run(say(clients, "go on"))
+    task.cancel()
 
 
 # What another connection's end is to a handler: a failure like any other.
