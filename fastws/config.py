@@ -4,6 +4,7 @@ Frozen values that are valid from the moment they exist; a change is a new value
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
@@ -12,6 +13,12 @@ from fastws.errors import ConfigError, printable
 
 MAX_RATE = 100_000_000  # ticks a second
 CONTROL_PANEL_PORT = 8081  # one existing control panel has it hard-coded
+
+# As browsers send it (RFC 6454 6.2): no path, and no port that is the default of its scheme.
+_ORIGIN = re.compile(
+    r"null|(?!http:.*:80$|https:.*:443$)[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?",
+    re.ASCII | re.IGNORECASE,
+)
 
 Rate = int | Literal["max"]
 Format = Literal["json", "binary"]
@@ -106,7 +113,8 @@ class ServeOptions:
         fields: what a JSON tick carries: "base" three fields, "seq" also seq and tsNs.
         unix: path of a Unix socket to listen on instead of host and port, or None.
         max_per_address: connections of one address, 0 to 10,000,000; 0: no limit.
-        allowed_origins: origins of web pages that may connect; empty: all.
+        allowed_origins: origins of web pages that may connect, each `null` or
+            `scheme://host[:port]`; empty: all.
         late: what becomes of ticks that are overdue: sent at once, at twice the rate, or skipped.
         deflate: whether clients that offer permessage-deflate get it.
 
@@ -151,7 +159,7 @@ class ServeOptions:
             raise ConfigError("unix", "must be a path")
         _check_integer("max_per_address", self.max_per_address, 0, 10_000_000)
         for origin in self.allowed_origins:
-            _check_text("allowed_origin", origin)
+            _check_origin(origin)
         _check_flag("deflate", self.deflate)
 
     def feed(self) -> FeedConfig:
@@ -224,6 +232,11 @@ def _check_flag(field: str, value: object) -> None:
 def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(field, f"must be one of {', '.join(choices)}")
+
+
+def _check_origin(value: object) -> None:
+    if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
+        raise ConfigError("allowed_origin", "must be null or scheme://host[:port], without a path")
 
 
 def _check_text(field: str, value: object) -> None:

@@ -159,6 +159,10 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["serve"], {"FASTWS_PORT": "x"}, "is not a valid integer"),
         (["serve"], {"FASTWS_QUIET": "perhaps"}, "is not a valid boolean"),
         (["serve"], {"SERVER_MODE": "other"}, "SERVER_MODE: must be ws or uws"),
+        (["serve", "--allowed-origin", "example.com"], {}, "--allowed-origin: must be null or "),
+        (["serve"], {"FASTWS_ALLOWED_ORIGIN": "*"}, "--allowed-origin: must be null or "),
+        (["serve"], {"FASTWS_ALLOWED_ORIGIN": ""}, "FASTWS_ALLOWED_ORIGIN: names no origin"),
+        (["serve"], {"FASTWS_ALLOWED_ORIGIN": "  "}, "FASTWS_ALLOWED_ORIGIN: names no origin"),
     ],
 )
 def test_bad_option_is_one_line_and_status_3(

@@ -138,6 +138,9 @@ def test_default_options_listen_on_loopback() -> None:
         {"max_connections": 1, "admin_token": "s3cret", "quiet": True},
         {"loop": "asyncio", "fields": "seq", "late": "skip"},
         {"late": "smooth"},
+        {"allowed_origins": ("null", "https://example.com", "http://localhost:3000")},
+        {"allowed_origins": ("tauri://localhost", "app://.", "http://[::1]:8000", "HTTPS://X.Y")},
+        {"allowed_origins": ("http://a.example:443", "https://a.example:80")},
     ],
 )
 def test_good_options_are_taken(options: dict[str, Any]) -> None:
@@ -165,6 +168,23 @@ def test_bad_options_are_one_clear_line(field: str, bad: tuple[object, ...]) -> 
     for value in bad:
         options: dict[str, Any] = {field: value}
         assert refused_field(partial(ServeOptions, **options)) == field
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "", "*", "example.com", "localhost:3000", "https://", "https://example.com/",
+        "https://example.com/app", "https://example.com?", "https://example.com#", "https://*",
+        "https://*.example.com", "https://me@example.com", "https://a.example,https://b.example",
+        "https://example.com:", "https://example.com:x", "http://a.example:80", "http://[::1]:80",
+        "https://a.example:443", "HTTPS://a.example:443", "https://a b", "https://caf\xe9.example",
+        "//example.com", "null ", 5,
+    ],
+)  # fmt: skip
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    good = "https://example.com"
+    options = partial(ServeOptions, allowed_origins=(good, origin))
+    assert refused_field(options) == "allowed_origin"
 
 
 def test_server_mode_decides_the_second_port() -> None:

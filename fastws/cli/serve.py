@@ -12,6 +12,7 @@ import uvloop
 
 from fastws.cli.console import Console, ConsoleLog
 from fastws.config import ServeOptions, http_port_of_mode, parse_rate
+from fastws.errors import ConfigError
 from fastws.feed import TickFeed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -46,7 +47,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
-    help="Origin of web pages that may connect; may be repeated. Default: all.",
+    help="Origin of web pages that may connect, scheme://host[:port] or null; may be repeated. "
+    "Default: all.",
 )
 @click.option("--admin-token", help="Lets changes in from elsewhere, as Authorization: Bearer.")
 @click.option(
@@ -84,6 +86,8 @@ def serve(
     fastws serve --rate 1000000
     curl -d '{"rate": 2000000}' localhost:8080/config
     """  # noqa: D301  # click reads the \b
+    if not allowed_origin and "FASTWS_ALLOWED_ORIGIN" in os.environ:  # click takes it for unset
+        raise ConfigError("FASTWS_ALLOWED_ORIGIN", "names no origin; unset, it lets in all")
     options = ServeOptions(
         host=host,
         port=port,
