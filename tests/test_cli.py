@@ -1,5 +1,6 @@
 """The command as it is typed: `fastws serve` in a process of its own."""
 
+import asyncio
 import os
 import re
 import select
@@ -17,6 +18,7 @@ import pytest
 from support import CLOSE, PATIENCE, SWITCHED, UPGRADE, Peer, client_frame, close_payload
 
 from fastws.cli import main
+from fastws.cli.serve import LOOPS, first_of
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "fastws"]
@@ -242,6 +244,17 @@ def test_second_signal_ends_it_at_once(loop: str) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=PATIENCE) == 0
         assert time.monotonic() - began < 3  # it would have waited for 5
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_stopping_raises_is_not_lost(loop: str) -> None:
+    async def fails() -> None:
+        raise OSError("the end failed")
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        with pytest.raises(OSError, match="the end failed"):
+            runner.run(first_of(fails(), asyncio.Event().wait()))
+        runner.run(first_of(asyncio.Event().wait(), asyncio.sleep(0)))
 
 
 def test_signal_under_full_load_is_heard() -> None:

@@ -138,7 +138,7 @@ def catch_signals(signalled: asyncio.Event) -> None:
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
-    """Return when one is done; the others are cancelled."""
+    """Return when one is done, or raise what it raised; the others are cancelled."""
     tasks = [asyncio.create_task(each) for each in coroutines]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -146,6 +146,9 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 def announce(
