@@ -79,7 +79,7 @@ class TickFeed(App):
         )
         self._clients = 0
         self._seconds = _Seconds()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._second: asyncio.TimerHandle | None = None
         self._ramp: asyncio.TimerHandle | None = None
 
     # Life.
@@ -102,7 +102,7 @@ class TickFeed(App):
     def start(self) -> None:
         """Begin to serve on the running loop."""
         self.server.start()
-        self.set_config(self.config)
+        self._set_rate()
         self._every_second()
 
     async def stop(self) -> None:
@@ -124,22 +124,27 @@ class TickFeed(App):
         self.server.close()
 
     def _cancel_timers(self) -> None:
-        for timer in (*self._timers, self._ramp):
+        for timer in (self._second, self._ramp):
             if timer is not None:
                 timer.cancel()
-        self._timers.clear()
-        self._ramp = None
 
     # Configuration.
 
     def set_config(self, config: FeedConfig) -> None:
-        """Put a configuration in force at once, for everybody."""
-        self._engine.set_rate(config.rate)  # publishes what is due, as everything was until now
-        policy, max_lag, retention = MAX_RATE_POLICY if config.rate == "max" else FIXED_RATE_POLICY
-        self._topic.set_policy(policy, max_lag_bytes=max_lag, retention_bytes=retention)
+        """Put a configuration in force at once, for everybody; what stays the same goes on."""
+        before, self.config = self.config, config
+        if config.rate != before.rate:
+            self._set_rate()
         self._engine.set_format(config.format)
-        self.config = config
-        self._schedule_ramp()
+        ramp = config.ramp_enabled, config.ramp_interval_sec
+        if ramp != (before.ramp_enabled, before.ramp_interval_sec):
+            self._schedule_ramp()
+
+    def _set_rate(self) -> None:
+        rate = self.config.rate
+        self._engine.set_rate(rate)  # publishes what is due at the old one
+        policy, max_lag, retention = MAX_RATE_POLICY if rate == "max" else FIXED_RATE_POLICY
+        self._topic.set_policy(policy, max_lag_bytes=max_lag, retention_bytes=retention)
 
     def _schedule_ramp(self) -> None:
         if self._ramp is not None:
@@ -151,6 +156,7 @@ class TickFeed(App):
 
     def _ramp_up(self) -> None:
         self.set_config(self.config.apply({"rate": self.config.next_ramp_rate()}))
+        self._schedule_ramp()
 
     # The App of the server.
 
@@ -193,7 +199,7 @@ class TickFeed(App):
             recent = self.reports.recent(_now_ms())
             for line in console_lines(self.config.rate, self._seconds.delivered, recent):
                 self._write_line(line)
-        self._timers[:] = [asyncio.get_running_loop().call_later(1.0, self._every_second)]
+        self._second = asyncio.get_running_loop().call_later(1.0, self._every_second)
 
     def stats(self) -> dict[str, object]:
         """Return the object of `GET /stats`."""

@@ -211,6 +211,22 @@ def test_ramp_multiplies_the_rate_at_each_interval(run: Run) -> None:
     run(story())
 
 
+def test_other_changes_hold_up_neither_the_ramp_nor_the_ticks(run: Run) -> None:
+    async def story() -> None:
+        async with Site(rate=10) as site, await site.websocket() as client:
+            change = {"rampEnabled": True, "rampPercent": 55, "rampIntervalSec": 0.2}
+            await site.http("POST", "/config", change)
+            tick = asyncio.ensure_future(client.frame())
+            rates = {10}
+            async with asyncio.timeout(PATIENCE):
+                while not (tick.done() and {15, 23} <= rates):
+                    change = {"format": "binary", "rampEnabled": True, "rampIntervalSec": 0.2}
+                    rates.add((await site.http("POST", "/config", change)).json["rate"])
+            assert (await tick)[0] == BINARY
+
+    run(story())
+
+
 def test_max_rate_ramp_and_back(run: Run) -> None:
     async def story() -> None:
         async with Site(rate="max") as site, await site.websocket() as client:
