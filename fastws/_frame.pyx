@@ -62,9 +62,10 @@ cdef class Engine:
 
     The owner sets `on_head(connection, head)`, `on_head_limit(connection, part)`,
     `on_body(connection, body)`, `on_message(connection, message)` and `on_close(connection)`,
-    all called inside `turn`; `on_error(connection, exception)` hears of what they raise. A request
-    need not be decided on at once; when it is not by the handshake's end, `on_undecided(connection)`
-    may still answer (None: it is cut off), and who hangs up meanwhile is gone.
+    all called inside `turn`; `on_error(connection, exception)` hears of what they raise, and of an
+    `on_message` that returns anything but None, which nobody would await. A request need not be
+    decided on at once; when it is not by the handshake's end, `on_undecided(connection)` may still
+    answer (None: it is cut off), and who hangs up meanwhile is gone.
     `schedule()` is called, once until the next turn, when something waits to be sent outside
     of a turn.
 
@@ -293,14 +294,18 @@ cdef class Engine:
         connection = self._face(event.conn)
         cdef const char *data = <const char *>event.data
         cdef Py_ssize_t n = <Py_ssize_t>event.n
+        cdef object result = None
         try:
             if event.kind == FWS_EVENT_MESSAGE:
                 if self.on_message is None:
                     pass
                 elif event.opcode == FWS_TEXT:
-                    self.on_message(connection, PyUnicode_DecodeUTF8(data, n, NULL))
+                    result = self.on_message(connection, PyUnicode_DecodeUTF8(data, n, NULL))
                 else:
-                    self.on_message(connection, data[:n])
+                    result = self.on_message(connection, data[:n])
+                if result is not None:
+                    raise TypeError(f"a handler of messages returned {result!r}; "
+                                    "to be awaited it must be `async def`")
             elif event.kind == FWS_EVENT_HEAD:
                 self.on_head(connection, data[:n])
             elif event.kind == FWS_EVENT_BODY:

@@ -20,7 +20,8 @@ class App:
     one after the other, in order, in a task that is there only meanwhile; while `handler_queue`
     messages wait behind the one that is handled, the connection is not read from (so pausing and
     resuming it is the server's alone). When it ends, what runs is cancelled (CancelledError), what
-    waits is dropped, and `closed` follows.
+    waits is dropped, and `closed` follows. A decorator around one shows it with `functools.wraps`;
+    a handler that does not look async and returns something all the same has failed.
     """
 
     def http(self, request: Request, body: bytes, remote: str) -> bytes:

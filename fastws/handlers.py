@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, unwrap
 from typing import Any
 
 from fastws._frame import Connection
@@ -16,6 +16,21 @@ logger = logging.getLogger("fastws")
 
 Handler = Callable[..., Awaitable[None] | None]
 _Waiting = deque[tuple[Handler, tuple[Any, ...]]]
+
+
+def is_async(handler: Handler) -> bool:
+    """Whether it is `async def`, or what `functools.wraps` put around one."""
+    return iscoroutinefunction(unwrap(handler, stop=iscoroutinefunction))
+
+
+def check_done(result: object) -> None:
+    """Fail on what a handler that is not async returned: nobody would await it.
+
+    Raises:
+        TypeError: it is not None.
+    """
+    if result is not None:
+        raise TypeError(f"a handler returned {result!r}; to be awaited it must be `async def`")
 
 
 class Handlers:
@@ -52,8 +67,8 @@ class Handlers:
     def end(self, connection: Connection, closed: Handler) -> None:
         """Cancel, and call closed(connection) once that has come to its end."""
         task = self.cancel(connection)
-        if task is None and not iscoroutinefunction(closed):
-            closed(connection)
+        if task is None and not is_async(closed):
+            check_done(closed(connection))
         else:
             self._start(self._last(connection, task, closed))
 

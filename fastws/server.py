@@ -8,16 +8,14 @@ import asyncio
 import logging
 import resource
 import socket
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from inspect import iscoroutinefunction
-from typing import cast
 
 from fastws._frame import Connection, Engine, deflate_available
 from fastws.app import App
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError
 from fastws.extensions import negotiate
-from fastws.handlers import Handlers
+from fastws.handlers import Handlers, check_done, is_async
 from fastws.handshake import (
     CONTINUE,
     Request,
@@ -92,7 +90,7 @@ class Server:
         self._async = {
             name
             for name in ("admit", "opened", "message", "closed")
-            if iscoroutinefunction(getattr(app, name))
+            if is_async(getattr(app, name))
         }
         self._queued = not self._async.isdisjoint({"opened", "message"})
         self._handler_queue = handler_queue
@@ -282,14 +280,16 @@ class Server:
         if "admit" in self._async:
             self._handlers.put(connection, self._admit, request, answer, bits)
         else:
-            self._app.admit(connection, request)
+            check_done(self._app.admit(connection, request))
             self._open(connection, request, answer, bits)
 
     async def _admit(
         self, connection: Connection, request: Request, answer: bytes, window_bits: int
     ) -> None:
         try:
-            await cast("Awaitable[None]", self._app.admit(connection, request))
+            decision = self._app.admit(connection, request)
+            if decision is not None:
+                await decision
         except HandshakeError as error:
             self._refuse(connection, error, head_only=False)
         else:
@@ -309,7 +309,7 @@ class Server:
         if "opened" in self._async:
             self._handlers.put(connection, self._app.opened, request)
         else:
-            self._app.opened(connection, request)
+            check_done(self._app.opened(connection, request))
 
     def _message(self, connection: Connection, message: str | bytes) -> None:
         self._handlers.put(connection, self._app.message, message)
@@ -321,7 +321,7 @@ class Server:
         if self._async:
             self._handlers.end(connection, self._app.closed)
         else:
-            self._app.closed(connection)
+            check_done(self._app.closed(connection))
 
     def _failed(self, connection: Connection, exception: BaseException) -> None:
         """A handler raised: the connection ends with 1011 or 500, the others go on."""

@@ -4,11 +4,22 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import wraps
 from typing import Any
 
 from support import PATIENCE, SWITCHED, TEXT, UPGRADE, Client, client_frame
 
 from fastws import App, Connection, HandshakeError, Request, Server
+
+
+def timed(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator as there are many: a plain `def` around whatever it is."""
+
+    @wraps(handler)
+    def call(*arguments: object) -> Any:
+        return handler(*arguments)
+
+    return call
 
 
 class Gate(App):
@@ -131,3 +142,9 @@ async def ask(address: Any, path: str, behind: bytes = b"") -> Client:
     client = connected(address)
     await client.send(UPGRADE.replace(b"GET / ", f"GET {path} ".encode()) + behind)
     return client
+
+
+class TimedDoor(Door):
+    """The same, decorated."""
+
+    admit = timed(Door.admit)

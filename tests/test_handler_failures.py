@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from handler_apps import Gate, connected, eventually, serving, texts, websocket
+from handler_apps import Gate, ask, connected, eventually, serving, texts, websocket
 from support import CLOSE, TEXT, Client, client_frame, close_payload, http_request
 
 from fastws import App, Connection, Request, Server
@@ -226,3 +226,60 @@ def test_a_handler_may_send_to_its_own_connection_that_is_closing(
 
     run(story())
     assert not logged.records
+
+
+# A plain handler that returns something, which nobody would await.
+
+
+def unawaited(*_: object) -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.hostile("X03")
+def test_an_admit_that_looks_plain_and_returns_an_awaitable_lets_nobody_in(
+    run: Run, logged: pytest.LogCaptureFixture
+) -> None:
+    class Open(App):
+        def admit(self, connection: Connection, request: Request) -> Awaitable[None]:
+            return unawaited()
+
+    async def story() -> None:
+        async with serving(Open()) as (_, address), await ask(address, "/") as client:
+            assert (await client.response()).status == 500
+            assert await client.ended()
+
+    run(story())
+    assert "async def" in str(logged.records[0].exc_info)
+
+
+@pytest.mark.hostile("X27")
+@pytest.mark.parametrize("name", ["opened", "message"])
+def test_a_handler_that_looks_plain_and_returns_an_awaitable_has_failed(
+    run: Run, logged: pytest.LogCaptureFixture, name: str
+) -> None:
+    async def story() -> None:
+        app = App()
+        setattr(app, name, unawaited)
+        async with serving(app) as (_, address), await websocket(address) as client:
+            await client.send(texts(["x"]))
+            assert await client.frame() == (CLOSE, close_payload(1011))
+
+    run(story())
+    assert "async def" in str(logged.records[0].exc_info)
+
+
+@pytest.mark.parametrize("app", [App, Gate])
+def test_a_closed_that_looks_plain_and_returns_an_awaitable_is_logged(
+    run: Run, logged: pytest.LogCaptureFixture, app: type[App]
+) -> None:
+    class Closing(app):  # type: ignore[valid-type,misc]
+        closed = unawaited
+
+    async def story() -> None:
+        async with serving(Closing()) as (_, address):
+            async with await websocket(address):
+                pass
+            await eventually(lambda: logged.records)
+
+    run(story())
+    assert "async def" in str(logged.records[0].exc_info)

@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handler_apps import Door, Gate, SyncDoor, ask, eventually, others, serving, texts, websocket
+from handler_apps import (
+    Door,
+    Gate,
+    SyncDoor,
+    TimedDoor,
+    ask,
+    eventually,
+    others,
+    serving,
+    texts,
+    timed,
+    websocket,
+)
 from support import CLOSE, PING, PONG, SWITCHED, TEXT, client_frame, close_payload, open_files
 
 from fastws import App, ConfigError, Connection, Request, Server
@@ -35,9 +47,29 @@ class Slow(App):
         connection.send(message)
 
 
-def test_messages_of_a_connection_are_handled_one_after_the_other(run: Run) -> None:
+class Timed(Slow):
+    """The same, decorated, and it says what it hears of the others."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    message = timed(Slow.message)
+
+    @timed
+    async def opened(self, connection: Connection, request: Request) -> None:
+        await asyncio.sleep(0)
+        self.heard.append("opened")
+
+    @timed
+    async def closed(self, connection: Connection) -> None:
+        await asyncio.sleep(0)
+        self.heard.append("closed")
+
+
+@pytest.mark.parametrize("app", [Slow, Timed])
+def test_messages_of_a_connection_are_handled_one_after_the_other(run: Run, app: type[App]) -> None:
     async def story() -> None:
-        async with serving(Slow()) as (_, address):
+        async with serving(app()) as (_, address):
             clients = [await websocket(address) for _ in range(3)]
             for client in clients:
                 await client.send(texts(NUMBERS))
@@ -208,6 +240,19 @@ def test_messages_wait_for_an_async_opened(run: Run) -> None:
     run(story())
 
 
+def test_decorated_handlers_are_the_async_ones_that_they_are(run: Run) -> None:
+    async def story() -> None:
+        app = Timed()
+        async with serving(app, handler_queue=2) as (server, address):
+            async with await websocket(address) as client:
+                await client.send(texts(NUMBERS))
+                await client.frames(len(NUMBERS))
+                assert server.engine.counters()["handler_queue_full"]
+            await eventually(lambda: app.heard == ["opened", "closed"])
+
+    run(story())
+
+
 @pytest.mark.parametrize("limit", [0, 65_535])
 def test_a_handler_queue_out_of_range_is_told(limit: int) -> None:
     with pytest.raises(ConfigError, match="handler_queue"):
@@ -218,7 +263,7 @@ def test_a_handler_queue_out_of_range_is_told(limit: int) -> None:
 
 
 @pytest.mark.hostile("X03")
-@pytest.mark.parametrize("door", [Door, SyncDoor])
+@pytest.mark.parametrize("door", [Door, SyncDoor, TimedDoor])
 def test_a_decision_lets_in_or_refuses_or_fails(
     run: Run, caplog: pytest.LogCaptureFixture, door: type[Door]
 ) -> None:
