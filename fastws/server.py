@@ -146,11 +146,13 @@ class Server:
 
         Who is in the middle of a request gets 503. Takes at most the close time-out (5 s) and one
         second; who has not answered by then is cut off, and handlers that do not end when they
-        are cancelled are left behind, which is logged.
+        are cancelled are left behind, which is logged. Idempotent; before `start` it is `close`.
         """
-        assert self._loop is not None, "stop() goes after start()"
+        if self._loop is None:
+            self.close()
+            return
         self._stop_listening()
-        self._empty = asyncio.Event()
+        self._empty = self._empty or asyncio.Event()
         self._turn()  # requests that have come are known to have begun
         for connection in self.engine.all_connections():
             if connection.is_open:
@@ -259,7 +261,11 @@ class Server:
         connection.respond(answer, keep_alive=False)
 
     def _body(self, connection: Connection, body: bytes) -> None:
-        self._answer(connection, self._bodies.pop(connection.id), body)
+        request = self._bodies.pop(connection.id)
+        if self._empty is None:
+            self._answer(connection, request, body)
+        else:
+            self._refuse(connection, HandshakeError(503, "Shutting down"), head_only=False)
 
     def _answer(self, connection: Connection, request: Request, body: bytes) -> None:
         try:

@@ -156,6 +156,54 @@ def test_handshakes_while_it_stops_get_503(run: Run) -> None:
     run(story())
 
 
+def test_a_body_that_comes_while_it_stops_gets_503_and_changes_nothing(run: Run) -> None:
+    async def story() -> None:
+        async with Site() as site, await site.dial() as late:
+            whole = http_request("POST", "/config", {"rate": 9}, ["Expect: 100-continue"])
+            head, _, body = whole.partition(b"\r\n\r\n")
+            await late.send(head + b"\r\n\r\n")
+            assert (await late.head()).startswith(b"HTTP/1.1 100 ")
+            await late.send(body)  # and before the loop looks at it:
+            await site.feed.stop()
+            assert (await late.response()).status == 503
+            assert await late.ended()
+            assert site.feed.config.rate == 0
+
+    run(story())
+
+
+def test_stop_before_the_start_or_once_more_lets_go_of_all(run: Run) -> None:
+    async def story() -> None:
+        files = open_files()
+        server = Server(App())
+        server.listen("127.0.0.1", 0)
+        await server.stop()
+        assert open_files() == files
+        await server.stop()
+
+    run(story())
+
+
+def test_two_that_stop_it_at_once_both_hear_of_its_end(run: Run) -> None:
+    async def story() -> None:
+        server = Server(App())
+        (address,) = server.listen("127.0.0.1", 0)
+        server.start()
+        client = Client(socket.create_connection(address))
+        client.sock.setblocking(False)
+        async with client:
+            await client.send(UPGRADE)
+            assert await client.head() == SWITCHED
+            stopping = [asyncio.ensure_future(server.stop()) for _ in range(2)]
+            assert await client.frame() == (CLOSE, close_payload(1001))
+            await client.send(client_frame(CLOSE, close_payload(1001)))
+            assert await client.ended()
+            async with asyncio.timeout(2):
+                await asyncio.gather(*stopping)
+
+    run(story())
+
+
 # Addresses.
 
 
