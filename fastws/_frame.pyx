@@ -97,7 +97,7 @@ cdef class Engine:
                   uint64_t max_message_size=MIB, uint32_t max_fragments=16384,
                   uint32_t outbox_limit=MIB, int notsent_lowat=16384):
         cdef fws_options options
-        options.head_limit = min(max(head_limit, 256), MIB)
+        options.head_limit = min(max(head_limit, 256), 65536)
         options.max_connections = max_connections
         options.handshake_ns = _ns(handshake_timeout)
         options.keep_alive_ns = _ns(keep_alive_timeout)
@@ -212,8 +212,8 @@ cdef class Engine:
         Args:
             on_slow: what happens to a subscriber more than max_lag_bytes behind: "close" (1013),
                 "latest" (it jumps to the newest message) or "lossless" (publish raises LogFull).
-            retention_bytes: at least max_lag_bytes; of frames that the log keeps. Its index adds up to 8
-                bytes a frame (more than the frames themselves, where they are tiny).
+            retention_bytes: at least max_lag_bytes; of frames that the log keeps. Its index adds
+                8 bytes a frame and more (more than the frames themselves, where they are tiny).
         """
         if name in self._topics:
             return self._topics[name]

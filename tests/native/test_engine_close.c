@@ -389,6 +389,27 @@ static void test_a_close_outlives_the_policy_for_slow_ones(void)
     house_close();
 }
 
+static void test_a_slow_end_gives_our_close_no_more_time(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 20);
+    fake_peer *peer = client();
+    subscribe(peer, topic);
+    peer->room = 0;
+    publish(topic, "0123456789");
+    say_goodbye(peer, 1001);
+    pass_time(HOUSE.close_ns - SECOND);
+    for (int i = 0; i < 5; i++)
+        publish(topic, "0123456789");
+    pass_time(2 * FWS_SWEEP_NS);
+    CHECK_EQ(engine->counters.slow_closed, 1);
+    CHECK(!peer->closed);
+    pass_time(SECOND);
+    CHECK(peer->closed && peer->reset);
+    CHECK_EQ(last_code, 1001);
+    house_close();
+}
+
 int main(void)
 {
     RUN(test_messages_before_a_close_are_answered_first);
@@ -407,5 +428,6 @@ int main(void)
     RUN(test_a_connection_between_requests_is_let_go);
     RUN(test_a_close_that_is_not_answered_ends_in_time);
     RUN(test_a_close_outlives_the_policy_for_slow_ones);
+    RUN(test_a_slow_end_gives_our_close_no_more_time);
     return 0;
 }

@@ -346,15 +346,20 @@ static void test_a_frame_half_sent_when_its_subscription_went_is_acknowledged(vo
     house_close();
 }
 
+static void subscribe_all(fake_peer **peers, int n, fws_topic *topic)
+{
+    for (int i = 0; i < n; i++) {
+        peers[i] = client();
+        subscribe(peers[i], topic);
+    }
+}
+
 static void test_a_flush_gives_way_and_goes_on_where_it_stopped(void)
 {
     house_open(&HOUSE);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peers[90];
-    for (int i = 0; i < 90; i++) {
-        peers[i] = client();
-        subscribe(peers[i], topic);
-    }
+    subscribe_all(peers, 90, topic);
     publish(topic, "tick");
     net.tick = 1000000;
     uint64_t before = 0;
@@ -377,10 +382,7 @@ static void test_who_gets_a_descriptor_in_the_middle_of_a_broadcast_gets_none_of
     house_open(&HOUSE);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peers[90];
-    for (int i = 0; i < 90; i++) {
-        peers[i] = client();
-        subscribe(peers[i], topic);
-    }
+    subscribe_all(peers, 90, topic);
     publish(topic, "news");
     net.tick = 1000000;
     fws_engine_flush(engine, 1); /* it gives way after some */
