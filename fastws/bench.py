@@ -39,10 +39,10 @@ class BenchOptions:
         clients: connections, 1 to 1,000,000.
         duration: seconds measured, 0.1 to 86,400.
         warmup: least seconds before that, 0 to 86,400; a steady state takes a second at least.
-        client_id: what each connection says it is.
+        client_id: what each connection says it is; not empty, and UTF-8 can encode it.
 
     Raises:
-        ConfigError: one of them is out of range.
+        ConfigError: one of them is out of range, or client_id is not as above.
     """
 
     url: Url
@@ -59,6 +59,10 @@ class BenchOptions:
                 raise ConfigError(field, f"must be from {least} to 86,400 seconds")
         if not self.client_id:
             raise ConfigError("client_id", "must not be empty")
+        try:
+            self.client_id.encode()
+        except UnicodeEncodeError:  # an argument's other bytes come as surrogates
+            raise ConfigError("client_id", "must be UTF-8") from None
 
 
 @dataclass(frozen=True, slots=True)

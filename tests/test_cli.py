@@ -18,6 +18,7 @@ import pytest
 from support import CLOSE, PATIENCE, SWITCHED, UPGRADE, Peer, client_frame, close_payload
 
 from fastws.cli import main
+from fastws.cli.bench import write
 from fastws.cli.serve import LOOPS, first_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -157,6 +158,16 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["serve", "--no-such-option"], {}, "o such option"),
         (["serve", "extra"], {}, "unexpected extra argument"),
         (["serf"], {}, "o such command 'serf'"),
+        (["bench", "ws://h", "--client-id", ""], {}, "--client-id: must not be empty"),
+        (["bench", "ws://h", "--client-id", "\udcff"], {}, "--client-id: must be UTF-8"),
+        (["bench", "ws://h/\udcff"], {}, "must be printable ASCII"),
+        (["bench", "ws://h", "--json", "no/\udcff/"], {}, "there is no folder 'no/\\udcff'"),
+        (["serve", "--host", "\udcff"], {}, "--host: must be visible"),
+        (["serve", "--rate", "\udcff"], {}, "--rate: must be"),
+        (["serve", "--fields", "\udcff"], {}, "'--fields': '\\udcff' is not one of"),
+        (["serve", "--unix", "no/\udcff"], {}, "--unix: cannot listen on 'no/\\udcff': No such"),
+        (["serve", "--allowed-origin", "http://\udcff"], {}, "--allowed-origin: must be null"),
+        (["serve", "--admin-token", "\udcff"], {}, "--admin-token: must be visible"),
         (["serve"], {"FASTWS_RATE": "fast"}, "--rate: must be"),
         (["serve"], {"FASTWS_PORT": "x"}, "is not a valid integer"),
         (["serve"], {"FASTWS_QUIET": "perhaps"}, "is not a valid boolean"),
@@ -187,6 +198,25 @@ def test_bad_option_is_one_line_and_status_3(
     assert errors.startswith("fastws: ")
     assert says in errors
     assert errors.count("\n") == 1
+
+
+def test_path_may_be_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("\udcff.json", "not taken", lambda _: {"mode": "native"})
+    assert [each.name for each in tmp_path.iterdir()] == ["\udcff.json"]
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--unix", "\udcff.sock"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(PYTHONPATH=str(ROOT)),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(r"listening on the Unix socket \udcff.sock (")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect("\udcff.sock")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=PATIENCE) == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["\udcff.json"]
 
 
 def test_port_in_use_is_one_line_and_status_3() -> None:
