@@ -180,7 +180,10 @@ class Clients:
         if status:
             raise self._not_connected(status)
         url, key = self._url, new_key()
-        connection = self.engine.attach(fd, build_request(url.host, url.port, url.target, key))
+        try:
+            connection = self.engine.attach(fd, build_request(url.host, url.port, url.target, key))
+        except OSError as error:
+            raise self._not_connected(error.errno) from None
         waiting.pop(fd).detach()
         connection.state = key
 

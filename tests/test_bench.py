@@ -1,6 +1,8 @@
 """`fastws bench`: against `fastws serve`, and against servers that misbehave."""
 
+import errno
 import json
+import os
 import re
 import select
 import signal
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -343,6 +346,16 @@ def test_what_cannot_be_measured_is_one_line_and_status_3(arguments: tuple[str, 
 def test_a_host_with_several_addresses_is_reached_at_the_one_that_listens(serve: Serve) -> None:
     url = serve("--rate", "1000").replace("127.0.0.1", "localhost")
     assert Bench(options(url)).run().failures == []
+
+
+def test_a_connection_that_cannot_be_watched_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Scripted(ticking()) as server:
+        run = Bench(options(server.url))
+        engine = Mock(wraps=run._clients.engine)
+        engine.attach.side_effect = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        monkeypatch.setattr(run._clients, "engine", engine)
+        with pytest.raises(CannotMeasure, match="cannot connect to .*: No space left on device$"):
+            run.run()
 
 
 def test_a_server_that_goes_away_ends_the_measurement() -> None:
