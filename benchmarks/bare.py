@@ -19,7 +19,7 @@ from pathlib import Path
 from fastws._frame import Ticks
 from fastws.errors import HandshakeError
 from fastws.handshake import check_upgrade, parse_request, refusal, switching_protocols
-from fastws.server import file_limit
+from fastws.open_files import file_limit
 
 PROGRAM = Path(__file__).resolve().parent.parent / "build/release/bare"
 TICKS = 4096

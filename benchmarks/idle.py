@@ -12,7 +12,7 @@ from serving import Served, serve
 
 from fastws import Connection, Engine
 from fastws.client_handshake import build_request, new_key
-from fastws.server import file_limit
+from fastws.open_files import file_limit
 
 
 def connect(engine: Engine, server: Served, count: int) -> None:

@@ -107,7 +107,8 @@ class ServeOptions:
         loop: the event loop to run.
         http_port: a second port of the host, beside `unix` too, for panels that have one
             hard-coded, or None; 0: any free one.
-        max_connections: 1 to 10,000,000, or None: what the limit of open files allows.
+        max_connections: 1 to 10,000,000, or None: what the limit of open files allows; more than
+            that is lowered to it, with a warning in the log.
         admin_token: secret for changes from elsewhere, visible ASCII, or None: they are refused.
         quiet: no console rows.
         fields: what a tick carries: "base" three fields, "seq" also seq and tsNs.

@@ -7,7 +7,7 @@ class FastwsError(Exception):
     """Base of every error that fastws raises on purpose."""
 
 
-class ConfigError(FastwsError):
+class ConfigError(FastwsError, ValueError):
     """A setting has the wrong type or lies out of range; `str()` is one line naming the field."""
 
     def __init__(self, field: str, message: str) -> None:

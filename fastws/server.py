@@ -6,7 +6,6 @@ served it asks its App. Owns the listening sockets and the engine, which owns al
 
 import asyncio
 import logging
-import resource
 import socket
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -26,13 +25,13 @@ from fastws.handshake import (
 )
 from fastws.listeners import close as close_listener
 from fastws.listeners import keep, listen_tcp, listen_unix
+from fastws.open_files import room_for
 from fastws.origin import check_origin
 
 logger = logging.getLogger("fastws")
 
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
-RESERVED_FILES = 128  # descriptors that connections leave: 64 for those to be refused, and others
 HANDSHAKE_TIMEOUT = 10.0  # seconds, from accept
 CLOSE_TIMEOUT = 5.0  # seconds
 HTTP_LIMITS = ("http_403", "http_413", "http_414", "http_431")  # refusals counted here
@@ -43,7 +42,8 @@ class Server:
 
     Args:
         app: what is served.
-        max_connections: None takes what the limit of open files allows; past it: 503.
+        max_connections: 1 up, past it: 503. None takes what the limit of open files (raised as
+            far as we may) has room for; more than that is lowered to it, with a warning.
         max_per_address: connections of one address (IPv6: of one /64), 0: no limit; past it: 429.
         max_message_size: bytes of a client's message; past it: 1009.
         max_fragments: frames of one; past it: 1009.
@@ -52,7 +52,8 @@ class Server:
         handler_queue: messages of one client (1 to 65,534) that may wait for an `async` handler.
 
     Raises:
-        ConfigError: deflate in a build without zlib; handler_queue out of range.
+        ConfigError: deflate in a build without zlib; max_connections or handler_queue out of
+            range.
     """
 
     def __init__(
@@ -74,9 +75,8 @@ class Server:
         self._deflate = deflate
         self._app = app
         self._allowed_origins = allowed_origins
-        limit = file_limit() - RESERVED_FILES
         self.engine = Engine(
-            max_connections=max(1, min(max_connections or limit, limit)),
+            max_connections=room_for(max_connections),
             max_per_address=max_per_address,
             max_message_size=max_message_size,
             max_fragments=max_fragments,
@@ -341,15 +341,6 @@ class Server:
                 return
             error = HandshakeError(500, "Internal server error")
             connection.respond(self._app.refuse(error), keep_alive=False)
-
-
-def file_limit() -> int:
-    """Raise the limit of open files as far as we may, and return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class LimitLog:

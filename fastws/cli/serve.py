@@ -41,7 +41,11 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     help="A second port for the HTTP API, as SERVER_MODE=ws opens 8081; beside --unix too.",
 )
 @click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead of --port.")
-@click.option("--max-connections", type=int, help="Default: what the limit of open files allows.")
+@click.option(
+    "--max-connections",
+    type=int,
+    help="Default, and at most (a warning says so): what the limit of open files allows.",
+)
 @click.option("--max-per-address", type=int, default=0, help="0: no limit; IPv6 counts by /64.")
 @click.option(
     "--allowed-origin",

@@ -1,0 +1,50 @@
+"""The limit of open files: raised as far as we may, and how many connections it has room for.
+
+Floor 6.
+"""
+
+import logging
+import resource
+from contextlib import suppress
+
+from fastws.errors import ConfigError
+
+logger = logging.getLogger("fastws")
+
+RESERVED_FILES = 128  # descriptors that connections leave: 64 for those to be refused, and others
+
+
+def file_limit() -> int:
+    """Raise the soft limit of open files to the hard one, where we may, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def room_for(max_connections: int | None) -> int:
+    """Return how many connections can be served; one at least.
+
+    Args:
+        max_connections: 1 up, or None: as many as the limit of open files has room for. More
+            than that is lowered to it, with a warning in the log.
+
+    Raises:
+        ConfigError: it is 0 or negative.
+    """
+    if max_connections is not None and max_connections < 1:
+        raise ConfigError("max_connections", f"must be 1 or more, not {max_connections}")
+    limit = file_limit()
+    room = max(1, limit - RESERVED_FILES)
+    if max_connections is None:
+        return room
+    if max_connections > room:
+        logger.warning(
+            "max_connections is %s, but the limit of open files, %s, has room for %s: that many "
+            "are served; raise the limit (ulimit -n, or LimitNOFILE of systemd)",
+            f"{max_connections:,}",
+            f"{limit:,}",
+            f"{room:,}",
+        )
+    return min(max_connections, room)
