@@ -16,7 +16,11 @@ from fastws.server import LimitLog
 Run = Callable[[Any], Any]
 README = Path(__file__).resolve().parent.parent / "README.md"
 # What holds somebody up, and refuses and ends nothing, has nothing to count.
-HOLDS = ("messages of one turn", "unsent bytes in the kernel for one client")
+HOLDS = (
+    "messages of one turn",
+    "handshakes and other HTTP of one turn",
+    "unsent bytes in the kernel for one client",
+)
 BESIDES = {"close", "latest", "lossless", "dropped", "publish", "send", "on_slow", "LogFull"}
 
 

@@ -72,7 +72,8 @@ void fws_receive_http(fws_engine *engine, fws_conn *conn)
     fws_conn_kill(engine, conn, 1006);
 }
 
-static int decided(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n)
+static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, const uint8_t *data,
+                   size_t n)
 {
     if (conn->state != FWS_WAITING)
         return FWS_E_CLOSED;
@@ -80,6 +81,7 @@ static int decided(fws_engine *engine, fws_conn *conn, const uint8_t *data, size
     if (n > 0 && !fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
         return FWS_E_NOMEM;
     fws_hold_drop(&conn->held, conn->held.scanned);
+    conn->state = (uint8_t)state;
     fws_engine_mark_dirty(engine, conn);
     if (fws_link_remove(&conn->dirty)) /* not behind a crowd that a broadcast is for */
         fws_link_append(engine->dirty.next, &conn->dirty);
@@ -101,11 +103,10 @@ int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
 {
     if (!keep_alive)
         cut_short(conn);
-    int status = decided(engine, conn, data, n);
+    int status = decided(engine, conn, keep_alive ? FWS_RAW : FWS_LINGER, data, n);
     if (status != FWS_OK)
         return status;
     conn->answered = true;
-    conn->state = keep_alive ? FWS_RAW : FWS_LINGER;
     conn->finish = !keep_alive;
     conn->deadline =
         engine->now + (keep_alive ? engine->options.keep_alive_ns : engine->options.close_ns);
@@ -114,10 +115,9 @@ int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
 
 int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n)
 {
-    int status = decided(engine, conn, data, n);
+    int status = decided(engine, conn, FWS_OPEN, data, n);
     if (status != FWS_OK)
         return status;
-    conn->state = FWS_OPEN;
     conn->deadline = 0;
     conn->ping_at = fws_ping_due(engine, conn);
     return FWS_OK;
@@ -126,10 +126,9 @@ int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
 int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n, const uint8_t *data,
                          size_t n)
 {
-    int status = body_n == 0 ? FWS_E_INVALID : decided(engine, conn, data, n);
+    int status = body_n == 0 ? FWS_E_INVALID : decided(engine, conn, FWS_BODY, data, n);
     if (status != FWS_OK)
         return status;
-    conn->state = FWS_BODY;
     conn->body_n = body_n;
     return FWS_OK;
 }

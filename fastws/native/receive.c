@@ -10,7 +10,7 @@ void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn)
 {
     if (conn->ready.next != NULL || conn->state == FWS_DEAD)
         return;
-    fws_link_append(&engine->ready, &conn->ready);
+    fws_link_append(conn->state < FWS_OPEN ? &engine->newcomers : &engine->ready, &conn->ready);
     engine->n_ready++;
 }
 
@@ -306,6 +306,22 @@ bool fws_engine_more(const fws_engine *engine)
     return false;
 }
 
+/* Reads each of a ring once, but `most` at most; the others go first next time. */
+static void read_ring(fws_engine *engine, fws_link *ring, uint32_t most)
+{
+    const fws_link *last = ring->previous, *link = NULL;
+    for (uint32_t n = 0; n < most && link != last && ring->next != ring; n++) {
+        if (turn_full(engine) || FWS_RECEIVE_ROOM - engine->room_used < 2 * FWS_RECEIVE_CHUNK)
+            return;
+        if (n % 16 == 15 && engine->sys->monotonic() - engine->now > FWS_TURN_NS)
+            return; /* what raises no event costs time, too */
+        link = ring->next;
+        fws_conn *conn = FWS_CONTAINER(ring->next, fws_conn, ready);
+        engine->n_ready -= fws_link_remove(&conn->ready);
+        receive(engine, conn);
+    }
+}
+
 int fws_engine_harvest(fws_engine *engine, int timeout_ms)
 {
     for (uint32_t i = 0; i < engine->n_events; i++)
@@ -318,14 +334,9 @@ int fws_engine_harvest(fws_engine *engine, int timeout_ms)
     if (engine->now >= engine->sweep_at)
         fws_engine_sweep(engine);
     fws_engine_accept(engine); /* after the sweep: its grace is not for newcomers */
-    for (uint32_t left = engine->n_ready; left > 0 && engine->n_ready > 0; left--) {
-        if (turn_full(engine) || FWS_RECEIVE_ROOM - engine->room_used < 2 * FWS_RECEIVE_CHUNK)
-            break;
-        if (left % 16 == 0 && engine->sys->monotonic() - engine->now > FWS_TURN_NS)
-            break; /* what raises no event costs time, too; the others go first next time */
-        fws_conn *conn = FWS_CONTAINER(engine->ready.next, fws_conn, ready);
-        engine->n_ready -= fws_link_remove(&conn->ready);
-        receive(engine, conn);
-    }
+    /* Few, for a handshake costs its owner many times what a message does; but first, so that
+     * those who are in never keep the others out. */
+    read_ring(engine, &engine->newcomers, FWS_HTTP_BATCH);
+    read_ring(engine, &engine->ready, UINT32_MAX);
     return (int)engine->n_events;
 }

@@ -155,7 +155,7 @@ class Clients:
 
     def expect(self, data: str, times: int = 1, patience: float = 3 * PATIENCE) -> Any:
         """All get exactly these bytes, so many times."""
-        what = memoryview(bytes.fromhex(data))
+        what = bytes.fromhex(data)
         got = dict.fromkeys(self.socks, 0)
         until = time.monotonic() + patience
         began = time.monotonic()
@@ -167,13 +167,12 @@ class Clients:
             for fd, _ in self.poller.poll(1, 1000):
                 part = self.socks[fd].recv(1 << 17)
                 assert part, "it ended"
-                view = memoryview(part)
-                while view:
+                while part:
                     at = got[fd] % len(what)
-                    piece = view[: len(what) - at]
+                    piece = part[: len(what) - at]
                     assert piece == what[at : at + len(piece)], "other bytes"
                     got[fd] += len(piece)
-                    view = view[len(piece) :]
+                    part = part[len(piece) :]
                 assert got[fd] <= len(what) * times, "too many"
                 if got[fd] == len(what) * times:
                     done += 1

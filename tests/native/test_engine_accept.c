@@ -201,6 +201,58 @@ static void test_an_engine_may_end_in_the_middle_of_a_turn(void)
     house_close();
 }
 
+static uint32_t events_of(uint8_t kind)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < engine->n_events; i++)
+        n += engine->events[i].kind == kind;
+    return n;
+}
+
+/* HOSTILE X42 */
+static void test_who_is_in_is_heard_beside_a_crowd_that_comes(void)
+{
+    fws_options options = HOUSE;
+    options.max_connections = 1000;
+    house_open(&options);
+    fake_peer *peer = client();
+    fake_peer *crowd[FWS_ACCEPT_BATCH];
+    for (int i = 0; i < FWS_ACCEPT_BATCH; i++)
+        crowd[i] = fake_connect();
+    turn();
+    for (int i = 0; i < FWS_ACCEPT_BATCH; i++)
+        fake_say(crowd[i], HEAD, strlen(HEAD));
+    say_text(peer, "still there?");
+    for (uint32_t came = 0; came < FWS_ACCEPT_BATCH; came += FWS_HTTP_BATCH) {
+        harvest();
+        CHECK_EQ(events_of(FWS_EVENT_HEAD), FWS_HTTP_BATCH);
+        CHECK_EQ(events_of(FWS_EVENT_MESSAGE), came == 0);
+        handle();
+        flush();
+    }
+    rest();
+    CHECK_EQ(engine->live, 1 + FWS_ACCEPT_BATCH);
+    house_close();
+}
+
+static void test_who_comes_is_let_in_beside_those_who_never_stop_talking(void)
+{
+    house_open(&HOUSE);
+    fake_peer *loud = client();
+    for (int i = 0; i < 3 * FWS_EVENTS; i++)
+        say_text(loud, "");
+    turn();
+    fake_peer *newcomer = fake_connect();
+    fake_say(newcomer, HEAD, strlen(HEAD));
+    harvest(); /* it is accepted, and what is left over of the other fills the turn */
+    CHECK_EQ(engine->n_events, FWS_EVENTS);
+    handle();
+    harvest();
+    CHECK_EQ(engine->n_events, FWS_EVENTS);
+    CHECK_EQ(engine->events[0].kind, FWS_EVENT_HEAD);
+    house_close();
+}
+
 int main(void)
 {
     RUN(test_an_address_has_so_many_connections_and_others_have_theirs);
@@ -214,5 +266,7 @@ int main(void)
     RUN(test_an_engine_that_cannot_watch_its_own_is_not_made);
     RUN(test_without_a_reserve_newcomers_wait_for_a_descriptor);
     RUN(test_an_engine_may_end_in_the_middle_of_a_turn);
+    RUN(test_who_is_in_is_heard_beside_a_crowd_that_comes);
+    RUN(test_who_comes_is_let_in_beside_those_who_never_stop_talking);
     return 0;
 }
