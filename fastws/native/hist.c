@@ -37,16 +37,6 @@ void fws_hist_add(fws_hist *hist, uint64_t ns)
         hist->max = ns;
 }
 
-void fws_hist_merge(fws_hist *into, const fws_hist *from)
-{
-    for (unsigned i = 0; i < FWS_HIST_BUCKETS; i++)
-        into->counts[i] += from->counts[i];
-    into->total += from->total;
-    into->sum += from->sum;
-    if (from->max > into->max)
-        into->max = from->max;
-}
-
 uint64_t fws_hist_quantile(const fws_hist *hist, double q)
 {
     if (hist->total == 0)

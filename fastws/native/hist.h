@@ -17,7 +17,6 @@ typedef struct fws_hist {
 
 void fws_hist_clear(fws_hist *hist);
 void fws_hist_add(fws_hist *hist, uint64_t ns);
-void fws_hist_merge(fws_hist *into, const fws_hist *from);
 
 /* Smallest value that at least q (0..1; what lies outside is clamped) of the samples do
  * not exceed, rounded up to its bucket's upper end and never above max; 0 without samples. */

@@ -1,7 +1,7 @@
 #include "check.h"
 #include "hist.h"
 
-static fws_hist hist, other;
+static fws_hist hist;
 
 static void test_an_empty_histogram_says_zero(void)
 {
@@ -67,35 +67,6 @@ static void test_a_quantile_is_never_above_the_maximum(void)
     CHECK_EQ(hist.max, 1000001);
 }
 
-static void test_merge_equals_adding_to_one(void)
-{
-    static fws_hist both;
-    uint64_t state = 2;
-    fws_hist_clear(&hist);
-    fws_hist_clear(&other);
-    fws_hist_clear(&both);
-    for (int i = 0; i < 10000; i++) {
-        uint64_t value = test_random(&state) >> (i % 64);
-        fws_hist_add(i % 3 ? &hist : &other, value);
-        fws_hist_add(&both, value);
-    }
-    fws_hist_merge(&hist, &other);
-    CHECK(memcmp(&hist, &both, sizeof hist) == 0);
-    CHECK_EQ(hist.total, 10000);
-}
-
-static void test_merge_takes_the_larger_maximum_from_either(void)
-{
-    for (int swapped = 0; swapped < 2; swapped++) {
-        fws_hist_clear(&hist);
-        fws_hist_clear(&other);
-        fws_hist_add(swapped ? &other : &hist, 7000);
-        fws_hist_add(swapped ? &hist : &other, 5);
-        fws_hist_merge(&hist, &other);
-        CHECK_EQ(hist.max, 7000);
-    }
-}
-
 int main(void)
 {
     RUN(test_an_empty_histogram_says_zero);
@@ -103,7 +74,5 @@ int main(void)
     RUN(test_a_quantile_is_at_most_3_percent_above_for_all_of_uint64);
     RUN(test_quantiles_take_the_sample_of_their_rank);
     RUN(test_a_quantile_is_never_above_the_maximum);
-    RUN(test_merge_equals_adding_to_one);
-    RUN(test_merge_takes_the_larger_maximum_from_either);
     return 0;
 }
