@@ -380,10 +380,6 @@ cdef class Engine:
             if self._e.slots[i].conn is not NULL:
                 fws_conn_cut_off(self._e, self._e.slots[i].conn)
         self._reap()
-        cdef _connection.Connection connection
-        for connection in self.connections:  # those that nobody had heard of before
-            connection._c = NULL
-        self._connections.clear()
         cdef _topic.Topic topic
         for topic in self._topics.values():
             topic._t = NULL

@@ -115,6 +115,36 @@ def test_use_after_close_raises() -> None:
     engine.close()
 
 
+def test_close_ends_every_connection_that_anybody_holds() -> None:
+    near, far = socket.socketpair()
+    spare, other = socket.socketpair()
+    near.setblocking(False)
+    found: list[Connection] = []
+
+    def closed(connection: Connection) -> None:
+        rig.closed.append(connection)
+        found.extend([*rig.engine.all_connections(), *rig.engine.connections])
+        with pytest.raises(RuntimeError, match="closing"):
+            rig.engine.attach(spare.fileno(), b"")
+
+    with far, spare, other, Rig() as rig:
+        rig.engine.on_close = closed
+        address = rig.listen()
+        held = [rig.connect(address)[0], rig.connect(address)[0]]
+        held.append(rig.engine.attach(near.detach(), b"GET / HTTP/1.1\r\n\r\n"))
+        rig.dial(address, socket.AF_INET)  # and does not say a word
+        rig.until(lambda: rig.engine.live == 4)
+        held += set(rig.engine.all_connections()) - set(held)
+        held[0].abort()
+        rig.engine.close()
+    assert len(held) == 4
+    assert (set(rig.closed), len(rig.closed), found) == (set(held), 4, [])
+    for connection in held:
+        assert not connection.is_open
+        with pytest.raises(ConnectionClosed):
+            connection.pause_reading()
+
+
 def test_descriptors_return_when_connections_end_and_when_the_engine_closes() -> None:
     before = open_files()
     with Rig() as rig:
