@@ -55,10 +55,9 @@ static int unsubscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
 
 static int send_direct(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
-    bool control = command->opcode == FWS_PING || command->opcode == FWS_PONG;
     if (conn->state != FWS_OPEN)
         return FWS_E_CLOSED;
-    if (control ? command->n > FWS_CONTROL_MAX : !is_data(command->opcode)) /* RFC 6455 5.5 */
+    if (!is_data(command->opcode))
         return FWS_E_INVALID;
     if (conn->outbox.bytes > engine->options.outbox_limit)
         return FWS_E_FULL;

@@ -252,7 +252,7 @@ enum fws_command_kind {
 
 typedef struct fws_command {
     uint8_t kind;        /* enum fws_command_kind */
-    uint8_t opcode;      /* PUBLISH, SEND */
+    uint8_t opcode;      /* PUBLISH, SEND: FWS_TEXT or FWS_BINARY */
     uint16_t code;       /* CLOSE */
     uint64_t conn;       /* id; all but PUBLISH */
     fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH */

@@ -293,12 +293,12 @@ static void test_commands_are_idempotent_and_checked(void)
                                     .opcode = opcode,
                                     .conn = peer->tag,
                                     .data = (const uint8_t *)large,
-                                    .n = 126};
+                                    .n = 1};
         const fws_command all = {.kind = FWS_CMD_PUBLISH,
                                  .opcode = opcode,
                                  .topic = topic,
                                  .data = (const uint8_t *)large,
-                                 .n = 126};
+                                 .n = 1};
         bool data = opcode == FWS_TEXT || opcode == FWS_BINARY;
         CHECK_EQ(fws_engine_command(engine, &direct), data ? FWS_OK : FWS_E_INVALID);
         CHECK_EQ(fws_engine_command(engine, &all), data ? FWS_OK : FWS_E_INVALID);
