@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import statistics
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -224,18 +223,16 @@ def test_a_storm_for_a_crowd_is_bounded_and_the_server_answers(tmp_path: Path) -
         with Crowd(*place.address) as crowd:
             crowd.do("open", n=MANY, patience=120)
             crowd.begin("drain", seconds=8)
-            took, started, used = [], time.monotonic(), place.cpu_seconds()
+            longest = longest_used = 0.0
             while not crowd.ready():
-                began = time.monotonic()
-                answer = place.ask(STATS)
-                took.append(time.monotonic() - began)
-                assert answer.status == 200
+                began, used = time.monotonic(), place.cpu_seconds()
+                assert place.ask(STATS).status == 200
+                longest = max(longest, time.monotonic() - began)
+                longest_used = max(longest_used, place.cpu_seconds() - used)
                 time.sleep(0.1)
-            share = (place.cpu_seconds() - used) / (time.monotonic() - started)
-            median = statistics.median(took)
-            print(crowd.result(), f"answers: median {median:.3f} s, at most {max(took):.3f} s")
-            print(f"{place.rss_bytes() / MIB:.0f} MiB; {share:.0%} of a processor for the server")
+            print(crowd.result(), f"an answer took {longest:.3f} s, {longest_used:.3f} of work")
+            print(f"{place.rss_bytes() / MIB:.0f} MiB")
             assert SANITIZED or place.rss_bytes() < 200 * MIB
-            # Beside a crowd and others on the same processors: of the time that it was given.
-            assert SANITIZED or median * share < 0.1
+            # Beside a crowd on the same processors: of the time that the server was given.
+            assert SANITIZED or longest_used < 0.1
             crowd.do("reset")
