@@ -43,6 +43,7 @@ def switched_on(name: str) -> bool:
 
 def has_zlib() -> bool:
     customize_compiler(compiler := new_compiler())
+    compiler.output_dir = "build"  # else it leaves a folder behind, named as that of its source
     return bool(compiler.has_function("zlibVersion", includes=["zlib.h"], libraries=["z"]))
 
 

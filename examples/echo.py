@@ -35,8 +35,12 @@ def parse_options(description: str | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address or name to listen on")
     parser.add_argument("--port", type=int, default=9001, help="0: any free one")
     parser.add_argument("--unix", metavar="PATH", help="a Unix socket instead")
-    parser.add_argument("--max-message-size", type=int, default=1 << 20, metavar="BYTES")
-    parser.add_argument("--max-fragments", type=int, default=16384, metavar="N")
+    parser.add_argument(
+        "--max-message-size", type=int, default=1 << 20, metavar="BYTES", help="past it: 1009"
+    )
+    parser.add_argument(
+        "--max-fragments", type=int, default=16384, metavar="N", help="past it: 1009"
+    )
     parser.add_argument("--deflate", action="store_true", help="offer permessage-deflate")
     parser.add_argument("--loop", choices=sorted(LOOPS), default="uvloop")
     return parser.parse_args()

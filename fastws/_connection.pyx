@@ -24,6 +24,9 @@ cdef class Connection:
     the peer's, else ours, else 1006.
     """
 
+    def __init__(self):
+        raise TypeError("a Connection is made by the engine, which hands it to the handlers")
+
     cdef fws_conn *_open(self) except NULL:
         if self._c is NULL:
             raise ConnectionClosed(self.close_code, self.reason or "")
@@ -82,8 +85,11 @@ cdef class Connection:
         payload_of(data, &command.data, &command.n, &command.opcode)
         self._command(&command, FWS_CMD_SEND)
 
-    def close(self, uint16_t code=1000, str reason=""):
+    def close(self, int code=1000, str reason not None=""):
         """Begin the closing handshake (RFC 6455 7.1.2) behind what was sent and published.
+
+        Args:
+            code: 1000-1003, 1007-1014 or 3000-4999; 1005: a Close without code and reason.
 
         Raises:
             ValueError: a code that must not be sent, or a reason of more than 123 bytes.
@@ -91,8 +97,14 @@ cdef class Connection:
         """
         cdef fws_command command
         payload_of(reason, &command.data, &command.n, &command.opcode)
-        command.code = code
-        self._command(&command, FWS_CMD_CLOSE)
+        command.code = <uint16_t>code if 0 <= code <= 65535 else 0
+        try:
+            self._command(&command, FWS_CMD_CLOSE)
+        except ValueError:
+            raise ValueError(
+                f"cannot close with code {code} and a reason of {command.n} bytes: a code is "
+                "1000-1003, 1007-1014 or 3000-4999, a reason at most 123 bytes of UTF-8"
+            ) from None
 
     def abort(self):
         """End it now, without a word."""

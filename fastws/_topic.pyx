@@ -18,6 +18,9 @@ _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_
 cdef class Topic:
     """A stream that connections subscribe to. Made by `Engine.topic`; lives as long as it."""
 
+    def __init__(self):
+        raise TypeError("a Topic is made by the engine: call Engine.topic(name)")
+
     def publish(self, data, *, bint text=False):
         """Append one message to the log; O(1) in the number of subscribers.
 

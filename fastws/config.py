@@ -5,7 +5,7 @@ Frozen values that are valid from the moment they exist; a change is a new value
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
@@ -141,16 +141,16 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)
-        _check_integer("port", self.port, 0, 65_535)
+        check_integer("port", self.port, 0, 65_535)
         object.__setattr__(self, "rate", check_rate(self.rate))
         _check_choice("format", self.format, get_args(Format))
         _check_choice("loop", self.loop, get_args(Loop))
         if self.http_port is not None:
-            _check_integer("http_port", self.http_port, 0, 65_535)
+            check_integer("http_port", self.http_port, 0, 65_535)
             if self.unix is None and self.http_port and self.http_port == self.port:
                 raise ConfigError("http_port", "must differ from port, which serves HTTP already")
         if self.max_connections is not None:
-            _check_integer("max_connections", self.max_connections, 1, 10_000_000)
+            check_integer("max_connections", self.max_connections, 1, 10_000_000)
         if self.admin_token is not None:
             _check_text("admin_token", self.admin_token)
         _check_flag("quiet", self.quiet)
@@ -158,9 +158,8 @@ class ServeOptions:
         _check_choice("late", self.late, get_args(Late))
         if self.unix is not None and not self.unix.strip("\0"):
             raise ConfigError("unix", "must be a path")
-        _check_integer("max_per_address", self.max_per_address, 0, 10_000_000)
-        for origin in self.allowed_origins:
-            _check_origin(origin)
+        check_integer("max_per_address", self.max_per_address, 0, 10_000_000)
+        check_origins("allowed_origin", self.allowed_origins)
         _check_flag("deflate", self.deflate)
 
     def feed(self) -> FeedConfig:
@@ -211,7 +210,8 @@ def http_port_of_mode(environ: Mapping[str, str]) -> int | None:
     return CONTROL_PANEL_PORT if mode == "ws" else None
 
 
-def _check_integer(field: str, value: object, low: int, high: int) -> None:
+def check_integer(field: str, value: object, low: int, high: int) -> None:
+    """Refuse what is no integer from low to high."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(field, f"must be an integer from {low:,} to {high:,}")
 
@@ -235,9 +235,13 @@ def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
         raise ConfigError(field, f"must be one of {', '.join(choices)}")
 
 
-def _check_origin(value: object) -> None:
-    if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
-        raise ConfigError("allowed_origin", "must be null or scheme://host[:port], without a path")
+def check_origins(field: str, values: Collection[object]) -> None:
+    """Refuse what no browser would send as an Origin, and one text in place of several."""
+    if isinstance(values, str):
+        raise ConfigError(field, f"must be a list of origins, such as [{values!r}]")
+    for value in values:
+        if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
+            raise ConfigError(field, "must be null or scheme://host[:port], without a path")
 
 
 def _check_text(field: str, value: object) -> None:

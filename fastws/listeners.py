@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from fastws.config import check_integer
 from fastws.errors import ConfigError
 
 # As long as net.core.somaxconn allows, to which the kernel cuts it. Where the queue is full, the
@@ -27,8 +28,7 @@ def listen_tcp(host: str, port: int) -> list[socket.socket]:
     Raises:
         ConfigError: field `host` or `port`; the address is bad, in use or not ours.
     """
-    if not 0 <= port <= 65_535:  # the C library takes it modulo 65,536
-        raise ConfigError("port", "must be from 0 to 65,535")
+    check_integer("port", port, 0, 65_535)  # the C library takes it modulo 65,536
     listeners: list[socket.socket] = []
     try:
         for family, address in _resolve(host, port):

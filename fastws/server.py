@@ -7,11 +7,13 @@ served it asks its App. Owns the listening sockets and the engine, which owns al
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Collection
 from contextlib import suppress
 
 from fastws._frame import Connection, Engine, deflate_available
 from fastws.app import App
+from fastws.config import check_integer, check_origins
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError
 from fastws.extensions import negotiate
 from fastws.handlers import Handlers, check_done, is_async
@@ -23,6 +25,7 @@ from fastws.handshake import (
     parse_request,
     switching_protocols,
 )
+from fastws.limit_log import HTTP_LIMITS, LimitLog
 from fastws.listeners import close as close_listener
 from fastws.listeners import keep, listen_tcp, listen_unix
 from fastws.open_files import room_for
@@ -34,7 +37,6 @@ GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
 HANDSHAKE_TIMEOUT = 10.0  # seconds, from accept
 CLOSE_TIMEOUT = 5.0  # seconds
-HTTP_LIMITS = ("http_403", "http_413", "http_414", "http_431")  # refusals counted here
 
 
 class Server:
@@ -52,8 +54,8 @@ class Server:
         handler_queue: messages of one client (1 to 65,534) that may wait for an `async` handler.
 
     Raises:
-        ConfigError: deflate in a build without zlib; max_connections or handler_queue out of
-            range.
+        ConfigError: an option out of range, or deflate in a build without zlib; one clear line.
+        TypeError: app is none.
     """
 
     def __init__(
@@ -68,8 +70,13 @@ class Server:
         deflate: bool = False,
         handler_queue: int = 16,
     ) -> None:
-        if not 1 <= handler_queue <= 65_534:
-            raise ConfigError("handler_queue", f"must be 1 to 65,534, not {handler_queue}")
+        if not isinstance(app, App):
+            raise TypeError(f"app must be an instance of App, not {app!r}")
+        check_integer("max_per_address", max_per_address, 0, 2**32 - 1)
+        check_integer("max_message_size", max_message_size, 0, 2**63 - 1)  # RFC 6455 5.2
+        check_integer("max_fragments", max_fragments, 1, 2**32 - 1)
+        check_integer("handler_queue", handler_queue, 1, 65_534)
+        check_origins("allowed_origins", allowed_origins or ())
         if deflate and not deflate_available():
             raise ConfigError("deflate", "this fastws was built without zlib (zlib.h was missing)")
         self._deflate = deflate
@@ -99,6 +106,8 @@ class Server:
         self.engine.on_close = self._closed
         self.engine.on_error = self._failed
         self._sockets: list[socket.socket] = []
+        self._thread = 0  # that of the loop; 0: not started yet
+        self._ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn_due = False
         self._empty: asyncio.Event | None = None
@@ -118,7 +127,9 @@ class Server:
 
         Raises:
             ConfigError: the address is bad, in use, not ours or one too many; one clear line.
+            RuntimeError: the server has started, or is closed.
         """
+        self._check_new()
         listeners = listen_tcp(host, port)
         keep(self._sockets, listeners)
         return [listener.getsockname()[:2] for listener in listeners]
@@ -128,12 +139,20 @@ class Server:
 
         Raises:
             ConfigError: the path is too long, in use, one too many, or something else is there.
+            RuntimeError: the server has started, or is closed.
         """
+        self._check_new()
         keep(self._sockets, [listen_unix(path)])
 
     def start(self) -> None:
-        """Begin to serve on the running loop."""
+        """Begin to serve on the running loop.
+
+        Raises:
+            RuntimeError: it has started already, or is closed; no loop is running.
+        """
+        self._check_new()
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self.engine.schedule = self._turn_soon
         for listener in self._sockets:
             self.engine.listen(listener.fileno())
@@ -147,7 +166,11 @@ class Server:
         Who is in the middle of a request gets 503. Takes at most the close time-out (5 s) and one
         second; who has not answered by then is cut off, and handlers that do not end when they
         are cancelled are left behind, which is logged. Idempotent; before `start` it is `close`.
+
+        Raises:
+            RuntimeError: called in another thread than the loop's.
         """
+        self._check_thread()
         if self._loop is None:
             self.close()
             return
@@ -184,7 +207,13 @@ class Server:
         return self.engine.counters() | self._http_refused
 
     def close(self) -> None:
-        """Let go of everything at once, handlers cancelled; on the loop's thread. Idempotent."""
+        """Let go of everything at once, handlers cancelled. Idempotent.
+
+        Raises:
+            RuntimeError: called in another thread than the loop's.
+        """
+        self._check_thread()
+        self._ended = True
         self._stop_listening()
         self._limits.stop()
         if self._loop is not None:
@@ -193,6 +222,19 @@ class Server:
             self._loop = None
         self.engine.schedule = None
         self.engine.close()
+
+    def _check_new(self) -> None:
+        if self._ended:
+            raise RuntimeError("the server is closed; make a new Server")
+        if self._thread:
+            raise RuntimeError("the server has started already; listen before start, start once")
+
+    def _check_thread(self) -> None:
+        if self._loop is not None and threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "called in another thread than the loop's; use loop.call_soon_threadsafe for "
+                "close, asyncio.run_coroutine_threadsafe for stop"
+            )
 
     def _stop_listening(self) -> None:
         for listener in self._sockets:
@@ -341,49 +383,3 @@ class Server:
                 return
             error = HandshakeError(500, "Internal server error")
             connection.respond(self._app.refuse(error), keep_alive=False)
-
-
-class LimitLog:
-    """Says in the log, once a second at most, which limits of the engine were met."""
-
-    NAMES = (
-        "refused",
-        "address_refused",
-        "accept_failures",
-        "handshake_timeouts",
-        "keep_alive_timeouts",
-        "close_timeouts",
-        "ping_timeouts",
-        "message_timeouts",
-        "write_timeouts",
-        "slow_closed",
-        "handler_queue_full",
-        "protocol_errors",
-        "staged_refused",
-        "log_full",
-        *HTTP_LIMITS,
-    )
-
-    def __init__(self, counters: Callable[[], dict[str, int]]) -> None:
-        self._counters = counters
-        self._seen = dict.fromkeys(self.NAMES, 0)
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self) -> None:
-        """Look at the counters now and once a second."""
-        counters = self._counters()
-        met = [
-            f"{name} {counters[name] - self._seen[name]}"
-            for name in self.NAMES
-            if counters[name] > self._seen[name]
-        ]
-        if met:
-            logger.warning("limits met in the last second: %s", ", ".join(met))
-        self._seen = {name: counters[name] for name in self.NAMES}
-        self._timer = asyncio.get_running_loop().call_later(1.0, self.start)
-
-    def stop(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

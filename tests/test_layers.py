@@ -27,7 +27,7 @@ PYTHON = {
     # errors: text and numbers, what the faces raise
     4: "errors native _account _codec _connection _frame _topic",
     5: "origin config extensions messages handshake client_handshake http_api result_files",
-    6: "listeners open_files handlers server app feed bench bench_clients bench_server",
+    6: "listeners limit_log open_files handlers server app feed bench bench_clients bench_server",
     7: "cli cli.* fastws __main__",
 }
 # What a floor below may not know, and from which floor on it may.

@@ -1,0 +1,102 @@
+"""What somebody who uses the library wrongly is told: at once, and what to do instead."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fastws import App, ConfigError, Connection, Server, Topic
+
+Run = Callable[[Any], Any]
+
+
+@pytest.mark.parametrize("face", [Topic, Connection])
+def test_a_face_that_only_the_engine_makes_says_so(face: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match="made by the engine"):
+        face()
+
+
+@pytest.mark.parametrize("app", [None, App, "app"])
+def test_a_server_of_what_is_no_app_is_refused(app: Any) -> None:
+    with pytest.raises(TypeError, match="an instance of App"):
+        Server(app)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_connections", 0),
+        ("max_connections", -1),
+        ("max_per_address", -1),
+        ("max_message_size", -1),
+        ("max_message_size", "1MB"),
+        ("max_fragments", 0),
+        ("handler_queue", 65_535),
+        ("allowed_origins", "https://example.com"),
+        ("allowed_origins", ["example.com"]),
+        ("allowed_origins", ["https://example.com/"]),
+    ],
+)
+def test_an_option_out_of_range_is_one_line_that_names_it(option: str, value: object) -> None:
+    options: Any = {option: value}
+    with pytest.raises(ConfigError, match=f"^{option}: must be "):
+        Server(App(), **options)
+
+
+def test_a_port_that_is_text_is_one_line() -> None:
+    server, port = Server(App()), "8080"
+    with pytest.raises(ConfigError, match=r"^port: must be an integer from 0 to 65,535$"):
+        server.listen("127.0.0.1", port)  # type: ignore[arg-type]
+    server.close()
+
+
+def test_a_server_starts_once(run: Run) -> None:
+    async def story() -> None:
+        server = Server(App())
+        server.start()
+        with pytest.raises(RuntimeError, match="started already"):
+            server.start()
+        server.close()
+        with pytest.raises(RuntimeError, match="closed; make a new Server"):
+            server.start()
+
+    run(story())
+
+
+def test_an_address_added_after_the_start_is_refused_rather_than_left_unserved(run: Run) -> None:
+    async def story() -> None:
+        server = Server(App())
+        server.start()
+        with pytest.raises(RuntimeError, match="listen before start"):
+            server.listen("127.0.0.1", 0)
+        with pytest.raises(RuntimeError, match="before start"):
+            server.listen_unix("never.sock")
+        server.close()
+        with pytest.raises(RuntimeError, match="closed; make a new Server"):
+            server.listen("127.0.0.1", 0)
+
+    run(story())
+
+
+def test_ending_it_in_another_thread_is_refused_and_changes_nothing(run: Run) -> None:
+    def elsewhere(server: Server) -> None:
+        with pytest.raises(RuntimeError, match="call_soon_threadsafe"):
+            server.close()
+        with pytest.raises(RuntimeError, match="run_coroutine_threadsafe"):
+            asyncio.run(server.stop())
+
+    async def story() -> None:
+        server = Server(App())
+        (address,) = server.listen("127.0.0.1", 0)
+        server.start()
+        await asyncio.to_thread(elsewhere, server)
+        with socket.create_connection(address) as client:
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 426 ")
+        await server.stop()
+
+    run(story())
