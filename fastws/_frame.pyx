@@ -304,8 +304,9 @@ cdef class Engine:
                 else:
                     result = self.on_message(connection, data[:n])
                 if result is not None:
-                    raise TypeError(f"a handler of messages returned {result!r}; "
-                                    "to be awaited it must be `async def`")
+                    raise TypeError(f"a handler of messages returned {result!r}; it returns None "
+                                    "(what it has to say goes by connection.send), and to be "
+                                    "awaited it must be `async def`")
             elif event.kind == FWS_EVENT_HEAD:
                 self.on_head(connection, data[:n])
             elif event.kind == FWS_EVENT_BODY:

@@ -30,7 +30,10 @@ def check_done(result: object) -> None:
         TypeError: it is not None.
     """
     if result is not None:
-        raise TypeError(f"a handler returned {result!r}; to be awaited it must be `async def`")
+        raise TypeError(
+            f"a handler returned {result!r}; it returns None (what it has to say goes by "
+            "connection.send), and to be awaited it must be `async def`"
+        )
 
 
 class Handlers:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import TEXT, Rig, client_frame
 
 from fastws import App, ConfigError, Connection, Server, Topic
+from fastws.handlers import check_done
 
 Run = Callable[[Any], Any]
 
@@ -16,6 +18,18 @@ Run = Callable[[Any], Any]
 def test_a_face_that_only_the_engine_makes_says_so(face: Callable[[], object]) -> None:
     with pytest.raises(TypeError, match="made by the engine"):
         face()
+
+
+def test_a_handler_that_returns_its_answer_is_told_to_send_it() -> None:
+    with Rig() as rig:
+        rig.engine.on_message = lambda _, message: message
+        _, peer = rig.connect()
+        peer.send(client_frame(TEXT, b"x"))
+        rig.until(lambda: rig.errors)
+        assert "returned 'x'" in str(rig.errors[0])
+        assert "connection.send" in str(rig.errors[0])
+    with pytest.raises(TypeError, match=r"connection\.send"):
+        check_done("x")
 
 
 @pytest.mark.parametrize("app", [None, App, "app"])
