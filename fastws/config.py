@@ -110,7 +110,7 @@ class ServeOptions:
         max_connections: 1 to 10,000,000, or None: what the limit of open files allows; more than
             that is lowered to it, with a warning in the log.
         admin_token: secret for changes from elsewhere, visible ASCII, or None: they are refused.
-        quiet: no console rows.
+        quiet: only errors are printed: no address, no console rows.
         fields: what a tick carries: "base" three fields, "seq" also seq and tsNs.
         unix: path of a Unix socket to listen on instead of host and port, or None.
         max_per_address: connections of one address, 0 to 10,000,000; 0: no limit.

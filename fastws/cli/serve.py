@@ -62,7 +62,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     help="Ticks over 10 ms late: all at once, at twice the rate, or counted as missed.",
 )
 @click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
-@click.option("--quiet", is_flag=True, help="No console rows.")
+@click.option("--quiet", is_flag=True, help="Print errors only: no address, no console rows.")
 def serve(
     host: str,
     port: int,
