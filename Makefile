@@ -103,7 +103,7 @@ coverage: ## branches of Python, lines of Cython, branches of C: three figures
 sanitized: ## the Python tests with the extension under the compiler's sanitizers
 	$(PYTHON) tests/instrumented.py sanitized
 
-valgrind: ## the faces, the engine and publishing under memcheck
+valgrind: ## pytest, the servers that it starts and the C tests under memcheck, 20 minutes
 	$(PYTHON) tests/instrumented.py valgrind
 
 hostile-table: ## docs/hostile.md: which test covers which hostile case

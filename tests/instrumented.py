@@ -7,6 +7,7 @@ this: `coverage` needs the dev extra beside the test extra. An argument behind `
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,13 +26,34 @@ LEFT_OUT += ["--ignore=tests/hostile/test_crowd_rows.py"]
 # Of the hostile suite's six places two are enough here: each loop once, TCP and Unix once.
 OTHER_PLACES = ["asyncio-tcp6", "asyncio-unix", "uvloop-tcp4", "uvloop-tcp6"]
 SELECTION = [*LEFT_OUT, "-k", f"not ({' or '.join(OTHER_PLACES)})"]
-# Some thirty times slower: the last two see a time-out or overdue ticks that are not meant.
-UNDER_VALGRIND = [
-    *(f"tests/{name}.py" for name in ("test_frame", "test_faces", "test_engine")),
-    "tests/test_publishing.py",
-    "--deselect=tests/test_publishing.py::test_close_says_slow_consumer_behind_a_whole_frame",
-    "--deselect=tests/test_publishing.py::test_change_of_rate_misses_nothing_that_was_due",
+MEMCHECK = ["valgrind", "-q", "--error-exitcode=9"]
+LEAKS = ["--leak-check=full", "--errors-for-leak-kinds=definite,indirect"]
+FEWER = {"test_engine_model": ["1"]}  # the first seed of four
+# The interpreter's pools would hide what is freed; the model has no time-out when told its steps.
+UNDER_MEMCHECK = {"PYTHONMALLOC": "malloc", "FASTWS_MODEL_STEPS": "1"}
+# Their work is done in processes of their own, or they read the sources only.
+NOT_IN_PROCESS = [f"test_{name}" for name in ("bare", "cli", "interop", "layers", "native")]
+# To draw their examples takes longer than all else; the fuzz targets' corpus is a C test.
+NOT_IN_PROCESS += ["test_readme", "test_differential", "test_head_fuzz"]
+# Valgrind has descriptors of its own above the limit, and lets nobody lower it.
+NOT_IN_PROCESS += ["test_open_files"]
+# Not in time when everything takes thirty times as long, or minutes for nothing new of memory.
+SLOWED = [
+    "test_publishing.py::test_close_says_slow_consumer_behind_a_whole_frame",  # a time-out
+    "test_publishing.py::test_change_of_rate_misses_nothing_that_was_due",  # overdue ticks
+    "test_stats.py::test_delivered_and_acknowledged_are_what_the_client_counted",  # 50,000 ticks/s
+    "test_handlers.py::test_a_slow_handler_stops_the_reading_and_loses_nothing",  # 10,000 tasks
 ]
+# Servers and commands in processes of their own: the hostile suite at one of its six places. A
+# crowd takes too long; liveness and soak run in pytest's own process.
+OUTSIDE = ["tests/hostile", "tests/test_cli.py", "tests/test_readme.py"]
+OUTSIDE += [f"--ignore=tests/hostile/test_{name}_rows.py" for name in ("crowd", "liveness", "soak")]
+OTHERWISE = [
+    "second_sigterm_ends",  # within 2 s, which the interpreter alone takes
+    "second_signal_ends",  # within 3 s
+    "no_descriptor_is_inherited",  # valgrind's report is an open file more
+]
+OUTSIDE += ["-k", f"not (asyncio-tcp6 or asyncio-unix or uvloop- or {' or '.join(OTHERWISE)})"]
 COVERAGE_CONFIG = """\
 [run]
 branch = true
@@ -85,6 +107,14 @@ def build(tree: Path, extra: dict[str, str]) -> None:
             raise SystemExit(status)
 
 
+def native_build(tree: Path, *options: str) -> None:
+    """The C tests, into `native`."""
+    configure = ["cmake", "-S", ".", "-B", "native", "-G", "Ninja", "-DFASTWS_SANITIZE="]
+    for step in ([*configure, *options], ["cmake", "--build", "native"]):
+        if status := run(tree, step):
+            raise SystemExit(status)
+
+
 # Coverage.
 
 
@@ -112,11 +142,8 @@ def coverage(tree: Path, arguments: list[str]) -> int:
 
 def native_tests(tree: Path) -> int:
     flags = "-O0 --coverage -fprofile-update=atomic"
-    directory = str(tree / "native")
-    configure = ["cmake", "-S", ".", "-B", directory, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug"]
-    status = run(tree, [*configure, f"-DCMAKE_C_FLAGS={flags}", "-DFASTWS_SANITIZE="])
-    status = status or run(tree, ["cmake", "--build", directory])
-    return status or run(tree, ["ctest", "--test-dir", directory, "--output-on-failure"])
+    native_build(tree, "-DCMAKE_BUILD_TYPE=Debug", f"-DCMAKE_C_FLAGS={flags}")
+    return run(tree, ["ctest", "--test-dir", "native", "--output-on-failure"])
 
 
 def python_figures(tree: Path) -> dict[str, float]:
@@ -173,11 +200,52 @@ def sanitized(tree: Path, arguments: list[str]) -> int:
 
 
 def valgrind(tree: Path, arguments: list[str]) -> int:
-    """The faces, the engine and publishing under memcheck: 9 is a finding."""
+    """Three parts under memcheck; 1 when one has a finding or a test that fails.
+
+    The tests that run in pytest's own process; servers and commands in processes of their own,
+    with their clients outside; the C tests, leaks too. A selection of one's own is of the first.
+    """
     build(tree, {"FASTWS_DEBUG": "1"})
-    command = ["valgrind", "-q", "--error-exitcode=9", "--suppressions=tests/valgrind.supp"]
-    command += [sys.executable, *PYTEST, *(arguments or UNDER_VALGRIND)]
-    return run(tree, command, {"PYTHONMALLOC": "malloc"})
+    (tree / "reports").mkdir()
+    memcheck = [*MEMCHECK, f"--log-file={tree}/reports/%p.txt"]
+    memcheck += [f"--suppressions={tree}/tests/valgrind.supp"]
+    inside = [*memcheck, sys.executable, *PYTEST, *(arguments or in_process(tree))]
+    results = {"in the process": run(tree, inside, UNDER_MEMCHECK)}
+    if not arguments:
+        servers = [sys.executable, *PYTEST, *OUTSIDE]
+        under = UNDER_MEMCHECK | {"FASTWS_SERVER_UNDER": shlex.join(memcheck)}
+        results["servers, clients outside"] = run(tree, servers, under)
+        results["the C tests"] = native_memcheck(tree, memcheck)
+    # Whatever became of the process: also of one that a test kills, whose status tells nothing.
+    found = [text for path in sorted(tree.glob("reports/*.txt")) if (text := path.read_text())]
+    print(*found, sep="\n")
+    for name, status in results.items():
+        print(f"memcheck, {name}: {f'failed, status {status}' if status else 'passed'}")
+    print(f"memcheck reported something in {len(found)} processes")
+    return 1 if found or any(results.values()) else 0
+
+
+def in_process(tree: Path) -> list[str]:
+    """Arguments of pytest: the files whose tests need no other process, without SLOWED."""
+    hostile = ("liveness", "soak")
+    names = [f"tests/hostile/test_{name}_rows.py" for name in hostile]
+    found = sorted(path.stem for path in (tree / "tests").glob("test_*.py"))
+    names += [f"tests/{name}.py" for name in found if name not in NOT_IN_PROCESS]
+    return [*names, *(f"--deselect=tests/{name}" for name in SLOWED)]
+
+
+def native_memcheck(tree: Path, memcheck: Sequence[str]) -> int:
+    """Each program that CTest would run; the number of those that failed."""
+    native_build(tree)
+    listing = ["ctest", "--test-dir", "native", "--show-only=json-v1"]
+    shown = subprocess.run(listing, cwd=tree, check=True, capture_output=True).stdout
+    tests, failed = json.loads(shown)["tests"], []
+    for test in tests:
+        command = [*memcheck, *LEAKS, *test["command"], *FEWER.get(test["name"], [])]
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+            failed.append(test["name"])
+    print(f"{len(tests)} C programs{', failed: ' if failed else ''}{', '.join(failed)}")
+    return len(failed)
 
 
 INSTRUMENTS = {"coverage": coverage, "sanitized": sanitized, "valgrind": valgrind}

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 from support import CLOSE, PATIENCE, SWITCHED, UPGRADE, Peer, client_frame, close_payload
+from surroundings import UNDER
 
 from fastws.cli import main
 from fastws.cli.bench import write
 from fastws.cli.serve import LOOPS, first_of
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [sys.executable, "-m", "fastws"]
+COMMAND = [*UNDER, sys.executable, "-m", "fastws"]
 LISTENING = re.compile(r"listening on ws://127\.0\.0\.1:(\d+) ")
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import websockets
+from surroundings import UNDER
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -27,7 +28,7 @@ def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
     program = tmp_path / "clock.py"
     program.write_text(example())
     process = subprocess.Popen(
-        [sys.executable, "-u", str(program)],
+        [*UNDER, sys.executable, "-u", str(program)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from surroundings import UNDER
 from wire import BINARY, CLOSE_TIMEOUT, PATIENCE, PING, PONG, Answer, Wire
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -23,8 +24,6 @@ TRANSPORTS = ("tcp4", "tcp6", "unix")
 HOSTS = {"tcp4": "127.0.0.1", "tcp6": "::1"}
 LISTENING = re.compile(r"listening on (?:the Unix socket (?P<path>\S+)|ws://\S+:(?P<port>\d+))")
 PING_TIME = 20.0  # seconds after which a server asks whether a client is still there
-# Under a sanitizer memory and time are the sanitizer's.
-SANITIZED = "san" in os.environ.get("LD_PRELOAD", "")
 
 
 @dataclass
@@ -158,7 +157,7 @@ def command(program: str, loop: str, transport: str, unix_path: Path, *options: 
         if transport == "unix"
         else ["--host", HOSTS[transport], "--port", "0"]
     )
-    return [sys.executable, *run, "--loop", loop, *where, *options]
+    return [*UNDER, sys.executable, *run, "--loop", loop, *where, *options]
 
 
 @contextmanager
@@ -202,7 +201,7 @@ def server(
             finally:
                 place.leave()
             process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0
+            assert process.wait(PATIENCE) == 0, place.log()
             assert "Traceback" not in place.log()
         finally:
             if process.poll() is None:

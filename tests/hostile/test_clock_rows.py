@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from servers import SANITIZED
+from surroundings import SANITIZED
 from test_faults_rows import started
 from wire import BINARY, TEXT, Wire, request
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from servers import ROOT, Place, server
+from surroundings import UNDER
 from wire import BINARY, CLOSE, PATIENCE, TEXT, close_payload
 
 EXAMPLES = ("echo", "fanout")
@@ -16,7 +17,7 @@ MIB = 1 << 20
 
 def example(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, f"examples/{name}.py", *arguments],
+        [*UNDER, sys.executable, f"examples/{name}.py", *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from servers import LISTENING, ROOT, Place, command
+from surroundings import UNDER
 from test_load_rows import reset
 from wire import BINARY, CLOSE, CLOSE_TIMEOUT, PATIENCE, TEXT, Wire, frame, request
 
@@ -349,7 +350,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_process_ends_at_once_with_a_thousand_clients(way: str) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", EXITS + WAYS[way]], stdout=subprocess.PIPE, text=True
+        [*UNDER, sys.executable, "-c", EXITS + WAYS[way]], stdout=subprocess.PIPE, text=True
     ) as process:
         socks: list[socket.socket] = []
         try:
