@@ -11,6 +11,7 @@ Switches from the environment (run `make clean` between different ones):
 import os
 from glob import glob
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -43,8 +44,8 @@ def switched_on(name: str) -> bool:
 
 def has_zlib() -> bool:
     customize_compiler(compiler := new_compiler())
-    compiler.output_dir = "build"  # else it leaves a folder behind, named as that of its source
-    return bool(compiler.has_function("zlibVersion", includes=["zlib.h"], libraries=["z"]))
+    with TemporaryDirectory() as compiler.output_dir:  # it leaves objects behind
+        return bool(compiler.has_function("zlibVersion", includes=["zlib.h"], libraries=["z"]))
 
 
 def main() -> None:
