@@ -109,6 +109,6 @@ def test_one_broken_element_spoils_the_field() -> None:
     ids=["quoted", "repeated", "blank", "empty", "digits", "parameters"],
 )
 def test_a_field_of_8_kib_takes_no_time(text: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     assert window_of(text) is None
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5

@@ -204,7 +204,8 @@ def test_ramp_multiplies_the_rate_at_each_interval(run: Run) -> None:
             async with asyncio.timeout(PATIENCE):
                 while steps[-1] not in seen:
                     seen.append((await site.http("GET", "/config")).json["rate"])
-            assert list(dict.fromkeys(seen)) == steps
+            # Where we were held up, one may have passed unseen.
+            assert list(dict.fromkeys(seen)) == [rate for rate in steps if rate in seen]
             frozen = (await site.http("POST", "/config", {"rampEnabled": False})).json["rate"]
             assert frozen in (54, 83)
 
@@ -216,13 +217,18 @@ def test_other_changes_hold_up_neither_the_ramp_nor_the_ticks(run: Run) -> None:
         async with Site(rate=10) as site, await site.websocket() as client:
             change = {"rampEnabled": True, "rampPercent": 55, "rampIntervalSec": 0.2}
             await site.http("POST", "/config", change)
-            tick = asyncio.ensure_future(client.frame())
-            rates = {10}
+
+            async def first_binary_tick() -> None:
+                while (await client.frame())[0] != BINARY:
+                    pass
+
+            tick = asyncio.ensure_future(first_binary_tick())
+            rate = 10
             async with asyncio.timeout(PATIENCE):
-                while not (tick.done() and {15, 23} <= rates):
+                while not (tick.done() and rate >= 23):
                     change = {"format": "binary", "rampEnabled": True, "rampIntervalSec": 0.2}
-                    rates.add((await site.http("POST", "/config", change)).json["rate"])
-            assert (await tick)[0] == BINARY
+                    rate = (await site.http("POST", "/config", change)).json["rate"]
+            await tick
 
     run(story())
 
