@@ -16,6 +16,21 @@ from fastws.native cimport *
 from fastws.errors import ConnectionClosed
 
 
+def check_close(code, str reason not None):
+    """Raise ValueError when a Close cannot have this code or reason (RFC 6455 5.5.1, 7.4)."""
+    cdef size_t n = len(reason.encode())
+    if not isinstance(code, int):
+        raise TypeError(f"a close code must be an integer, not {code!r}")
+    if code == 1005 and n == 0:
+        return
+    if not 0 <= code <= 65535 or not fws_close_code_valid(code) or n > FWS_REASON_MAX:
+        raise ValueError(
+            f"cannot close with code {code} and a reason of {n} bytes: a code is 1000-1003, "
+            f"1007-1014 or 3000-4999, a reason at most {FWS_REASON_MAX} bytes of UTF-8; 1005 has "
+            "none"
+        )
+
+
 @cython.final
 cdef class Connection:
     """One peer, from its first complete HTTP head to its end. Made by the engine.
@@ -85,26 +100,26 @@ cdef class Connection:
         payload_of(data, &command.data, &command.n, &command.opcode)
         self._command(&command, FWS_CMD_SEND)
 
-    def close(self, int code=1000, str reason not None=""):
+    def close(self, code=1000, str reason not None=""):
         """Begin the closing handshake (RFC 6455 7.1.2) behind what was sent and published.
+
+        Safe from any thread; from one that does not drive, what goes wrong but for the arguments
+        is counted (`staged_refused`), not raised.
 
         Args:
             code: 1000-1003, 1007-1014 or 3000-4999; 1005: a Close without code and reason.
+            reason: at most 123 bytes of UTF-8.
 
         Raises:
-            ValueError: a code that must not be sent, or a reason of more than 123 bytes.
+            ValueError: a code that must not be sent, or a reason that is too long.
             ConnectionClosed: the connection is not a WebSocket.
+            LogFull: from another thread: 4 MiB are staged.
         """
         cdef fws_command command
+        check_close(code, reason)
         payload_of(reason, &command.data, &command.n, &command.opcode)
-        command.code = <uint16_t>code if 0 <= code <= 65535 else 0
-        try:
-            self._command(&command, FWS_CMD_CLOSE)
-        except ValueError:
-            raise ValueError(
-                f"cannot close with code {code} and a reason of {command.n} bytes: a code is "
-                "1000-1003, 1007-1014 or 3000-4999, a reason at most 123 bytes of UTF-8"
-            ) from None
+        command.code = code
+        self._command(&command, FWS_CMD_CLOSE)
 
     def abort(self):
         """End it now, without a word."""
@@ -116,7 +131,7 @@ cdef class Connection:
         self._membership(FWS_CMD_SUBSCRIBE, topic)
 
     def unsubscribe(self, Topic topic not None):
-        """Get no more of it: what is pending counts as dropped. Idempotent."""
+        """Get no more of it: what is pending counts as dropped. Idempotent, from any thread."""
         self._membership(FWS_CMD_UNSUBSCRIBE, topic)
 
     cdef int _membership(self, int kind, Topic topic) except -1:

@@ -8,6 +8,7 @@ from fastws.config import Fields, Format, Late, Rate
 OnSlow = Literal["close", "latest", "lossless"]
 
 def deflate_available() -> bool: ...
+def check_close(code: int, reason: str) -> None: ...
 
 class TopicAccount(TypedDict):
     published: int

@@ -20,7 +20,7 @@ from heapq import nlargest
 import os
 
 from fastws._codec import FIELDS, FORMATS, Frame, Ticks
-from fastws._connection import Connection
+from fastws._connection import Connection, check_close
 from fastws._topic import Topic
 from fastws.errors import ConnectionClosed, LogFull
 

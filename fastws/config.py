@@ -5,7 +5,7 @@ Frozen values that are valid from the moment they exist; a change is a new value
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
@@ -159,7 +159,8 @@ class ServeOptions:
         if self.unix is not None and not self.unix.strip("\0"):
             raise ConfigError("unix", "must be a path")
         check_integer("max_per_address", self.max_per_address, 0, 10_000_000)
-        check_origins("allowed_origin", self.allowed_origins)
+        origins = origins_of("allowed_origin", self.allowed_origins)
+        object.__setattr__(self, "allowed_origins", origins)
         _check_flag("deflate", self.deflate)
 
     def feed(self) -> FeedConfig:
@@ -235,13 +236,15 @@ def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
         raise ConfigError(field, f"must be one of {', '.join(choices)}")
 
 
-def check_origins(field: str, values: Collection[object]) -> None:
+def origins_of(field: str, values: object) -> tuple[str, ...]:
     """Refuse what no browser would send as an Origin, and one text in place of several."""
-    if isinstance(values, str):
+    if isinstance(values, str) or not isinstance(values, Iterable):
         raise ConfigError(field, f"must be a list of origins, such as [{values!r}]")
-    for value in values:
+    origins = tuple(values)
+    for value in origins:
         if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
             raise ConfigError(field, "must be null or scheme://host[:port], without a path")
+    return origins
 
 
 def _check_text(field: str, value: object) -> None:

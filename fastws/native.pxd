@@ -25,8 +25,13 @@ cdef extern from "frame.h" nogil:
         FWS_CLIENT
     enum:
         FWS_HEADER_MAX
+        FWS_REASON_MAX
     size_t fws_header_encode(uint8_t *out, unsigned opcode, bint fin, unsigned rsv,
                              uint64_t length, const uint8_t *key)
+
+
+cdef extern from "message.h" nogil:
+    bint fws_close_code_valid(uint16_t code)
 
 
 cdef extern from "mask.h" nogil:

@@ -7,7 +7,7 @@ import logging
 import resource
 from contextlib import suppress
 
-from fastws.errors import ConfigError
+from fastws.config import check_integer
 
 logger = logging.getLogger("fastws")
 
@@ -27,14 +27,14 @@ def room_for(max_connections: int | None) -> int:
     """Return how many connections can be served; one at least.
 
     Args:
-        max_connections: 1 up, or None: as many as the limit of open files has room for. More
-            than that is lowered to it, with a warning in the log.
+        max_connections: 1 to 10,000,000, or None: as many as the limit of open files has room
+            for. More than that is lowered to it, with a warning in the log.
 
     Raises:
-        ConfigError: it is 0 or negative.
+        ConfigError: it is out of range.
     """
-    if max_connections is not None and max_connections < 1:
-        raise ConfigError("max_connections", f"must be 1 or more, not {max_connections}")
+    if max_connections is not None:
+        check_integer("max_connections", max_connections, 1, 10_000_000)
     limit = file_limit()
     room = max(1, limit - RESERVED_FILES)
     if max_connections is None:

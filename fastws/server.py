@@ -11,9 +11,9 @@ import threading
 from collections.abc import Collection
 from contextlib import suppress
 
-from fastws._frame import Connection, Engine, deflate_available
+from fastws._frame import Connection, Engine, check_close, deflate_available
 from fastws.app import App
-from fastws.config import check_integer, check_origins
+from fastws.config import check_integer, origins_of
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError
 from fastws.extensions import negotiate
 from fastws.handlers import Handlers, check_done, is_async
@@ -44,8 +44,8 @@ class Server:
 
     Args:
         app: what is served.
-        max_connections: 1 up, past it: 503. None takes what the limit of open files (raised as
-            far as we may) has room for; more than that is lowered to it, with a warning.
+        max_connections: 1 to 10,000,000, past it: 503. None takes what the limit of open files
+            (raised as far as we may) has room for; more is lowered to it, with a warning.
         max_per_address: connections of one address (IPv6: of one /64), 0: no limit; past it: 429.
         max_message_size: bytes of a client's message; past it: 1009.
         max_fragments: frames of one; past it: 1009.
@@ -55,7 +55,7 @@ class Server:
 
     Raises:
         ConfigError: an option out of range, or deflate in a build without zlib; one clear line.
-        TypeError: app is none.
+        TypeError: app is no App.
     """
 
     def __init__(
@@ -76,12 +76,13 @@ class Server:
         check_integer("max_message_size", max_message_size, 0, 2**63 - 1)  # RFC 6455 5.2
         check_integer("max_fragments", max_fragments, 1, 2**32 - 1)
         check_integer("handler_queue", handler_queue, 1, 65_534)
-        check_origins("allowed_origins", allowed_origins or ())
         if deflate and not deflate_available():
             raise ConfigError("deflate", "this fastws was built without zlib (zlib.h was missing)")
         self._deflate = deflate
         self._app = app
-        self._allowed_origins = allowed_origins
+        self._allowed_origins = (
+            None if allowed_origins is None else origins_of("allowed_origins", allowed_origins)
+        )
         self.engine = Engine(
             max_connections=room_for(max_connections),
             max_per_address=max_per_address,
@@ -106,7 +107,7 @@ class Server:
         self.engine.on_close = self._closed
         self.engine.on_error = self._failed
         self._sockets: list[socket.socket] = []
-        self._thread = 0  # that of the loop; 0: not started yet
+        self._thread = 0  # that of the loop, once there is one
         self._ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn_due = False
@@ -168,8 +169,10 @@ class Server:
         are cancelled are left behind, which is logged. Idempotent; before `start` it is `close`.
 
         Raises:
+            ValueError: a code or reason that `Connection.close` refuses.
             RuntimeError: called in another thread than the loop's.
         """
+        check_close(code, reason)
         self._check_thread()
         if self._loop is None:
             self.close()
@@ -226,11 +229,13 @@ class Server:
     def _check_new(self) -> None:
         if self._ended:
             raise RuntimeError("the server is closed; make a new Server")
-        if self._thread:
+        if self._loop is not None:
             raise RuntimeError("the server has started already; listen before start, start once")
 
     def _check_thread(self) -> None:
-        if self._loop is not None and threading.get_ident() != self._thread:
+        if self._loop is None or not self._loop.is_running():
+            return  # where the loop has ended, its thread may have, too
+        if threading.get_ident() != self._thread:
             raise RuntimeError(
                 "called in another thread than the loop's; use loop.call_soon_threadsafe for "
                 "close, asyncio.run_coroutine_threadsafe for stop"

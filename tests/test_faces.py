@@ -94,7 +94,10 @@ def test_close_of_ours_goes_behind_what_was_sent() -> None:
         assert (caught.value.code, caught.value.reason) == (4000, "enough")
 
 
-@pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1006, 1015, 2999, 5000, 65535, 70000])
+ILLEGAL = [-1, 0, 999, 1004, 1006, 1015, 2999, 5000, 65535, 65536 + 1000, 2**40]
+
+
+@pytest.mark.parametrize("code", ILLEGAL)
 def test_close_refuses_codes_that_must_not_be_sent(code: int) -> None:
     with Rig() as rig:
         connection, _ = rig.connect()
@@ -102,6 +105,11 @@ def test_close_refuses_codes_that_must_not_be_sent(code: int) -> None:
             connection.close(code)
         with pytest.raises(ValueError, match=r"reason of 124 bytes.* at most 123"):
             connection.close(1000, "é" * 62)
+        for reason in ("x", "x" * 124, "x" * 1_000_000):
+            with pytest.raises(ValueError, match="1005 has none"):
+                connection.close(1005, reason)
+        with pytest.raises(TypeError, match=r"must be an integer, not 1000\.0"):
+            connection.close(1000.0)  # type: ignore[arg-type]
         assert connection.is_open
 
 

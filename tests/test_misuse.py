@@ -2,16 +2,27 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import TEXT, Rig, client_frame
 
 from fastws import App, ConfigError, Connection, Server, Topic
+from fastws.config import origins_of
 from fastws.handlers import check_done
 
 Run = Callable[[Any], Any]
+
+
+async def still_serves(address: tuple[str, int]) -> bool:
+    with socket.create_connection(address) as client:
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 426 ")
 
 
 @pytest.mark.parametrize("face", [Topic, Connection])
@@ -43,12 +54,16 @@ def test_a_server_of_what_is_no_app_is_refused(app: Any) -> None:
     [
         ("max_connections", 0),
         ("max_connections", -1),
+        ("max_connections", "10"),
+        ("max_connections", 1.5),
+        ("max_connections", True),
         ("max_per_address", -1),
         ("max_message_size", -1),
         ("max_message_size", "1MB"),
         ("max_fragments", 0),
         ("handler_queue", 65_535),
         ("allowed_origins", "https://example.com"),
+        ("allowed_origins", 5),
         ("allowed_origins", ["example.com"]),
         ("allowed_origins", ["https://example.com/"]),
     ],
@@ -57,6 +72,11 @@ def test_an_option_out_of_range_is_one_line_that_names_it(option: str, value: ob
     options: Any = {option: value}
     with pytest.raises(ConfigError, match=f"^{option}: must be "):
         Server(App(), **options)
+
+
+def test_origins_may_come_from_anything_that_gives_them() -> None:
+    origins = ["https://example.com", "null"]
+    assert origins_of("allowed_origins", iter(origins)) == tuple(origins)
 
 
 def test_a_port_that_is_text_is_one_line() -> None:
@@ -106,11 +126,36 @@ def test_ending_it_in_another_thread_is_refused_and_changes_nothing(run: Run) ->
         (address,) = server.listen("127.0.0.1", 0)
         server.start()
         await asyncio.to_thread(elsewhere, server)
-        with socket.create_connection(address) as client:
-            client.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 426 ")
+        assert await still_serves(address)
         await server.stop()
 
     run(story())
+
+
+def test_stopping_with_a_close_that_cannot_be_sent_changes_nothing(run: Run) -> None:
+    async def story() -> None:
+        server = Server(App())
+        (address,) = server.listen("127.0.0.1", 0)
+        server.start()
+        for arguments in [(99,), (1005, "why"), (1000, "x" * 124)]:
+            with pytest.raises(ValueError, match="cannot close with"):
+                await server.stop(*arguments)
+        assert await still_serves(address)
+        await server.stop()
+
+    run(story())
+
+
+def test_a_server_whose_loop_has_ended_lets_go_of_its_sockets_in_any_thread(tmp_path: Path) -> None:
+    server = Server(App())
+    server.listen_unix(str(tmp_path / "s"))
+
+    async def story() -> None:
+        server.start()
+
+    thread = threading.Thread(target=asyncio.run, args=(story(),))
+    thread.start()
+    thread.join()
+    with pytest.raises(RuntimeError, match="thread"):  # the engine was another's
+        server.close()
+    assert not (tmp_path / "s").exists()

@@ -20,7 +20,7 @@ ROOM = HARD - 128
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_server_without_room_for_anybody_is_a_value_error(number: int) -> None:
-    with pytest.raises(ValueError, match="max_connections: must be 1 or more"):
+    with pytest.raises(ValueError, match="max_connections: must be an integer from 1 to"):
         Server(App(), max_connections=number)
     with pytest.raises(ConfigError):
         Server(App(), max_connections=number)

@@ -135,7 +135,7 @@ typedef struct fws_conn {
     fws_parted *parted; /* what it may still confirm of subscriptions that are gone */
     uint64_t messages_in;
     uint32_t reason_n;
-    uint8_t reason[FWS_CONTROL_MAX - 2]; /* of the close */
+    uint8_t reason[FWS_REASON_MAX]; /* of the close */
     fws_metered *metered;       /* not NULL: data messages are counted there and go no further */
     struct sockaddr_in6 remote; /* sin6_family AF_INET: holds a sockaddr_in */
     fws_reader reader;

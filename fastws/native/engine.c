@@ -46,7 +46,7 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     engine->dirty_end = &engine->dirty_topics;
     engine->timer_at = engine->source_at = UINT64_MAX;
     fws_link_init(&engine->ready);
-    fws_link_init(&engine->newcomers);
+    fws_link_init(&engine->http);
     fws_link_init(&engine->dirty);
     pthread_mutex_init(&engine->staging.lock, NULL);
     engine->now = sys->monotonic();

@@ -21,7 +21,7 @@
 #define FWS_OWNED_BYTES 1048576u    /* of messages put together in one turn, past which it ends */
 #define FWS_RECEIVE_CHUNK 65536u    /* bytes of one connection in one turn */
 #define FWS_ACCEPT_BATCH 64         /* connections accepted in one turn */
-#define FWS_HTTP_BATCH 32           /* and read from while they are no WebSockets yet */
+#define FWS_HTTP_BATCH 32           /* reads of connections that are no WebSockets in one turn */
 #define FWS_FLUSH_BYTES 262144u     /* published and waiting: flush at once */
 #define FWS_TURN_NS 2000000ULL      /* a flush gives way to new events after that */
 #define FWS_SWEEP_NS 250000000ULL   /* deadlines and policies are looked at that often */
@@ -99,9 +99,9 @@ typedef struct fws_engine {
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
     uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
-    fws_link ready, newcomers;                   /* rings: WebSockets to read, others to read */
-    fws_link dirty;                              /* the same: connections to flush */
-    uint32_t n_ready, n_dirty;                   /* n_ready: of both */
+    fws_link ready, http;                        /* rings to read: WebSockets; those before that */
+    fws_link dirty;                              /* ring of connections to flush */
+    uint32_t n_ready, n_dirty;                   /* n_ready: of ready and http */
     fws_conn *first_dead;
     fws_topic *dirty_topics, **dirty_end, *passing;
     fws_topic **topics;
@@ -227,7 +227,8 @@ int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint
 void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
                   size_t reason_n);
 
-/* Queues a Close frame in the order of publishing (1005: without a payload). */
+/* Queues a Close frame in the order of publishing (1005: without a payload). FWS_E_INVALID: a
+ * reason longer than FWS_REASON_MAX, or one with 1005. */
 int fws_conn_push_close(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
                         size_t reason_n);
 

@@ -96,7 +96,7 @@ uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn);
 /* Bytes that the peer's kernel has confirmed; where it cannot say, bytes that ours has taken. */
 uint64_t fws_conn_confirmed(const fws_engine *engine, const fws_conn *conn);
 void fws_conn_unblock(fws_engine *engine, fws_conn *conn);
-/* Writes down how it ends, for its owner: reason_n at most FWS_CONTROL_MAX - 2. */
+/* Writes down how it ends, for its owner: reason_n at most FWS_REASON_MAX. */
 void fws_conn_say_why(fws_conn *conn, uint16_t code, const uint8_t *reason, size_t reason_n);
 /* Ends it with 1013; direct messages that have not begun to leave are dropped. */
 void fws_conn_end_slow(fws_engine *engine, fws_conn *conn);

@@ -21,9 +21,10 @@ enum fws_opcode {
 
 enum fws_role { FWS_SERVER = 0, FWS_CLIENT = 1 }; /* who we are */
 
-#define FWS_HEADER_MAX 14   /* 2 + 8 + 4 */
-#define FWS_CONTROL_MAX 125 /* RFC 6455 5.5 */
-#define FWS_RSV1 4u         /* as rsv: the message is compressed (RFC 7692 6) */
+#define FWS_HEADER_MAX 14                    /* 2 + 8 + 4 */
+#define FWS_CONTROL_MAX 125                  /* RFC 6455 5.5 */
+#define FWS_REASON_MAX (FWS_CONTROL_MAX - 2) /* bytes, in a Close behind its code (5.5.1) */
+#define FWS_RSV1 4u                          /* as rsv: the message is compressed (RFC 7692 6) */
 
 typedef struct fws_header {
     uint64_t length; /* of the payload, 0..2^63-1 */

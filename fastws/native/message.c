@@ -26,12 +26,6 @@ void fws_reader_clear(fws_reader *reader)
     reader->have = reader->capacity = 0;
 }
 
-bool fws_close_code_valid(uint16_t code)
-{
-    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014)
-           || (code >= 3000 && code <= 4999); /* RFC 6455 7.4, IANA registry */
-}
-
 static bool is_control(const fws_header *header)
 {
     return header->opcode >= FWS_CLOSE;

@@ -65,7 +65,11 @@ void fws_reader_clear(fws_reader *reader);
 int fws_reader_next(fws_reader *reader, const fws_limits *limits, uint8_t **data, size_t *n,
                     fws_message *out);
 
-/* Whether a close code may be sent or received in a Close frame. */
-bool fws_close_code_valid(uint16_t code);
+/* Whether a close code may be sent or received in a Close frame: RFC 6455 7.4, IANA registry. */
+static inline bool fws_close_code_valid(uint16_t code)
+{
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014)
+           || (code >= 3000 && code <= 4999);
+}
 
 #endif

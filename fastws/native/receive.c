@@ -10,7 +10,7 @@ void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn)
 {
     if (conn->ready.next != NULL || conn->state == FWS_DEAD)
         return;
-    fws_link_append(conn->state < FWS_OPEN ? &engine->newcomers : &engine->ready, &conn->ready);
+    fws_link_append(conn->state < FWS_OPEN ? &engine->http : &engine->ready, &conn->ready);
     engine->n_ready++;
 }
 
@@ -336,7 +336,7 @@ int fws_engine_harvest(fws_engine *engine, int timeout_ms)
     fws_engine_accept(engine); /* after the sweep: its grace is not for newcomers */
     /* Few, for a handshake costs its owner many times what a message does; but first, so that
      * those who are in never keep the others out. */
-    read_ring(engine, &engine->newcomers, FWS_HTTP_BATCH);
+    read_ring(engine, &engine->http, FWS_HTTP_BATCH);
     read_ring(engine, &engine->ready, UINT32_MAX);
     return (int)engine->n_events;
 }

@@ -71,12 +71,12 @@ int fws_conn_push_close(fws_engine *engine, fws_conn *conn, uint16_t code, const
                         size_t reason_n)
 {
     uint8_t payload[FWS_CONTROL_MAX] = {(uint8_t)(code >> 8), (uint8_t)code};
-    size_t n = code == 1005 ? 0 : 2 + reason_n; /* RFC 6455 7.1.5: 1005 is never on the wire */
-    if (n > FWS_CONTROL_MAX)
+    size_t code_n = code == 1005 ? 0 : 2; /* RFC 6455 7.1.5: 1005 is never on the wire */
+    if (reason_n > (code_n == 0 ? 0 : FWS_REASON_MAX))
         return FWS_E_INVALID;
-    if (n > 2)
+    if (reason_n > 0)
         memcpy(payload + 2, reason, reason_n);
-    return fws_conn_push_frame(engine, conn, FWS_CLOSE, ++engine->eseq, payload, n);
+    return fws_conn_push_frame(engine, conn, FWS_CLOSE, ++engine->eseq, payload, code_n + reason_n);
 }
 
 /* The end of a connection. */

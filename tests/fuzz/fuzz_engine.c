@@ -46,6 +46,16 @@ static size_t take_size(void)
     return size < 192 ? size : (size - 191) * SIZE_MOST / 64;
 }
 
+/* Of any length, with a code or without; what cannot be sent is refused. */
+static void say_any_goodbye(one *who, uint8_t what)
+{
+    static const uint8_t reason[2 * FWS_CONTROL_MAX];
+    size_t n = (what >> 3 & 15U) * (sizeof reason / 15U);
+    uint16_t code = what & 0x80 ? 1005 : 4000;
+    int status = command(FWS_CMD_CLOSE, who->peer, NULL, code, reason, n);
+    CHECK((status == FWS_E_INVALID) <= (n > (code == 1005 ? 0 : FWS_REASON_MAX)));
+}
+
 static void command_of(one *who, uint8_t what)
 {
     uint8_t topic = (what >> 4) % TOPICS;
@@ -61,7 +71,7 @@ static void command_of(one *who, uint8_t what)
         send_one(who, take_size());
         break;
     case 3:
-        say_goodbye(who->peer, what & 0x80 ? 1005 : 4000);
+        say_any_goodbye(who, what);
         break;
     case 4:
         publish_some(topic, take_size());

@@ -156,7 +156,8 @@ def test_broadcasts_leave_in_time_while_ten_thousand_come_back(
                 crowd.begin("open", n=MANY, unanswered=MANY)
                 longest, used = await slowest_broadcast(app.topic, reader, crowd.ready)
                 print(crowd.result(), f"a broadcast took {longest:.3f} s, {used:.3f} of work")
-                assert used < 0.1
+                assert INSTRUMENTED or used < 0.1
+                assert INSTRUMENTED or longest < 2
                 crowd.do("reset")
         writer.close()
         await server.stop()
@@ -207,7 +208,7 @@ def test_messages_of_any_size_reach_a_crowd_whole(hall: Hall, clients: int, size
         crowd.begin("open", n=clients)
         hall.turn_until(crowd.ready)
         assert crowd.result()["open"] == clients
-        crowd.begin("expect", data=unmasked(payload).hex(), times=2)
+        crowd.begin("expect", data=unmasked(payload).hex(), times=2, patience=110)
         hall.topic.publish(payload)
         hall.topic.publish(payload)
         hall.turn_until(crowd.ready)
@@ -236,4 +237,5 @@ def test_a_storm_for_a_crowd_is_bounded_and_the_server_answers(tmp_path: Path) -
             assert INSTRUMENTED or place.rss_bytes() < 200 * MIB
             # Beside a crowd on the same processors: of the time that the server was given.
             assert INSTRUMENTED or longest_used < 0.1
+            assert INSTRUMENTED or longest < 2
             crowd.do("reset")

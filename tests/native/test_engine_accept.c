@@ -235,6 +235,58 @@ static void test_who_is_in_is_heard_beside_a_crowd_that_comes(void)
     house_close();
 }
 
+/* 32 of those who came first are let in; each has said something behind its head, in the same
+ * packet, and is heard in the next turn, which lets in the other 32. */
+static void test_who_was_let_in_stands_with_those_who_are_in(void)
+{
+    fws_options options = HOUSE;
+    options.max_connections = 1000;
+    house_open(&options);
+    fake_peer *crowd[2 * FWS_HTTP_BATCH];
+    for (uint32_t i = 0; i < 2 * FWS_HTTP_BATCH; i++)
+        crowd[i] = fake_connect();
+    turn();
+    for (uint32_t i = 0; i < 2 * FWS_HTTP_BATCH; i++) {
+        fake_say(crowd[i], HEAD, strlen(HEAD));
+        say_text(crowd[i], "hello");
+        if (i % 2 == 0)
+            fake_end(crowd[i]); /* it is ready to be read again before it is let in */
+    }
+    harvest();
+    CHECK_EQ(events_of(FWS_EVENT_HEAD), FWS_HTTP_BATCH);
+    CHECK_EQ(events_of(FWS_EVENT_MESSAGE), 0);
+    handle();
+    harvest();
+    CHECK_EQ(events_of(FWS_EVENT_HEAD), FWS_HTTP_BATCH);
+    CHECK_EQ(events_of(FWS_EVENT_MESSAGE), FWS_HTTP_BATCH);
+    handle();
+    rest();
+    house_close();
+}
+
+static void test_a_slow_crowd_leaves_time_for_those_who_are_in(void)
+{
+    fws_options options = HOUSE;
+    options.max_connections = 1000;
+    house_open(&options);
+    fake_peer *peer = client();
+    fake_peer *crowd[FWS_HTTP_BATCH];
+    for (uint32_t i = 0; i < FWS_HTTP_BATCH; i++)
+        crowd[i] = fake_connect();
+    turn();
+    for (uint32_t i = 0; i < FWS_HTTP_BATCH; i++)
+        fake_say(crowd[i], HEAD, strlen(HEAD));
+    say_text(peer, "still there?");
+    net.tick = 2 * FWS_TURN_NS;
+    harvest();
+    CHECK(events_of(FWS_EVENT_HEAD) > 0 && events_of(FWS_EVENT_HEAD) < FWS_HTTP_BATCH);
+    CHECK_EQ(events_of(FWS_EVENT_MESSAGE), 1);
+    net.tick = 0;
+    handle();
+    rest();
+    house_close();
+}
+
 static void test_who_comes_is_let_in_beside_those_who_never_stop_talking(void)
 {
     house_open(&HOUSE);
@@ -267,6 +319,8 @@ int main(void)
     RUN(test_without_a_reserve_newcomers_wait_for_a_descriptor);
     RUN(test_an_engine_may_end_in_the_middle_of_a_turn);
     RUN(test_who_is_in_is_heard_beside_a_crowd_that_comes);
+    RUN(test_who_was_let_in_stands_with_those_who_are_in);
+    RUN(test_a_slow_crowd_leaves_time_for_those_who_are_in);
     RUN(test_who_comes_is_let_in_beside_those_who_never_stop_talking);
     return 0;
 }

@@ -175,7 +175,9 @@ static void test_illegal_close_codes_are_refused(void)
     CHECK_EQ(command(FWS_CMD_CLOSE, peer, NULL, 1000, reason, 124), FWS_E_INVALID);
     CHECK_EQ(command(FWS_CMD_CLOSE, peer, NULL, 1000, reason, 123), FWS_OK);
     peer = client();
-    CHECK_EQ(say_goodbye(peer, 1005), FWS_OK);
+    CHECK_EQ(say_goodbye(peer, 1005), FWS_E_INVALID); /* a reason stands behind a code */
+    CHECK_EQ(command(FWS_CMD_CLOSE, peer, NULL, 1005, reason, 124), FWS_E_INVALID);
+    CHECK_EQ(command(FWS_CMD_CLOSE, peer, NULL, 1005, reason, 0), FWS_OK);
     rest();
     expect_got(peer, "C() ");
     house_close();
