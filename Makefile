@@ -46,10 +46,10 @@ test-sanitized: ## the C tests under the compiler's sanitizers
 	ctest --test-dir $(BUILD)/native-sanitized --output-on-failure
 
 model: ## 20,000 random steps of an engine on real sockets against a model in Python
-	FASTWS_MODEL_STEPS=20000 $(PYTHON) -m pytest -s --timeout=0 tests/test_model.py
+	FASTWS_MODEL_STEPS=20000 $(PYTHON) -m pytest -s --timeout=0 -o faulthandler_timeout=0 tests/test_model.py
 
 soak: ## ten minutes of clients that come and go, some slow, some breaking off
-	FASTWS_SOAK_SECONDS=600 $(PYTHON) -m pytest -s tests/hostile/test_soak_rows.py
+	FASTWS_SOAK_SECONDS=600 $(PYTHON) -m pytest -s -o faulthandler_timeout=0 tests/hostile/test_soak_rows.py
 
 model-c: ## SEEDS times 10,000 random steps of the C engine against a model, sanitized
 	cmake -S . -B $(BUILD)/native-sanitized -G Ninja -DFASTWS_SANITIZE=$(SANITIZE)
@@ -91,7 +91,7 @@ fuzz-engine: fuzz-build ## the same of the engine: logs, cursors, policies, slot
 	$(call fuzz_run,engine,-max_len=2048 -len_control=0)
 
 fuzz-python: ## FASTWS_EXAMPLES (10,000) new examples of each test with drawn input
-	FASTWS_EXAMPLES=$${FASTWS_EXAMPLES:-10000} $(PYTHON) -m pytest -o timeout=3600 \
+	FASTWS_EXAMPLES=$${FASTWS_EXAMPLES:-10000} $(PYTHON) -m pytest -o timeout=3600 -o faulthandler_timeout=0 \
 		tests/test_head_fuzz.py tests/test_differential.py
 
 fuzz-seeds: ## writes the seeds of tests/fuzz/corpus again
