@@ -209,19 +209,23 @@ static uint32_t events_of(uint8_t kind)
     return n;
 }
 
+/* So many connect, are accepted, and then ask all at once. */
+static void crowd_asks(fake_peer **crowd, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        crowd[i] = fake_connect();
+    turn();
+    for (uint32_t i = 0; i < n; i++)
+        fake_say(crowd[i], HEAD, strlen(HEAD));
+}
+
 /* HOSTILE X42 */
 static void test_who_is_in_is_heard_beside_a_crowd_that_comes(void)
 {
-    fws_options options = HOUSE;
-    options.max_connections = 1000;
-    house_open(&options);
+    open_with_limit(0);
     fake_peer *peer = client();
     fake_peer *crowd[FWS_ACCEPT_BATCH];
-    for (int i = 0; i < FWS_ACCEPT_BATCH; i++)
-        crowd[i] = fake_connect();
-    turn();
-    for (int i = 0; i < FWS_ACCEPT_BATCH; i++)
-        fake_say(crowd[i], HEAD, strlen(HEAD));
+    crowd_asks(crowd, FWS_ACCEPT_BATCH);
     say_text(peer, "still there?");
     for (uint32_t came = 0; came < FWS_ACCEPT_BATCH; came += FWS_HTTP_BATCH) {
         harvest();
@@ -239,15 +243,10 @@ static void test_who_is_in_is_heard_beside_a_crowd_that_comes(void)
  * packet, and is heard in the next turn, which lets in the other 32. */
 static void test_who_was_let_in_stands_with_those_who_are_in(void)
 {
-    fws_options options = HOUSE;
-    options.max_connections = 1000;
-    house_open(&options);
+    open_with_limit(0);
     fake_peer *crowd[2 * FWS_HTTP_BATCH];
-    for (uint32_t i = 0; i < 2 * FWS_HTTP_BATCH; i++)
-        crowd[i] = fake_connect();
-    turn();
+    crowd_asks(crowd, 2 * FWS_HTTP_BATCH);
     for (uint32_t i = 0; i < 2 * FWS_HTTP_BATCH; i++) {
-        fake_say(crowd[i], HEAD, strlen(HEAD));
         say_text(crowd[i], "hello");
         if (i % 2 == 0)
             fake_end(crowd[i]); /* it is ready to be read again before it is let in */
@@ -266,16 +265,10 @@ static void test_who_was_let_in_stands_with_those_who_are_in(void)
 
 static void test_a_slow_crowd_leaves_time_for_those_who_are_in(void)
 {
-    fws_options options = HOUSE;
-    options.max_connections = 1000;
-    house_open(&options);
+    open_with_limit(0);
     fake_peer *peer = client();
     fake_peer *crowd[FWS_HTTP_BATCH];
-    for (uint32_t i = 0; i < FWS_HTTP_BATCH; i++)
-        crowd[i] = fake_connect();
-    turn();
-    for (uint32_t i = 0; i < FWS_HTTP_BATCH; i++)
-        fake_say(crowd[i], HEAD, strlen(HEAD));
+    crowd_asks(crowd, FWS_HTTP_BATCH);
     say_text(peer, "still there?");
     net.tick = 2 * FWS_TURN_NS;
     harvest();

@@ -367,16 +367,23 @@ static void test_a_close_that_is_not_answered_ends_in_time(void)
     house_close();
 }
 
-/* HOSTILE X25 */
-static void test_a_close_outlives_the_policy_for_slow_ones(void)
+/* A subscriber that takes nothing, neither what was published nor the Close behind it. */
+static fake_peer *stuck_behind_our_close(fws_topic *topic)
 {
-    house_open(&HOUSE);
-    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 20);
     fake_peer *peer = client();
     subscribe(peer, topic);
     peer->room = 0;
     publish(topic, "0123456789");
     say_goodbye(peer, 1001);
+    return peer;
+}
+
+/* HOSTILE X25 */
+static void test_a_close_outlives_the_policy_for_slow_ones(void)
+{
+    house_open(&HOUSE);
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 20);
+    fake_peer *peer = stuck_behind_our_close(topic);
     for (int i = 0; i < 5; i++)
         publish(topic, "0123456789");
     pass_time(2 * FWS_SWEEP_NS);
@@ -395,11 +402,7 @@ static void test_a_slow_end_gives_our_close_no_more_time(void)
 {
     house_open(&HOUSE);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 20);
-    fake_peer *peer = client();
-    subscribe(peer, topic);
-    peer->room = 0;
-    publish(topic, "0123456789");
-    say_goodbye(peer, 1001);
+    fake_peer *peer = stuck_behind_our_close(topic);
     pass_time(HOUSE.close_ns - SECOND);
     for (int i = 0; i < 5; i++)
         publish(topic, "0123456789");
