@@ -12,7 +12,7 @@ CLANG ?= clang-16
 # Beside that Python, as the dev extra installs it.
 CLANG_FORMAT ?= $(if $(findstring /,$(PYTHON)),$(dir $(PYTHON)))clang-format
 
-C_FILES = $(wildcard fastws/native/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch] benchmarks/native/*.[ch])
+C_FILES = $(wildcard fastws/native/*/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch] benchmarks/native/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \

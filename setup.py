@@ -27,10 +27,10 @@ def native(*names: str) -> list[str]:
 
 # The engine stands in _frame; the others hold what needs none of it.
 EXTENSIONS = {
-    "_account": native("deflate", "frame", "hist", "log", "mask", "pace", "topic", "variant"),
-    "_codec": native("frame", "mask", "tick"),
+    "_account": native("wire/deflate", "wire/frame", "bench/hist", "log/log", "wire/mask", "feed/pace", "core/topic", "log/variant"),
+    "_codec": native("wire/frame", "wire/mask", "feed/tick"),
     "_connection": [],
-    "_frame": sorted(glob("fastws/native/*.c")),
+    "_frame": sorted(glob("fastws/native/*/*.c")),
     "_topic": [],
 }
 # Coverage.py knows the settrace of old, not sys.monitoring, in C.
@@ -65,7 +65,7 @@ def main() -> None:
         Extension(
             f"fastws.{name}",
             sources=[f"fastws/{name}.pyx", *sources],
-            depends=glob("fastws/native/*.h") + glob("fastws/*.pxd"),
+            depends=glob("fastws/native/*/*.h") + glob("fastws/*.pxd"),
             include_dirs=["fastws/native"],
             define_macros=TRACED if trace else [],
             extra_compile_args=compile_args,

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
-cdef extern from "status.h" nogil:
+cdef extern from "wire/status.h" nogil:
     enum:
         FWS_OK
         FWS_E_NOMEM
@@ -13,7 +13,7 @@ cdef extern from "status.h" nogil:
         FWS_E_SYSTEM
 
 
-cdef extern from "frame.h" nogil:
+cdef extern from "wire/frame.h" nogil:
     enum fws_opcode:
         FWS_TEXT
         FWS_BINARY
@@ -30,25 +30,25 @@ cdef extern from "frame.h" nogil:
                              uint64_t length, const uint8_t *key)
 
 
-cdef extern from "message.h" nogil:
+cdef extern from "wire/message.h" nogil:
     bint fws_close_code_valid(uint16_t code)
 
 
-cdef extern from "mask.h" nogil:
+cdef extern from "wire/mask.h" nogil:
     unsigned fws_mask(uint8_t *data, size_t n, const uint8_t *key, unsigned phase)
 
 
-cdef extern from "deflate.h" nogil:
+cdef extern from "wire/deflate.h" nogil:
     bint fws_deflate_available()
 
 
-cdef extern from "message.h" nogil:
+cdef extern from "wire/message.h" nogil:
     ctypedef struct fws_limits:
         uint64_t max_message_size
         uint32_t max_fragments
 
 
-cdef extern from "hist.h" nogil:
+cdef extern from "bench/hist.h" nogil:
     ctypedef struct fws_hist:
         uint64_t total
         uint64_t max
@@ -57,7 +57,7 @@ cdef extern from "hist.h" nogil:
     uint64_t fws_hist_quantile(const fws_hist *hist, double q)
 
 
-cdef extern from "pace.h" nogil:
+cdef extern from "feed/pace.h" nogil:
     enum fws_late:
         FWS_LATE_BURST
         FWS_LATE_SMOOTH
@@ -71,7 +71,7 @@ cdef extern from "pace.h" nogil:
     double fws_pace_slope_ppm(const fws_pace *pace)
 
 
-cdef extern from "tick.h" nogil:
+cdef extern from "feed/tick.h" nogil:
     enum fws_tick_format:
         FWS_TICK_JSON
         FWS_TICK_BINARY
@@ -88,7 +88,7 @@ cdef extern from "tick.h" nogil:
     size_t fws_tick_write(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t seq)
 
 
-cdef extern from "meter.h" nogil:
+cdef extern from "bench/meter.h" nogil:
     ctypedef struct fws_metered:
         uint64_t frames
         uint64_t bytes
@@ -106,20 +106,20 @@ cdef extern from "meter.h" nogil:
         fws_hist latency
 
 
-cdef extern from "log.h" nogil:
+cdef extern from "log/log.h" nogil:
     ctypedef struct fws_log:
         uint64_t next_seq
         uint64_t bytes
     uint64_t fws_log_retained(const fws_log *log)
 
 
-cdef extern from "sys.h" nogil:
+cdef extern from "core/sys.h" nogil:
     ctypedef struct fws_sys:
         uint64_t (*monotonic)() noexcept nogil
     const fws_sys fws_sys_linux
 
 
-cdef extern from "conn.h" nogil:
+cdef extern from "core/conn.h" nogil:
     enum fws_state:
         FWS_RAW
         FWS_OPEN
@@ -159,7 +159,7 @@ cdef extern from "conn.h" nogil:
         fws_metered *metered
 
 
-cdef extern from "topic.h" nogil:
+cdef extern from "core/topic.h" nogil:
     enum fws_on_slow:
         FWS_SLOW_CLOSE
         FWS_SLOW_LATEST
@@ -184,7 +184,7 @@ cdef extern from "topic.h" nogil:
     uint64_t fws_topic_pending(const fws_topic *topic)
 
 
-cdef extern from "source.h" nogil:
+cdef extern from "core/source.h" nogil:
     ctypedef struct fws_source:
         fws_topic *topic
         fws_ticks ticks
@@ -195,7 +195,7 @@ cdef extern from "source.h" nogil:
                          fws_tick_format format, fws_tick_fields fields, fws_late late)
 
 
-cdef extern from "engine.h" nogil:
+cdef extern from "core/engine.h" nogil:
     enum:
         FWS_TURN_NS
     ctypedef struct fws_options:

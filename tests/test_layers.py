@@ -44,7 +44,7 @@ CIMPORT = re.compile(
 C_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 CLAIM = re.compile(r"\bFloor (\d)\b")
 
-NATIVE_FILES = sorted(PACKAGE.glob("native/*.[ch]"))
+NATIVE_FILES = sorted(PACKAGE.glob("native/*/*.[ch]"))
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 CYTHON_FILES = sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")])
 
@@ -71,7 +71,7 @@ def python_floor(module: str) -> int | None:
 
 def floor_of(path: Path) -> int:
     stem = path.stem
-    floor = native_floor(stem) if path.parent.name == "native" else python_floor(module_of(path))
+    floor = native_floor(stem) if "native" in path.parts else python_floor(module_of(path))
     assert floor is not None, f"{name_of(path)} stands on no floor: add it to tests/test_layers.py"
     return floor
 

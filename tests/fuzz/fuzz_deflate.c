@@ -1,8 +1,8 @@
 /* Compression: what is compressed inflates to itself; any bytes inflate as zlib alone does it in
  * one go, never past the limit; nothing is left over from one message to the next. */
-#include "deflate.h"
+#include "wire/deflate.h"
 #include "fuzz.h"
-#include "status.h"
+#include "wire/status.h"
 
 #if !FWS_NO_DEFLATE
 #include <zlib.h>

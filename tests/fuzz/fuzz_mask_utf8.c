@@ -1,7 +1,7 @@
 /* Masking and UTF-8 against slow ways of doing the same, at every alignment and any cutting. */
 #include "fuzz.h"
-#include "mask.h"
-#include "utf8.h"
+#include "wire/mask.h"
+#include "wire/utf8.h"
 
 #define ROOM 4096U
 

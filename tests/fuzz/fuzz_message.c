@@ -1,8 +1,8 @@
 /* The message layer: however the input is cut it hands out the same messages and ends with the same
  * status; what it hands out keeps the limits; what it holds grows with bytes received. */
 #include "fuzz.h"
-#include "message.h"
-#include "utf8.h"
+#include "wire/message.h"
+#include "wire/utf8.h"
 
 #define INPUT_MAX 8192U
 

@@ -1,6 +1,6 @@
 /* The frame parser: however the input is cut it tells the same, what it tells encodes to the bytes
  * that it took, and it never reads past what it was given. */
-#include "frame.h"
+#include "wire/frame.h"
 #include "fuzz.h"
 
 #define ROOM (1U << 17)

@@ -8,7 +8,7 @@
 #include <netinet/in.h>
 
 #include "check.h"
-#include "sys.h"
+#include "core/sys.h"
 
 #define FAKE_BASE 1000000 /* far from real descriptors */
 #define FAKE_FDS 4096

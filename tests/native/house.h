@@ -3,9 +3,9 @@
 #ifndef FWS_TEST_HOUSE_H
 #define FWS_TEST_HOUSE_H
 
-#include "engine.h"
+#include "core/engine.h"
 #include "fake.h"
-#include "mask.h"
+#include "wire/mask.h"
 #include "plan.h"
 
 #define SECOND 1000000000ULL

@@ -3,7 +3,7 @@
 #define FWS_TEST_PLAN_H
 
 #include "check.h"
-#include "topic.h"
+#include "core/topic.h"
 
 /* What must hold of a topic at any time (topic.h); and of each of its subscriptions. */
 static inline void check_account(const fws_topic *topic)

@@ -3,7 +3,7 @@
  * bytes, used in turn, 0: the rest), the wire. Each answer: for every message its opcode (1), code
  * (2), length (4) and bytes; then FF, the close code of the failure or 0 (2), and 0 (4). */
 #include "check.h"
-#include "message.h"
+#include "wire/message.h"
 
 #define ROOM (1U << 20)
 

@@ -4,8 +4,8 @@
 #define FWS_STORY_H
 
 #include "check.h"
-#include "mask.h"
-#include "message.h"
+#include "wire/mask.h"
+#include "wire/message.h"
 
 #define ROOM (1U << 18)
 #define COUNT(array) (sizeof(array) / sizeof *(array))

@@ -1,7 +1,7 @@
 /* Messages compressed one at a time, and back; what is not a compressed message; limits. */
 #include "check.h"
-#include "deflate.h"
-#include "status.h"
+#include "wire/deflate.h"
+#include "wire/status.h"
 
 #if !FWS_NO_DEFLATE
 

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 
 #include "check.h"
-#include "engine.h"
+#include "core/engine.h"
 #include "plan.h"
 
 #define MESSAGES 20000

@@ -1,8 +1,8 @@
 /* Frame headers and the incremental parser: literals both ways, every cut, hostile bytes. */
 #include "check.h"
-#include "frame.h"
-#include "mask.h"
-#include "status.h"
+#include "wire/frame.h"
+#include "wire/mask.h"
+#include "wire/status.h"
 
 #define ROOM (1U << 18)
 #define KEY "\x37\xfa\x21\x3d"

@@ -1,5 +1,5 @@
 #include "check.h"
-#include "hist.h"
+#include "bench/hist.h"
 
 static fws_hist hist;
 

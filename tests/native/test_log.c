@@ -1,6 +1,6 @@
 /* The wire log: slab borders, cursors, retention, the pool, slabs that are held. */
 #include "check.h"
-#include "log.h"
+#include "log/log.h"
 
 #define WIDE (1ULL << 40) /* a retention that nothing reaches */
 

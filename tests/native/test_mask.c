@@ -1,6 +1,6 @@
 /* Masking against the definition of RFC 6455 5.3, one byte at a time. */
 #include "check.h"
-#include "mask.h"
+#include "wire/mask.h"
 
 static const uint8_t KEY[4] = {0x37, 0xFA, 0x21, 0x3D};
 

@@ -1,6 +1,6 @@
 /* Messages that are refused, why, and at which byte; close frames. */
 #include "story.h"
-#include "utf8.h"
+#include "wire/utf8.h"
 
 static void test_fragments_out_of_order_are_protocol_errors(void) /* G20-G25 */
 {

@@ -1,6 +1,6 @@
 #include "check.h"
-#include "meter.h"
-#include "tick.h"
+#include "bench/meter.h"
+#include "feed/tick.h"
 
 #define TS 1769951234567890123ULL
 #define NOW (TS + 5000000)

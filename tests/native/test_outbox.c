@@ -1,7 +1,7 @@
 /* The outbox: who overtakes whom, what is replaced, what a slow consumer loses. */
 #include "check.h"
-#include "frame.h"
-#include "outbox.h"
+#include "wire/frame.h"
+#include "log/outbox.h"
 
 static fws_outbox box;
 

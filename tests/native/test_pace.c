@@ -1,5 +1,5 @@
 #include "check.h"
-#include "pace.h"
+#include "feed/pace.h"
 
 #define MS 1000000ULL
 #define SECOND 1000000000ULL

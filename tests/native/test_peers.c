@@ -1,7 +1,7 @@
 #include <stdbool.h>
 
 #include "check.h"
-#include "peers.h"
+#include "core/peers.h"
 
 static void address_of(uint32_t i, uint8_t address[16])
 {

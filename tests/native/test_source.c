@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "plan.h"
-#include "source.h"
+#include "core/source.h"
 
 #define SECOND 1000000000ULL
 #define REAL (1769951234ULL * SECOND) /* of the real clock when the other one says 0 */

@@ -1,5 +1,5 @@
 #include "check.h"
-#include "tick.h"
+#include "feed/tick.h"
 
 #include <math.h>
 

@@ -2,7 +2,7 @@
 #include <stdbool.h>
 
 #include "check.h"
-#include "utf8.h"
+#include "wire/utf8.h"
 
 /* Bytes of the character at data[0..n), 0 when it is cut off by the end though it could
  * still become valid, -1 when it cannot. It decodes the code point and judges that, so it

@@ -1,6 +1,6 @@
 /* A variant beside its base: what it derives, what it passes over, who it serves when. */
 #include "crowd.h"
-#include "frame.h"
+#include "wire/frame.h"
 
 #define LAPPED_AFTER 30u
 

@@ -1,0 +1,253 @@
+#include "bench/meter.h"
+
+#include "wire/frame.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FIN 0x80U
+#define SHORT_MAX 125U /* RFC 6455 5.2: 126 and 127 announce more length, bit 7 a mask */
+
+void fws_meter_init(fws_meter *meter)
+{
+    memset(meter, 0, sizeof *meter);
+    meter->until_sample = 1;
+}
+
+/* Size of the short whole data frame at data[0..n), else 0. */
+static inline size_t short_frame(const uint8_t *data, size_t n)
+{
+    if (n < 2 || data[1] > SHORT_MAX || data[1] > n - 2)
+        return 0;
+    return data[0] == (FIN | FWS_TEXT) || data[0] == (FIN | FWS_BINARY) ? 2U + data[1] : 0;
+}
+
+/* Steps over at most `most` short frames; returns their bytes and says how many. */
+static size_t step_over(const uint8_t *data, size_t n, uint64_t most, uint64_t *frames)
+{
+    size_t at = 0;
+    uint64_t left = most;
+    for (size_t size; left > 0 && (size = short_frame(data + at, n - at)) > 0; left--)
+        at += size;
+    *frames = most - left;
+    return at;
+}
+
+static void count(fws_meter *meter, fws_metered *client, uint64_t frames, size_t bytes)
+{
+    meter->frames += frames;
+    meter->bytes += bytes;
+    client->frames += frames;
+    client->bytes += bytes;
+}
+
+static void note_error(fws_meter *meter, const char *wrong, const uint8_t *data, size_t n)
+{
+    meter->bad++;
+    if (meter->first_error[0] != '\0')
+        return;
+    size_t room = sizeof meter->first_error;
+    int head = snprintf(meter->first_error, room,
+                        "frame %llu, %zu bytes: %s: ", (unsigned long long)meter->frames, n, wrong);
+    size_t at = head < 0 ? 0 : (size_t)head;
+    for (size_t i = 0; i < n && at + 1 < room; i++)
+        meter->first_error[at++] = (char)(data[i] >= ' ' && data[i] <= '~' ? data[i] : '.');
+    meter->first_error[at < room ? at : room - 1] = '\0';
+}
+
+static void follow_seq(fws_meter *meter, fws_metered *client, uint64_t seq)
+{
+    if (client->seen_seq && seq > client->next_seq) {
+        client->gaps += seq - client->next_seq;
+        meter->gaps += seq - client->next_seq;
+    } else if (client->seen_seq && seq < client->next_seq) {
+        meter->reordered++;
+    }
+    client->seen_seq = true;
+    client->next_seq = seq + 1;
+}
+
+static void look_into(fws_meter *meter, fws_metered *client, unsigned opcode, const uint8_t *data,
+                      size_t n, uint64_t now_ns)
+{
+    uint64_t ts_ns = 0, seq = 0;
+    bool has_seq = false;
+    meter->sampled++;
+    const char *wrong = fws_tick_check(opcode, data, n, &ts_ns, &seq, &has_seq);
+    if (wrong != NULL)
+        note_error(meter, wrong, data, n);
+    else if (meter->recording)
+        fws_hist_add(&meter->latency, now_ns > ts_ns ? now_ns - ts_ns : 0);
+    if (has_seq)
+        follow_seq(meter, client, seq);
+    else
+        client->next_seq += client->seen_seq;
+}
+
+size_t fws_meter_scan(fws_meter *meter, fws_metered *client, const uint8_t *data, size_t n,
+                      uint64_t now_ns)
+{
+    bool few = n < FWS_METER_FEW;
+    size_t at = 0;
+    for (;;) {
+        uint64_t skip = few ? 0 : meter->until_sample - 1, skipped;
+        size_t bytes = step_over(data + at, n - at, skip, &skipped);
+        count(meter, client, skipped, bytes);
+        client->next_seq += client->seen_seq ? skipped : 0;
+        meter->until_sample -= skipped;
+        at += bytes;
+        size_t size = skipped == skip ? short_frame(data + at, n - at) : 0;
+        if (size == 0)
+            return at;
+        count(meter, client, 1, size);
+        look_into(meter, client, data[at] & 0x0FU, data + at + 2, size - 2, now_ns);
+        meter->until_sample = few ? meter->until_sample : FWS_METER_EVERY;
+        at += size;
+    }
+}
+
+void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode, const uint8_t *data,
+                       size_t n, size_t wire_bytes, uint64_t now_ns)
+{
+    count(meter, client, 1, wire_bytes);
+    look_into(meter, client, opcode, data, n, now_ns);
+}
+
+/* What is left of a payload; the take_ functions move its front. */
+struct rest {
+    const uint8_t *at, *end;
+};
+
+static bool take(struct rest *rest, const char *text)
+{
+    size_t n = strlen(text);
+    if ((size_t)(rest->end - rest->at) < n || memcmp(rest->at, text, n) != 0)
+        return false;
+    rest->at += n;
+    return true;
+}
+
+/* Digits in a row, at most 20; how many there were. */
+static size_t take_digits(struct rest *rest)
+{
+    const uint8_t *from = rest->at;
+    while (rest->at < rest->end && rest->at - from <= 20 && *rest->at >= '0' && *rest->at <= '9')
+        rest->at++;
+    return (size_t)(rest->at - from);
+}
+
+/* A JSON integer (RFC 8259 6: no leading zero) of least..most digits that fits. */
+static bool take_integer(struct rest *rest, size_t least, size_t most, uint64_t *value)
+{
+    const uint8_t *from = rest->at;
+    size_t n = take_digits(rest);
+    if (n < least || n > most || (n > 1 && *from == '0'))
+        return false;
+    *value = 0;
+    for (; from < rest->at; from++)
+        if (__builtin_mul_overflow(*value, 10U, value)
+            || __builtin_add_overflow(*value, (unsigned)(*from - '0'), value))
+            return false;
+    return true;
+}
+
+static const char *take_price(struct rest *rest)
+{
+    uint64_t whole, part = 0;
+    if (!take_integer(rest, 1, 15, &whole))
+        return "price is not a plain decimal";
+    if (take(rest, ".")) {
+        const uint8_t *from = rest->at;
+        size_t places = take_digits(rest);
+        if (places < 1 || places > 6)
+            return "price has not 1 to 6 places behind its point";
+        if (rest->at[-1] == '0')
+            return "price has a trailing zero";
+        for (; from < rest->at; from++)
+            part = part * 10 + (unsigned)(*from - '0');
+    }
+    return whole == 0 && part == 0 ? "price is not positive" : NULL;
+}
+
+static bool take_symbol(struct rest *rest)
+{
+    static const char *const known[] = {"BTC\"", "ETH\"", "SOL\"", "DOGE\"", "XRP\""};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (take(rest, known[i]))
+            return true;
+    return false;
+}
+
+static const char *check_json(struct rest rest, uint64_t *ts_ns, uint64_t *seq, bool *has_seq)
+{
+    size_t size = (size_t)(rest.end - rest.at);
+    uint64_t ts, number = 0, precise;
+    if (!take(&rest, "{\"symbol\":\"") || !take_symbol(&rest))
+        return "it does not start with a known symbol";
+    if (!take(&rest, ",\"price\":"))
+        return "price is not its second key";
+    const char *wrong = take_price(&rest);
+    if (wrong != NULL)
+        return wrong;
+    if (!take(&rest, ",\"ts\":") || !take_integer(&rest, 13, 13, &ts))
+        return "ts with 13 digits is not its third key";
+    precise = ts * 1000000;
+    bool more = take(&rest, ",\"seq\":");
+    if (more && !take_integer(&rest, 1, 20, &number))
+        return "seq is not an unsigned integer of 64 bits";
+    if (more && (!take(&rest, ",\"tsNs\":") || !take_integer(&rest, 19, 19, &precise)))
+        return "tsNs with 19 digits does not follow seq";
+    if (precise / 1000000 != ts)
+        return "tsNs is not in the millisecond ts";
+    if (!take(&rest, "}") || rest.at != rest.end)
+        return "it does not end where it should";
+    if (!more && (size < 45 || size > 60))
+        return "it has not 45 to 60 bytes";
+    *ts_ns = precise;
+    *has_seq = more;
+    if (more)
+        *seq = number;
+    return NULL;
+}
+
+static uint64_t little_endian(const uint8_t *data, unsigned n)
+{
+    uint64_t value = 0;
+    while (n-- > 0)
+        value = value << 8 | data[n];
+    return value;
+}
+
+static const char *check_binary(const uint8_t *data, size_t n, uint64_t *ts_ns, uint64_t *seq,
+                                bool *has_seq)
+{
+    if (n != 20 && n != 36)
+        return "a binary tick has 20 or 36 bytes";
+    uint64_t bits = little_endian(data + 4, 8), ts = little_endian(data + 12, 8);
+    double price;
+    memcpy(&price, &bits, sizeof price);
+    if (little_endian(data, 4) >= 5)
+        return "its symbol is not below 5";
+    if (!(price > 0 && price <= __DBL_MAX__))
+        return "price is not finite and positive";
+    if (ts < 1000000000000 || ts > 9999999999999)
+        return "ts has not 13 digits";
+    uint64_t precise = n == 36 ? little_endian(data + 28, 8) : ts * 1000000;
+    if (precise / 1000000 != ts)
+        return "tsNs is not in the millisecond ts";
+    *ts_ns = precise;
+    *has_seq = n == 36;
+    if (*has_seq)
+        *seq = little_endian(data + 20, 8);
+    return NULL;
+}
+
+const char *fws_tick_check(unsigned opcode, const uint8_t *data, size_t n, uint64_t *ts_ns,
+                           uint64_t *seq, bool *has_seq)
+{
+    if (opcode == FWS_TEXT)
+        return check_json((struct rest){data, data + n}, ts_ns, seq, has_seq);
+    if (opcode == FWS_BINARY)
+        return check_binary(data, n, ts_ns, seq, has_seq);
+    return "it is neither text nor binary";
+}

@@ -1,0 +1,66 @@
+/* What the load client counts and checks. Floor 2: no I/O.
+ *
+ * One meter for the run, one fws_metered for each connection, all sampled alike.
+ */
+#ifndef FWS_METER_H
+#define FWS_METER_H
+
+#include "bench/hist.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Continuity of seq, where ticks carry it, is judged only at frames that are looked into.
+ * Once a first seq was seen, each frame that is not looked into moves next_seq on by one;
+ * at one that is, a seq ahead of next_seq adds the distance to gaps, one behind it counts
+ * once as reordered, and either way the expectation starts again behind that frame. */
+typedef struct fws_metered { /* per connection */
+    uint64_t frames;         /* data frames */
+    uint64_t bytes;          /* of frames, headers included */
+    uint64_t next_seq;       /* expected next, where ticks carry seq */
+    uint64_t gaps;           /* seq numbers that did not come */
+    bool seen_seq;
+} fws_metered;
+
+#define FWS_METER_FEW 4096 /* bytes; below it a scan looks into every frame */
+#define FWS_METER_EVERY 61 /* prime, so that it does not fall in step with a pattern */
+
+typedef struct fws_meter {
+    uint64_t frames, bytes; /* over all connections, since init */
+    uint64_t sampled;       /* frames whose content was checked */
+    uint64_t bad;           /* frames that failed a check */
+    uint64_t gaps;          /* numbers of seq that did not come */
+    uint64_t reordered;     /* steps back of seq: numbers that came late or twice */
+    uint64_t until_sample;  /* frames to go to the next content check */
+    char first_error[160];  /* what the first bad frame was, "" while there is none */
+    bool recording;         /* latency is recorded only while set */
+    fws_hist latency;       /* ns from ts (or tsNs) to its arrival, sampled frames */
+} fws_meter;
+
+void fws_meter_init(fws_meter *meter);
+
+/* The fast path: takes whole, short, unmasked, final TEXT or BINARY frames (first byte
+ * 0x81 or 0x82, length < 126) from data[0..n) and returns the bytes they take; stops in
+ * front of anything else (a longer, partial, control or illegal frame). Content is checked
+ * for every frame when n < FWS_METER_FEW, else for one in FWS_METER_EVERY, counted over
+ * all connections. now_ns: CLOCK_REALTIME. */
+size_t fws_meter_scan(fws_meter *meter, fws_metered *client, const uint8_t *data, size_t n,
+                      uint64_t now_ns);
+
+/* A data message that came the general way; it is always checked. wire_bytes is its size
+ * with headers; a message of several frames counts as one. */
+void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode, const uint8_t *data,
+                       size_t n, size_t wire_bytes, uint64_t now_ns);
+
+/* Checks one payload: a tick in JSON (TEXT; keys in order, no blanks, symbol known, price
+ * a positive plain decimal in its shortest form with at most 6 places, ts 13 digits;
+ * further keys only seq and tsNs, both or none; 45 to 60 bytes without them) or binary
+ * (BINARY; 20 or 36 bytes, symbol < 5, price finite and positive, ts of 13 digits); tsNs must
+ * lie in the millisecond ts. Returns NULL when it is one, else a constant text of what is
+ * wrong. On NULL are *ts_ns (tsNs, or ts in ns), *has_seq, and *seq where the tick has
+ * one, filled. */
+const char *fws_tick_check(unsigned opcode, const uint8_t *data, size_t n, uint64_t *ts_ns,
+                           uint64_t *seq, bool *has_seq);
+
+#endif

@@ -1,0 +1,187 @@
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/engine_internal.h"
+
+static bool is_data(uint8_t opcode)
+{
+    return opcode == FWS_TEXT || opcode == FWS_BINARY;
+}
+
+static int publish(fws_engine *engine, fws_topic *topic, uint8_t opcode, const uint8_t *data,
+                   size_t n)
+{
+    size_t head_n = fws_header_size(n, false);
+    uint8_t *room;
+    int status = n > FWS_FRAME_LIMIT || !is_data(opcode)
+                     ? FWS_E_INVALID
+                     : fws_topic_reserve(topic, head_n + n, engine->eseq + 1, &room);
+    if (status != FWS_OK)
+        return status;
+    fws_header_encode(room, opcode, true, 0, n, NULL);
+    if (n > 0)
+        memcpy(room + head_n, data, n);
+    fws_topic_commit(topic, head_n + n, ++engine->eseq);
+    fws_engine_mark_topic(engine, topic);
+    engine->waiting_bytes += head_n + n;
+    return engine->waiting_bytes >= FWS_FLUSH_BYTES && topic->dirty ? 1 : FWS_OK;
+}
+
+static int subscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
+{
+    if (conn->role == FWS_CLIENT)
+        return FWS_E_INVALID; /* RFC 6455 5.1: its frames are masked, each with a key of its own */
+    if (conn->state != FWS_OPEN)
+        return FWS_E_CLOSED;
+    if (fws_topic_find(topic, conn) != NULL)
+        return FWS_OK;
+    if (fws_topic_join(topic, conn) == NULL)
+        return FWS_E_NOMEM;
+    if (engine->source.topic == topic && !engine->source.running)
+        engine->source_at = 0; /* the feed starts with its first listener */
+    return FWS_OK;
+}
+
+static int unsubscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
+{
+    fws_sub *sub = fws_topic_find(topic, conn);
+    if (sub == NULL)
+        return FWS_OK;
+    fws_conn_acknowledge(engine, conn);
+    fws_topic_leave(sub);
+    return FWS_OK;
+}
+
+static int send_direct(fws_engine *engine, fws_conn *conn, const fws_command *command)
+{
+    if (conn->state != FWS_OPEN)
+        return FWS_E_CLOSED;
+    if (!is_data(command->opcode))
+        return FWS_E_INVALID;
+    if (conn->outbox.bytes > engine->options.outbox_limit)
+        return FWS_E_FULL;
+    return fws_conn_push_frame(engine, conn, command->opcode, ++engine->eseq, command->data,
+                               command->n);
+}
+
+static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *command)
+{
+    if (conn->state != FWS_OPEN || conn->ending)
+        return conn->state == FWS_CLOSING || conn->ending ? FWS_OK : FWS_E_CLOSED;
+    if (command->code != 1005 && !fws_close_code_valid(command->code))
+        return FWS_E_INVALID;
+    int status = fws_conn_push_close(engine, conn, command->code, command->data, command->n);
+    if (status != FWS_OK)
+        return status;
+    fws_conn_pause(engine, conn, false);
+    conn->state = FWS_CLOSING;
+    fws_conn_say_why(conn, command->code, command->data, command->n);
+    conn->deadline = engine->now + engine->options.close_ns;
+    return FWS_OK;
+}
+
+static int apply_one(fws_engine *engine, const fws_command *command)
+{
+    if (command->kind == FWS_CMD_PUBLISH)
+        return publish(engine, command->topic, command->opcode, command->data, command->n);
+    fws_conn *conn = fws_engine_find(engine, command->conn);
+    if (conn == NULL)
+        return FWS_E_CLOSED;
+    switch (command->kind) {
+    case FWS_CMD_SUBSCRIBE:
+        return subscribe(engine, conn, command->topic);
+    case FWS_CMD_UNSUBSCRIBE:
+        return unsubscribe(engine, conn, command->topic);
+    case FWS_CMD_SEND:
+        return send_direct(engine, conn, command);
+    case FWS_CMD_CLOSE:
+        return close_conn(engine, conn, command);
+    default:
+        return FWS_E_INVALID;
+    }
+}
+
+static int apply(fws_engine *engine, const fws_command *command)
+{
+    int status = apply_one(engine, command);
+    engine->counters.log_full += status == FWS_E_FULL;
+    return status;
+}
+
+/* Commands of other threads: the struct and its bytes back to back, in order. */
+
+static size_t staged_size(size_t n)
+{
+    return sizeof(fws_command) + ((n + 7) & ~(size_t)7);
+}
+
+static bool staging_grow(fws_staging *staging, size_t n)
+{
+    if (staging->capacity >= staging->n + n)
+        return true;
+    size_t capacity = (staging->n + n) * 2;
+    uint8_t *grown = realloc(staging->bytes, capacity);
+    if (grown == NULL)
+        return false;
+    staging->bytes = grown;
+    staging->capacity = capacity;
+    return true;
+}
+
+static int stage(fws_engine *engine, const fws_command *command)
+{
+    fws_staging *staging = &engine->staging;
+    size_t n = staged_size(command->n);
+    pthread_mutex_lock(&staging->lock);
+    bool first = staging->n == 0;
+    bool fits = command->n <= FWS_STAGING_BYTES && staging->n + n <= FWS_STAGING_BYTES
+                && staging_grow(staging, n);
+    if (fits) {
+        memcpy(staging->bytes + staging->n, command, sizeof *command);
+        if (command->n > 0)
+            memcpy(staging->bytes + staging->n + sizeof *command, command->data, command->n);
+        staging->n += n;
+    }
+    pthread_mutex_unlock(&staging->lock);
+    if (!fits)
+        return FWS_E_FULL;
+    const uint64_t one = 1;
+    if (first && write(engine->wake, &one, sizeof one) < 0)
+        return FWS_E_SYSTEM;
+    return FWS_OK;
+}
+
+void fws_engine_drain(fws_engine *engine)
+{
+    fws_staging *staging = &engine->staging;
+    if (!engine->driven || fws_engine_foreign(engine)) {
+        __atomic_store_n(&engine->driver, pthread_self(), __ATOMIC_RELAXED);
+        __atomic_store_n(&engine->driven, true, __ATOMIC_RELEASE);
+    }
+    engine->woken = false;
+    pthread_mutex_lock(&staging->lock);
+    uint8_t *bytes = staging->bytes;
+    size_t n = staging->n, capacity = staging->capacity;
+    staging->bytes = staging->draining;
+    staging->capacity = staging->draining_capacity;
+    staging->n = 0;
+    staging->draining = bytes;
+    staging->draining_capacity = capacity;
+    pthread_mutex_unlock(&staging->lock);
+    for (size_t at = 0; at < n;) {
+        fws_command command;
+        memcpy(&command, bytes + at, sizeof command);
+        command.data = bytes + at + sizeof command;
+        at += staged_size(command.n);
+        if (apply(engine, &command) < 0)
+            engine->counters.staged_refused++;
+    }
+}
+
+int fws_engine_command(fws_engine *engine, const fws_command *command)
+{
+    if (fws_engine_foreign(engine))
+        return stage(engine, command);
+    return apply(engine, command);
+}

@@ -1,0 +1,282 @@
+/* All peers and their poller. Floor 3; with sys.c the only place that makes system calls.
+ *
+ * A turn is harvest (wait, accept, receive, parse, answer pings and closes), then the owner
+ * handles events[0..n_events), then flush, then the owner is told of dead connections (first_dead
+ * on), then reap. Nothing is freed before reap, so a pointer to a connection is good for the
+ * turn. One thread drives; a command from another thread is staged and applied at the
+ * start of the next turn, in order.
+ */
+#ifndef FWS_ENGINE_H
+#define FWS_ENGINE_H
+
+#include <pthread.h>
+
+#include "core/peers.h"
+#include "core/source.h"
+#include "core/sys.h"
+#include "core/topic.h"
+
+#define FWS_EVENTS 512              /* events of one turn */
+#define FWS_RECEIVE_ROOM 524288u    /* the one receive buffer */
+#define FWS_OWNED_BYTES 1048576u    /* of messages put together in one turn, past which it ends */
+#define FWS_RECEIVE_CHUNK 65536u    /* bytes of one connection in one turn */
+#define FWS_ACCEPT_BATCH 64         /* connections accepted in one turn */
+#define FWS_HTTP_BATCH 32           /* reads of connections that are no WebSockets in one turn */
+#define FWS_FLUSH_BYTES 262144u     /* published and waiting: flush at once */
+#define FWS_TURN_NS 2000000ULL      /* a flush gives way to new events after that */
+#define FWS_SWEEP_NS 250000000ULL   /* deadlines and policies are looked at that often */
+#define FWS_LINGER_NS 1000000000ULL /* and FWS_LINGER_BYTES: a lingering close */
+#define FWS_LINGER_BYTES 65536u
+#define FWS_STAGING_BYTES 4194304u /* commands of other threads waiting */
+#define FWS_REFUSED_ROOM 64u       /* connections past a limit that still get an answer */
+#define FWS_WRITE_BYTES 1024u      /* what a blocked peer must confirm in write_ns */
+#define FWS_LISTENERS 8
+
+typedef struct fws_options {
+    uint32_t head_limit; /* bytes of an HTTP head */
+    uint32_t max_connections;
+    uint32_t max_per_address; /* IPv6: per /64; Unix sockets do not count; 0: no limit */
+    uint64_t handshake_ns;    /* from accept to 101 or answer, in total */
+    uint64_t keep_alive_ns;   /* an HTTP connection between requests */
+    uint64_t close_ns;        /* from our Close to the end */
+    uint64_t ping_ns;         /* between pings (up to a tenth less, at random); 0: none */
+    uint64_t pong_ns;         /* to answer one; bytes confirmed meanwhile begin it anew */
+    uint64_t message_ns;      /* from a message's first byte to its last; 0: no limit */
+    uint64_t write_ns;        /* in which a blocked peer must confirm 1 KiB; 0: no limit */
+    uint64_t max_stall_ns;    /* a lossless subscriber that takes nothing */
+    uint32_t outbox_limit;    /* bytes of direct sends waiting for one connection, past which no
+                                   more are taken; past a quarter of it the peer is not read */
+    int notsent_lowat;        /* TCP_NOTSENT_LOWAT, bytes; 0: the kernel's own */
+    fws_limits limits;
+} fws_options;
+
+enum fws_event_kind {
+    FWS_EVENT_HEAD = 0,   /* data: an HTTP head with its blank line */
+    FWS_EVENT_HEAD_LIMIT, /* the head passed head_limit; data: its beginning */
+    FWS_EVENT_BODY,       /* data: the body that fws_conn_expect_body() asked for */
+    FWS_EVENT_MESSAGE,    /* data: a message of the given opcode */
+    FWS_EVENT_UNDECIDED   /* no data: a HEAD or BODY was not decided on by the deadline; told at
+                             every sweep until the owner answers or ends it */
+};
+
+typedef struct fws_event {
+    fws_conn *conn;
+    const uint8_t *data; /* good until the next harvest; HEAD, BODY: until it is decided on */
+    size_t n;
+    uint8_t *owned; /* freed by the next harvest */
+    uint8_t kind, opcode;
+} fws_event;
+
+typedef struct fws_slot {
+    fws_conn *conn;      /* NULL: free */
+    uint32_t generation; /* of its present or next occupant */
+    uint32_t next_free;
+} fws_slot;
+
+typedef struct fws_counters {
+    uint64_t accepted, refused, accept_failures, sends, send_failures, would_block, passes;
+    uint64_t handshake_timeouts, slow_closed, protocol_errors, staged_refused;
+    uint64_t address_refused, pings, ping_timeouts, message_timeouts, write_timeouts;
+    uint64_t keep_alive_timeouts, close_timeouts;
+    uint64_t log_full;           /* messages that were not taken: a log's or an outbox's limit */
+    uint64_t handler_queue_full; /* times a connection had brought all that fws_conn_allow() let */
+    uint64_t deflated;           /* messages compressed, for however many */
+} fws_counters;
+
+typedef struct fws_staging {
+    pthread_mutex_t lock;
+    uint8_t *bytes, *draining;
+    size_t n, capacity, draining_capacity;
+} fws_staging;
+
+typedef struct fws_engine {
+    const fws_sys *sys;
+    fws_options options;
+    int epoll, timer, wake;
+    pthread_t driver;
+    bool driven; /* driver is known */
+    uint64_t now, eseq;
+    uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
+    fws_slot *slots;
+    uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
+    fws_link ready, http;                        /* rings to read: WebSockets; those before that */
+    fws_link dirty;                              /* ring of connections to flush */
+    uint32_t n_ready, n_dirty;                   /* n_ready: of ready and http */
+    fws_conn *first_dead;
+    fws_topic *dirty_topics, **dirty_end, *passing;
+    fws_topic **topics;
+    uint32_t n_topics;
+    uint64_t waiting_bytes; /* published since the last flush */
+    int listeners[FWS_LISTENERS];
+    bool listener_ready[FWS_LISTENERS];
+    uint32_t n_listeners;
+    bool woken;             /* commands were staged; cleared when they are applied */
+    uint32_t next_listener; /* whose turn it is to be first */
+    bool accept_stalled;    /* no descriptor was left: the sweep tries again */
+    uint8_t *room;          /* the receive buffer, and how far it is used this turn */
+    size_t room_used;
+    uint32_t n_events;
+    size_t owned_bytes; /* of this turn's events */
+    fws_event events[FWS_EVENTS];
+    fws_plan plan;
+    fws_pool pool;
+    fws_deflate *codec; /* NULL before somebody negotiates compression */
+    fws_peers peers;
+    int reserve; /* a descriptor to answer with when there is none left */
+    fws_source source;
+    fws_meter *meter; /* client role: counts what arrives on metered connections */
+    fws_staging staging;
+    fws_counters counters;
+} fws_engine;
+
+/* engine.c */
+
+/* An engine, or NULL with errno. All sizes in *options count as they are, except that head_limit
+ * is at most FWS_RECEIVE_CHUNK. */
+fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys);
+
+/* Closes every connection at once and frees everything; listening sockets are only let go. */
+void fws_engine_free(fws_engine *engine);
+
+/* Accepts on a listening, non-blocking socket, which stays the caller's. */
+int fws_engine_listen(fws_engine *engine, int fd);
+void fws_engine_unlisten(fws_engine *engine, int fd);
+
+/* Takes over a connected (or connecting), non-blocking socket, in state RAW, and sends data
+ * (n may be 0) first. NULL: errno says why, and the socket is still the caller's. */
+fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, const uint8_t *data,
+                            size_t n);
+
+/* The connection with that id, NULL when it is gone. */
+fws_conn *fws_engine_find(const fws_engine *engine, uint64_t id);
+
+/* Writes the peer's address to host (at least INET6_ADDRSTRLEN bytes; an IPv4-mapped one as
+ * IPv4, "" for a Unix socket or an unknown peer) and returns its port. */
+uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n);
+
+/* A new topic; NULL: memory is out. It lives as long as the engine. */
+fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options);
+
+/* Ends a connection now: unlinked, shut down, on the dead list. */
+void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code);
+
+/* The same with code 1006, and a reset of whoever has not taken everything. */
+void fws_conn_cut_off(fws_engine *engine, fws_conn *conn);
+
+/* Frees the dead. The last step of a turn. */
+void fws_engine_reap(fws_engine *engine);
+
+/* receive.c */
+
+/* Waits at most timeout_ms (-1: until something happens), then fills events. The number of
+ * events, or FWS_E_SYSTEM. */
+int fws_engine_harvest(fws_engine *engine, int timeout_ms);
+
+/* Whether the engine has work left that no socket will announce. */
+bool fws_engine_more(const fws_engine *engine);
+
+/* What the owner decides on a HEAD or BODY event; data[0..n) is sent. All answer FWS_OK,
+ * FWS_E_CLOSED when the connection is not waiting for it, FWS_E_NOMEM. body_n is 1 up. An answer
+ * without keep_alive may come before the request is whole, once its first byte is there. */
+int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
+                     bool keep_alive);
+int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n);
+int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n, const uint8_t *data,
+                         size_t n);
+/* Compresses for it with a window of that many bits (FWS_WINDOW_MIN..MAX, else FWS_E_INVALID, as
+ * in a build without zlib), and takes compressed messages. Goes before fws_conn_upgrade(). */
+int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits);
+
+/* How many messages of it become events from now on (0 up; FWS_ANY_MESSAGES: all); behind the last
+ * one it is not read from, and handler_queue_full counts that. Our Close ends it. */
+void fws_conn_allow(fws_engine *engine, fws_conn *conn, uint16_t messages);
+
+static inline void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool paused)
+{
+    fws_conn_allow(engine, conn, paused ? 0 : FWS_ANY_MESSAGES);
+}
+
+/* Counts data messages in engine->meter instead of making events of them, from the first call on.
+ * FWS_OK or FWS_E_NOMEM. */
+int fws_conn_meter(fws_engine *engine, fws_conn *conn);
+
+/* transmit.c */
+
+/* Sends what waits, for about budget_ns: connections, then passes, then the source. While the
+ * source runs at max rate it also waits for sockets, up to the budget, and stops when
+ * one has something to read. */
+void fws_engine_flush(fws_engine *engine, uint64_t budget_ns);
+
+/* The source's rate from now on, ticks/s (max: as fast as the slowest subscriber takes them). What
+ * is due by now at the old rate is appended first, so that no change makes ticks missed. */
+void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max);
+
+/* Roughly how many sends a flush would make now. */
+uint64_t fws_engine_load(const fws_engine *engine);
+
+void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn);
+void fws_engine_mark_topic(fws_engine *engine, fws_topic *topic);
+
+/* A WebSocket frame of our own for one connection, masked in the client role. */
+int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
+                        const uint8_t *data, size_t n);
+
+/* Ends a connection at the next flush, after the messages of this turn were handled: the
+ * subscriptions end, then Close with that code and reason goes out behind what was sent directly
+ * (RFC 6455 7.1.7); code 1005: an empty Close; code 0: no Close, the peer is gone. */
+void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
+                  size_t reason_n);
+
+/* Queues a Close frame in the order of publishing (1005: without a payload). FWS_E_INVALID: a
+ * reason longer than FWS_REASON_MAX, or one with 1005. */
+int fws_conn_push_close(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
+                        size_t reason_n);
+
+/* Asks the kernel what the peer has confirmed, for every subscription of it. */
+void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn);
+
+/* sweep.c */
+
+/* Deadlines, policies of blocked members, stalled lossless ones; every FWS_SWEEP_NS. When
+ * the engine itself was late, deadlines get that much grace. */
+void fws_engine_sweep(fws_engine *engine);
+
+/* command.c */
+
+enum fws_command_kind {
+    FWS_CMD_SUBSCRIBE = 0,
+    FWS_CMD_UNSUBSCRIBE,
+    FWS_CMD_PUBLISH,
+    FWS_CMD_SEND,
+    FWS_CMD_CLOSE
+};
+
+typedef struct fws_command {
+    uint8_t kind;        /* enum fws_command_kind */
+    uint8_t opcode;      /* PUBLISH, SEND: FWS_TEXT or FWS_BINARY */
+    uint16_t code;       /* CLOSE */
+    uint64_t conn;       /* id; all but PUBLISH */
+    fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH */
+    const uint8_t *data; /* PUBLISH, SEND: payload; CLOSE: reason, at most 123 bytes */
+    size_t n;
+} fws_command;
+
+/* The one door for whatever changes what clients get. From the driving thread (and before
+ * there is one) applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
+ * FWS_E_CLOSED, FWS_E_FULL (lossless topic, or outbox_limit), FWS_E_NOMEM, FWS_E_INVALID (so is
+ * a subscription in the client role: a topic's frames are not masked, RFC 6455 5.1). From
+ * another thread copied and staged, the engine woken: FWS_OK, or FWS_E_FULL when
+ * FWS_STAGING_BYTES wait. */
+int fws_engine_command(fws_engine *engine, const fws_command *command);
+
+/* Whether the caller is not the thread that drives: then only fws_engine_command() is safe. */
+static inline bool fws_engine_foreign(const fws_engine *engine)
+{
+    return __atomic_load_n(&engine->driven, __ATOMIC_ACQUIRE)
+           && !pthread_equal(__atomic_load_n(&engine->driver, __ATOMIC_RELAXED), pthread_self());
+}
+
+/* Applies what other threads staged. The first step of a turn. */
+void fws_engine_drain(fws_engine *engine);
+
+#endif

@@ -1,0 +1,136 @@
+/* Connections that speak HTTP: RAW, WAITING and BODY. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/engine_internal.h"
+
+/* The size of a head that ends with an empty line, 0 while there is none. A bare LF ends a line
+ * too, so that a head that uses it is answered and not waited for. */
+static uint32_t head_end(fws_held *held)
+{
+    uint32_t from = held->scanned < 2 ? 0 : held->scanned - 2;
+    const uint8_t *data = held->data, *end = data + held->n, *at = data + from;
+    while ((at = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        at++;
+        if (end - at >= 1 && at[0] == '\n')
+            return (uint32_t)(at + 1 - data);
+        if (end - at >= 2 && at[0] == '\r' && at[1] == '\n')
+            return (uint32_t)(at + 2 - data);
+    }
+    held->scanned = held->n;
+    return 0;
+}
+
+/* RFC 9112 2.2 and 3: a method, or empty lines in front of it. The client role's answers, too. */
+static bool begins_a_request(uint8_t first)
+{
+    return (first > ' ' && first < 0x7F) || first == '\r' || first == '\n';
+}
+
+/* Raises the event that is due once a head or a body is whole. */
+static bool http_advance(fws_engine *engine, fws_conn *conn)
+{
+    fws_held *held = &conn->held;
+    enum fws_event_kind kind = FWS_EVENT_BODY;
+    uint32_t n = conn->state == FWS_BODY && held->n >= conn->body_n ? conn->body_n : 0;
+    if (conn->state == FWS_RAW && held->n > 0) {
+        kind = FWS_EVENT_HEAD;
+        n = head_end(held);
+        if (n == 0 && !begins_a_request(held->data[0]))
+            n = held->n; /* TLS and the like: refused now, not when the time is up */
+        if (n == 0 && held->n >= engine->options.head_limit) {
+            kind = FWS_EVENT_HEAD_LIMIT;
+            n = held->n;
+        }
+    }
+    if (n == 0)
+        return false;
+    fws_event_add(engine, conn, kind, held->data, n);
+    held->scanned = n; /* taken off when the owner has decided */
+    conn->state = FWS_WAITING;
+    return true;
+}
+
+void fws_receive_http(fws_engine *engine, fws_conn *conn)
+{
+    if (http_advance(engine, conn))
+        return;
+    uint32_t want = conn->state == FWS_BODY ? conn->body_n : engine->options.head_limit;
+    size_t n = want - conn->held.n;
+    if (n > FWS_RECEIVE_CHUNK)
+        n = FWS_RECEIVE_CHUNK;
+    uint8_t *room = engine->room + engine->room_used;
+    size_t got = fws_receive_bytes(engine, conn, room, n);
+    if (got == 0)
+        return;
+    if (fws_hold(&conn->held, room, got)) {
+        http_advance(engine, conn);
+        return;
+    }
+    if (conn->role == FWS_SERVER && !fws_conn_pending(conn))
+        fws_engine_refuse(engine, conn->fd);
+    fws_conn_kill(engine, conn, 1006);
+}
+
+static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, const uint8_t *data,
+                   size_t n)
+{
+    if (conn->state != FWS_WAITING)
+        return FWS_E_CLOSED;
+    /* Ahead of everything: a pong to what lies behind the head may be next. */
+    if (n > 0 && !fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
+        return FWS_E_NOMEM;
+    fws_hold_drop(&conn->held, conn->held.scanned);
+    conn->state = (uint8_t)state;
+    fws_engine_mark_dirty(engine, conn);
+    if (fws_link_remove(&conn->dirty)) /* not behind a crowd that a broadcast is for */
+        fws_link_append(engine->dirty.next, &conn->dirty);
+    /* What lies behind the head, here or in the kernel; on the ring of its new state. */
+    engine->n_ready -= fws_link_remove(&conn->ready);
+    fws_engine_mark_ready(engine, conn);
+    return FWS_OK;
+}
+
+/* An answer that ends the connection need not wait for the rest of its request. */
+static void cut_short(fws_conn *conn)
+{
+    if (conn->state == FWS_BODY || (conn->state == FWS_RAW && conn->held.n > 0)) {
+        conn->held.scanned = conn->held.n;
+        conn->state = FWS_WAITING;
+    }
+}
+
+int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
+                     bool keep_alive)
+{
+    if (!keep_alive)
+        cut_short(conn);
+    int status = decided(engine, conn, keep_alive ? FWS_RAW : FWS_LINGER, data, n);
+    if (status != FWS_OK)
+        return status;
+    conn->answered = true;
+    conn->finish = !keep_alive;
+    conn->deadline =
+        engine->now + (keep_alive ? engine->options.keep_alive_ns : engine->options.close_ns);
+    return FWS_OK;
+}
+
+int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n)
+{
+    int status = decided(engine, conn, FWS_OPEN, data, n);
+    if (status != FWS_OK)
+        return status;
+    conn->deadline = 0;
+    conn->ping_at = fws_ping_due(engine, conn);
+    return FWS_OK;
+}
+
+int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n, const uint8_t *data,
+                         size_t n)
+{
+    int status = body_n == 0 ? FWS_E_INVALID : decided(engine, conn, FWS_BODY, data, n);
+    if (status != FWS_OK)
+        return status;
+    conn->body_n = body_n;
+    return FWS_OK;
+}

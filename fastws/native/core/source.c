@@ -1,0 +1,109 @@
+#include "core/source.h"
+
+void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
+                     enum fws_tick_format format, enum fws_tick_fields fields, enum fws_late late)
+{
+    source->topic = topic;
+    source->max = source->running = source->behind = false;
+    fws_ticks_init(&source->ticks, seed, format, fields);
+    fws_pace_init(&source->pace, late);
+}
+
+/* What fell due while nobody listened was not missed by anybody. */
+static void set_rate(fws_source *source, uint64_t now, uint64_t rate)
+{
+    uint64_t missed = source->pace.missed;
+    fws_pace_set_rate(&source->pace, now, rate);
+    if (!source->running)
+        source->pace.missed = missed;
+}
+
+void fws_source_set_rate(fws_source *source, uint64_t now, uint64_t rate, bool max)
+{
+    source->max = max;
+    set_rate(source, now, max ? 0 : rate);
+}
+
+/* A feed that nobody listens to stands still; the first subscriber starts it anew, so
+ * that the time without one does not fall due at once. */
+static bool listened_to(fws_source *source, uint64_t now)
+{
+    bool wanted = source->topic != NULL && source->topic->n > 0;
+    if (wanted && !source->running)
+        set_rate(source, now, source->pace.rate);
+    source->running = wanted;
+    return wanted;
+}
+
+static uint64_t room_left(const fws_source *source)
+{
+    return source->topic->options.on_slow == FWS_SLOW_LOSSLESS ? fws_topic_room(source->topic)
+                                                               : UINT64_MAX;
+}
+
+static size_t append(fws_source *source, uint64_t ts_ns, uint64_t *eseq)
+{
+    fws_topic *topic = source->topic;
+    uint8_t *room = fws_log_reserve(&topic->log, FWS_TICK_MAX, *eseq + 1);
+    if (room == NULL)
+        return 0;
+    size_t n = fws_tick_write(&source->ticks, room, ts_ns, topic->log.next_seq);
+    fws_log_commit(&topic->log, n, ++*eseq);
+    return n;
+}
+
+static uint64_t run_max(fws_source *source, uint64_t now_real, uint64_t *eseq, uint64_t room)
+{
+    uint64_t count = 0, bytes = 0;
+    while (bytes + FWS_TICK_MAX <= room && bytes < FWS_SOURCE_BATCH) {
+        size_t n = append(source, now_real, eseq);
+        if (n == 0)
+            break;
+        bytes += n;
+        count++;
+    }
+    return count;
+}
+
+static uint64_t run_paced(fws_source *source, uint64_t now, uint64_t now_real, uint64_t *eseq,
+                          uint64_t room)
+{
+    uint64_t due = fws_pace_due(&source->pace, now), count = 0, bytes = 0;
+    source->behind = false;
+    if (due == 0)
+        return 0;
+    fws_stride stride = fws_pace_stride(&source->pace);
+    uint64_t real_offset = now_real - now; /* wraps as unsigned arithmetic should */
+    while (count < due && bytes + FWS_TICK_MAX <= room && bytes < FWS_SOURCE_BATCH) {
+        size_t n = append(source, stride.ns + real_offset, eseq);
+        if (n == 0)
+            break;
+        bytes += n;
+        count++;
+        fws_stride_next(&stride);
+    }
+    if (count > 0)
+        fws_pace_sent(&source->pace, now, count);
+    source->behind = count < due && count > 0;
+    return count;
+}
+
+uint64_t fws_source_run(fws_source *source, uint64_t now, uint64_t now_real, uint64_t *eseq)
+{
+    if (!listened_to(source, now))
+        return 0;
+    uint64_t room = room_left(source);
+    uint64_t count = source->max ? run_max(source, now_real, eseq, room)
+                                 : run_paced(source, now, now_real, eseq, room);
+    source->topic->published_to += count * source->topic->n;
+    return count;
+}
+
+uint64_t fws_source_next(fws_source *source, uint64_t now)
+{
+    if (!listened_to(source, now))
+        return UINT64_MAX;
+    if (room_left(source) < FWS_TICK_MAX)
+        return UINT64_MAX; /* a socket that becomes writable wakes the engine */
+    return source->max || source->behind ? 0 : fws_pace_next(&source->pace);
+}

@@ -1,0 +1,165 @@
+#include "core/engine_internal.h"
+
+uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn)
+{
+    uint64_t every = engine->options.ping_ns;
+    /* Any spread will do that keeps those who came together from being asked together. */
+    uint64_t mixed = (conn->id + engine->now) * 0x9E3779B97F4A7C15ULL;
+    return engine->now + every - (mixed >> 32) % (every / 10 + 1);
+}
+
+#define PING_BYTES 6 /* of an empty one, masked: that its own bytes are confirmed is no life */
+
+static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
+{
+    (*counter)++;
+    fws_conn_cut_off(engine, conn);
+}
+
+/* It is the owner who is late: the peer has done its part and shall have an answer. */
+static bool undecided(fws_engine *engine, fws_conn *conn)
+{
+    if (engine->n_events < FWS_EVENTS) { /* else the next sweep tells */
+        engine->counters.handshake_timeouts++;
+        fws_event_add(engine, conn, FWS_EVENT_UNDECIDED, NULL, 0);
+    }
+    return true;
+}
+
+/* False when its state's deadline has passed, and with it the connection. */
+static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
+{
+    if (conn->deadline == 0)
+        return true;
+    conn->deadline += grace;
+    if (engine->now < conn->deadline)
+        return true;
+    if (conn->state == FWS_WAITING)
+        return undecided(engine, conn);
+    if (conn->state < FWS_OPEN)
+        (*(conn->answered ? &engine->counters.keep_alive_timeouts
+                          : &engine->counters.handshake_timeouts))++;
+    else if (conn->state == FWS_CLOSING || conn->finish) /* else it lingered, as is usual */
+        engine->counters.close_timeouts++;
+    fws_conn_cut_off(engine, conn);
+    return false;
+}
+
+static void look_at_blocked(fws_engine *engine, fws_conn *conn, uint64_t grace)
+{
+    conn->progress += grace;
+    /* Added, not subtracted: grace may have put progress past now. */
+    bool stalled = engine->now > conn->progress + engine->options.max_stall_ns;
+    bool end = false;
+    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
+        end |= fws_sub_settle(sub) != FWS_OK || (stalled && sub->on_slow == FWS_SLOW_LOSSLESS);
+    if (end)
+        fws_conn_end_slow(engine, conn);
+}
+
+/* Whoever takes a byte now and then keeps below every other limit: a blocked peer has to
+ * confirm FWS_WRITE_BYTES in each write_ns. */
+static void look_at_writing(fws_engine *engine, fws_conn *conn, uint64_t grace)
+{
+    if (!conn->blocked || engine->options.write_ns == 0) {
+        conn->write_since = 0;
+        return;
+    }
+    bool fresh = conn->write_since == 0;
+    conn->write_since += fresh ? 0 : grace;
+    if (!fresh && engine->now - conn->write_since < engine->options.write_ns)
+        return;
+    uint64_t confirmed = fws_conn_confirmed(engine, conn);
+    if (!fresh && confirmed - conn->write_confirmed < FWS_WRITE_BYTES) {
+        time_out(engine, conn, &engine->counters.write_timeouts);
+        return;
+    }
+    conn->write_since = engine->now;
+    conn->write_confirmed = confirmed;
+}
+
+static void look_at_message(fws_engine *engine, fws_conn *conn, uint64_t grace)
+{
+    static const uint8_t reason[] = "message timeout";
+    if (conn->message_since == 0 || engine->options.message_ns == 0)
+        return;
+    conn->message_since += grace;
+    if (engine->now < conn->message_since
+        || engine->now - conn->message_since < engine->options.message_ns)
+        return;
+    engine->counters.message_timeouts++;
+    fws_conn_end(engine, conn, 1008, reason, sizeof reason - 1);
+}
+
+static void ping(fws_engine *engine, fws_conn *conn)
+{
+    engine->counters.pings++;
+    conn->pong_by = engine->now + engine->options.pong_ns;
+    conn->ping_confirmed = fws_conn_confirmed(engine, conn) + PING_BYTES;
+    if (fws_conn_push_frame(engine, conn, FWS_PING, 0, NULL, 0) != FWS_OK)
+        conn->pong_by = 0; /* no memory for two bytes: the next sweep tries again */
+}
+
+/* A slow reader is not a dead one: bytes confirmed since the ping begin its time anew. */
+static void look_at_pong(fws_engine *engine, fws_conn *conn)
+{
+    uint64_t confirmed = fws_conn_confirmed(engine, conn);
+    if (conn->acknowledges && confirmed > conn->ping_confirmed) {
+        conn->ping_confirmed = confirmed;
+        conn->pong_by = engine->now + engine->options.pong_ns;
+    } else {
+        time_out(engine, conn, &engine->counters.ping_timeouts);
+    }
+}
+
+static void look_at_life(fws_engine *engine, fws_conn *conn, uint64_t grace)
+{
+    if (engine->options.ping_ns == 0)
+        return;
+    conn->ping_at += grace;
+    conn->pong_by += conn->pong_by != 0 ? grace : 0;
+    if (conn->pong_by != 0 && engine->now >= conn->pong_by)
+        look_at_pong(engine, conn);
+    else if (conn->pong_by == 0 && engine->now >= conn->ping_at)
+        ping(engine, conn);
+}
+
+static void look_at(fws_engine *engine, fws_conn *conn, uint64_t grace)
+{
+    if (!in_time(engine, conn, grace) || conn->ending)
+        return;
+    if (conn->retry) {
+        conn->retry = false;
+        fws_conn_unblock(engine, conn);
+    } else if (conn->blocked) {
+        look_at_blocked(engine, conn, grace);
+    }
+    look_at_writing(engine, conn, grace);
+    if (conn->state == FWS_OPEN && (conn->allowed == 0 || conn->held_back)) {
+        /* It is us who do not read: neither a pong nor the rest of a message can be seen. */
+        conn->pong_by = 0;
+        conn->ping_at = fws_ping_due(engine, conn);
+        conn->message_since = conn->message_since == 0 ? 0 : engine->now;
+    } else if (conn->state == FWS_OPEN) {
+        look_at_message(engine, conn, grace);
+        look_at_life(engine, conn, grace);
+    }
+}
+
+void fws_engine_sweep(fws_engine *engine)
+{
+    uint64_t late = engine->now - engine->sweep_at;
+    uint64_t grace = engine->live > 0 && late > FWS_SWEEP_NS ? late : 0;
+    engine->sweep_at = engine->now + FWS_SWEEP_NS;
+    if (engine->accept_stalled) {
+        engine->accept_stalled = false;
+        fws_engine_keep_reserve(engine);
+        for (uint32_t i = 0; i < engine->n_listeners; i++)
+            engine->listener_ready[i] = engine->listeners[i] >= 0;
+    }
+    for (uint32_t i = 0; i < engine->n_slots; i++) {
+        fws_conn *conn = engine->slots[i].conn;
+        if (conn != NULL && conn->state != FWS_DEAD)
+            look_at(engine, conn, grace);
+    }
+}
