@@ -19,8 +19,8 @@ NATIVE = {
     0: "status mask utf8 hist pace",
     1: "frame deflate",
     2: "message variant log outbox tick meter peers",
-    3: "sys accept conn topic gather transmit compress receive raw sweep source command engine "
-    "engine_internal",
+    3: "sys peers conn account policy topic source gather send poll close flush command accept "
+    "engine engine_internal sweep receive http turn",
 }
 # Modules of the package, Cython ones included; "fastws" is the package's own face.
 PYTHON = {

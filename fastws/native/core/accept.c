@@ -1,6 +1,5 @@
-/* Listening sockets, newcomers, and who is told that there is no room. */
+/* Listening sockets, newcomers, and the 503 without memory or descriptor. */
 #define _GNU_SOURCE /* SOCK_CLOEXEC in accept4 */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -31,37 +30,6 @@ void fws_engine_unlisten(fws_engine *engine, int fd)
             engine->listeners[i] = -1;
             engine->listener_ready[i] = false;
         }
-}
-
-/* The key of its address in the engine's peers; false for Unix sockets. */
-static bool peer_key(const struct sockaddr_in6 *remote, uint8_t key[16])
-{
-    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
-    struct sockaddr_in v4;
-    memset(key, 0, 16);
-    if (remote->sin6_family == AF_INET) {
-        memcpy(&v4, remote, sizeof v4);
-        memcpy(key, mapped, sizeof mapped);
-        memcpy(key + 12, &v4.sin_addr, 4);
-    } else if (remote->sin6_family == AF_INET6) {
-        bool is_v4 = IN6_IS_ADDR_V4MAPPED(&remote->sin6_addr);
-        memcpy(key, &remote->sin6_addr, is_v4 ? 16 : 8);
-    }
-    return remote->sin6_family == AF_INET || remote->sin6_family == AF_INET6;
-}
-
-/* False when the address has so many that nobody asks what this one wants. */
-static bool count_peer(fws_engine *engine, fws_conn *conn)
-{
-    uint8_t key[16];
-    uint32_t limit = engine->options.max_per_address;
-    if (limit == 0 || !peer_key(&conn->remote, key))
-        return true;
-    uint32_t count = fws_peers_add(&engine->peers, key);
-    conn->counted = count > 0;
-    conn->over_address = count > limit;
-    engine->counters.address_refused += conn->over_address;
-    return count > 0 && count <= (uint64_t)limit + FWS_REFUSED_ROOM;
 }
 
 void fws_engine_keep_reserve(fws_engine *engine)
@@ -127,7 +95,7 @@ static bool accept_one(fws_engine *engine, uint32_t listener)
     if (conn == NULL) {
         fws_engine_refuse(engine, fd);
         engine->sys->close(fd);
-    } else if (!count_peer(engine, conn)) {
+    } else if (!fws_conn_count_peer(engine, conn)) {
         fws_engine_refuse(engine, fd);
         fws_conn_kill(engine, conn, 1006);
     } else {
@@ -145,28 +113,4 @@ void fws_engine_accept(fws_engine *engine)
             engine->listener_ready[i] = accept_one(engine, i);
     }
     engine->next_listener++; /* a flood on one port keeps nobody from the others */
-}
-
-uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n)
-{
-    struct sockaddr_in v4;
-    const struct sockaddr_in6 *v6 = &conn->remote;
-    memcpy(&v4, v6, sizeof v4);
-    host[0] = '\0';
-    if (v6->sin6_family == AF_INET)
-        inet_ntop(AF_INET, &v4.sin_addr, host, (socklen_t)n);
-    else if (v6->sin6_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
-        inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], host, (socklen_t)n);
-    else if (v6->sin6_family == AF_INET6)
-        inet_ntop(AF_INET6, &v6->sin6_addr, host, (socklen_t)n);
-    else
-        return 0;
-    return ntohs(v6->sin6_port); /* at the same place in both */
-}
-
-void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn)
-{
-    uint8_t key[16];
-    if (conn->counted && peer_key(&conn->remote, key))
-        fws_peers_remove(&engine->peers, key);
 }

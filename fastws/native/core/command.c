@@ -1,3 +1,4 @@
+/* The one door for what changes what clients get; staging for other threads. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -108,8 +109,6 @@ static int apply(fws_engine *engine, const fws_command *command)
     engine->counters.log_full += status == FWS_E_FULL;
     return status;
 }
-
-/* Commands of other threads: the struct and its bytes back to back, in order. */
 
 static size_t staged_size(size_t n)
 {

@@ -4,6 +4,7 @@
 
 #include "core/engine.h"
 
+#define FWS_NO_SLOT UINT32_MAX
 #define FWS_TAG_SPECIAL 0xFFFFFFFF00000000ULL /* a generation that no slot reaches */
 #define FWS_TAG_TIMER (FWS_TAG_SPECIAL | 0x100)
 #define FWS_TAG_WAKE (FWS_TAG_SPECIAL | 0x101)
@@ -42,13 +43,20 @@ static inline size_t fws_held_back_above(const fws_engine *engine)
     return engine->options.outbox_limit / 4;
 }
 
-/* engine.c */
+/* http.c */
+void fws_receive_http(fws_engine *engine, fws_conn *conn);
 
-/* epoll_ctl(2), EPOLL_CTL_ADD. */
-int fws_engine_watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag);
-/* A connection for a socket, which it owns from here on. NULL: errno says why; not owned. */
-fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
-                          const struct sockaddr_in6 *remote);
+/* receive.c */
+
+/* Bytes of the peer, or 0 when there are none now; an end or an error ends the connection. */
+size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size_t n);
+/* Receives and parses one chunk of a connection that is OPEN or CLOSING. */
+void fws_receive_frames(fws_engine *engine, fws_conn *conn);
+
+/* sweep.c */
+
+/* When a connection that was open at now is due for a ping. */
+uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn);
 
 /* accept.c */
 void fws_engine_accept(fws_engine *engine);
@@ -56,28 +64,32 @@ void fws_engine_accept(fws_engine *engine);
 void fws_engine_refuse(fws_engine *engine, int fd);
 /* Opens the reserve descriptor again when it is gone. */
 void fws_engine_keep_reserve(fws_engine *engine);
-void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn);
 
-/* receive.c */
+/* close.c */
 
-/* Keeps bytes for later; false when memory is out. */
-bool fws_hold(fws_held *held, const uint8_t *data, size_t n);
-/* Drops the first n bytes; the buffer goes with the last one. */
-void fws_hold_drop(fws_held *held, uint32_t n);
-/* Bytes of the peer, or 0 when there are none now; an end or an error ends the connection. */
-size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size_t n);
-fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
-                         const uint8_t *data, size_t n);
-void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn);
+/* Writes down how it ends, for its owner: reason_n at most FWS_REASON_MAX. */
+void fws_conn_say_why(fws_conn *conn, uint16_t code, const uint8_t *reason, size_t reason_n);
+/* Ends it with 1013; direct messages that have not begun to leave are dropped. */
+void fws_conn_end_slow(fws_engine *engine, fws_conn *conn);
+/* The peer has shut down its sending side: send the pending responses, then close. */
+void fws_conn_serve_out(fws_engine *engine, fws_conn *conn);
+/* A Close frame of the peer (RFC 6455 7.1.5). */
+void fws_conn_take_close(fws_engine *engine, fws_conn *conn, const fws_message *message);
+/* LINGER: reads and throws away. */
+void fws_conn_linger(fws_engine *engine, fws_conn *conn);
+void fws_conn_leave_all(fws_conn *conn);
+/* At the flush: carries out fws_conn_end(). */
+void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn);
+/* Shuts writing down once everything is sent. */
+void fws_conn_finish(fws_engine *engine, fws_conn *conn);
+
+/* poll.c */
 #define FWS_POLL_EVENTS 256
 #define FWS_POLL_ROUNDS 64 /* then a turn goes on with what it has */
 /* Waits, and sorts what happened into the ready and dirty rings. False: epoll_wait failed. */
 bool fws_engine_poll(fws_engine *engine, int timeout_ms);
 
-/* raw.c */
-void fws_receive_http(fws_engine *engine, fws_conn *conn);
-
-/* compress.c */
+/* send.c */
 
 /* For a connection with window_bits: derives what its subscriptions are to get. */
 void fws_conn_derive(fws_engine *engine, fws_conn *conn);
@@ -85,20 +97,36 @@ void fws_conn_derive(fws_engine *engine, fws_conn *conn);
  * the RSV bits of its frame. */
 unsigned fws_conn_compress(fws_engine *engine, const fws_conn *conn, uint8_t opcode,
                            const uint8_t **data, size_t *n);
+/* Sends engine->plan. 1: all of it is gone; 0: the socket is full; negative: it is dead. */
+int fws_conn_send_plan(fws_engine *engine, fws_conn *conn);
+void fws_conn_block(const fws_engine *engine, fws_conn *conn);
+void fws_conn_unblock(fws_engine *engine, fws_conn *conn);
 
-/* sweep.c */
-
-/* When a connection that was open at now is due for a ping. */
-uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn);
-
-/* transmit.c */
+/* account.c */
 
 /* Bytes that the peer's kernel has confirmed; where it cannot say, bytes that ours has taken. */
 uint64_t fws_conn_confirmed(const fws_engine *engine, const fws_conn *conn);
-void fws_conn_unblock(fws_engine *engine, fws_conn *conn);
-/* Writes down how it ends, for its owner: reason_n at most FWS_REASON_MAX. */
-void fws_conn_say_why(fws_conn *conn, uint16_t code, const uint8_t *reason, size_t reason_n);
-/* Ends it with 1013; direct messages that have not begun to leave are dropped. */
-void fws_conn_end_slow(fws_engine *engine, fws_conn *conn);
+
+/* conn.c */
+
+/* epoll_ctl(2), EPOLL_CTL_ADD. */
+int fws_engine_watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag);
+/* A connection for a socket, which it owns from here on. NULL: errno says why; not owned. */
+fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
+                          const struct sockaddr_in6 *remote);
+/* Frees the connection and its slot. */
+void fws_slot_release(fws_engine *engine, fws_conn *conn);
+/* Counts its address. False when the address has so many that this one is closed unanswered. */
+bool fws_conn_count_peer(fws_engine *engine, fws_conn *conn);
+void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn);
+void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn);
+fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
+                         const uint8_t *data, size_t n);
+/* Whether the turn has as many messages as it may. */
+bool fws_turn_full(const fws_engine *engine);
+/* Keeps bytes for later; false when memory is out. */
+bool fws_hold(fws_held *held, const uint8_t *data, size_t n);
+/* Drops the first n bytes; the buffer goes with the last one. */
+void fws_hold_drop(fws_held *held, uint32_t n);
 
 #endif

@@ -1,3 +1,4 @@
+/* What leaves next, as a plan; and what a send took of it. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,8 @@
+/* Deadlines, pings, and what blocked connections owe. */
+
 #include "core/engine_internal.h"
+
+#define PING_BYTES 6 /* of an empty one, masked: that its own bytes are confirmed is no life */
 
 uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn)
 {
@@ -7,8 +11,6 @@ uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn)
     uint64_t mixed = (conn->id + engine->now) * 0x9E3779B97F4A7C15ULL;
     return engine->now + every - (mixed >> 32) % (every / 10 + 1);
 }
-
-#define PING_BYTES 6 /* of an empty one, masked: that its own bytes are confirmed is no life */
 
 static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
 {

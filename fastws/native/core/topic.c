@@ -1,7 +1,8 @@
-#include "core/topic.h"
-
+/* A topic's log and members. */
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/topic.h"
 
 #define LINE 64 /* bytes of a cache line */
 
@@ -30,18 +31,6 @@ void fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
         topic->members[i]->max_lag_bytes = options->max_lag_bytes;
     }
 }
-
-/* Its next frame's place in the topic's log; false when lapped. */
-static bool position(const fws_sub *sub, uint64_t *seq, uint64_t *bytes)
-{
-    const fws_log *log = &sub->topic->log;
-    fws_cursor cursor = sub->cursor;
-    if (sub->variant != NULL && !fws_log_seek(log, fws_sub_seq(sub), &cursor))
-        return false;
-    return fws_log_position(log, cursor, seq, bytes);
-}
-
-/* Members. */
 
 static void place(fws_topic *topic, uint32_t at, fws_sub *sub)
 {
@@ -148,56 +137,13 @@ static void unlink_from_conn(fws_sub *sub)
         sub->conn->rest.sub = NULL;
 }
 
-/* What was delivered may be confirmed after the subscription is gone. Without memory it
- * stays unconfirmed in the account, and nothing else depends on it. */
-static void part(fws_conn *conn, fws_topic *topic, uint64_t frames)
-{
-    if (!conn->acknowledges || frames == 0)
-        return;
-    fws_parted *parted = malloc(sizeof *parted);
-    if (parted == NULL)
-        return;
-    *parted = (fws_parted){
-        .next = conn->parted, .topic = topic, .bytes = conn->bytes_written, .frames = frames};
-    conn->parted = parted;
-}
-
-void fws_parted_delivered(fws_conn *conn, fws_topic *topic)
-{
-    topic->delivered++;
-    part(conn, topic, 1);
-}
-
-void fws_parted_acknowledge(fws_conn *conn, uint64_t bytes_confirmed)
-{
-    for (fws_parted **link = &conn->parted; *link != NULL;) {
-        fws_parted *parted = *link;
-        if (parted->bytes > bytes_confirmed) {
-            link = &parted->next;
-            continue;
-        }
-        parted->topic->acknowledged += parted->frames;
-        *link = parted->next;
-        free(parted);
-    }
-}
-
-void fws_parted_clear(fws_conn *conn)
-{
-    while (conn->parted != NULL) {
-        fws_parted *parted = conn->parted;
-        conn->parted = parted->next;
-        free(parted);
-    }
-}
-
 void fws_topic_leave(fws_sub *sub)
 {
     fws_topic *topic = sub->topic;
     uint64_t bytes;
     topic->dropped += fws_sub_pending(sub, &bytes) - sub->half;
     topic->acknowledged += sub->acknowledged;
-    part(sub->conn, topic, sub->delivered - sub->acknowledged);
+    fws_conn_part(sub->conn, topic, sub->delivered - sub->acknowledged);
     unlink_from_conn(sub);
     fws_topic_block(sub);
     swap(topic, sub->member, --topic->n);
@@ -205,8 +151,6 @@ void fws_topic_leave(fws_sub *sub)
     free(sub->marks);
     free(sub);
 }
-
-/* The pass. */
 
 void fws_topic_begin_pass(fws_topic *topic)
 {
@@ -253,21 +197,6 @@ fws_sub *fws_topic_next(fws_topic *topic)
     return NULL;
 }
 
-/* Publishing. */
-
-uint64_t fws_topic_room(fws_topic *topic)
-{
-    uint64_t slowest = topic->log.bytes;
-    for (uint32_t i = 0; i < topic->n; i++) {
-        uint64_t seq, bytes;
-        if (position(topic->members[i], &seq, &bytes) && bytes < slowest)
-            slowest = bytes;
-    }
-    topic->slowest_bytes = slowest;
-    uint64_t lag = topic->log.bytes - slowest, limit = topic->options.max_lag_bytes;
-    return lag < limit ? limit - lag : 0;
-}
-
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
 {
     if (n == 0 || n > FWS_FRAME_LIMIT)
@@ -284,113 +213,4 @@ void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 {
     fws_log_commit(&topic->log, n, eseq);
     topic->published_to += topic->n;
-}
-
-/* Accounts and policies. */
-
-uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
-{
-    const fws_log *log = &sub->topic->log;
-    uint64_t seq, at;
-    if (!position(sub, &seq, &at)) {
-        seq = fws_sub_seq(sub); /* lapped: the log cannot say any more */
-        at = log->bytes - fws_log_retained(log);
-    }
-    *bytes = log->bytes - at;
-    return log->next_seq - seq + sub->half;
-}
-
-uint64_t fws_sub_waiting_since(const fws_sub *sub)
-{
-    const fws_log *log = &sub->topic->log;
-    uint64_t seq = fws_sub_seq(sub) - sub->half;
-    fws_cursor cursor;
-    bool lapped;
-    if (seq == log->next_seq)
-        return UINT64_MAX;
-    if (!fws_log_seek(log, seq, &cursor))
-        cursor = fws_log_oldest(log);
-    const fws_slab *slab = fws_log_find(log, &cursor, &lapped);
-    uint64_t opened = slab == NULL ? 0 : slab->opened;
-    return opened > sub->conn->caught_up ? opened : sub->conn->caught_up;
-}
-
-uint64_t fws_topic_pending(const fws_topic *topic)
-{
-    uint64_t pending = topic->halves, bytes;
-    for (uint32_t i = 0; i < topic->n; i++)
-        pending += fws_sub_pending(topic->members[i], &bytes) - topic->members[i]->half;
-    return pending;
-}
-
-bool fws_sub_lapped(const fws_sub *sub)
-{
-    uint64_t seq, bytes;
-    if (sub->variant == NULL && sub->cursor.slab >= sub->topic->log.tail)
-        return false; /* the common case */
-    return !position(sub, &seq, &bytes);
-}
-
-int fws_sub_settle(fws_sub *sub)
-{
-    const fws_log *log = &sub->topic->log;
-    uint64_t seq, bytes, newest_seq;
-    bool here = position(sub, &seq, &bytes);
-    if (here && log->bytes - bytes <= sub->max_lag_bytes)
-        return FWS_OK;
-    if (here && sub->on_slow == FWS_SLOW_LOSSLESS)
-        return FWS_OK;
-    if (sub->on_slow != FWS_SLOW_LATEST)
-        return FWS_E_SLOW;
-    fws_cursor newest = fws_log_newest(log);
-    fws_log_position(log, newest, &newest_seq, &bytes);
-    uint64_t skipped = newest_seq - fws_sub_seq(sub);
-    sub->cursor = newest;
-    sub->dropped += skipped;
-    sub->topic->dropped += skipped;
-    return FWS_OK;
-}
-
-/* Every second mark goes when there is no room: the newest stays, old ones get coarser. */
-static void thin_marks(fws_sub *sub)
-{
-    for (uint32_t i = 0; i < FWS_MARKS / 2; i++)
-        sub->marks[i] = sub->marks[2 * i + 1];
-    sub->n_marks = FWS_MARKS / 2;
-}
-
-void fws_sub_delivered(fws_sub *sub, uint64_t frames, uint64_t bytes_written)
-{
-    sub->delivered += frames;
-    sub->topic->delivered += frames;
-    if (!sub->conn->acknowledges)
-        return;
-    if (sub->marks == NULL)
-        sub->marks = malloc(FWS_MARKS * sizeof *sub->marks);
-    if (sub->marks == NULL)
-        return; /* acknowledged stays behind until the next mark; nothing else depends on it */
-    fws_mark *last = sub->n_marks > 0 ? &sub->marks[sub->n_marks - 1] : NULL;
-    if (last != NULL && last->bytes == bytes_written) { /* the same call took more of it */
-        last->frames = sub->delivered;
-        return;
-    }
-    if (sub->n_marks == FWS_MARKS)
-        thin_marks(sub);
-    sub->marks[sub->n_marks++] = (fws_mark){bytes_written, sub->delivered};
-}
-
-void fws_sub_acknowledge(fws_sub *sub, uint64_t bytes_confirmed)
-{
-    uint32_t n = 0;
-    while (n < sub->n_marks && sub->marks[n].bytes <= bytes_confirmed)
-        n++;
-    if (n == 0)
-        return;
-    sub->acknowledged = sub->marks[n - 1].frames;
-    sub->n_marks -= n;
-    memmove(sub->marks, sub->marks + n, sub->n_marks * sizeof *sub->marks);
-    if (sub->n_marks == 0) {
-        free(sub->marks);
-        sub->marks = NULL;
-    }
 }

@@ -113,4 +113,10 @@ void fws_parted_clear(fws_conn *conn);
 /* Of bytes_written, the peer's kernel has confirmed that many. */
 void fws_sub_acknowledge(fws_sub *sub, uint64_t bytes_confirmed);
 
+/* Its next frame's place in the topic's log; false when lapped. */
+bool fws_sub_position(const fws_sub *sub, uint64_t *seq, uint64_t *bytes);
+
+/* Remembers delivered frames of a subscription that ends, until the peer confirms them. */
+void fws_conn_part(fws_conn *conn, fws_topic *topic, uint64_t frames);
+
 #endif

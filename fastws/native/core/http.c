@@ -1,4 +1,4 @@
-/* Connections that speak HTTP: RAW, WAITING and BODY. */
+/* Connections that speak HTTP: HTTP, WAITING and BODY. */
 #include <stdlib.h>
 #include <string.h>
 

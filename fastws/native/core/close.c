@@ -1,0 +1,171 @@
+/* The end of a connection: RFC 6455 7, from the first Close to the closed descriptor. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/engine_internal.h"
+
+void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
+{
+    if (conn->state == FWS_DEAD)
+        return;
+    if (conn->close_code == 1006 || conn->close_code == 0)
+        conn->close_code = code;
+    uint64_t confirmed = fws_conn_confirmed(engine, conn);
+    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
+        fws_sub_acknowledge(sub, confirmed);
+    while (conn->subs != NULL)
+        fws_topic_leave(conn->subs);
+    fws_parted_acknowledge(conn, confirmed);
+    fws_rest_drop(&conn->rest);
+    engine->n_ready -= fws_link_remove(&conn->ready);
+    engine->n_dirty -= fws_link_remove(&conn->dirty);
+    engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
+    engine->sys->shutdown(conn->fd, SHUT_RDWR);
+    conn->state = FWS_DEAD;
+    conn->next_dead = engine->first_dead;
+    engine->first_dead = conn;
+}
+
+/* What it lacks cannot follow, and the kernel would go on for minutes to offer it the rest. */
+void fws_conn_cut_off(fws_engine *engine, fws_conn *conn)
+{
+    if (conn->state != FWS_DEAD && fws_conn_pending(conn))
+        engine->sys->reset_at_close(conn->fd);
+    fws_conn_kill(engine, conn, 1006);
+}
+
+void fws_engine_reap(fws_engine *engine)
+{
+    while (engine->first_dead != NULL) {
+        fws_conn *conn = engine->first_dead;
+        engine->first_dead = conn->next_dead;
+        engine->sys->close(conn->fd);
+        fws_outbox_clear(&conn->outbox);
+        fws_reader_clear(&conn->reader);
+        fws_parted_clear(conn);
+        fws_engine_forget_peer(engine, conn);
+        free(conn->held.data);
+        free(conn->metered);
+        fws_slot_release(engine, conn);
+    }
+}
+
+/* It asks no more, but may still read its answers. */
+void fws_conn_serve_out(fws_engine *engine, fws_conn *conn)
+{
+    conn->state = FWS_LINGER;
+    conn->finish = true;
+    conn->deadline = engine->now + engine->options.close_ns;
+    fws_engine_mark_dirty(engine, conn);
+}
+
+void fws_conn_take_close(fws_engine *engine, fws_conn *conn, const fws_message *message)
+{
+    if (conn->state == FWS_OPEN) {
+        fws_conn_end(engine, conn, message->code, message->data, message->len);
+    } else { /* the answer to ours: the server closes TCP first (RFC 6455 7.1.1) */
+        conn->state = FWS_LINGER;
+        conn->finish = true;
+        fws_engine_mark_dirty(engine, conn);
+    }
+    conn->close_code = message->code;
+    conn->reason_n = (uint32_t)message->len;
+    memcpy(conn->reason, message->data, message->len);
+}
+
+void fws_conn_linger(fws_engine *engine, fws_conn *conn)
+{
+    uint8_t *room = engine->room + engine->room_used;
+    ssize_t got = engine->sys->recv(conn->fd, room, FWS_RECEIVE_CHUNK, 0);
+    if (got > 0 && !conn->finish) /* until then the deadline is what bounds it */
+        conn->lingered += (uint32_t)got;
+    if (got == 0 && conn->finish)
+        return; /* it has said all it has to say, but still reads */
+    if (got == 0 || conn->lingered > FWS_LINGER_BYTES
+        || (got < 0 && errno != EAGAIN && errno != EINTR))
+        fws_conn_kill(engine, conn, conn->close_code);
+    else if (got > 0 || errno == EINTR)
+        fws_engine_mark_ready(engine, conn);
+}
+
+int fws_conn_push_close(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
+                        size_t reason_n)
+{
+    uint8_t payload[FWS_CONTROL_MAX] = {(uint8_t)(code >> 8), (uint8_t)code};
+    size_t code_n = code == 1005 ? 0 : 2; /* RFC 6455 7.1.5: 1005 is never on the wire */
+    if (reason_n > (code_n == 0 ? 0 : FWS_REASON_MAX))
+        return FWS_E_INVALID;
+    if (reason_n > 0)
+        memcpy(payload + 2, reason, reason_n);
+    return fws_conn_push_frame(engine, conn, FWS_CLOSE, ++engine->eseq, payload, code_n + reason_n);
+}
+
+void fws_conn_say_why(fws_conn *conn, uint16_t code, const uint8_t *reason, size_t reason_n)
+{
+    conn->close_code = code;
+    conn->reason_n = (uint32_t)reason_n;
+    if (reason_n > 0)
+        memcpy(conn->reason, reason, reason_n);
+}
+
+void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
+                  size_t reason_n)
+{
+    if (conn->ending || conn->state == FWS_DEAD)
+        return;
+    conn->ending = true;
+    conn->ending_code = code;
+    if (code != 0 && conn->state < FWS_CLOSING) /* else another Close of ours is what goes out */
+        fws_conn_say_why(conn, code, reason, reason_n);
+    fws_engine_mark_dirty(engine, conn);
+}
+
+void fws_conn_end_slow(fws_engine *engine, fws_conn *conn)
+{
+    static const uint8_t reason[] = "slow consumer";
+    engine->counters.slow_closed++;
+    conn->slow = true;
+    fws_conn_end(engine, conn, fws_close_code(FWS_E_SLOW), reason, sizeof reason - 1);
+}
+
+void fws_conn_leave_all(fws_conn *conn)
+{
+    while (conn->subs != NULL)
+        fws_topic_leave(conn->subs);
+}
+
+void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn)
+{
+    conn->ending = false;
+    if (conn->ending_code == 0) {
+        fws_conn_kill(engine, conn, 1006);
+        return;
+    }
+    fws_conn_acknowledge(engine, conn);
+    fws_conn_leave_all(conn);
+    if (conn->slow) /* not before: a handler of this turn may still have sent something */
+        fws_outbox_drop_unsent(&conn->outbox);
+    if (conn->state == FWS_OPEN /* else a Close of ours is there already */
+        && fws_conn_push_close(engine, conn, conn->ending_code, conn->reason, conn->reason_n)
+               != FWS_OK) {
+        fws_conn_kill(engine, conn, conn->ending_code);
+        return;
+    }
+    if (conn->state < FWS_CLOSING) /* else its time runs already */
+        conn->deadline = engine->now + engine->options.close_ns;
+    conn->state = FWS_LINGER;
+    conn->finish = true;
+}
+
+/* Everything is sent: writing is shut down, and what still comes is read and thrown away
+ * for a while, because a reset would destroy what the peer has not read yet. */
+void fws_conn_finish(fws_engine *engine, fws_conn *conn)
+{
+    if (fws_conn_pending(conn))
+        return;
+    conn->finish = false;
+    engine->sys->shutdown(conn->fd, SHUT_WR);
+    conn->deadline = engine->now + FWS_LINGER_NS;
+    fws_engine_mark_ready(engine, conn);
+}

@@ -1,0 +1,244 @@
+/* Slots, sockets and marks of connections; events; input held over; counts by address. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/engine_internal.h"
+
+/* The key of its address in the engine's peers; false for Unix sockets. */
+static bool peer_key(const struct sockaddr_in6 *remote, uint8_t key[16])
+{
+    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
+    struct sockaddr_in v4;
+    memset(key, 0, 16);
+    if (remote->sin6_family == AF_INET) {
+        memcpy(&v4, remote, sizeof v4);
+        memcpy(key, mapped, sizeof mapped);
+        memcpy(key + 12, &v4.sin_addr, 4);
+    } else if (remote->sin6_family == AF_INET6) {
+        bool is_v4 = IN6_IS_ADDR_V4MAPPED(&remote->sin6_addr);
+        memcpy(key, &remote->sin6_addr, is_v4 ? 16 : 8);
+    }
+    return remote->sin6_family == AF_INET || remote->sin6_family == AF_INET6;
+}
+
+/* False when the address has so many that nobody asks what this one wants. */
+bool fws_conn_count_peer(fws_engine *engine, fws_conn *conn)
+{
+    uint8_t key[16];
+    uint32_t limit = engine->options.max_per_address;
+    if (limit == 0 || !peer_key(&conn->remote, key))
+        return true;
+    uint32_t count = fws_peers_add(&engine->peers, key);
+    conn->counted = count > 0;
+    conn->over_address = count > limit;
+    engine->counters.address_refused += conn->over_address;
+    return count > 0 && count <= (uint64_t)limit + FWS_REFUSED_ROOM;
+}
+
+uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n)
+{
+    struct sockaddr_in v4;
+    const struct sockaddr_in6 *v6 = &conn->remote;
+    memcpy(&v4, v6, sizeof v4);
+    host[0] = '\0';
+    if (v6->sin6_family == AF_INET)
+        inet_ntop(AF_INET, &v4.sin_addr, host, (socklen_t)n);
+    else if (v6->sin6_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+        inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], host, (socklen_t)n);
+    else if (v6->sin6_family == AF_INET6)
+        inet_ntop(AF_INET6, &v6->sin6_addr, host, (socklen_t)n);
+    else
+        return 0;
+    return ntohs(v6->sin6_port); /* at the same place in both */
+}
+
+void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn)
+{
+    uint8_t key[16];
+    if (conn->counted && peer_key(&conn->remote, key))
+        fws_peers_remove(&engine->peers, key);
+}
+
+int fws_engine_watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag)
+{
+    struct epoll_event event = {.events = what, .data.u64 = tag};
+    return engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+static bool slots_grow(fws_engine *engine)
+{
+    uint32_t n = engine->n_slots == 0 ? 64 : engine->n_slots * 2;
+    fws_slot *slots = realloc(engine->slots, n * sizeof *slots);
+    if (slots == NULL)
+        return false;
+    for (uint32_t i = n; i-- > engine->n_slots;) {
+        slots[i] = (fws_slot){.generation = 1, .next_free = engine->free_slot};
+        engine->free_slot = i;
+    }
+    engine->slots = slots;
+    engine->n_slots = n;
+    return true;
+}
+
+static fws_conn *slot_take(fws_engine *engine)
+{
+    if (engine->free_slot == FWS_NO_SLOT && !slots_grow(engine))
+        return NULL;
+    fws_conn *conn = calloc(1, sizeof *conn);
+    if (conn == NULL)
+        return NULL;
+    uint32_t index = engine->free_slot;
+    fws_slot *slot = &engine->slots[index];
+    engine->free_slot = slot->next_free;
+    slot->conn = conn;
+    conn->id = (uint64_t)slot->generation << 32 | index;
+    conn->over_limit = engine->admitted >= engine->options.max_connections;
+    engine->admitted += !conn->over_limit;
+    if (engine->live++ == 0)
+        engine->sweep_at = engine->now + FWS_SWEEP_NS; /* none was due while nobody was here */
+    return conn;
+}
+
+void fws_slot_release(fws_engine *engine, fws_conn *conn)
+{
+    uint32_t index = (uint32_t)conn->id;
+    fws_slot *slot = &engine->slots[index];
+    slot->conn = NULL;
+    slot->generation++;
+    if (slot->generation == UINT32_MAX) /* the special tags */
+        slot->generation = 1;
+    slot->next_free = engine->free_slot;
+    engine->free_slot = index;
+    engine->live--;
+    engine->admitted -= !conn->over_limit;
+    free(conn);
+}
+
+fws_conn *fws_engine_find(const fws_engine *engine, uint64_t id)
+{
+    uint32_t index = (uint32_t)id;
+    if (index >= engine->n_slots)
+        return NULL;
+    fws_conn *conn = engine->slots[index].conn;
+    return conn != NULL && conn->id == id && conn->state != FWS_DEAD ? conn : NULL;
+}
+
+static void tune(const fws_engine *engine, fws_conn *conn)
+{
+    const int on = 1, lowat = engine->options.notsent_lowat;
+    socklen_t n = sizeof conn->remote;
+    if (conn->remote.sin6_family == AF_UNSPEC
+        && getpeername(conn->fd, (struct sockaddr *)&conn->remote, &n) < 0)
+        conn->remote.sin6_family = AF_UNSPEC; /* still connecting */
+    /* Refused by Unix sockets, which have neither delay nor a limit to set. */
+    conn->acknowledges = setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
+    if (conn->acknowledges && lowat > 0)
+        (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+}
+
+fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
+                          const struct sockaddr_in6 *remote)
+{
+    fws_conn *conn = slot_take(engine);
+    if (conn == NULL) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    conn->fd = fd;
+    conn->role = (uint8_t)role;
+    conn->remote = *remote;
+    conn->close_code = 1006;
+    conn->allowed = FWS_ANY_MESSAGES;
+    conn->progress = conn->caught_up = engine->now;
+    conn->deadline = engine->now + engine->options.handshake_ns;
+    tune(engine, conn);
+    fws_reader_init(&conn->reader, role);
+    if (fws_engine_watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn->id) < 0) {
+        int why = errno;
+        fws_slot_release(engine, conn);
+        errno = why;
+        return NULL;
+    }
+    return conn;
+}
+
+void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn)
+{
+    if (conn->ready.next != NULL || conn->state == FWS_DEAD)
+        return;
+    fws_link_append(conn->state < FWS_OPEN ? &engine->http : &engine->ready, &conn->ready);
+    engine->n_ready++;
+}
+
+bool fws_hold(fws_held *held, const uint8_t *data, size_t n)
+{
+    if (held->capacity - held->n < n) {
+        size_t capacity = held->n + n < 1024 ? 1024 : (held->n + n) * 2;
+        uint8_t *grown = realloc(held->data, capacity);
+        if (grown == NULL)
+            return false;
+        held->data = grown;
+        held->capacity = (uint32_t)capacity;
+    }
+    memcpy(held->data + held->n, data, n);
+    held->n += (uint32_t)n;
+    return true;
+}
+
+void fws_hold_drop(fws_held *held, uint32_t n)
+{
+    held->n -= n;
+    held->scanned = 0;
+    if (held->n > 0) {
+        memmove(held->data, held->data + n, held->n);
+        return;
+    }
+    free(held->data);
+    *held = (fws_held){0};
+}
+
+fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
+                         const uint8_t *data, size_t n)
+{
+    fws_event *event = &engine->events[engine->n_events++];
+    *event = (fws_event){.conn = conn, .kind = (uint8_t)kind, .data = data, .n = n};
+    return event;
+}
+
+void fws_conn_allow(fws_engine *engine, fws_conn *conn, uint16_t messages)
+{
+    if (conn->state > FWS_OPEN)
+        return; /* what comes behind our Close is thrown away, but theirs is waited for */
+    if (conn->allowed == 0 && messages > 0)
+        fws_engine_mark_ready(engine, conn);
+    conn->allowed = messages;
+}
+
+/* Whether the turn has as many messages as it may: in number, and in memory beyond the receive
+ * buffer, for what is compressed may be a thousand times larger than what came in. */
+bool fws_turn_full(const fws_engine *engine)
+{
+    return engine->n_events == FWS_EVENTS || engine->owned_bytes >= FWS_OWNED_BYTES;
+}
+
+void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn)
+{
+    if (conn->dirty.next != NULL || conn->state == FWS_DEAD || (conn->blocked && !conn->ending))
+        return; /* a blocked one comes back when its socket is writable */
+    fws_link_append(&engine->dirty, &conn->dirty);
+    engine->n_dirty++;
+}
+
+void fws_engine_mark_topic(fws_engine *engine, fws_topic *topic)
+{
+    if (topic->dirty || topic->active == 0)
+        return;
+    topic->dirty = true;
+    topic->next_dirty = NULL;
+    *engine->dirty_end = topic;
+    engine->dirty_end = &topic->next_dirty;
+}

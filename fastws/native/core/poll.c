@@ -1,0 +1,44 @@
+/* The poller: events of sockets become marks on connections. */
+#include <errno.h>
+
+#include "core/engine_internal.h"
+
+static void sort_connection(fws_engine *engine, uint64_t id, uint32_t what)
+{
+    fws_conn *conn = fws_engine_find(engine, id);
+    if (conn == NULL)
+        return; /* an event of the dead, or of the slot's last occupant */
+    if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        conn->hung_up = true;
+    if (what & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        fws_engine_mark_ready(engine, conn);
+    if ((what & EPOLLOUT) && conn->blocked)
+        fws_conn_unblock(engine, conn);
+}
+
+static void sort_event(fws_engine *engine, uint64_t tag, uint32_t what)
+{
+    if ((tag & FWS_TAG_SPECIAL) != FWS_TAG_SPECIAL)
+        sort_connection(engine, tag, what);
+    else if (tag == FWS_TAG_TIMER)
+        engine->timer_at = UINT64_MAX; /* it has fired; edge-triggered, so not read */
+    else if (tag == FWS_TAG_WAKE)
+        engine->woken = true;
+    else
+        engine->listener_ready[(uint32_t)tag] = engine->listeners[(uint32_t)tag] >= 0;
+}
+
+bool fws_engine_poll(fws_engine *engine, int timeout_ms)
+{
+    struct epoll_event events[FWS_POLL_EVENTS];
+    int n, rounds = 0;
+    /* All that is known by now: the kernel tells in order, and a newcomer's news may be last. */
+    do {
+        n = engine->sys->epoll_wait(engine->epoll, events, FWS_POLL_EVENTS,
+                                    rounds == 0 ? timeout_ms : 0);
+        for (int i = 0; i < n; i++)
+            sort_event(engine, events[i].data.u64, events[i].events);
+    } while (n == FWS_POLL_EVENTS && ++rounds < FWS_POLL_ROUNDS);
+    engine->now = engine->sys->monotonic();
+    return n >= 0 || errno == EINTR;
+}

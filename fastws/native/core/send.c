@@ -1,0 +1,104 @@
+/* Frames of our own, compression, and the send call. */
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "core/engine_internal.h"
+#include "wire/mask.h"
+
+void fws_conn_block(const fws_engine *engine, fws_conn *conn)
+{
+    if (!conn->lagging)
+        conn->progress = engine->now; /* nothing was offered before: that was no stall */
+    conn->blocked = conn->lagging = true;
+    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
+        fws_topic_block(sub);
+}
+
+void fws_conn_unblock(fws_engine *engine, fws_conn *conn)
+{
+    conn->blocked = false;
+    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
+        fws_topic_unblock(sub);
+    fws_engine_mark_dirty(engine, conn);
+}
+
+int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
+                        const uint8_t *data, size_t n)
+{
+    uint8_t head[FWS_HEADER_MAX], key[4];
+    bool masked = conn->role == FWS_CLIENT;
+    if (masked && getrandom(key, sizeof key, 0) != sizeof key) /* RFC 6455 10.3 */
+        return FWS_E_SYSTEM;
+    unsigned rsv = conn->window_bits == 0 ? 0 : fws_conn_compress(engine, conn, opcode, &data, &n);
+    size_t head_n = fws_header_encode(head, opcode, true, rsv, n, masked ? key : NULL);
+    enum fws_entry_kind kind = opcode == FWS_CLOSE                        ? FWS_ENTRY_CLOSE
+                               : opcode == FWS_PING || opcode == FWS_PONG ? FWS_ENTRY_CONTROL
+                                                                          : FWS_ENTRY_BYTES;
+    fws_entry *entry = fws_outbox_push(&conn->outbox, eseq, kind, opcode, head, head_n, data, n);
+    if (entry == NULL)
+        return FWS_E_NOMEM;
+    if (masked)
+        fws_mask(entry->data + head_n, n, key, 0);
+    fws_engine_mark_dirty(engine, conn);
+    return FWS_OK;
+}
+
+/* 1: all that was planned is gone; 0: the socket is full; negative: it is dead. */
+int fws_conn_send_plan(fws_engine *engine, fws_conn *conn)
+{
+    fws_plan *plan = &engine->plan;
+    struct msghdr message = {.msg_iov = plan->iov, .msg_iovlen = plan->n};
+    ssize_t sent;
+    do {
+        engine->counters.sends++;
+        sent = engine->sys->sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    if (sent < 0) {
+        if (errno == EAGAIN) {
+            engine->counters.would_block++;
+            return 0;
+        }
+        engine->counters.send_failures++;
+        conn->retry = errno == ENOBUFS || errno == ENOMEM; /* no edge will announce memory */
+        return conn->retry ? 0 : -1;
+    }
+    fws_commit(conn, plan, (size_t)sent);
+    conn->progress = engine->now;
+    return (size_t)sent == plan->bytes;
+}
+
+int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits)
+{
+    if (window_bits < FWS_WINDOW_MIN || window_bits > FWS_WINDOW_MAX || !fws_deflate_available())
+        return FWS_E_INVALID;
+    if (conn->state != FWS_WAITING)
+        return FWS_E_CLOSED;
+    if (engine->codec == NULL)
+        engine->codec = fws_deflate_new();
+    if (engine->codec == NULL)
+        return FWS_E_NOMEM;
+    conn->window_bits = (uint8_t)window_bits;
+    fws_reader_inflate(&conn->reader, engine->codec);
+    return FWS_OK;
+}
+
+void fws_conn_derive(fws_engine *engine, fws_conn *conn)
+{
+    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
+        fws_variant_advance(sub->variant, &sub->topic->log, fws_sub_seq(sub), engine->codec);
+    engine->counters.deflated = fws_deflate_calls(engine->codec);
+}
+
+unsigned fws_conn_compress(fws_engine *engine, const fws_conn *conn, uint8_t opcode,
+                           const uint8_t **data, size_t *n)
+{
+    if (opcode >= FWS_CLOSE) /* RFC 7692 5: control frames are never compressed */
+        return 0;
+    size_t shrunk = fws_deflate_message(engine->codec, conn->window_bits, *data, *n, data);
+    engine->counters.deflated = fws_deflate_calls(engine->codec);
+    if (shrunk == 0)
+        return 0;
+    *n = shrunk;
+    return FWS_RSV1;
+}

@@ -1,0 +1,69 @@
+/* One round: what happened is received, parsed and told. */
+
+#include <stdlib.h>
+
+#include "core/engine_internal.h"
+
+static void receive(fws_engine *engine, fws_conn *conn)
+{
+    if (conn->state != FWS_LINGER && conn->outbox.bytes > fws_held_back_above(engine))
+        conn->held_back = true;
+    if (conn->state == FWS_LINGER)
+        fws_conn_linger(engine, conn);
+    else if (conn->state == FWS_WAITING && conn->hung_up)
+        fws_conn_end(engine, conn, 0, NULL, 0); /* nobody waits for the decision */
+    else if (conn->ending || conn->allowed == 0 || conn->held_back || conn->state == FWS_WAITING)
+        return; /* whoever changes that marks it ready again */
+    else if (conn->state == FWS_RAW || conn->state == FWS_BODY)
+        fws_receive_http(engine, conn);
+    else
+        fws_receive_frames(engine, conn);
+}
+
+bool fws_engine_more(const fws_engine *engine)
+{
+    if (engine->woken || engine->n_ready > 0 || engine->n_dirty > 0
+        || engine->source_at <= engine->now)
+        return true;
+    if (engine->dirty_topics != NULL || engine->passing != NULL || engine->first_dead != NULL)
+        return true;
+    for (uint32_t i = 0; i < engine->n_listeners; i++)
+        if (engine->listener_ready[i])
+            return true;
+    return false;
+}
+
+/* Reads each of a ring once, but `most` at most; the others go first next time. */
+static void read_ring(fws_engine *engine, fws_link *ring, uint32_t most)
+{
+    const fws_link *last = ring->previous, *link = NULL;
+    for (uint32_t n = 0; n < most && link != last && ring->next != ring; n++) {
+        if (fws_turn_full(engine) || FWS_RECEIVE_ROOM - engine->room_used < 2 * FWS_RECEIVE_CHUNK)
+            return;
+        if (n % 16 == 15 && engine->sys->monotonic() - engine->now > FWS_TURN_NS)
+            return; /* what raises no event costs time, too */
+        link = ring->next;
+        fws_conn *conn = FWS_CONTAINER(ring->next, fws_conn, ready);
+        engine->n_ready -= fws_link_remove(&conn->ready);
+        receive(engine, conn);
+    }
+}
+
+int fws_engine_harvest(fws_engine *engine, int timeout_ms)
+{
+    for (uint32_t i = 0; i < engine->n_events; i++)
+        free(engine->events[i].owned);
+    engine->n_events = 0;
+    engine->room_used = engine->owned_bytes = 0;
+    fws_engine_drain(engine);
+    if (!fws_engine_poll(engine, fws_engine_more(engine) ? 0 : timeout_ms))
+        return FWS_E_SYSTEM;
+    if (engine->now >= engine->sweep_at)
+        fws_engine_sweep(engine);
+    fws_engine_accept(engine); /* after the sweep: its grace is not for newcomers */
+    /* Few, for a handshake costs its owner many times what a message does; but first, so that
+     * those who are in never keep the others out. */
+    read_ring(engine, &engine->http, FWS_HTTP_BATCH);
+    read_ring(engine, &engine->ready, UINT32_MAX);
+    return (int)engine->n_events;
+}
