@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
 """The face of a connection: deciding on its requests, sending, closing, subscribing.
 
-Floor 4. Owns nothing: the engine owns the fws_conn and takes it away when it reaps it; this
+Layer 4. Owns nothing: the engine owns the fws_conn and takes it away when it reaps it; this
 reads it, and every change goes through the engine.
 """
 

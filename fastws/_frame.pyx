@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
 """Frames and fan-out: the Engine, and every other face by its name.
 
-Floor 4. Owns one fws_engine and, for each connection that the owner has heard of, one
+Layer 4. Owns one fws_engine and, for each connection that the owner has heard of, one
 Connection object in a list by slot; the C side never sees a PyObject. A Connection lets go
 of its fws_conn when the engine reaps it. The core is changed from here only, whoever asks
 (`_frame.pxd`), and the only `with nogil` of the project is here.
@@ -474,7 +474,7 @@ cdef class Engine:
                                                len(data)))
 
     cdef int _allow(self, fws_conn *c, uint16_t messages) except -1:
-        fws_conn_allow(self._e, c, messages)
+        fws_conn_credit(self._e, c, messages)
         return self._done(FWS_OK)
 
     cdef int _meter(self, fws_conn *c) except -1:

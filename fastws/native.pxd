@@ -121,7 +121,7 @@ cdef extern from "core/sys.h" nogil:
 
 cdef extern from "core/conn.h" nogil:
     enum fws_state:
-        FWS_RAW
+        FWS_HTTP
         FWS_OPEN
         FWS_DEAD
     enum:
@@ -283,7 +283,7 @@ cdef extern from "core/engine.h" nogil:
     int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
                              const uint8_t *data, size_t n)
     int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits)
-    void fws_conn_allow(fws_engine *engine, fws_conn *conn, uint16_t messages)
+    void fws_conn_credit(fws_engine *engine, fws_conn *conn, uint16_t messages)
     int fws_conn_meter(fws_engine *engine, fws_conn *conn)
     void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
     void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bint max)

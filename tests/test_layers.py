@@ -42,7 +42,7 @@ CIMPORT = re.compile(
     r"^\s*from\s+([\w.]+)\s+c?import\s+\(?([^#\n]+)|^\s*c?import\s+([\w., \t]+)", re.MULTILINE
 )
 C_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-CLAIM = re.compile(r"\bFloor (\d)\b")
+CLAIM = re.compile(r"\bLayer (\d)\b")
 
 NATIVE_FILES = sorted(PACKAGE.glob("native/*/*.[ch]"))
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))

@@ -93,7 +93,7 @@ static void act(one *who, uint8_t what, enum lane which)
     else if (which == STAGED)
         fill_staging(what);
     else if (conn != NULL && (what & 7) == 6)
-        fws_conn_allow(engine, conn, what & 0x80 ? FWS_ANY_MESSAGES : what >> 4);
+        fws_conn_credit(engine, conn, what & 0x80 ? FWS_ANY_MESSAGES : what >> 4);
     else if (conn != NULL)
         fws_conn_kill(engine, conn, 1006);
     from_lane(AT_ONCE);
@@ -306,7 +306,7 @@ static void check_bounds(void)
         if (conn == NULL)
             continue;
         CHECK(conn->outbox.bytes <= engine->options.outbox_limit + SIZE_MOST + 1024);
-        CHECK(conn->held.n <= FWS_RECEIVE_CHUNK);
+        CHECK(conn->inbuf.n <= FWS_RECEIVE_CHUNK);
         uint64_t most = engine->options.limits.max_message_size;
         if (conn->reader.compressed) /* what does not shrink grows by its blocks' headers */
             most += most / 64 + 64;
@@ -316,7 +316,7 @@ static void check_bounds(void)
 
 static fws_options take_options(void)
 {
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.outbox_limit = 1000U << fuzz_byte(&input) % 8;
     options.limits = (fws_limits){.max_message_size = fuzz_byte(&input) * 4U,
                                   .max_fragments = 1U + fuzz_byte(&input) % 8};
@@ -352,6 +352,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     while (phase != 0)
         go_on(0);
     settle_down();
-    house_close();
+    engine_close();
     return 0;
 }

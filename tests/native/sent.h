@@ -3,7 +3,7 @@
 #ifndef FWS_TEST_SENT_H
 #define FWS_TEST_SENT_H
 
-#include "house.h"
+#include "engine_fixture.h"
 
 #define CLIENTS 24
 #define TOPICS 3

@@ -26,7 +26,8 @@ static inline void learn_starts(one *who)
             continue;
         CHECK(!who->server);
         check_stream(who); /* all that it got whole is of former ones; what is half sent, too */
-        if (conn->rest.data == NULL || conn->rest.sub != NULL || conn->rest.topic != topics[i])
+        if (conn->partial.data == NULL || conn->partial.sub != NULL
+            || conn->partial.topic != topics[i])
             who->owed[i] = 0;
         else if (who->owed[i] == 0)
             who->owed[i] = 1 + (who->start[i] > who->next[i] ? who->start[i] : who->next[i]);
@@ -193,7 +194,7 @@ static inline void check_logs(const fws_topic *topic)
 
 static inline void check_all(void)
 {
-    check_house();
+    check_engine();
     CHECK(engine->staging.n <= FWS_STAGING_BYTES);
     for (int i = 0; i < CLIENTS; i++) {
         one *who = &ones[i];
@@ -225,7 +226,7 @@ static inline void streams_open(const fws_options *options)
     memset(ones, 0, sizeof ones);
     if (codec == NULL && fws_deflate_available())
         codec = fws_deflate_new();
-    house_open(options);
+    engine_open(options);
     fws_engine_drain(engine); /* from here on there is a thread that drives */
     from_lane(AT_ONCE);
 }

@@ -1,10 +1,10 @@
 /* Slots and generations, accepting, handlers that change everything, the source, metering. */
-#include "house.h"
+#include "engine_fixture.h"
 
 /* HOSTILE X19 */
 static void test_a_descriptor_used_again_inherits_nothing(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *old = client();
     subscribe(old, topic);
@@ -32,13 +32,13 @@ static void test_a_descriptor_used_again_inherits_nothing(void)
     fake_say(young, HEAD, strlen(HEAD));
     rest();
     CHECK_EQ(young->out_n, strlen(ANSWER));
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X19 */
 static void test_an_event_of_the_dead_is_ignored(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     uint64_t tag = peer->tag;
     fake_peer *stale = fake_new(); /* an event with the dead one's tag, as epoll may have it */
@@ -56,13 +56,13 @@ static void test_an_event_of_the_dead_is_ignored(void)
     rest();
     stale->watched = false;
     fake_close(stale->fd);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X19 */
 static void test_the_dead_are_closed_at_the_end_of_the_turn(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     fws_conn *conn = conn_of(peer);
     fake_reset(peer);
@@ -78,12 +78,12 @@ static void test_the_dead_are_closed_at_the_end_of_the_turn(void)
     CHECK(other->fd != 0 && other->fd != peer->fd);
     reap();
     CHECK(peer->closed);
-    house_close();
+    engine_close();
 }
 
 static void test_generations_skip_what_is_reserved(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     uint32_t slot = (uint32_t)peer->tag;
     fake_reset(peer);
@@ -95,14 +95,14 @@ static void test_generations_skip_what_is_reserved(void)
     rest();
     peer = client();
     CHECK_EQ(peer->tag >> 32, 1);
-    house_close();
+    engine_close();
 }
 
 static void test_connections_past_the_limit_are_refused(void)
 {
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.max_connections = 10;
-    house_open(&options);
+    engine_open(&options);
     fake_peer *peers[10 + FWS_REFUSED_ROOM + 5];
     for (uint32_t i = 0; i < 10 + FWS_REFUSED_ROOM + 5; i++)
         peers[i] = fake_connect();
@@ -119,15 +119,15 @@ static void test_connections_past_the_limit_are_refused(void)
     fake_peer *late = fake_connect();
     rest();
     CHECK(!late->closed);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X24 */
 static void test_many_connect_at_once_and_a_turn_takes_some(void)
 {
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.max_connections = 1000;
-    house_open(&options);
+    engine_open(&options);
     for (int i = 0; i < 300; i++)
         fake_connect();
     turn();
@@ -135,7 +135,7 @@ static void test_many_connect_at_once_and_a_turn_takes_some(void)
     CHECK(fws_engine_more(engine));
     rest();
     CHECK_EQ(engine->live, 300);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X13 X23 */
@@ -143,7 +143,7 @@ static void test_accept_goes_on_after_faults_of_one_connection(void)
 {
     const int faults[] = {EINTR, ECONNABORTED, EPROTO, EPERM};
     for (size_t i = 0; i < 4; i++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         rest();
         net.accept_errno = faults[i];
         net.accept_errno_count = 3;
@@ -151,7 +151,7 @@ static void test_accept_goes_on_after_faults_of_one_connection(void)
         rest();
         CHECK_EQ(engine->live, 1);
         CHECK_EQ(engine->counters.accept_failures, 0);
-        house_close();
+        engine_close();
     }
 }
 
@@ -161,7 +161,7 @@ static void test_accept_without_descriptors_waits_for_the_sweep(void)
     const int faults[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
     for (size_t i = 0; i < 4; i++) {
         int tries = i < 2 ? 2 : 1; /* the reserve tries once more */
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         rest();
         net.accept_errno = faults[i];
         net.accept_errno_count = 2 * tries;
@@ -175,14 +175,14 @@ static void test_accept_without_descriptors_waits_for_the_sweep(void)
         net.now += FWS_SWEEP_NS;
         rest();
         CHECK_EQ(engine->live, 1);
-        house_close();
+        engine_close();
     }
 }
 
 /* HOSTILE X22 */
 static void test_the_reserve_answers_when_no_descriptor_is_left(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     rest();
     net.accept_errno = EMFILE;
     net.accept_errno_count = 1;
@@ -194,12 +194,12 @@ static void test_the_reserve_answers_when_no_descriptor_is_left(void)
     CHECK_EQ(engine->counters.refused, 1);
     CHECK(conn_of(next) != NULL);
     CHECK(engine->reserve >= 0);
-    house_close();
+    engine_close();
 }
 
 static void test_a_listener_may_go_and_come_back(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     for (int i = 0; i < 3 * FWS_LISTENERS; i++) {
         fws_engine_unlisten(engine, FAKE_LISTENER);
         fake_connect();
@@ -209,7 +209,7 @@ static void test_a_listener_may_go_and_come_back(void)
         rest();
         CHECK_EQ(engine->live, i + 1);
     }
-    house_close();
+    engine_close();
 }
 
 static fws_topic *news, *other;
@@ -251,7 +251,7 @@ static void busy(const fws_event *event)
 /* HOSTILE X20 */
 static void test_handlers_may_change_everything(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     on_event = busy;
     news = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     other = topic_of(FWS_SLOW_CLOSE, 1 << 20);
@@ -271,12 +271,12 @@ static void test_handlers_may_change_everything(void)
     rest();
     expect_got(one, "C1000(bye) ");
     CHECK_EQ(news->dropped, 2 + 1 + 1); /* pending at unsubscribe, at death and at the Close */
-    house_close();
+    engine_close();
 }
 
 static void test_commands_are_idempotent_and_checked(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peer = client();
     for (int i = 0; i < 1000; i++)
@@ -305,14 +305,14 @@ static void test_commands_are_idempotent_and_checked(void)
     }
     CHECK_EQ(command(FWS_CMD_PUBLISH, NULL, topic, 0, large, SIZE_MAX), FWS_E_INVALID);
     CHECK_EQ(command(99, peer, topic, 0, large, 0), FWS_E_INVALID);
-    house_close();
+    engine_close();
 }
 
 static void test_an_outbox_has_its_limit(void)
 {
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.outbox_limit = 1000;
-    house_open(&options);
+    engine_open(&options);
     static char large[5001];
     memset(large, 'x', sizeof large - 1);
     fake_peer *peer = client();
@@ -323,12 +323,12 @@ static void test_an_outbox_has_its_limit(void)
     fake_room(peer, PLENTY);
     rest();
     CHECK_EQ(tell(peer, "more"), FWS_OK);
-    house_close();
+    engine_close();
 }
 
 static void test_so_much_waits_that_a_flush_is_due(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     static char large[65001];
     memset(large, 'x', sizeof large - 1);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 24);
@@ -340,12 +340,12 @@ static void test_so_much_waits_that_a_flush_is_due(void)
         CHECK_EQ(publish(topic, large), i < 5 ? 0 : 1);
     flush();
     CHECK_EQ(publish(topic, large), FWS_OK);
-    house_close();
+    engine_close();
 }
 
 static void test_the_source_feeds_who_listens_and_stops_with_them(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_LATEST, 1 << 20);
     fws_source_init(&engine->source, topic, 1, FWS_TICK_BINARY, FWS_TICK_BASE, FWS_LATE_BURST);
     fws_source_set_rate(&engine->source, net.now, 1000, false);
@@ -363,12 +363,12 @@ static void test_the_source_feeds_who_listens_and_stops_with_them(void)
     unsubscribe(peer, topic);
     pass_time(SECOND);
     CHECK_EQ(topic->log.next_seq, 1000);
-    house_close();
+    engine_close();
 }
 
 static void test_at_max_rate_the_slowest_socket_sets_the_pace(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_LOSSLESS, 100000);
     fws_source_init(&engine->source, topic, 1, FWS_TICK_JSON, FWS_TICK_BASE, FWS_LATE_BURST);
     fake_peer *fast = client(), *slow = client();
@@ -386,7 +386,7 @@ static void test_at_max_rate_the_slowest_socket_sets_the_pace(void)
         turn();
     CHECK(fast->out_n <= 150000 && fast->out_n > 149000);
     net.tick = 0;
-    house_close();
+    engine_close();
 }
 
 int main(void)

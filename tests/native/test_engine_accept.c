@@ -1,7 +1,7 @@
 /* Who is let in: connections by address, listening sockets, and what the poller refuses. */
 #include <arpa/inet.h>
 
-#include "house.h"
+#include "engine_fixture.h"
 
 static const char *const HOME = "10.0.0.1";
 
@@ -27,10 +27,10 @@ static bool let_in(const fake_peer *peer)
 
 static void open_with_limit(uint32_t limit)
 {
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.max_per_address = limit;
     options.max_connections = 1000;
-    house_open(&options);
+    engine_open(&options);
 }
 
 static void test_an_address_has_so_many_connections_and_others_have_theirs(void)
@@ -46,18 +46,18 @@ static void test_an_address_has_so_many_connections_and_others_have_theirs(void)
     rest();
     CHECK(let_in(from(HOME)));
     CHECK(!let_in(from(HOME)));
-    house_close();
+    engine_close();
 }
 
 static void test_the_largest_limits_let_everybody_in(void)
 {
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.max_per_address = options.max_connections = UINT32_MAX;
-    house_open(&options);
+    engine_open(&options);
     for (uint32_t i = 0; i < 2 * FWS_REFUSED_ROOM; i++)
         CHECK(let_in(from(HOME)));
     CHECK_EQ(engine->counters.refused, 0);
-    house_close();
+    engine_close();
 }
 
 static void test_a_crowd_of_one_address_is_not_asked_what_it_wants(void)
@@ -71,7 +71,7 @@ static void test_a_crowd_of_one_address_is_not_asked_what_it_wants(void)
     CHECK_EQ(engine->counters.refused, 1);
     CHECK_EQ(engine->live, 1 + FWS_REFUSED_ROOM);
     CHECK(let_in(from("10.0.0.2")));
-    house_close();
+    engine_close();
 }
 
 static void test_ipv6_counts_by_its_first_half_and_mapped_ipv4_as_ipv4(void)
@@ -83,7 +83,7 @@ static void test_ipv6_counts_by_its_first_half_and_mapped_ipv4_as_ipv4(void)
     CHECK(let_in(from("::ffff:10.0.0.7")));
     CHECK(!let_in(from("10.0.0.7")));
     CHECK(let_in(from("::ffff:10.0.0.8")));
-    house_close();
+    engine_close();
 }
 
 static void test_unix_sockets_have_no_address_to_count(void)
@@ -97,7 +97,7 @@ static void test_unix_sockets_have_no_address_to_count(void)
         CHECK(let_in(peer));
     }
     CHECK_EQ(engine->counters.address_refused, 0);
-    house_close();
+    engine_close();
 }
 
 static void expect_remote(const fake_peer *peer, const char *host, uint16_t port)
@@ -111,17 +111,17 @@ static void expect_remote(const fake_peer *peer, const char *host, uint16_t port
 
 static void test_a_peer_has_the_name_that_people_know(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     expect_remote(from("192.0.2.1"), "192.0.2.1", 4321);
     expect_remote(from("2001:db8::5"), "2001:db8::5", 4321);
     expect_remote(from("::ffff:192.0.2.9"), "192.0.2.9", 4321);
     expect_remote(client(), "", 0);
-    house_close();
+    engine_close();
 }
 
 static void test_so_many_listeners_and_no_more(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_engine_unlisten(engine, FAKE_LISTENER - 77); /* never was one */
     for (int i = 1; i < FWS_LISTENERS; i++)
         CHECK_EQ(fws_engine_listen(engine, i), FWS_OK); /* the fake poller takes any number */
@@ -133,13 +133,13 @@ static void test_so_many_listeners_and_no_more(void)
         fws_engine_unlisten(engine, i);
     fws_engine_unlisten(engine, 99);
     CHECK(let_in(from(HOME)));
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X22 */
 static void test_what_the_poller_has_no_room_for_is_closed_and_the_rest_goes_on(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     net.watch_errno = ENOSPC; /* fs.epoll.max_user_watches */
     fake_peer *unlucky = from(HOME);
     CHECK(unlucky->closed && engine->live == 0 && engine->counters.refused == 1);
@@ -155,14 +155,14 @@ static void test_what_the_poller_has_no_room_for_is_closed_and_the_rest_goes_on(
     CHECK(errno == ENOSPC && !ours->closed); /* still the caller's */
     CHECK_EQ(fake_close(fd), 0);
     CHECK(let_in(from(HOME)));
-    house_close();
+    engine_close();
 }
 
 static void test_an_engine_that_cannot_watch_its_own_is_not_made(void)
 {
     for (int i = 0; i < 2; i++) { /* the timer, the wake-up */
         net = (fake_network){.now = 1000 * SECOND, .watch_errno = ENOSPC, .watches_before = i};
-        CHECK(fws_engine_new(&HOUSE, &fake_sys) == NULL);
+        CHECK(fws_engine_new(&OPTIONS, &fake_sys) == NULL);
         CHECK_EQ(errno, ENOSPC);
     }
 }
@@ -170,7 +170,7 @@ static void test_an_engine_that_cannot_watch_its_own_is_not_made(void)
 /* HOSTILE X22 */
 static void test_without_a_reserve_newcomers_wait_for_a_descriptor(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     rest();
     close(engine->reserve); /* as when it could not be opened again */
     engine->reserve = -1;
@@ -182,13 +182,13 @@ static void test_without_a_reserve_newcomers_wait_for_a_descriptor(void)
     net.now += FWS_SWEEP_NS;
     rest();
     CHECK(conn_of(peer) != NULL && engine->reserve >= 0);
-    house_close();
+    engine_close();
 }
 
 /* An engine ends with whatever it has: events not handled, the dead not buried. */
 static void test_an_engine_may_end_in_the_middle_of_a_turn(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client(), *other = client();
     uint8_t frame[200], half[100] = {0};
     size_t n = client_frame(frame, FWS_BINARY, half, sizeof half);
@@ -198,7 +198,7 @@ static void test_an_engine_may_end_in_the_middle_of_a_turn(void)
     harvest();
     CHECK(engine->n_events == 1 && engine->events[0].owned != NULL);
     fws_conn_kill(engine, conn_of(other), 1006);
-    house_close();
+    engine_close();
 }
 
 static uint32_t events_of(uint8_t kind)
@@ -236,7 +236,7 @@ static void test_who_is_in_is_heard_beside_a_crowd_that_comes(void)
     }
     rest();
     CHECK_EQ(engine->live, 1 + FWS_ACCEPT_BATCH);
-    house_close();
+    engine_close();
 }
 
 /* 32 of those who came first are let in; each has said something behind its head, in the same
@@ -260,7 +260,7 @@ static void test_who_was_let_in_stands_with_those_who_are_in(void)
     CHECK_EQ(events_of(FWS_EVENT_MESSAGE), FWS_HTTP_BATCH);
     handle();
     rest();
-    house_close();
+    engine_close();
 }
 
 static void test_a_slow_crowd_leaves_time_for_those_who_are_in(void)
@@ -277,12 +277,12 @@ static void test_a_slow_crowd_leaves_time_for_those_who_are_in(void)
     net.tick = 0;
     handle();
     rest();
-    house_close();
+    engine_close();
 }
 
 static void test_who_comes_is_let_in_beside_those_who_never_stop_talking(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *loud = client();
     for (int i = 0; i < 3 * FWS_EVENTS; i++)
         say_text(loud, "");
@@ -295,7 +295,7 @@ static void test_who_comes_is_let_in_beside_those_who_never_stop_talking(void)
     harvest();
     CHECK_EQ(engine->n_events, FWS_EVENTS);
     CHECK_EQ(engine->events[0].kind, FWS_EVENT_HEAD);
-    house_close();
+    engine_close();
 }
 
 int main(void)

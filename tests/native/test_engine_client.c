@@ -1,5 +1,5 @@
 /* Connections in the client role: the peer is the server. */
-#include "house.h"
+#include "engine_fixture.h"
 
 static void go_on_with_frames(const fws_event *event)
 {
@@ -37,7 +37,7 @@ static uint8_t take_masked(fake_peer *peer, char *text)
 static void test_the_request_leaves_before_the_pong_of_a_hasty_server(void)
 {
     char text[126];
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = call(0);
     fake_say(peer, ANSWER "\x89\x02hi", strlen(ANSWER) + 4);
     rest();
@@ -49,14 +49,14 @@ static void test_the_request_leaves_before_the_pong_of_a_hasty_server(void)
     memmove(peer->out, peer->out + strlen(REQUEST), peer->out_n);
     CHECK(take_masked(peer, text) == FWS_PONG && strcmp(text, "hi") == 0);
     CHECK_EQ(peer->out_n, 0);
-    house_close();
+    engine_close();
 }
 
 static void test_what_a_client_sends_is_masked_with_a_key_of_its_own(void)
 {
     char text[126];
     uint8_t keys[2][4];
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = call(PLENTY);
     fake_say(peer, ANSWER, strlen(ANSWER));
     rest();
@@ -74,13 +74,13 @@ static void test_what_a_client_sends_is_masked_with_a_key_of_its_own(void)
           && strcmp(text, "\x03\xe8"
                           "bye")
                  == 0);
-    house_close();
+    engine_close();
 }
 
 /* RFC 6455 5.1: a topic's frames are written once for all, without a mask. */
 static void test_a_client_cannot_be_subscribed(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peer = call(PLENTY);
     CHECK_EQ(subscribe(peer, topic), FWS_E_INVALID);
@@ -88,13 +88,13 @@ static void test_a_client_cannot_be_subscribed(void)
     rest();
     CHECK_EQ(subscribe(peer, topic), FWS_E_INVALID);
     CHECK_EQ(topic->n, 0);
-    house_close();
+    engine_close();
 }
 
 static void test_masked_frames_of_a_server_are_refused(void)
 {
     char text[126];
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = call(PLENTY);
     fake_say(peer, ANSWER, strlen(ANSWER));
     rest();
@@ -102,12 +102,12 @@ static void test_masked_frames_of_a_server_are_refused(void)
     say_text(peer, "masked");
     rest();
     CHECK(take_masked(peer, text) == FWS_CLOSE && strcmp(text, "\x03\xea") == 0);
-    house_close();
+    engine_close();
 }
 
 static void test_a_meter_is_given_once(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = call(PLENTY);
     fake_say(peer, ANSWER, strlen(ANSWER));
     rest();
@@ -121,7 +121,7 @@ static void test_a_meter_is_given_once(void)
     CHECK_EQ(conn->metered->frames, 2);
     CHECK_EQ(engine->meter->frames, 2);
     expect_heard("");
-    house_close();
+    engine_close();
 }
 
 int main(void)

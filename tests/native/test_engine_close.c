@@ -1,5 +1,5 @@
 /* How connections end: close handshakes, protocol errors, ends of file, deadlines. */
-#include "house.h"
+#include "engine_fixture.h"
 
 static void echo(const fws_event *event)
 {
@@ -25,7 +25,7 @@ static void test_messages_before_a_close_are_answered_first(void)
                       5);
     n += client_frame(wire + n, FWS_TEXT, "three", 5);
     for (size_t cut = 0; cut <= n; cut++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         on_event = echo;
         fake_peer *peer = client();
         fake_say(peer, wire, cut);
@@ -41,7 +41,7 @@ static void test_messages_before_a_close_are_answered_first(void)
         CHECK(peer->closed);
         CHECK_EQ(deaths, 1);
         CHECK_EQ(last_code, 1000);
-        house_close();
+        engine_close();
     }
 }
 
@@ -53,7 +53,7 @@ static void test_every_legal_close_is_echoed(void)
         uint8_t payload[FWS_CONTROL_MAX];
         char expected[200];
         memset(payload, 'r', sizeof payload);
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         fake_peer *peer = client();
         if (!empty) {
             payload[0] = (uint8_t)(codes[i] >> 8);
@@ -66,7 +66,7 @@ static void test_every_legal_close_is_echoed(void)
         fake_end(peer);
         rest();
         CHECK_EQ(last_code, empty ? 1005 : codes[i]);
-        house_close();
+        engine_close();
     }
 }
 
@@ -87,7 +87,7 @@ static void test_a_good_message_comes_before_the_error_behind_it(void)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         for (size_t cut = 0; cut <= bad[i].n; cut++) {
-            house_open(&HOUSE);
+            engine_open(&OPTIONS);
             on_event = echo;
             fake_peer *peer = client();
             say_text(peer, "good");
@@ -103,14 +103,14 @@ static void test_a_good_message_comes_before_the_error_behind_it(void)
             fake_end(peer);
             rest();
             CHECK_EQ(last_code, bad[i].code);
-            house_close();
+            engine_close();
         }
 }
 
 /* HOSTILE X25 X26 */
 static void test_our_close_follows_what_was_published_and_nothing_follows_it(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peer = client();
     subscribe(peer, topic);
@@ -140,12 +140,12 @@ static void test_our_close_follows_what_was_published_and_nothing_follows_it(voi
     CHECK(peer->closed);
     CHECK_EQ(last_code, 1001);
     expect_heard("");
-    house_close();
+    engine_close();
 }
 
 static void test_both_may_close_at_once(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     say_frame(peer, FWS_CLOSE, "\x03\xE8", 2);
     harvest();
@@ -161,12 +161,12 @@ static void test_both_may_close_at_once(void)
     fake_end(peer);
     rest();
     CHECK_EQ(last_code, 1000);
-    house_close();
+    engine_close();
 }
 
 static void test_illegal_close_codes_are_refused(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     const uint16_t codes[] = {0, 999, 1004, 1006, 1015, 2999, 5000, 65535};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
@@ -180,13 +180,13 @@ static void test_illegal_close_codes_are_refused(void)
     CHECK_EQ(command(FWS_CMD_CLOSE, peer, NULL, 1005, reason, 0), FWS_OK);
     rest();
     expect_got(peer, "C() ");
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X69 */
 static void test_an_end_without_a_close_is_1006(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     say_text(peer, "last words");
     fake_end(peer);
@@ -218,13 +218,13 @@ static void test_an_end_without_a_close_is_1006(void)
     rest();
     CHECK(peer->closed);
     CHECK_EQ(deaths, 5);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X18 */
 static void test_a_reset_ends_it_and_counts_what_was_pending(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peer = client();
     subscribe(peer, topic);
@@ -238,13 +238,13 @@ static void test_a_reset_ends_it_and_counts_what_was_pending(void)
     CHECK(peer->closed);
     CHECK_EQ(topic->delivered, 1);
     CHECK_EQ(topic->dropped, 2);
-    CHECK_EQ(topic->halves, 0);
-    house_close();
+    CHECK_EQ(topic->partial_frames, 0);
+    engine_close();
 }
 
 static void test_a_handshake_has_ten_seconds_in_total(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *silent = fake_connect(), *slow = fake_connect(), *done = client();
     for (int i = 0; i < 10; i++) {
         CHECK(!silent->closed && !slow->closed);
@@ -254,7 +254,7 @@ static void test_a_handshake_has_ten_seconds_in_total(void)
     pass_time(SECOND + 2 * FWS_SWEEP_NS);
     CHECK(silent->closed && slow->closed && !done->closed);
     CHECK_EQ(engine->counters.handshake_timeouts, 2);
-    house_close();
+    engine_close();
 }
 
 static void decide_nothing(const fws_event *event)
@@ -265,7 +265,7 @@ static void decide_nothing(const fws_event *event)
 /* HOSTILE X03 */
 static void test_who_is_not_decided_on_in_time_can_still_be_answered(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     on_event = decide_nothing;
     fake_peer *peer = fake_connect();
     fake_say(peer, HEAD, strlen(HEAD));
@@ -277,13 +277,13 @@ static void test_who_is_not_decided_on_in_time_can_still_be_answered(void)
     CHECK_EQ(fws_conn_respond(engine, conn_of(peer), (const uint8_t *)"503", 3, false), FWS_OK);
     rest();
     CHECK(peer->shut && peer->out_n == 3);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X03 */
 static void test_who_hangs_up_before_the_decision_is_gone_at_once(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     on_event = decide_nothing;
     fake_peer *peer = fake_connect();
     fake_say(peer, HEAD, strlen(HEAD));
@@ -293,12 +293,12 @@ static void test_who_hangs_up_before_the_decision_is_gone_at_once(void)
     rest();
     CHECK(peer->closed);
     CHECK_EQ(deaths, 1);
-    house_close();
+    engine_close();
 }
 
 static void test_nobody_gains_from_the_time_before_it_came(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     net.now += 3600 * SECOND; /* an idle hour without a turn */
     fake_peer *first = fake_connect();
     turn();
@@ -310,20 +310,20 @@ static void test_nobody_gains_from_the_time_before_it_came(void)
     CHECK(!first->closed); /* granted the time in which nobody listened */
     pass_time(3 * SECOND);
     CHECK(second->closed && first->closed);
-    house_close();
+    engine_close();
 }
 
 static void test_an_attached_socket_does_not_gain_either(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     net.now += 3600 * SECOND;
     fake_peer *peer = fake_new();
     CHECK(fws_engine_attach(engine, fake_open(peer), FWS_SERVER, NULL, 0) != NULL);
-    pass_time(HOUSE.handshake_ns - SECOND);
+    pass_time(OPTIONS.handshake_ns - SECOND);
     CHECK(!peer->closed);
     pass_time(SECOND + 2 * FWS_SWEEP_NS);
     CHECK(peer->closed);
-    house_close();
+    engine_close();
 }
 
 static void keep_alive(const fws_event *event)
@@ -333,38 +333,38 @@ static void keep_alive(const fws_event *event)
 
 static void test_a_connection_between_requests_is_let_go(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     on_event = keep_alive;
     fake_peer *peer = fake_connect();
     for (int i = 0; i < 4; i++) {
         fake_say(peer, HEAD, strlen(HEAD));
         rest();
-        pass_time(HOUSE.keep_alive_ns - SECOND);
+        pass_time(OPTIONS.keep_alive_ns - SECOND);
         CHECK(!peer->closed);
     }
     CHECK_EQ(peer->out_n, 12);
     pass_time(SECOND + 2 * FWS_SWEEP_NS);
     CHECK(peer->closed);
     CHECK_EQ(engine->counters.keep_alive_timeouts, 1);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X26 */
 static void test_a_close_that_is_not_answered_ends_in_time(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client(), *stuck = client();
     stuck->room = 1;
     say_goodbye(peer, 1001);
     say_goodbye(stuck, 1001);
-    pass_time(HOUSE.close_ns - SECOND);
+    pass_time(OPTIONS.close_ns - SECOND);
     CHECK(!peer->closed && !stuck->closed);
     pass_time(SECOND + 2 * FWS_SWEEP_NS);
     CHECK(peer->closed && stuck->closed);
     CHECK_EQ(engine->counters.close_timeouts, 2);
     CHECK(!peer->reset && stuck->reset); /* who has taken everything is not */
     CHECK_EQ(last_code, 1001);
-    house_close();
+    engine_close();
 }
 
 /* A subscriber that takes nothing, neither what was published nor the Close behind it. */
@@ -381,7 +381,7 @@ static fake_peer *stuck_behind_our_close(fws_topic *topic)
 /* HOSTILE X25 */
 static void test_a_close_outlives_the_policy_for_slow_ones(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 20);
     fake_peer *peer = stuck_behind_our_close(topic);
     for (int i = 0; i < 5; i++)
@@ -395,15 +395,15 @@ static void test_a_close_outlives_the_policy_for_slow_ones(void)
     rest();
     expect_got(peer, "C1001(bye) ");
     CHECK(peer->shut);
-    house_close();
+    engine_close();
 }
 
 static void test_a_slow_end_gives_our_close_no_more_time(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 20);
     fake_peer *peer = stuck_behind_our_close(topic);
-    pass_time(HOUSE.close_ns - SECOND);
+    pass_time(OPTIONS.close_ns - SECOND);
     for (int i = 0; i < 5; i++)
         publish(topic, "0123456789");
     pass_time(2 * FWS_SWEEP_NS);
@@ -412,7 +412,7 @@ static void test_a_slow_end_gives_our_close_no_more_time(void)
     pass_time(SECOND);
     CHECK(peer->closed && peer->reset);
     CHECK_EQ(last_code, 1001);
-    house_close();
+    engine_close();
 }
 
 int main(void)

@@ -1,5 +1,5 @@
 /* Subscribers that negotiated compression: once per message and window, whatever else they do. */
-#include "house.h"
+#include "engine_fixture.h"
 
 #define FILLER "the quick brown fox jumps over the lazy dog, the quick brown fox jumps "
 
@@ -63,10 +63,10 @@ static uint32_t unpack(fake_peer *peer)
 
 static void test_a_message_is_compressed_once_for_a_thousand(void)
 {
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.max_connections = 2000;
     static fake_peer *peers[1000];
-    house_open(&options);
+    engine_open(&options);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     for (size_t i = 0; i < 1000; i++) {
         peers[i] = client_with(15);
@@ -81,12 +81,12 @@ static void test_a_message_is_compressed_once_for_a_thousand(void)
     for (size_t i = 0; i < 1000; i++)
         CHECK_EQ(unpack(peers[i]), 10);
     CHECK_EQ(topic->delivered, 10000);
-    house_close();
+    engine_close();
 }
 
 static void test_each_size_of_window_has_a_variant_and_plain_readers_none(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peers[] = {client_with(15), client_with(9), client_with(15), client_with(0)};
     for (size_t i = 0; i < 4; i++)
@@ -104,12 +104,12 @@ static void test_each_size_of_window_has_a_variant_and_plain_readers_none(void)
     unsubscribe(peers[0], topic);
     unsubscribe(peers[2], topic);
     CHECK(topic->variants[6] == NULL);
-    house_close();
+    engine_close();
 }
 
 static void test_nobody_who_reads_costs_nothing(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_LATEST, 1 << 20);
     fake_peer *peer = client_with(15);
     subscribe(peer, topic);
@@ -124,14 +124,14 @@ static void test_nobody_who_reads_costs_nothing(void)
     CHECK_EQ(engine->counters.deflated, 100);
     CHECK_EQ(unpack(peer), 100);
     CHECK_EQ(topic->delivered, 100);
-    house_close();
+    engine_close();
 }
 
 static void test_what_a_slow_reader_passed_over_is_not_compressed(void)
 {
     static char large[20000];
     memset(large, 'x', sizeof large - 1);
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_LATEST, 100000);
     fake_peer *peer = client_with(15);
     subscribe(peer, topic);
@@ -147,12 +147,12 @@ static void test_what_a_slow_reader_passed_over_is_not_compressed(void)
     unpack(peer);
     expect_got(peer, "T(" FILLER ") ");
     CHECK_EQ(topic->dropped, 100);
-    house_close();
+    engine_close();
 }
 
 static void test_order_holds_among_topics_and_direct_messages(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *left = topic_of(FWS_SLOW_CLOSE, 1 << 20), *right = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peer = client_with(12);
     subscribe(peer, left);
@@ -167,14 +167,14 @@ static void test_order_holds_among_topics_and_direct_messages(void)
     CHECK_EQ(unpack(peer), 4);
     expect_got(peer, "T(" FILLER "1) T(" FILLER "2) T(" FILLER "3) T(4) T(5) T(" FILLER "6) ");
     CHECK_EQ(engine->counters.deflated, 4);
-    house_close();
+    engine_close();
 }
 
 static void test_a_compressed_message_of_a_client_is_heard(void)
 {
     static const uint8_t hello[] = {0xc1, 0x87, 0,    0,    0,    0,   0xf2,
                                     0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00};
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client_with(15), *plain = client_with(0);
     fake_say(peer, hello, sizeof hello);
     rest();
@@ -182,18 +182,18 @@ static void test_a_compressed_message_of_a_client_is_heard(void)
     fake_say(plain, hello, sizeof hello);
     rest();
     expect_got(plain, "C1002() ");
-    house_close();
+    engine_close();
 }
 
 static void test_windows_out_of_range_are_refused(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client_with(0);
     CHECK_EQ(fws_conn_deflate(engine, conn_of(peer), 8), FWS_E_INVALID);
     CHECK_EQ(fws_conn_deflate(engine, conn_of(peer), 16), FWS_E_INVALID);
     CHECK_EQ(fws_conn_deflate(engine, conn_of(peer), 15), FWS_E_CLOSED); /* too late */
     CHECK(engine->codec == NULL);
-    house_close();
+    engine_close();
 }
 
 int main(void)

@@ -1,9 +1,9 @@
 /* Time limits of an open connection: pings, messages, writing; and peers that do not read. */
-#include "house.h"
+#include "engine_fixture.h"
 
 static fws_options with_limits(void)
 {
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.ping_ns = 20 * SECOND;
     options.pong_ns = 20 * SECOND;
     options.message_ns = 60 * SECOND;
@@ -28,7 +28,7 @@ static size_t count_frames(const fake_peer *peer, uint8_t first)
 static void test_a_silent_peer_is_asked_and_then_left(void)
 {
     fws_options options = with_limits();
-    house_open(&options);
+    engine_open(&options);
     fake_peer *peer = client();
     pass_time(17 * SECOND);
     CHECK_EQ(peer->out_n, 0);
@@ -40,13 +40,13 @@ static void test_a_silent_peer_is_asked_and_then_left(void)
     CHECK(!alive(peer));
     CHECK_EQ(engine->counters.ping_timeouts, 1);
     CHECK_EQ(last_code, 1006);
-    house_close();
+    engine_close();
 }
 
 static void test_a_pong_is_all_it_takes(void)
 {
     fws_options options = with_limits();
-    house_open(&options);
+    engine_open(&options);
     fake_peer *peer = client();
     for (int i = 0; i < 20; i++) {
         pass_time(10 * SECOND);
@@ -62,24 +62,24 @@ static void test_a_pong_is_all_it_takes(void)
             say_text(peer, "hello");
     }
     CHECK(!alive(peer));
-    house_close();
+    engine_close();
 }
 
 static void test_without_an_interval_nobody_is_asked(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     pass_time(600 * SECOND);
     CHECK(alive(peer));
     CHECK_EQ(peer->out_n, 0);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X36 X37 */
 static void test_an_engine_that_was_late_itself_grants_the_time(void)
 {
     fws_options options = with_limits();
-    house_open(&options);
+    engine_open(&options);
     fake_peer *peer = client();
     pass_time(21 * SECOND);
     CHECK_EQ(count_frames(peer, 0x89), 1);
@@ -91,13 +91,13 @@ static void test_an_engine_that_was_late_itself_grants_the_time(void)
     pass_time(15 * SECOND);
     CHECK(alive(peer));
     CHECK_EQ(count_frames(peer, 0x89), 1);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X37 */
 static void test_bytes_taken_after_a_late_sweep_was_due_are_no_stall(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_LOSSLESS, 1 << 20);
     fake_peer *peer = client();
     CHECK_EQ(subscribe(peer, topic), FWS_OK);
@@ -116,12 +116,12 @@ static void test_bytes_taken_after_a_late_sweep_was_due_are_no_stall(void)
     fake_room(peer, PLENTY);
     rest();
     expect_got(peer, "T(one) T(two) ");
-    house_close();
+    engine_close();
 }
 
 static void test_a_reader_to_whom_nothing_was_offered_has_not_stalled(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_LOSSLESS, 5000);
     fake_peer *peer = client();
     subscribe(peer, topic);
@@ -129,13 +129,13 @@ static void test_a_reader_to_whom_nothing_was_offered_has_not_stalled(void)
     publish(topic, "01234567"); /* it fills the socket to the byte */
     rest();
     CHECK(!conn_of(peer)->blocked);
-    pass_time(2 * HOUSE.max_stall_ns);
+    pass_time(2 * OPTIONS.max_stall_ns);
     publish(topic, "01234567");
-    pass_time(HOUSE.max_stall_ns - SECOND);
+    pass_time(OPTIONS.max_stall_ns - SECOND);
     CHECK_EQ(engine->counters.slow_closed, 0);
     pass_time(SECOND + 2 * FWS_SWEEP_NS);
     CHECK_EQ(engine->counters.slow_closed, 1);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X21 */
@@ -143,7 +143,7 @@ static void test_a_message_has_to_end(void)
 {
     fws_options options = with_limits();
     options.ping_ns = 0;
-    house_open(&options);
+    engine_open(&options);
     fake_peer *peer = client(), *other = client();
     uint8_t frame[64];
     size_t n = client_frame(frame, FWS_TEXT, "hello", 5);
@@ -158,7 +158,7 @@ static void test_a_message_has_to_end(void)
     CHECK(peer->out[2] == 0x03 && peer->out[3] == 0xF0); /* 1008 */
     pass_time(60 * SECOND);
     CHECK(alive(other));
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X46 X47 */
@@ -166,7 +166,7 @@ static void test_a_blocked_peer_has_to_take_something(void)
 {
     fws_options options = with_limits();
     options.ping_ns = 0;
-    house_open(&options);
+    engine_open(&options);
     fws_topic_options latest = {1 << 20, 1 << 19, FWS_SLOW_LATEST};
     fws_topic *topic = fws_engine_topic(engine, &latest);
     fake_peer *drip = client(), *zero = client(), *well = client();
@@ -186,15 +186,15 @@ static void test_a_blocked_peer_has_to_take_something(void)
     CHECK(!alive(drip));
     CHECK(alive(well));
     CHECK_EQ(engine->counters.write_timeouts, 2);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE R06 */
 static void test_a_peer_that_does_not_read_its_answers_is_not_read(void)
 {
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.outbox_limit = 4096;
-    house_open(&options);
+    engine_open(&options);
     fake_peer *peer = client();
     peer->room = 0;
     static char text[600];
@@ -209,7 +209,7 @@ static void test_a_peer_that_does_not_read_its_answers_is_not_read(void)
     rest();
     CHECK_EQ(conn_of(peer)->messages_in, 1);
     CHECK_EQ(peer->in_at, peer->in_n);
-    house_close();
+    engine_close();
 }
 
 static uint8_t page[2000];
@@ -222,9 +222,9 @@ static void answer_page(const fws_event *event)
 /* HOSTILE R06 */
 static void test_requests_of_a_peer_that_hardly_reads_are_not_read(void)
 {
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.outbox_limit = 4096;
-    house_open(&options);
+    engine_open(&options);
     on_event = answer_page;
     fake_peer *peer = fake_connect();
     peer->room = 0;
@@ -243,17 +243,17 @@ static void test_requests_of_a_peer_that_hardly_reads_are_not_read(void)
     fake_say(peer, HEAD HEAD HEAD, 3 * strlen(HEAD));
     pass_time(options.keep_alive_ns + 2 * FWS_SWEEP_NS);
     CHECK(peer->closed); /* it has to take them in time */
-    house_close();
+    engine_close();
 }
 
 static void test_garbage_is_no_head_to_wait_for(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = fake_connect();
     fake_say(peer, "\x16\x03\x01", 3); /* a TLS ClientHello begins so */
     rest();
     expect_heard("HEAD ");
-    house_close();
+    engine_close();
 }
 
 int main(void)

@@ -1,10 +1,10 @@
 /* The last words of a connection: they leave and can be read, whatever the peer does meanwhile. */
-#include "house.h"
+#include "engine_fixture.h"
 
 /* HOSTILE X69 */
 static void test_a_peer_that_only_stopped_writing_gets_its_answer(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     peer->room = 2;
     say_frame(peer, FWS_CLOSE,
@@ -19,7 +19,7 @@ static void test_a_peer_that_only_stopped_writing_gets_its_answer(void)
     rest();
     expect_got(peer, "C1000(reason) ");
     CHECK(peer->closed);
-    house_close();
+    engine_close();
 }
 
 static void answer_404(const fws_event *event)
@@ -30,7 +30,7 @@ static void answer_404(const fws_event *event)
 /* HOSTILE X70 */
 static void test_a_last_answer_lingers_so_that_it_is_read(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     on_event = answer_404;
     fake_peer *peer = fake_connect();
     fake_say(peer, HEAD, strlen(HEAD));
@@ -50,14 +50,14 @@ static void test_a_last_answer_lingers_so_that_it_is_read(void)
     }
     CHECK(peer->closed);
     CHECK(peer->in_at <= FWS_LINGER_BYTES + FWS_RECEIVE_CHUNK + strlen(HEAD));
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X70 X26 */
 static void test_a_flood_in_front_of_our_close_does_not_cost_it(void)
 {
     static const uint8_t flood[FWS_LINGER_BYTES];
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     peer->room = 1;
     tell(peer, "hello");
@@ -77,7 +77,7 @@ static void test_a_flood_in_front_of_our_close_does_not_cost_it(void)
     fake_say(peer, flood, 1);
     rest();
     CHECK(peer->closed);
-    house_close();
+    engine_close();
 }
 
 static uint8_t page[200000];
@@ -90,7 +90,7 @@ static void answer_page(const fws_event *event)
 /* HOSTILE X69 */
 static void test_who_half_closes_behind_its_requests_gets_whole_answers(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     on_event = answer_page;
     fake_peer *peer = fake_connect();
     peer->room = 60000;
@@ -109,9 +109,9 @@ static void test_who_half_closes_behind_its_requests_gets_whole_answers(void)
     peer->room = 60000;
     fake_say(peer, HEAD, strlen(HEAD));
     fake_end(peer);
-    pass_time(HOUSE.close_ns + 2 * FWS_SWEEP_NS);
+    pass_time(OPTIONS.close_ns + 2 * FWS_SWEEP_NS);
     CHECK(peer->closed && peer->reset); /* it did not take them in time */
-    house_close();
+    engine_close();
 }
 
 int main(void)

@@ -1,6 +1,6 @@
 /* Memory runs out at each allocation in turn: whoever needed it may lose its connection,
  * nobody else does, no account is wrong, nothing leaks (AddressSanitizer sees to that). */
-#include "house.h"
+#include "engine_fixture.h"
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
@@ -207,7 +207,7 @@ static void live(fake_peer *peer, fws_topic *topic)
 
 static uint64_t live_without(uint64_t n, uint64_t failures)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *neighbour = client();
     grow(&neighbour->out, &neighbour->out_capacity, 500000);
@@ -221,7 +221,7 @@ static uint64_t live_without(uint64_t n, uint64_t failures)
     uint64_t missed = failed;
     countdown = in_a_row = 0;
     rest();
-    check_house();
+    check_engine();
     check_end(peer, failures);
     CHECK(conn_of(neighbour) != NULL);
     neighbour->out_n = 0;
@@ -230,7 +230,7 @@ static uint64_t live_without(uint64_t n, uint64_t failures)
     expect_got(neighbour, "T(afterwards) ");
     on_event = usual;
     client(); /* somebody new is welcome */
-    house_close();
+    engine_close();
     return missed;
 }
 
@@ -267,7 +267,7 @@ static void test_memory_may_stay_away_for_a_while(void)
 static void test_a_reset_within_the_101_frees_it_once(void)
 {
     for (size_t room = 0; room <= strlen(ANSWER); room++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         fake_peer *peer = fake_connect();
         peer->room = room;
         fake_say(peer, HEAD, strlen(HEAD));
@@ -278,7 +278,7 @@ static void test_a_reset_within_the_101_frees_it_once(void)
         rest();
         CHECK(peer->closed); /* the fake network fails on a second close */
         CHECK_EQ(deaths, 1);
-        house_close();
+        engine_close();
     }
 }
 

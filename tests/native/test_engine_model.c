@@ -201,7 +201,7 @@ static void play(uint64_t seed)
 {
     random_state = seed;
     window_bits = FWS_WINDOW_MIN + seed % FWS_VARIANTS;
-    streams_open(&HOUSE);
+    streams_open(&OPTIONS);
     on_event = answer;
     on_pong = check_pong;
     topics[0] = topic_of(FWS_SLOW_CLOSE, 300000);
@@ -216,7 +216,7 @@ static void play(uint64_t seed)
     CHECK(compressed_frames > STEPS || !fws_deflate_available());
     CHECK(engine->counters.slow_closed > 5 && engine->counters.would_block > 20);
     CHECK(topics[1]->dropped > 100 && topics[2]->delivered > 1000);
-    house_close();
+    engine_close();
 }
 
 static void test_ten_thousand_random_steps_keep_every_promise(void)

@@ -1,5 +1,5 @@
 /* What comes in: heads, frames in the same segment, messages, control frames, too much at once. */
-#include "house.h"
+#include "engine_fixture.h"
 
 static void test_a_head_may_come_in_any_two_pieces(void)
 {
@@ -10,7 +10,7 @@ static void test_a_head_may_come_in_any_two_pieces(void)
     n += client_frame(wire + n, FWS_TEXT, "one", 3);
     n += client_frame(wire + n, FWS_TEXT, "two", 3);
     for (size_t cut = 0; cut <= n; cut++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         fake_peer *peer = fake_connect();
         fake_say(peer, wire, cut);
         rest();
@@ -21,13 +21,13 @@ static void test_a_head_may_come_in_any_two_pieces(void)
         peer->out_n -= strlen(ANSWER);
         memmove(peer->out, peer->out + strlen(ANSWER), peer->out_n);
         expect_got(peer, "P(p) ");
-        house_close();
+        engine_close();
     }
 }
 
 static void test_a_head_may_come_byte_by_byte(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = fake_connect();
     for (size_t i = 0; i < strlen(HEAD); i++) {
         expect_heard("");
@@ -35,7 +35,7 @@ static void test_a_head_may_come_byte_by_byte(void)
         rest();
     }
     expect_heard("HEAD ");
-    house_close();
+    engine_close();
 }
 
 static void test_bare_line_feeds_end_a_head_too(void)
@@ -43,18 +43,18 @@ static void test_bare_line_feeds_end_a_head_too(void)
     const char *heads[] = {"GET / HTTP/1.1\n\n", "GET / HTTP/1.1\r\n\n", "GET / HTTP/1.1\n\r\n",
                            "\r\n\r\n", "\n\n"};
     for (size_t i = 0; i < 5; i++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         fake_peer *peer = fake_connect();
         fake_say(peer, heads[i], strlen(heads[i]));
         rest();
         expect_heard("HEAD ");
-        house_close();
+        engine_close();
     }
 }
 
 static void test_frames_wait_until_the_head_is_decided_on(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = fake_connect();
     fake_say(peer, HEAD, strlen(HEAD));
     say_frame(peer, FWS_PING, "p", 1);
@@ -73,13 +73,13 @@ static void test_frames_wait_until_the_head_is_decided_on(void)
     CHECK_EQ(fws_conn_upgrade(engine, conn, (const uint8_t *)"101", 3), FWS_E_CLOSED);
     rest();
     CHECK(memcmp(peer->out, "101\x8A\x01p", 6) == 0);
-    house_close();
+    engine_close();
 }
 
 static void test_a_pong_does_not_overtake_an_answer_that_is_stuck(void)
 {
     for (size_t room = 0; room <= strlen(ANSWER); room++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         fake_peer *peer = fake_connect();
         peer->room = room;
         fake_say(peer, HEAD, strlen(HEAD));
@@ -89,13 +89,13 @@ static void test_a_pong_does_not_overtake_an_answer_that_is_stuck(void)
         rest();
         CHECK(memcmp(peer->out, ANSWER, strlen(ANSWER)) == 0);
         CHECK_EQ(peer->out_n, strlen(ANSWER) + 3);
-        house_close();
+        engine_close();
     }
 }
 
 static void test_a_slow_consumer_still_gets_its_answer_first(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 10);
     fake_peer *peer = fake_connect();
     peer->room = 0;
@@ -110,22 +110,22 @@ static void test_a_slow_consumer_still_gets_its_answer_first(void)
     peer->out_n -= strlen(ANSWER);
     memmove(peer->out, peer->out + strlen(ANSWER), peer->out_n);
     expect_got(peer, "C1013(slow consumer) ");
-    house_close();
+    engine_close();
 }
 
 static void refuse_limit(const fws_event *event)
 {
     usual(event);
-    CHECK(event->kind == FWS_EVENT_HEAD_LIMIT && event->n >= HOUSE.head_limit);
+    CHECK(event->kind == FWS_EVENT_HEAD_LIMIT && event->n >= OPTIONS.head_limit);
     fws_conn_respond(engine, event->conn, (const uint8_t *)"431", 3, false);
 }
 
 static void test_a_head_past_the_limit_is_told(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     on_event = refuse_limit;
     fake_peer *peer = fake_connect();
-    for (size_t i = 0; i < 3 * HOUSE.head_limit; i++)
+    for (size_t i = 0; i < 3 * OPTIONS.head_limit; i++)
         fake_say(peer, "x", 1);
     rest();
     expect_heard("LIMIT ");
@@ -134,14 +134,14 @@ static void test_a_head_past_the_limit_is_told(void)
     fake_end(peer);
     rest();
     CHECK(peer->closed);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X32 */
 static void test_a_request_may_be_answered_before_it_is_whole(void)
 {
     for (size_t cut = 0; cut <= strlen(HEAD); cut++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         fake_peer *peer = fake_connect();
         fake_say(peer, HEAD, cut);
         harvest(); /* accepted */
@@ -154,7 +154,7 @@ static void test_a_request_may_be_answered_before_it_is_whole(void)
         expect_heard(cut == 0 ? "HEAD " : "");
         CHECK_EQ(peer->out_n, cut == 0 ? strlen(ANSWER) : 3);
         CHECK_EQ(peer->shut, cut > 0);
-        house_close();
+        engine_close();
     }
 }
 
@@ -162,9 +162,9 @@ static void test_a_head_limit_past_the_receive_chunk_is_safe(void)
 {
     static uint8_t wire[400000], payload[1000];
     size_t n = strlen(HEAD), frames = 0;
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.head_limit = 1 << 20;
-    house_open(&options);
+    engine_open(&options);
     memcpy(wire, HEAD, n);
     for (; n < sizeof wire - 2000; frames++)
         n += client_frame(wire + n, FWS_TEXT, payload, sizeof payload);
@@ -178,7 +178,7 @@ static void test_a_head_limit_past_the_receive_chunk_is_safe(void)
         flush();
     }
     CHECK_EQ(conn_of(peer)->messages_in, frames);
-    house_close();
+    engine_close();
 }
 
 static void routes(const fws_event *event)
@@ -200,7 +200,7 @@ static void test_requests_and_bodies_may_follow_one_another(void)
                        "GET / HTTP/1.1\r\n\r\n"
                        "PUT / HTTP/1.1\r\n\r\nMORE";
     for (size_t cut = 0; cut <= strlen(wire); cut++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         on_event = routes;
         fake_peer *peer = fake_connect();
         fake_say(peer, wire, cut);
@@ -209,7 +209,7 @@ static void test_requests_and_bodies_may_follow_one_another(void)
         rest();
         expect_heard("POST BODY GET  PUT  MORE ");
         CHECK(peer->out_n == 15 && memcmp(peer->out, "body!head!body!", 15) == 0);
-        house_close();
+        engine_close();
     }
 }
 
@@ -221,7 +221,7 @@ static void test_messages_may_be_cut_anywhere(void)
     n += client_frame(wire + n, FWS_TEXT, "", 0);
     n += client_frame(wire + n, FWS_PONG, "ignored", 7);
     n += client_frame(wire + n, FWS_BINARY, "world", 5);
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     for (size_t cut = 0; cut <= n; cut++) {
         fake_say(peer, wire, cut);
@@ -231,13 +231,13 @@ static void test_messages_may_be_cut_anywhere(void)
         expect_heard("hello  world ");
         expect_got(peer, "P(ping) ");
     }
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X13 */
 static void test_an_interrupted_read_is_tried_again(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     peer->recv_errno = EINTR;
     say_text(peer, "hello");
@@ -249,12 +249,12 @@ static void test_an_interrupted_read_is_tried_again(void)
     expect_heard("again ");
     net.wait_errno = EBADF;
     CHECK_EQ(fws_engine_harvest(engine, 0), FWS_E_SYSTEM);
-    house_close();
+    engine_close();
 }
 
 static void test_more_messages_than_events_come_in_order_and_whole(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client(), *other = client();
     char text[16];
     for (int i = 0; i < 5000; i++) {
@@ -281,13 +281,13 @@ static void test_more_messages_than_events_come_in_order_and_whole(void)
     }
     CHECK(turns >= 5000 / FWS_EVENTS);
     rest();
-    house_close();
+    engine_close();
 }
 
 static void test_a_turn_is_bounded_in_bytes_of_one_connection(void)
 {
     static uint8_t large[60000];
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peers[12];
     for (int i = 0; i < 12; i++)
         peers[i] = client();
@@ -305,12 +305,12 @@ static void test_a_turn_is_bounded_in_bytes_of_one_connection(void)
         CHECK(turns < 100);
     }
     rest();
-    house_close();
+    engine_close();
 }
 
 static void test_a_paused_connection_is_not_read_from(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     fws_conn_pause(engine, conn_of(peer), true);
     say_text(peer, "one");
@@ -319,33 +319,33 @@ static void test_a_paused_connection_is_not_read_from(void)
     fws_conn_pause(engine, conn_of(peer), false);
     rest();
     expect_heard("one ");
-    house_close();
+    engine_close();
 }
 
 static void test_no_more_messages_come_than_are_allowed(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
-    fws_conn_allow(engine, conn_of(peer), 2);
+    fws_conn_credit(engine, conn_of(peer), 2);
     for (const char *text = "a\0b\0c\0d\0"; *text != 0; text += 2)
         say_text(peer, text); /* one read brings them all */
     rest();
     expect_heard("a b ");
     CHECK_EQ(engine->counters.handler_queue_full, 1);
-    fws_conn_allow(engine, conn_of(peer), 1);
+    fws_conn_credit(engine, conn_of(peer), 1);
     rest();
     expect_heard("c ");
     say_text(peer, "e");
-    fws_conn_allow(engine, conn_of(peer), FWS_ANY_MESSAGES);
+    fws_conn_credit(engine, conn_of(peer), FWS_ANY_MESSAGES);
     rest();
     expect_heard("d e ");
     CHECK_EQ(engine->counters.handler_queue_full, 2);
-    house_close();
+    engine_close();
 }
 
 static void test_a_close_of_ours_ends_a_pause(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     fws_conn_pause(engine, conn_of(peer), true);
     say_text(peer, "unheard");
@@ -355,12 +355,12 @@ static void test_a_close_of_ours_ends_a_pause(void)
     rest();
     expect_heard("");
     CHECK_EQ(conn_of(peer)->state, FWS_LINGER);
-    house_close();
+    engine_close();
 }
 
 static void test_pings_that_are_never_read_cost_bounded_memory(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     peer->room = 0;
     for (int i = 0; i < 20000; i++)
@@ -370,7 +370,7 @@ static void test_pings_that_are_never_read_cost_bounded_memory(void)
     fake_room(peer, PLENTY);
     rest();
     CHECK(peer->out_n > 0 && peer->out_n % 12 == 0);
-    house_close();
+    engine_close();
 }
 
 static void answer_200(const fws_event *event)
@@ -382,9 +382,9 @@ static void answer_200(const fws_event *event)
 static void test_an_answer_does_not_stand_behind_a_crowd(void)
 {
     static fake_peer *crowd[900];
-    fws_options options = HOUSE;
+    fws_options options = OPTIONS;
     options.max_connections = 1000;
-    house_open(&options);
+    engine_open(&options);
     fws_topic *topic = topic_of(FWS_SLOW_LATEST, 1 << 20);
     for (int i = 0; i < 900; i++) {
         crowd[i] = fake_connect();
@@ -410,7 +410,7 @@ static void test_an_answer_does_not_stand_behind_a_crowd(void)
     net.tick = 0;
     rest();
     CHECK_EQ(topic->delivered, 900);
-    house_close();
+    engine_close();
 }
 
 int main(void)

@@ -1,5 +1,5 @@
 /* What goes out: short counts at every byte, faults of one peer among many, slow ones. */
-#include "house.h"
+#include "engine_fixture.h"
 
 /* A message, a direct one and a pong in every state of a full socket. */
 /* HOSTILE X10 */
@@ -7,7 +7,7 @@ static void test_a_short_count_at_every_byte_keeps_the_stream(void)
 {
     const char *all = "P(ping) T(one) T(direct) T(two) ";
     for (size_t cut = 0; cut <= 30; cut++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
         fake_peer *peer = client();
         subscribe(peer, topic);
@@ -23,14 +23,14 @@ static void test_a_short_count_at_every_byte_keeps_the_stream(void)
         rest();
         expect_got(peer, all);
         CHECK_EQ(topic->delivered, 2);
-        house_close();
+        engine_close();
     }
 }
 
 /* HOSTILE X10 */
 static void test_one_byte_of_room_at_a_time_keeps_the_stream(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peer = client();
     subscribe(peer, topic);
@@ -44,14 +44,14 @@ static void test_one_byte_of_room_at_a_time_keeps_the_stream(void)
         fake_room(peer, 1);
     }
     expect_got(peer, "P(ping) T(one) T(two) T(three) ");
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X11 */
 static void test_a_blocked_peer_is_asked_once_and_not_again(void)
 {
     for (int k = 0; k < 5; k++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
         fake_peer *peers[5];
         for (int i = 0; i < 5; i++) {
@@ -75,21 +75,21 @@ static void test_a_blocked_peer_is_asked_once_and_not_again(void)
         CHECK_EQ(topic->delivered, 50);
         CHECK_EQ(engine->counters.would_block, 1);
         CHECK_EQ(net.controls, before); /* registered once, for both directions */
-        house_close();
+        engine_close();
     }
 }
 
 /* HOSTILE X13 */
 static void test_an_interrupted_send_is_tried_again(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fake_peer *peer = client();
     peer->send_errno = EINTR;
     peer->send_errno_count = 3;
     tell(peer, "hello");
     turn();
     expect_got(peer, "T(hello) ");
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X12 X18 */
@@ -98,7 +98,7 @@ static void test_the_fault_of_one_peer_is_no_one_elses(void)
     const int faults[] = {EPIPE, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOTCONN, EBADF};
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         for (int victim = 0; victim < 5; victim++) {
-            house_open(&HOUSE);
+            engine_open(&OPTIONS);
             fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
             fake_peer *peers[5];
             for (int k = 0; k < 5; k++) {
@@ -118,7 +118,7 @@ static void test_the_fault_of_one_peer_is_no_one_elses(void)
             CHECK_EQ(last_code, 1006);
             CHECK_EQ(topic->n, 4);
             CHECK_EQ(topic->dropped, 1);
-            house_close();
+            engine_close();
         }
 }
 
@@ -127,7 +127,7 @@ static void test_want_of_kernel_memory_is_tried_again_by_the_sweep(void)
 {
     const int faults[] = {ENOBUFS, ENOMEM};
     for (size_t i = 0; i < 2; i++) {
-        house_open(&HOUSE);
+        engine_open(&OPTIONS);
         fake_peer *peer = client();
         peer->send_errno = faults[i];
         peer->send_errno_count = 2;
@@ -139,13 +139,13 @@ static void test_want_of_kernel_memory_is_tried_again_by_the_sweep(void)
         expect_got(peer, "");
         pass_time(FWS_SWEEP_NS);
         expect_got(peer, "T(hello) ");
-        house_close();
+        engine_close();
     }
 }
 
 static void test_a_close_policy_ends_with_1013_after_the_half_sent_frame(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 40);
     fake_peer *peer = client(), *other = client();
     subscribe(peer, topic);
@@ -168,12 +168,12 @@ static void test_a_close_policy_ends_with_1013_after_the_half_sent_frame(void)
     rest();
     CHECK_EQ(last_code, 1013);
     CHECK_EQ(engine->counters.slow_closed, 1);
-    house_close();
+    engine_close();
 }
 
 static void test_a_slow_consumer_gets_no_direct_message_out_of_a_series(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 20);
     fake_peer *peer = client();
     subscribe(peer, topic);
@@ -189,12 +189,12 @@ static void test_a_slow_consumer_gets_no_direct_message_out_of_a_series(void)
     fake_room(peer, PLENTY);
     rest();
     expect_got(peer, "C1013(slow consumer) ");
-    house_close();
+    engine_close();
 }
 
 static void test_a_slow_consumer_that_reads_nothing_is_gone_in_time(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 40);
     fake_peer *peer = client();
     subscribe(peer, topic);
@@ -202,14 +202,14 @@ static void test_a_slow_consumer_that_reads_nothing_is_gone_in_time(void)
     for (int i = 0; i < 6; i++)
         publish(topic, "0123456789");
     rest();
-    pass_time(HOUSE.close_ns + 2 * FWS_SWEEP_NS);
+    pass_time(OPTIONS.close_ns + 2 * FWS_SWEEP_NS);
     CHECK(peer->closed);
-    house_close();
+    engine_close();
 }
 
 static void test_latest_goes_on_with_the_newest_at_a_frame_border(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_LATEST, 40);
     fake_peer *peer = client();
     char text[16];
@@ -224,12 +224,12 @@ static void test_latest_goes_on_with_the_newest_at_a_frame_border(void)
     rest();
     expect_got(peer, "T(000) T(001) T(049) ");
     CHECK_EQ(topic->dropped, 47);
-    house_close();
+    engine_close();
 }
 
 static void test_a_lossless_publisher_is_held_and_a_stalled_reader_closed(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_LOSSLESS, 50);
     fake_peer *peer = client();
     subscribe(peer, topic);
@@ -241,17 +241,17 @@ static void test_a_lossless_publisher_is_held_and_a_stalled_reader_closed(void)
     CHECK_EQ(taken, 5);
     CHECK_EQ(engine->counters.log_full, 2);
     rest();
-    pass_time(HOUSE.max_stall_ns - SECOND);
+    pass_time(OPTIONS.max_stall_ns - SECOND);
     CHECK_EQ(topic->n, 1);
     pass_time(SECOND + 2 * FWS_SWEEP_NS);
     CHECK_EQ(topic->n, 0);
     CHECK(publish(topic, "01234567") >= 0);
-    house_close();
+    engine_close();
 }
 
 static void test_a_lossless_reader_that_takes_little_lives(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_LOSSLESS, 5000);
     fake_peer *peer = client();
     subscribe(peer, topic);
@@ -269,7 +269,7 @@ static void test_a_lossless_reader_that_takes_little_lives(void)
     rest();
     CHECK_EQ(topic->delivered, published);
     CHECK_EQ(peer->out_n, 10 * (size_t)published);
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X64 */
@@ -277,7 +277,7 @@ static void test_large_frames_leave_whole_to_many_at_any_speed(void)
 {
     static char large[300000];
     memset(large, 'x', sizeof large - 1);
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 24);
     fake_peer *peers[3];
     for (int i = 0; i < 3; i++) {
@@ -298,12 +298,12 @@ static void test_large_frames_leave_whole_to_many_at_any_speed(void)
         CHECK_EQ(peers[i]->out_n, whole);
     CHECK(memcmp(peers[0]->out, peers[1]->out, whole) == 0);
     CHECK(memcmp(peers[0]->out, peers[2]->out, whole) == 0);
-    house_close();
+    engine_close();
 }
 
 static void test_acknowledged_is_what_the_kernel_says(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peer = client();
     conn_of(peer)->acknowledges = true;
@@ -323,12 +323,12 @@ static void test_acknowledged_is_what_the_kernel_says(void)
     fake_reset(peer);
     rest();
     CHECK_EQ(topic->acknowledged, 10);
-    house_close();
+    engine_close();
 }
 
 static void test_a_frame_half_sent_when_its_subscription_went_is_acknowledged(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peer = client();
     conn_of(peer)->acknowledges = true;
@@ -343,7 +343,7 @@ static void test_a_frame_half_sent_when_its_subscription_went_is_acknowledged(vo
     CHECK_EQ(topic->delivered, 1);
     fws_conn_acknowledge(engine, conn_of(peer));
     CHECK_EQ(topic->acknowledged, 1);
-    house_close();
+    engine_close();
 }
 
 static void subscribe_all(fake_peer **peers, int n, fws_topic *topic)
@@ -356,7 +356,7 @@ static void subscribe_all(fake_peer **peers, int n, fws_topic *topic)
 
 static void test_a_flush_gives_way_and_goes_on_where_it_stopped(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peers[90];
     subscribe_all(peers, 90, topic);
@@ -365,7 +365,7 @@ static void test_a_flush_gives_way_and_goes_on_where_it_stopped(void)
     uint64_t before = 0;
     for (int flushes = 0; topic->delivered < 90; flushes++) {
         fws_engine_flush(engine, 1);
-        check_house();
+        check_engine();
         CHECK(topic->delivered > before && topic->delivered - before <= 16);
         before = topic->delivered;
         CHECK(topic->delivered == 90 || fws_engine_more(engine));
@@ -373,13 +373,13 @@ static void test_a_flush_gives_way_and_goes_on_where_it_stopped(void)
     net.tick = 0;
     for (int i = 0; i < 90; i++)
         expect_got(peers[i], "T(tick) ");
-    house_close();
+    engine_close();
 }
 
 /* HOSTILE X19 */
 static void test_who_gets_a_descriptor_in_the_middle_of_a_broadcast_gets_none_of_it(void)
 {
-    house_open(&HOUSE);
+    engine_open(&OPTIONS);
     fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
     fake_peer *peers[90];
     subscribe_all(peers, 90, topic);
@@ -406,7 +406,7 @@ static void test_who_gets_a_descriptor_in_the_middle_of_a_broadcast_gets_none_of
     CHECK_EQ(younger->out_n, strlen(ANSWER));
     CHECK_EQ(topic->delivered, 89);
     CHECK_EQ(topic->dropped, 1);
-    house_close();
+    engine_close();
 }
 
 int main(void)

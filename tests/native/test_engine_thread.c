@@ -7,12 +7,12 @@
 
 #include "check.h"
 #include "core/engine.h"
-#include "plan.h"
+#include "conn_fixture.h"
 
 #define MESSAGES 20000
 #define ANSWER "101\r\n\r\n"
 
-static const fws_options HOUSE = {
+static const fws_options OPTIONS = {
     .head_limit = 1024,
     .max_connections = 100,
     .handshake_ns = 10000000000ULL,
@@ -30,7 +30,7 @@ static atomic_uint seen;
 static void begin(uint8_t on_slow)
 {
     const fws_topic_options options = {1 << 22, 1 << 21, on_slow};
-    engine = fws_engine_new(&HOUSE, &fws_sys_linux);
+    engine = fws_engine_new(&OPTIONS, &fws_sys_linux);
     CHECK(engine != NULL);
     topic = fws_engine_topic(engine, &options);
     seen = 0;

@@ -1,5 +1,5 @@
 /* What leaves next, in which order, and what a short count leaves behind. */
-#include "plan.h"
+#include "conn_fixture.h"
 
 #define ROOM (1u << 21)
 
@@ -28,7 +28,7 @@ static void end(void)
     check_account(&right);
     strip(&conn);
     check_account(&left);
-    CHECK_EQ(left.halves + right.halves, 0);
+    CHECK_EQ(left.partial_frames + right.partial_frames, 0);
     fws_topic_clear(&left);
     fws_topic_clear(&right);
     fws_pool_clear(&pool);
@@ -162,7 +162,8 @@ static void test_every_short_count_keeps_the_stream(void)
         scene();
         expect_scene();
         CHECK_EQ(take(cut), cut);
-        CHECK(conn.rest.data == NULL || conn.rest.n <= FWS_REST_COPY || conn.rest.held != NULL);
+        CHECK(conn.partial.data == NULL || conn.partial.n <= FWS_PARTIAL_COPY
+              || conn.partial.pinned != NULL);
         take_all();
         expect_stream();
         end();
@@ -191,7 +192,7 @@ static void test_a_control_frame_never_cuts_a_frame(void)
         publish(&left, 50);
         publish(&left, 50);
         take(cut);
-        CHECK_EQ(left.halves, cut % 50 != 0);
+        CHECK_EQ(left.partial_frames, cut % 50 != 0);
         push(0, FWS_ENTRY_CONTROL, 7);
         take_all();
         size_t whole = (cut + 49) / 50;
@@ -256,7 +257,7 @@ static void test_a_half_sent_frame_outlives_its_subscription(void)
         take(cut);
         fws_topic_leave(sub);
         check_account(&left);
-        CHECK_EQ(left.halves, cut % 30 != 0);
+        CHECK_EQ(left.partial_frames, cut % 30 != 0);
         sub = fws_topic_join(&left, &conn);
         publish(&left, 5);
         take_all();
@@ -293,11 +294,11 @@ static void test_a_small_rest_pins_nothing(void)
     publish(&left, FWS_SLAB_ALONE);
     const fws_slab *slab = left.log.ring[0];
     take(1);
-    CHECK(conn.rest.held == NULL);
+    CHECK(conn.partial.pinned == NULL);
     take(7999 + 1);
-    CHECK_EQ(conn.rest.n, FWS_SLAB_ALONE - 1);
-    CHECK(conn.rest.held == NULL); /* others' frames lie there */
-    CHECK_EQ(slab->holds, 0);
+    CHECK_EQ(conn.partial.n, FWS_SLAB_ALONE - 1);
+    CHECK(conn.partial.pinned == NULL); /* others' frames lie there */
+    CHECK_EQ(slab->pins, 0);
     end();
 }
 
@@ -310,7 +311,7 @@ static void test_a_large_rest_holds_its_slab_and_no_other(void)
     publish(&left, 100000);
     fws_slab *slab = left.log.ring[0];
     take(1000);
-    CHECK(conn.rest.held == slab);
+    CHECK(conn.partial.pinned == slab);
     for (int i = 0; i < 10; i++)
         publish(&right, 100000);
     publish(&left, 50000);
@@ -318,15 +319,15 @@ static void test_a_large_rest_holds_its_slab_and_no_other(void)
     CHECK(slab->retired);
     put(100000, 1);
     CHECK_EQ(take(99000), 99000);
-    CHECK(conn.rest.data == NULL);
+    CHECK(conn.partial.data == NULL);
     expect_stream();
     end();
     begin();
     fws_topic_join(&left, &conn);
     publish(&left, 100000);
-    take(100000 - FWS_REST_COPY);
-    CHECK(conn.rest.held == NULL && conn.rest.n == FWS_REST_COPY);
-    CHECK_EQ(left.log.ring[0]->holds, 0);
+    take(100000 - FWS_PARTIAL_COPY);
+    CHECK(conn.partial.pinned == NULL && conn.partial.n == FWS_PARTIAL_COPY);
+    CHECK_EQ(left.log.ring[0]->pins, 0);
     end();
 }
 

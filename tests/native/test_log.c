@@ -305,25 +305,25 @@ static void test_a_held_slab_outlives_its_log(void)
     start(0);
     append(100000, 1);
     fws_slab *slab = wire.ring[0];
-    fws_slab_hold(slab);
-    fws_slab_hold(slab);
+    fws_slab_pin(slab);
+    fws_slab_pin(slab);
     append(100000, 2);
     append(100000, 3);
     CHECK(slab->retired);
     CHECK_EQ(slab->data[99999], 0);
-    fws_slab_release(slab);
+    fws_slab_unpin(slab);
     CHECK_EQ(slab->data[99999], 0);
     stop();
     CHECK_EQ(slab->data[99999], 0);
-    fws_slab_release(slab); /* the leak checker sees whether it went */
+    fws_slab_unpin(slab); /* the leak checker sees whether it went */
 }
 
 static void test_a_slab_held_and_released_in_time_stays(void)
 {
     start(WIDE);
     append(10, 1);
-    fws_slab_hold(wire.ring[0]);
-    fws_slab_release(wire.ring[0]);
+    fws_slab_pin(wire.ring[0]);
+    fws_slab_unpin(wire.ring[0]);
     fws_cursor cursor = fws_log_oldest(&wire);
     CHECK_EQ(read_on(&cursor, 0), 1);
     stop();

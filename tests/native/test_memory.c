@@ -77,7 +77,7 @@ int __wrap_inflateInit2_(void *stream, int bits, const char *version, int size)
 
 #define calloc __real_calloc
 #define realloc __real_realloc
-#include "house.h"
+#include "engine_fixture.h"
 #undef calloc
 #undef realloc
 
@@ -235,7 +235,7 @@ static bool live(void)
 {
     fake_peer *peers[PEERS];
     const fws_topic_options options = {1 << 20, 100000, FWS_SLOW_LATEST};
-    fws_options with = HOUSE;
+    fws_options with = OPTIONS;
     with.max_per_address = 10;
     with.ping_ns = with.pong_ns = SECOND;
     net.now = 1000 * SECOND;
@@ -278,7 +278,7 @@ static void live_on(void)
     CHECK(publish(topic, "news") >= FWS_OK);
     turn();
     expect_got(peer, "T(news) ");
-    house_close();
+    engine_close();
 }
 
 /* How many allocations there were to fail. */
@@ -323,7 +323,7 @@ static void test_an_engine_without_descriptors_closes_what_it_had_opened(void)
     for (rlim_t room = 0; room < 3; room++) {
         few.rlim_cur = (rlim_t)first + room;
         CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
-        CHECK(fws_engine_new(&HOUSE, &fake_sys) == NULL);
+        CHECK(fws_engine_new(&OPTIONS, &fake_sys) == NULL);
         CHECK_EQ(errno, EMFILE);
         CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
         int next = dup(0);

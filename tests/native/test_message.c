@@ -1,5 +1,5 @@
 /* Legal messages: their order, where they lie, what they cost, under every cut. */
-#include "story.h"
+#include "reader_cases.h"
 
 static void test_samples_of_rfc_6455_5_7_become_messages(void)
 {

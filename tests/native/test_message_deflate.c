@@ -1,5 +1,5 @@
 /* Compressed messages at the reader: where RSV1 may stand, fragments, limits, UTF-8. */
-#include "story.h"
+#include "reader_cases.h"
 
 static fws_deflate *codec;
 

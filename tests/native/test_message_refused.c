@@ -1,5 +1,5 @@
 /* Messages that are refused, why, and at which byte; close frames. */
-#include "story.h"
+#include "reader_cases.h"
 #include "wire/utf8.h"
 
 static void test_fragments_out_of_order_are_protocol_errors(void) /* G20-G25 */

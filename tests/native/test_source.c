@@ -1,7 +1,7 @@
 /* The built-in source under a fake clock: exact counts, due times, standing still, bounds. */
 #include <math.h>
 
-#include "plan.h"
+#include "conn_fixture.h"
 #include "core/source.h"
 
 #define SECOND 1000000000ULL
@@ -51,7 +51,7 @@ static void deliver(fws_conn *conn)
 {
     static fws_plan plan;
     while (fws_conn_pending(conn)) {
-        CHECK_EQ(fws_sub_settle(conn->subs), FWS_OK);
+        CHECK_EQ(fws_sub_apply_policy(conn->subs), FWS_OK);
         fws_gather(conn, &plan);
         fws_commit(conn, &plan, plan.bytes);
     }

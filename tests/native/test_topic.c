@@ -1,5 +1,5 @@
 /* Members of a topic and passes over them, against a plain model. */
-#include "crowd.h"
+#include "topic_fixture.h"
 
 static void block(fws_conn *conn)
 {

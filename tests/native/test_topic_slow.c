@@ -1,5 +1,5 @@
 /* Slow subscribers of a topic: policies, accounts, what was acknowledged. */
-#include "crowd.h"
+#include "topic_fixture.h"
 
 static void test_a_lossless_topic_is_full_at_its_slowest_member(void)
 {
@@ -53,7 +53,7 @@ static void test_no_member_of_a_lossless_topic_is_ever_lapped(void)
             publish(n);
         fws_conn *conn = &conns[test_random(&random) % CONNS];
         deliver(conn, test_random(&random) % 100000);
-        CHECK_EQ(fws_sub_settle(conn->subs), FWS_OK);
+        CHECK_EQ(fws_sub_apply_policy(conn->subs), FWS_OK);
         CHECK(fws_log_retained(&topic.log) <= 200000 + 2 * FWS_SLAB_BYTES);
     }
     check_account(&topic);
@@ -76,10 +76,10 @@ static void test_latest_jumps_to_the_newest_frame_and_counts(void)
     fws_sub *sub = fws_topic_join(&topic, &conns[0]);
     for (int i = 0; i < 10; i++)
         publish(100);
-    CHECK_EQ(fws_sub_settle(sub), FWS_OK);
+    CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
     CHECK_EQ(sub->dropped, 0); /* exactly at the limit */
     publish(100);
-    CHECK_EQ(fws_sub_settle(sub), FWS_OK);
+    CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
     CHECK_EQ(sub->dropped, 10);
     uint64_t bytes;
     CHECK_EQ(fws_sub_pending(sub, &bytes), 1);
@@ -96,7 +96,7 @@ static void test_latest_finishes_the_half_sent_frame_first(void)
     for (int i = 0; i < 30; i++)
         publish(100);
     deliver(&conns[0], 150);
-    CHECK_EQ(fws_sub_settle(sub), FWS_OK);
+    CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
     CHECK_EQ(sub->dropped, 27);
     check_account(&topic);
     deliver(&conns[0], SIZE_MAX);
@@ -113,7 +113,7 @@ static void test_a_lapped_reader_is_dealt_with_by_its_policy(void)
             publish(1000);
         check_account(&topic);
         CHECK(topic.log.tail > sub->cursor.slab);
-        CHECK_EQ(fws_sub_settle(sub), policy == FWS_SLOW_CLOSE ? FWS_E_SLOW : FWS_OK);
+        CHECK_EQ(fws_sub_apply_policy(sub), policy == FWS_SLOW_CLOSE ? FWS_E_SLOW : FWS_OK);
         check_account(&topic);
         CHECK_EQ(sub->dropped, policy == FWS_SLOW_CLOSE ? 0 : 999);
         end();
@@ -147,10 +147,10 @@ static void test_a_frame_larger_than_the_limit_is_the_newest_one(void)
     begin(FWS_SLOW_LATEST, 1000, 1000);
     fws_sub *sub = fws_topic_join(&topic, &conns[0]);
     publish(100000);
-    CHECK_EQ(fws_sub_settle(sub), FWS_OK);
+    CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
     CHECK_EQ(sub->dropped, 0);
     publish(100000);
-    CHECK_EQ(fws_sub_settle(sub), FWS_OK);
+    CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
     CHECK_EQ(sub->dropped, 1);
     end();
 }
@@ -166,7 +166,7 @@ static void test_options_may_change_under_its_members(void)
     uint8_t *room;
     CHECK_EQ(fws_topic_room(&topic), 0);
     CHECK_EQ(fws_topic_reserve(&topic, 1, eseq + 1, &room), FWS_E_FULL);
-    CHECK_EQ(fws_sub_settle(sub), FWS_OK);
+    CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
     while (fws_conn_pending(&conns[0]))
         deliver(&conns[0], SIZE_MAX);
     CHECK_EQ(sub->delivered, 500);

@@ -1,5 +1,5 @@
 /* A variant beside its base: what it derives, what it passes over, who it serves when. */
-#include "crowd.h"
+#include "topic_fixture.h"
 #include "wire/frame.h"
 
 #define LAPPED_AFTER 30u
@@ -59,7 +59,7 @@ static void test_a_lapped_reader_gets_nothing_until_its_policy_has_spoken(void)
     fws_gather(&conns[0], &plan);
     CHECK_EQ(plan.bytes, 0);
     CHECK(fws_conn_pending(&conns[0]));
-    CHECK_EQ(fws_sub_settle(sub), FWS_OK);
+    CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
     CHECK_EQ(sub->dropped, LAPPED_AFTER - 1);
     advance(sub);
     deliver(&conns[0], SIZE_MAX);

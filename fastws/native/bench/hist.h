@@ -1,5 +1,5 @@
 /* Histogram of durations, log-linear: 32 steps to each power of two, so a quantile
- * is at most 3.2 % above the true value. Floor 0: pure, fixed size.
+ * is at most 3.2 % above the true value. Layer 0: pure, fixed size.
  */
 #ifndef FWS_HIST_H
 #define FWS_HIST_H

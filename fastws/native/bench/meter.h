@@ -1,4 +1,4 @@
-/* What the load client counts and checks. Floor 2: no I/O.
+/* What the load client counts and checks. Layer 2: no I/O.
  *
  * One meter for the run, one fws_metered for each connection, all sampled alike.
  */

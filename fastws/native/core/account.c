@@ -86,13 +86,13 @@ uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
         at = log->bytes - fws_log_retained(log);
     }
     *bytes = log->bytes - at;
-    return log->next_seq - seq + sub->half;
+    return log->next_seq - seq + sub->partial;
 }
 
 uint64_t fws_sub_waiting_since(const fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;
-    uint64_t seq = fws_sub_seq(sub) - sub->half;
+    uint64_t seq = fws_sub_seq(sub) - sub->partial;
     fws_cursor cursor;
     bool lapped;
     if (seq == log->next_seq)
@@ -106,9 +106,9 @@ uint64_t fws_sub_waiting_since(const fws_sub *sub)
 
 uint64_t fws_topic_pending(const fws_topic *topic)
 {
-    uint64_t pending = topic->halves, bytes;
+    uint64_t pending = topic->partial_frames, bytes;
     for (uint32_t i = 0; i < topic->n; i++)
-        pending += fws_sub_pending(topic->members[i], &bytes) - topic->members[i]->half;
+        pending += fws_sub_pending(topic->members[i], &bytes) - topic->members[i]->partial;
     return pending;
 }
 

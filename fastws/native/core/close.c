@@ -17,7 +17,7 @@ void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
     while (conn->subs != NULL)
         fws_topic_leave(conn->subs);
     fws_parted_acknowledge(conn, confirmed);
-    fws_rest_drop(&conn->rest);
+    fws_partial_drop(&conn->partial);
     engine->n_ready -= fws_link_remove(&conn->ready);
     engine->n_dirty -= fws_link_remove(&conn->dirty);
     engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
@@ -45,7 +45,7 @@ void fws_engine_reap(fws_engine *engine)
         fws_reader_clear(&conn->reader);
         fws_parted_clear(conn);
         fws_engine_forget_peer(engine, conn);
-        free(conn->held.data);
+        free(conn->inbuf.data);
         free(conn->metered);
         fws_slot_release(engine, conn);
     }
@@ -101,7 +101,8 @@ int fws_conn_push_close(fws_engine *engine, fws_conn *conn, uint16_t code, const
     return fws_conn_push_frame(engine, conn, FWS_CLOSE, ++engine->eseq, payload, code_n + reason_n);
 }
 
-void fws_conn_say_why(fws_conn *conn, uint16_t code, const uint8_t *reason, size_t reason_n)
+void fws_conn_set_close_reason(fws_conn *conn, uint16_t code, const uint8_t *reason,
+                               size_t reason_n)
 {
     conn->close_code = code;
     conn->reason_n = (uint32_t)reason_n;
@@ -117,7 +118,7 @@ void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8
     conn->ending = true;
     conn->ending_code = code;
     if (code != 0 && conn->state < FWS_CLOSING) /* else another Close of ours is what goes out */
-        fws_conn_say_why(conn, code, reason, reason_n);
+        fws_conn_set_close_reason(conn, code, reason, reason_n);
     fws_engine_mark_dirty(engine, conn);
 }
 

@@ -77,7 +77,7 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
         return status;
     fws_conn_pause(engine, conn, false);
     conn->state = FWS_CLOSING;
-    fws_conn_say_why(conn, command->code, command->data, command->n);
+    fws_conn_set_close_reason(conn, command->code, command->data, command->n);
     conn->deadline = engine->now + engine->options.close_ns;
     return FWS_OK;
 }

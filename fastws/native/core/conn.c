@@ -152,7 +152,7 @@ fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
     conn->role = (uint8_t)role;
     conn->remote = *remote;
     conn->close_code = 1006;
-    conn->allowed = FWS_ANY_MESSAGES;
+    conn->credit = FWS_ANY_MESSAGES;
     conn->progress = conn->caught_up = engine->now;
     conn->deadline = engine->now + engine->options.handshake_ns;
     tune(engine, conn);
@@ -174,31 +174,31 @@ void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn)
     engine->n_ready++;
 }
 
-bool fws_hold(fws_held *held, const uint8_t *data, size_t n)
+bool fws_inbuf_add(fws_inbuf *inbuf, const uint8_t *data, size_t n)
 {
-    if (held->capacity - held->n < n) {
-        size_t capacity = held->n + n < 1024 ? 1024 : (held->n + n) * 2;
-        uint8_t *grown = realloc(held->data, capacity);
+    if (inbuf->capacity - inbuf->n < n) {
+        size_t capacity = inbuf->n + n < 1024 ? 1024 : (inbuf->n + n) * 2;
+        uint8_t *grown = realloc(inbuf->data, capacity);
         if (grown == NULL)
             return false;
-        held->data = grown;
-        held->capacity = (uint32_t)capacity;
+        inbuf->data = grown;
+        inbuf->capacity = (uint32_t)capacity;
     }
-    memcpy(held->data + held->n, data, n);
-    held->n += (uint32_t)n;
+    memcpy(inbuf->data + inbuf->n, data, n);
+    inbuf->n += (uint32_t)n;
     return true;
 }
 
-void fws_hold_drop(fws_held *held, uint32_t n)
+void fws_inbuf_drop(fws_inbuf *inbuf, uint32_t n)
 {
-    held->n -= n;
-    held->scanned = 0;
-    if (held->n > 0) {
-        memmove(held->data, held->data + n, held->n);
+    inbuf->n -= n;
+    inbuf->scanned = 0;
+    if (inbuf->n > 0) {
+        memmove(inbuf->data, inbuf->data + n, inbuf->n);
         return;
     }
-    free(held->data);
-    *held = (fws_held){0};
+    free(inbuf->data);
+    *inbuf = (fws_inbuf){0};
 }
 
 fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
@@ -209,13 +209,13 @@ fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind
     return event;
 }
 
-void fws_conn_allow(fws_engine *engine, fws_conn *conn, uint16_t messages)
+void fws_conn_credit(fws_engine *engine, fws_conn *conn, uint16_t messages)
 {
     if (conn->state > FWS_OPEN)
         return; /* what comes behind our Close is thrown away, but theirs is waited for */
-    if (conn->allowed == 0 && messages > 0)
+    if (conn->credit == 0 && messages > 0)
         fws_engine_mark_ready(engine, conn);
-    conn->allowed = messages;
+    conn->credit = messages;
 }
 
 /* Whether the turn has as many messages as it may: in number, and in memory beyond the receive

@@ -1,5 +1,5 @@
 /* One peer: its socket, what it sent that is not whole yet, and what it still has to get.
- * Floor 3. Owned by its engine from accept (or attach) to the end of the turn in which
+ * Layer 3. Owned by its engine from accept (or attach) to the end of the turn in which
  * it dies; everything here is touched by the engine's driver only.
  */
 #ifndef FWS_CONN_H
@@ -18,13 +18,13 @@ struct fws_engine;
 struct fws_topic;
 
 enum fws_state {
-    FWS_RAW = 0, /* collecting an HTTP head (client role: the answer) */
-    FWS_WAITING, /* the head went up; nothing is parsed until it is decided on */
-    FWS_BODY,    /* collecting an HTTP body */
-    FWS_OPEN,    /* WebSocket */
-    FWS_CLOSING, /* our Close is queued or sent; the peer's is awaited */
-    FWS_LINGER,  /* writing is (about to be) shut down; what comes is thrown away */
-    FWS_DEAD     /* unlinked; freed at the end of the turn */
+    FWS_HTTP = 0, /* collecting an HTTP head (client role: the answer) */
+    FWS_WAITING,  /* the head went up; nothing is parsed until it is decided on */
+    FWS_BODY,     /* collecting an HTTP body */
+    FWS_OPEN,     /* WebSocket */
+    FWS_CLOSING,  /* our Close is queued or sent; the peer's is awaited */
+    FWS_LINGER,   /* writing is (about to be) shut down; what comes is thrown away */
+    FWS_DEAD      /* unlinked; freed at the end of the turn */
 };
 
 /* Frames that a socket had taken once it had taken that many bytes. */
@@ -49,7 +49,7 @@ typedef struct fws_sub {
     fws_mark *marks;            /* up to FWS_MARKS, oldest first, while frames are unacknowledged */
     uint32_t n_marks;
     uint32_t member; /* place in topic->members */
-    bool half;       /* one frame of it is half sent */
+    bool partial;    /* one frame of it is half sent */
     uint8_t on_slow; /* enum fws_on_slow */
     /* A pass touches what stands above. */
     uint64_t max_lag_bytes;
@@ -68,13 +68,13 @@ typedef struct fws_parted {
 } fws_parted;
 
 /* The part of a frame that a short write left behind; it leaves before anything else. */
-typedef struct fws_rest {
+typedef struct fws_partial {
     const uint8_t *data; /* NULL: none */
     uint32_t n, sent;
-    fws_slab *held; /* data lies in it; NULL: data is the connection's own copy */
-    fws_sub *sub;   /* NULL once unsubscribed */
+    fws_slab *pinned; /* data lies in it; NULL: data is the connection's own copy */
+    fws_sub *sub;     /* NULL once unsubscribed */
     struct fws_topic *topic;
-} fws_rest;
+} fws_partial;
 
 typedef struct fws_link {
     struct fws_link *next, *previous;
@@ -82,16 +82,16 @@ typedef struct fws_link {
 
 /* Bytes received and not parsed: a head or body in the making, or what was left over when a
  * turn's events were full. */
-typedef struct fws_held {
+typedef struct fws_inbuf {
     uint8_t *data;
     uint32_t n, capacity, scanned;
-} fws_held;
+} fws_inbuf;
 
 #define FWS_ANY_MESSAGES UINT16_MAX
 
 typedef struct fws_conn {
     int fd;
-    uint16_t allowed;    /* messages that the owner takes before it is asked again; 0: it is not
+    uint16_t credit;     /* messages that the owner takes before it is asked again; 0: it is not
                                read from; FWS_ANY_MESSAGES: no limit */
     uint8_t state;       /* enum fws_state */
     uint8_t role;        /* enum fws_role */
@@ -103,7 +103,7 @@ typedef struct fws_conn {
     bool finish;         /* shut writing down once everything is sent */
     bool ending;         /* it ends at the next flush, after this turn's messages are handled */
     bool slow;           /* ending as a slow consumer: what has not begun to leave is dropped */
-    bool held_back;      /* not read until it has taken more of its answers, HTTP or not */
+    bool read_paused;    /* not read until it has taken more of its answers, HTTP or not */
     bool over_address;   /* one too many of its address: to be refused */
     bool over_limit;     /* one too many in all: to be refused */
     bool answered;       /* it has had an HTTP answer */
@@ -114,7 +114,7 @@ typedef struct fws_conn {
     uint64_t caught_up;  /* when nothing was left to send to it, ns */
     uint64_t bytes_written;
     fws_sub *subs;
-    fws_rest rest;
+    fws_partial partial;
     fws_outbox outbox;
     /* A pass touches what stands above. */
     uint64_t id;           /* generation << 32 | slot */
@@ -131,7 +131,7 @@ typedef struct fws_conn {
     uint64_t write_confirmed; /* bytes confirmed at that time */
     uint32_t body_n;          /* BODY: bytes wanted */
     uint32_t lingered;        /* LINGER: bytes thrown away since writing was shut down */
-    fws_held held;
+    fws_inbuf inbuf;
     fws_parted *parted; /* what it may still confirm of subscriptions that are gone */
     uint64_t messages_in;
     uint32_t reason_n;
@@ -145,9 +145,9 @@ typedef struct fws_conn {
 
 #define FWS_PLAN_RUNS 64
 #define FWS_PLAN_BYTES 262144u /* one call's worth; one frame may be larger */
-#define FWS_REST_COPY 4096u    /* a larger rest of a frame alone in its slab holds that slab */
+#define FWS_PARTIAL_COPY 4096u /* a larger rest of a frame alone in its slab holds that slab */
 
-enum fws_run_kind { FWS_RUN_REST, FWS_RUN_ENTRY, FWS_RUN_LOG };
+enum fws_run_kind { FWS_RUN_PARTIAL, FWS_RUN_ENTRY, FWS_RUN_LOG };
 
 typedef struct fws_run {
     uint8_t kind;
@@ -178,6 +178,6 @@ void fws_commit(fws_conn *conn, const fws_plan *plan, size_t sent);
 bool fws_conn_pending(const fws_conn *conn);
 
 /* Frees the rest, and counts its frame as dropped. */
-void fws_rest_drop(fws_rest *rest);
+void fws_partial_drop(fws_partial *partial);
 
 #endif

@@ -1,4 +1,4 @@
-/* All peers and their poller. Floor 3; with sys.c the only place that makes system calls.
+/* All peers and their poller. Layer 3; with sys.c the only place that makes system calls.
  *
  * A turn is harvest (wait, accept, receive, parse, answer pings and closes), then the owner
  * handles events[0..n_events), then flush, then the owner is told of dead connections (first_dead
@@ -79,7 +79,7 @@ typedef struct fws_counters {
     uint64_t address_refused, pings, ping_timeouts, message_timeouts, write_timeouts;
     uint64_t keep_alive_timeouts, close_timeouts;
     uint64_t log_full;           /* messages that were not taken: a log's or an outbox's limit */
-    uint64_t handler_queue_full; /* times a connection had brought all that fws_conn_allow() let */
+    uint64_t handler_queue_full; /* times a connection had brought all that fws_conn_credit() let */
     uint64_t deflated;           /* messages compressed, for however many */
 } fws_counters;
 
@@ -189,11 +189,11 @@ int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits);
 
 /* How many messages of it become events from now on (0 up; FWS_ANY_MESSAGES: all); behind the last
  * one it is not read from, and handler_queue_full counts that. Our Close ends it. */
-void fws_conn_allow(fws_engine *engine, fws_conn *conn, uint16_t messages);
+void fws_conn_credit(fws_engine *engine, fws_conn *conn, uint16_t messages);
 
 static inline void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool paused)
 {
-    fws_conn_allow(engine, conn, paused ? 0 : FWS_ANY_MESSAGES);
+    fws_conn_credit(engine, conn, paused ? 0 : FWS_ANY_MESSAGES);
 }
 
 /* Counts data messages in engine->meter instead of making events of them, from the first call on.

@@ -1,4 +1,4 @@
-/* What the engine's own files share. Floor 3; nobody else includes it. */
+/* What the engine's own files share. Layer 3; nobody else includes it. */
 #ifndef FWS_ENGINE_INTERNAL_H
 #define FWS_ENGINE_INTERNAL_H
 
@@ -38,7 +38,7 @@ static inline uint32_t fws_link_remove(fws_link *link)
 
 /* A peer is not read from while more than this waits for it: whoever does not read its answers
  * is held by its own window. */
-static inline size_t fws_held_back_above(const fws_engine *engine)
+static inline size_t fws_read_paused_above(const fws_engine *engine)
 {
     return engine->options.outbox_limit / 4;
 }
@@ -68,7 +68,8 @@ void fws_engine_keep_reserve(fws_engine *engine);
 /* close.c */
 
 /* Writes down how it ends, for its owner: reason_n at most FWS_REASON_MAX. */
-void fws_conn_say_why(fws_conn *conn, uint16_t code, const uint8_t *reason, size_t reason_n);
+void fws_conn_set_close_reason(fws_conn *conn, uint16_t code, const uint8_t *reason,
+                               size_t reason_n);
 /* Ends it with 1013; direct messages that have not begun to leave are dropped. */
 void fws_conn_end_slow(fws_engine *engine, fws_conn *conn);
 /* The peer has shut down its sending side: send the pending responses, then close. */
@@ -125,8 +126,8 @@ fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind
 /* Whether the turn has as many messages as it may. */
 bool fws_turn_full(const fws_engine *engine);
 /* Keeps bytes for later; false when memory is out. */
-bool fws_hold(fws_held *held, const uint8_t *data, size_t n);
+bool fws_inbuf_add(fws_inbuf *inbuf, const uint8_t *data, size_t n);
 /* Drops the first n bytes; the buffer goes with the last one. */
-void fws_hold_drop(fws_held *held, uint32_t n);
+void fws_inbuf_drop(fws_inbuf *inbuf, uint32_t n);
 
 #endif

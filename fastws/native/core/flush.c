@@ -8,10 +8,10 @@
 
 /* A burst is not the reader's fault: one whose socket has never been full is first offered what
  * there is, however much, unless the log has lost it already. */
-static bool settle(fws_engine *engine, fws_conn *conn)
+static bool apply_policies(fws_engine *engine, fws_conn *conn)
 {
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        if ((conn->lagging || fws_sub_lapped(sub)) && fws_sub_settle(sub) != FWS_OK) {
+        if ((conn->lagging || fws_sub_lapped(sub)) && fws_sub_apply_policy(sub) != FWS_OK) {
             fws_conn_end_slow(engine, conn);
             return false;
         }
@@ -27,7 +27,7 @@ static void caught_up(const fws_engine *engine, fws_conn *conn)
 /* One call's worth for one connection; what is left over stays dirty. */
 static void flush_conn(fws_engine *engine, fws_conn *conn)
 {
-    if (conn->ending || !settle(engine, conn))
+    if (conn->ending || !apply_policies(engine, conn))
         fws_conn_begin_ending(engine, conn);
     if (conn->state == FWS_DEAD || conn->blocked)
         return;
@@ -42,8 +42,8 @@ static void flush_conn(fws_engine *engine, fws_conn *conn)
         }
         if (conn->close_sent)
             fws_conn_leave_all(conn);
-        if (conn->held_back && conn->outbox.bytes <= fws_held_back_above(engine) / 2) {
-            conn->held_back = false;
+        if (conn->read_paused && conn->outbox.bytes <= fws_read_paused_above(engine) / 2) {
+            conn->read_paused = false;
             fws_engine_mark_ready(engine, conn);
         }
         if (status == 0)

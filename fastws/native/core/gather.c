@@ -136,9 +136,9 @@ void fws_gather(fws_conn *conn, fws_plan *plan)
 {
     plan->n = 0;
     plan->bytes = 0;
-    if (conn->rest.data != NULL) {
-        fws_run run = {.kind = FWS_RUN_REST, .bytes = conn->rest.n - conn->rest.sent};
-        plan_add(plan, run, conn->rest.data + conn->rest.sent);
+    if (conn->partial.data != NULL) {
+        fws_run run = {.kind = FWS_RUN_PARTIAL, .bytes = conn->partial.n - conn->partial.sent};
+        plan_add(plan, run, conn->partial.data + conn->partial.sent);
     }
     if (conn->close_sent)
         return;
@@ -155,7 +155,7 @@ void fws_gather(fws_conn *conn, fws_plan *plan)
 
 bool fws_conn_pending(const fws_conn *conn)
 {
-    if (conn->rest.data != NULL)
+    if (conn->partial.data != NULL)
         return true;
     if (conn->close_sent)
         return false;
@@ -175,40 +175,40 @@ bool fws_conn_pending(const fws_conn *conn)
     return false;
 }
 
-static void rest_free(fws_rest *rest)
+static void partial_free(fws_partial *partial)
 {
-    if (rest->held != NULL)
-        fws_slab_release(rest->held);
+    if (partial->pinned != NULL)
+        fws_slab_unpin(partial->pinned);
     else
-        free((void *)(uintptr_t)rest->data);
-    rest->topic->halves--;
-    if (rest->sub != NULL)
-        rest->sub->half = false;
+        free((void *)(uintptr_t)partial->data);
+    partial->topic->partial_frames--;
+    if (partial->sub != NULL)
+        partial->sub->partial = false;
 }
 
-void fws_rest_drop(fws_rest *rest)
+void fws_partial_drop(fws_partial *partial)
 {
-    if (rest->data == NULL)
+    if (partial->data == NULL)
         return;
-    rest_free(rest);
-    rest->topic->dropped++;
-    if (rest->sub != NULL)
-        rest->sub->dropped++;
-    *rest = (fws_rest){0};
+    partial_free(partial);
+    partial->topic->dropped++;
+    if (partial->sub != NULL)
+        partial->sub->dropped++;
+    *partial = (fws_partial){0};
 }
 
-static void rest_advance(fws_conn *conn, size_t taken)
+static void partial_advance(fws_conn *conn, size_t taken)
 {
-    fws_rest *rest = &conn->rest;
-    rest->sent += (uint32_t)taken;
-    if (rest->sent < rest->n)
+    fws_partial *partial = &conn->partial;
+    partial->sent += (uint32_t)taken;
+    if (partial->sent < partial->n)
         return;
-    rest_free(rest);
-    if (rest->sub != NULL)
-        fws_sub_delivered(rest->sub, 1, conn->bytes_written);
+    partial_free(partial);
+    if (partial->sub != NULL)
+        fws_sub_delivered(partial->sub, 1, conn->bytes_written);
     else
-        fws_parted_delivered(conn, rest->topic);
-    *rest = (fws_rest){0};
+        fws_parted_delivered(conn, partial->topic);
+    *partial = (fws_partial){0};
 }
 
 static void entry_advance(fws_conn *conn, size_t taken)
@@ -223,25 +223,25 @@ static void entry_advance(fws_conn *conn, size_t taken)
     fws_outbox_pop(&conn->outbox);
 }
 
-/* Frame `index` has begun to leave, up to byte position at of its slab. The rest is copied, so
+/* Frame `index` has begun to leave, up to byte position at of its slab. The partial is copied, so
  * that a stalled reader pins nothing that others' frames lie in; a large one that has a
  * slab of its own, or one that memory is short for, holds the slab. */
-static void rest_begin(fws_conn *conn, const fws_run *run, uint32_t index, uint32_t at)
+static void partial_begin(fws_conn *conn, const fws_run *run, uint32_t index, uint32_t at)
 {
     fws_slab *slab = run->slab;
     uint32_t n = slab->end[index] - at;
-    uint8_t *copy = n <= FWS_REST_COPY || slab->max_frames > 1 ? malloc(n) : NULL;
-    conn->rest = (fws_rest){.n = n, .sub = run->sub, .topic = run->sub->topic};
+    uint8_t *copy = n <= FWS_PARTIAL_COPY || slab->max_frames > 1 ? malloc(n) : NULL;
+    conn->partial = (fws_partial){.n = n, .sub = run->sub, .topic = run->sub->topic};
     if (copy != NULL) {
         memcpy(copy, slab->data + at, n);
-        conn->rest.data = copy;
+        conn->partial.data = copy;
     } else {
-        fws_slab_hold(slab);
-        conn->rest.held = slab;
-        conn->rest.data = slab->data + at;
+        fws_slab_pin(slab);
+        conn->partial.pinned = slab;
+        conn->partial.data = slab->data + at;
     }
-    run->sub->half = true;
-    run->sub->topic->halves++;
+    run->sub->partial = true;
+    run->sub->topic->partial_frames++;
 }
 
 static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
@@ -253,9 +253,9 @@ static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
         uint32_t at = fws_slab_start(slab, run->first) + (uint32_t)taken;
         index = fws_slab_frame_at(slab, run->first, at);
         if (at > fws_slab_start(slab, index))
-            rest_begin(conn, run, index, at);
+            partial_begin(conn, run, index, at);
     }
-    sub->cursor = (fws_cursor){slab->id, index + (sub->half ? 1 : 0)};
+    sub->cursor = (fws_cursor){slab->id, index + (sub->partial ? 1 : 0)};
     if (index > run->first)
         fws_sub_delivered(sub, index - run->first, conn->bytes_written);
 }
@@ -272,6 +272,6 @@ void fws_commit(fws_conn *conn, const fws_plan *plan, size_t sent)
         else if (run->kind == FWS_RUN_ENTRY)
             entry_advance(conn, taken);
         else
-            rest_advance(conn, taken);
+            partial_advance(conn, taken);
     }
 }

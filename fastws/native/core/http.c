@@ -6,10 +6,10 @@
 
 /* The size of a head that ends with an empty line, 0 while there is none. A bare LF ends a line
  * too, so that a head that uses it is answered and not waited for. */
-static uint32_t head_end(fws_held *held)
+static uint32_t head_end(fws_inbuf *inbuf)
 {
-    uint32_t from = held->scanned < 2 ? 0 : held->scanned - 2;
-    const uint8_t *data = held->data, *end = data + held->n, *at = data + from;
+    uint32_t from = inbuf->scanned < 2 ? 0 : inbuf->scanned - 2;
+    const uint8_t *data = inbuf->data, *end = data + inbuf->n, *at = data + from;
     while ((at = memchr(at, '\n', (size_t)(end - at))) != NULL) {
         at++;
         if (end - at >= 1 && at[0] == '\n')
@@ -17,7 +17,7 @@ static uint32_t head_end(fws_held *held)
         if (end - at >= 2 && at[0] == '\r' && at[1] == '\n')
             return (uint32_t)(at + 2 - data);
     }
-    held->scanned = held->n;
+    inbuf->scanned = inbuf->n;
     return 0;
 }
 
@@ -30,23 +30,23 @@ static bool begins_a_request(uint8_t first)
 /* Raises the event that is due once a head or a body is whole. */
 static bool http_advance(fws_engine *engine, fws_conn *conn)
 {
-    fws_held *held = &conn->held;
+    fws_inbuf *inbuf = &conn->inbuf;
     enum fws_event_kind kind = FWS_EVENT_BODY;
-    uint32_t n = conn->state == FWS_BODY && held->n >= conn->body_n ? conn->body_n : 0;
-    if (conn->state == FWS_RAW && held->n > 0) {
+    uint32_t n = conn->state == FWS_BODY && inbuf->n >= conn->body_n ? conn->body_n : 0;
+    if (conn->state == FWS_HTTP && inbuf->n > 0) {
         kind = FWS_EVENT_HEAD;
-        n = head_end(held);
-        if (n == 0 && !begins_a_request(held->data[0]))
-            n = held->n; /* TLS and the like: refused now, not when the time is up */
-        if (n == 0 && held->n >= engine->options.head_limit) {
+        n = head_end(inbuf);
+        if (n == 0 && !begins_a_request(inbuf->data[0]))
+            n = inbuf->n; /* TLS and the like: refused now, not when the time is up */
+        if (n == 0 && inbuf->n >= engine->options.head_limit) {
             kind = FWS_EVENT_HEAD_LIMIT;
-            n = held->n;
+            n = inbuf->n;
         }
     }
     if (n == 0)
         return false;
-    fws_event_add(engine, conn, kind, held->data, n);
-    held->scanned = n; /* taken off when the owner has decided */
+    fws_event_add(engine, conn, kind, inbuf->data, n);
+    inbuf->scanned = n; /* taken off when the owner has decided */
     conn->state = FWS_WAITING;
     return true;
 }
@@ -56,14 +56,14 @@ void fws_receive_http(fws_engine *engine, fws_conn *conn)
     if (http_advance(engine, conn))
         return;
     uint32_t want = conn->state == FWS_BODY ? conn->body_n : engine->options.head_limit;
-    size_t n = want - conn->held.n;
+    size_t n = want - conn->inbuf.n;
     if (n > FWS_RECEIVE_CHUNK)
         n = FWS_RECEIVE_CHUNK;
     uint8_t *room = engine->room + engine->room_used;
     size_t got = fws_receive_bytes(engine, conn, room, n);
     if (got == 0)
         return;
-    if (fws_hold(&conn->held, room, got)) {
+    if (fws_inbuf_add(&conn->inbuf, room, got)) {
         http_advance(engine, conn);
         return;
     }
@@ -80,7 +80,7 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
     /* Ahead of everything: a pong to what lies behind the head may be next. */
     if (n > 0 && !fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
         return FWS_E_NOMEM;
-    fws_hold_drop(&conn->held, conn->held.scanned);
+    fws_inbuf_drop(&conn->inbuf, conn->inbuf.scanned);
     conn->state = (uint8_t)state;
     fws_engine_mark_dirty(engine, conn);
     if (fws_link_remove(&conn->dirty)) /* not behind a crowd that a broadcast is for */
@@ -94,8 +94,8 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
 /* An answer that ends the connection need not wait for the rest of its request. */
 static void cut_short(fws_conn *conn)
 {
-    if (conn->state == FWS_BODY || (conn->state == FWS_RAW && conn->held.n > 0)) {
-        conn->held.scanned = conn->held.n;
+    if (conn->state == FWS_BODY || (conn->state == FWS_HTTP && conn->inbuf.n > 0)) {
+        conn->inbuf.scanned = conn->inbuf.n;
         conn->state = FWS_WAITING;
     }
 }
@@ -105,7 +105,7 @@ int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
 {
     if (!keep_alive)
         cut_short(conn);
-    int status = decided(engine, conn, keep_alive ? FWS_RAW : FWS_LINGER, data, n);
+    int status = decided(engine, conn, keep_alive ? FWS_HTTP : FWS_LINGER, data, n);
     if (status != FWS_OK)
         return status;
     conn->answered = true;

@@ -23,7 +23,7 @@ bool fws_sub_lapped(const fws_sub *sub)
     return !fws_sub_position(sub, &seq, &bytes);
 }
 
-int fws_sub_settle(fws_sub *sub)
+int fws_sub_apply_policy(fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;
     uint64_t seq, bytes, newest_seq;

@@ -66,7 +66,7 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
         event->owned = message->owned;
         event->opcode = message->opcode;
         engine->owned_bytes += message->owned == NULL ? 0 : message->len;
-        if (conn->allowed != FWS_ANY_MESSAGES && --conn->allowed == 0)
+        if (conn->credit != FWS_ANY_MESSAGES && --conn->credit == 0)
             engine->counters.handler_queue_full++;
         return;
     }
@@ -97,8 +97,8 @@ static void parse(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t n)
             data += used;
             n -= used;
         }
-        if (fws_turn_full(engine) || conn->allowed == 0) {
-            if (!fws_hold(&conn->held, data, n))
+        if (fws_turn_full(engine) || conn->credit == 0) {
+            if (!fws_inbuf_add(&conn->inbuf, data, n))
                 fws_conn_end(engine, conn, fws_close_code(FWS_E_NOMEM), NULL, 0);
             fws_engine_mark_ready(engine, conn);
             return;
@@ -117,10 +117,10 @@ static void parse(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t n)
 void fws_receive_frames(fws_engine *engine, fws_conn *conn)
 {
     uint8_t *room = engine->room + engine->room_used;
-    size_t got = conn->held.n;
+    size_t got = conn->inbuf.n;
     if (got > 0) {
-        memcpy(room, conn->held.data, got);
-        fws_hold_drop(&conn->held, (uint32_t)got);
+        memcpy(room, conn->inbuf.data, got);
+        fws_inbuf_drop(&conn->inbuf, (uint32_t)got);
         fws_engine_mark_ready(engine, conn);
     } else {
         got = fws_receive_bytes(engine, conn, room, FWS_RECEIVE_CHUNK);

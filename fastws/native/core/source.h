@@ -1,4 +1,4 @@
-/* The built-in source: paced ticks written straight into a topic's log. Floor 3: acts on a
+/* The built-in source: paced ticks written straight into a topic's log. Layer 3: acts on a
  * topic, makes no system call.
  */
 #ifndef FWS_SOURCE_H

@@ -47,21 +47,22 @@ static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
     return false;
 }
 
-static void look_at_blocked(fws_engine *engine, fws_conn *conn, uint64_t grace)
+static void check_blocked(fws_engine *engine, fws_conn *conn, uint64_t grace)
 {
     conn->progress += grace;
     /* Added, not subtracted: grace may have put progress past now. */
     bool stalled = engine->now > conn->progress + engine->options.max_stall_ns;
     bool end = false;
     for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        end |= fws_sub_settle(sub) != FWS_OK || (stalled && sub->on_slow == FWS_SLOW_LOSSLESS);
+        end |=
+            fws_sub_apply_policy(sub) != FWS_OK || (stalled && sub->on_slow == FWS_SLOW_LOSSLESS);
     if (end)
         fws_conn_end_slow(engine, conn);
 }
 
 /* Whoever takes a byte now and then keeps below every other limit: a blocked peer has to
  * confirm FWS_WRITE_BYTES in each write_ns. */
-static void look_at_writing(fws_engine *engine, fws_conn *conn, uint64_t grace)
+static void check_writing(fws_engine *engine, fws_conn *conn, uint64_t grace)
 {
     if (!conn->blocked || engine->options.write_ns == 0) {
         conn->write_since = 0;
@@ -80,7 +81,7 @@ static void look_at_writing(fws_engine *engine, fws_conn *conn, uint64_t grace)
     conn->write_confirmed = confirmed;
 }
 
-static void look_at_message(fws_engine *engine, fws_conn *conn, uint64_t grace)
+static void check_message(fws_engine *engine, fws_conn *conn, uint64_t grace)
 {
     static const uint8_t reason[] = "message timeout";
     if (conn->message_since == 0 || engine->options.message_ns == 0)
@@ -103,7 +104,7 @@ static void ping(fws_engine *engine, fws_conn *conn)
 }
 
 /* A slow reader is not a dead one: bytes confirmed since the ping begin its time anew. */
-static void look_at_pong(fws_engine *engine, fws_conn *conn)
+static void check_pong(fws_engine *engine, fws_conn *conn)
 {
     uint64_t confirmed = fws_conn_confirmed(engine, conn);
     if (conn->acknowledges && confirmed > conn->ping_confirmed) {
@@ -114,19 +115,19 @@ static void look_at_pong(fws_engine *engine, fws_conn *conn)
     }
 }
 
-static void look_at_life(fws_engine *engine, fws_conn *conn, uint64_t grace)
+static void check_life(fws_engine *engine, fws_conn *conn, uint64_t grace)
 {
     if (engine->options.ping_ns == 0)
         return;
     conn->ping_at += grace;
     conn->pong_by += conn->pong_by != 0 ? grace : 0;
     if (conn->pong_by != 0 && engine->now >= conn->pong_by)
-        look_at_pong(engine, conn);
+        check_pong(engine, conn);
     else if (conn->pong_by == 0 && engine->now >= conn->ping_at)
         ping(engine, conn);
 }
 
-static void look_at(fws_engine *engine, fws_conn *conn, uint64_t grace)
+static void check_one(fws_engine *engine, fws_conn *conn, uint64_t grace)
 {
     if (!in_time(engine, conn, grace) || conn->ending)
         return;
@@ -134,17 +135,17 @@ static void look_at(fws_engine *engine, fws_conn *conn, uint64_t grace)
         conn->retry = false;
         fws_conn_unblock(engine, conn);
     } else if (conn->blocked) {
-        look_at_blocked(engine, conn, grace);
+        check_blocked(engine, conn, grace);
     }
-    look_at_writing(engine, conn, grace);
-    if (conn->state == FWS_OPEN && (conn->allowed == 0 || conn->held_back)) {
+    check_writing(engine, conn, grace);
+    if (conn->state == FWS_OPEN && (conn->credit == 0 || conn->read_paused)) {
         /* It is us who do not read: neither a pong nor the rest of a message can be seen. */
         conn->pong_by = 0;
         conn->ping_at = fws_ping_due(engine, conn);
         conn->message_since = conn->message_since == 0 ? 0 : engine->now;
     } else if (conn->state == FWS_OPEN) {
-        look_at_message(engine, conn, grace);
-        look_at_life(engine, conn, grace);
+        check_message(engine, conn, grace);
+        check_life(engine, conn, grace);
     }
 }
 
@@ -162,6 +163,6 @@ void fws_engine_sweep(fws_engine *engine)
     for (uint32_t i = 0; i < engine->n_slots; i++) {
         fws_conn *conn = engine->slots[i].conn;
         if (conn != NULL && conn->state != FWS_DEAD)
-            look_at(engine, conn, grace);
+            check_one(engine, conn, grace);
     }
 }

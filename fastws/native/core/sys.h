@@ -1,4 +1,4 @@
-/* The system calls of the core, as a table. Floor 3.
+/* The system calls of the core, as a table. Layer 3.
  *
  * Everything that can fail from outside goes through here, so that a test can return
  * short counts, EAGAIN, EPIPE and the rest at every step. Each member behaves as

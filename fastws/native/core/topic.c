@@ -133,15 +133,15 @@ static void unlink_from_conn(fws_sub *sub)
     while (*link != sub)
         link = &(*link)->next;
     *link = sub->next;
-    if (sub->conn->rest.sub == sub)
-        sub->conn->rest.sub = NULL;
+    if (sub->conn->partial.sub == sub)
+        sub->conn->partial.sub = NULL;
 }
 
 void fws_topic_leave(fws_sub *sub)
 {
     fws_topic *topic = sub->topic;
     uint64_t bytes;
-    topic->dropped += fws_sub_pending(sub, &bytes) - sub->half;
+    topic->dropped += fws_sub_pending(sub, &bytes) - sub->partial;
     topic->acknowledged += sub->acknowledged;
     fws_conn_part(sub->conn, topic, sub->delivered - sub->acknowledged);
     unlink_from_conn(sub);

@@ -1,4 +1,4 @@
-/* A stream people subscribe to: a log, its members and its account. Floor 3.
+/* A stream people subscribe to: a log, its members and its account. Layer 3.
  *
  * Invariants
  *   members[0..active) can be sent to, members[active..n) are blocked.
@@ -37,9 +37,9 @@ typedef struct fws_topic {
     uint64_t epoch;
     uint64_t published_to; /* sum over subscribers of the frames published to each */
     uint64_t delivered, dropped, conflated;
-    uint64_t halves;        /* frames half sent */
-    uint64_t acknowledged;  /* by subscriptions that are gone */
-    uint64_t slowest_bytes; /* no member is further back than this */
+    uint64_t partial_frames; /* frames half sent */
+    uint64_t acknowledged;   /* by subscriptions that are gone */
+    uint64_t slowest_bytes;  /* no member is further back than this */
 } fws_topic;
 
 void fws_topic_init(fws_topic *topic, fws_pool *pool, const fws_topic_options *options);
@@ -81,12 +81,12 @@ bool fws_sub_lapped(const fws_sub *sub);
 /* Sequence number of its next frame, from its account. */
 static inline uint64_t fws_sub_seq(const fws_sub *sub)
 {
-    return sub->start + sub->delivered + sub->dropped + sub->conflated + sub->half;
+    return sub->start + sub->delivered + sub->dropped + sub->conflated + sub->partial;
 }
 
 /* Looks at one member's lag and applies its policy. FWS_OK, or FWS_E_SLOW when the connection
  * has to be closed. */
-int fws_sub_settle(fws_sub *sub);
+int fws_sub_apply_policy(fws_sub *sub);
 
 /* Frames published to it that it has not got, counted from cursor and log (independent of
  * the counters, unless it reads a variant); bytes of the topic's log likewise, when the cursor is

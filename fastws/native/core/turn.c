@@ -6,15 +6,15 @@
 
 static void receive(fws_engine *engine, fws_conn *conn)
 {
-    if (conn->state != FWS_LINGER && conn->outbox.bytes > fws_held_back_above(engine))
-        conn->held_back = true;
+    if (conn->state != FWS_LINGER && conn->outbox.bytes > fws_read_paused_above(engine))
+        conn->read_paused = true;
     if (conn->state == FWS_LINGER)
         fws_conn_linger(engine, conn);
     else if (conn->state == FWS_WAITING && conn->hung_up)
         fws_conn_end(engine, conn, 0, NULL, 0); /* nobody waits for the decision */
-    else if (conn->ending || conn->allowed == 0 || conn->held_back || conn->state == FWS_WAITING)
+    else if (conn->ending || conn->credit == 0 || conn->read_paused || conn->state == FWS_WAITING)
         return; /* whoever changes that marks it ready again */
-    else if (conn->state == FWS_RAW || conn->state == FWS_BODY)
+    else if (conn->state == FWS_HTTP || conn->state == FWS_BODY)
         fws_receive_http(engine, conn);
     else
         fws_receive_frames(engine, conn);

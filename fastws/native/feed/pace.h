@@ -1,4 +1,4 @@
-/* Which ticks are due, exactly. Floor 0: pure arithmetic; time is an argument.
+/* Which ticks are due, exactly. Layer 0: pure arithmetic; time is an argument.
  *
  * Due ticks = floor((now - t0) * rate / 10^9), in integers wide enough, re-anchored
  * (t0 = now) when the rate changes. So never early, no fraction lost, no drift.

@@ -1,4 +1,4 @@
-/* The ticks of the feed, finished as WebSocket frames. Floor 2: no I/O.
+/* The ticks of the feed, finished as WebSocket frames. Layer 2: no I/O.
  *
  * A random walk per symbol; every tick draws its own symbol and step. The walk reverts
  * weakly to its start, since a pure multiplicative walk drifts down. It keeps full

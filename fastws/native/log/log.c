@@ -34,7 +34,7 @@ static fws_slab *pool_take(fws_pool *pool, uint32_t n)
 static void slab_retire(fws_pool *pool, fws_slab *slab)
 {
     slab->retired = true;
-    if (slab->holds > 0)
+    if (slab->pins > 0)
         return;
     if (slab->max_frames != FWS_SLAB_FRAMES || pool->n == FWS_POOL_SLABS) {
         free(slab);
@@ -117,7 +117,7 @@ static fws_slab *open_slab(fws_log *log, uint32_t n, uint64_t eseq)
     slab->base_bytes = log->bytes;
     slab->base_eseq = eseq;
     slab->opened = log->clock == NULL ? 0 : *log->clock;
-    slab->n = slab->bytes = slab->holds = 0;
+    slab->n = slab->bytes = slab->pins = 0;
     slab->retired = false;
     log->ring[log->head & (log->capacity - 1)] = slab;
     log->head++;
@@ -258,13 +258,13 @@ uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq)
     return low;
 }
 
-void fws_slab_hold(fws_slab *slab)
+void fws_slab_pin(fws_slab *slab)
 {
-    slab->holds++;
+    slab->pins++;
 }
 
-void fws_slab_release(fws_slab *slab)
+void fws_slab_unpin(fws_slab *slab)
 {
-    if (--slab->holds == 0 && slab->retired)
+    if (--slab->pins == 0 && slab->retired)
         free(slab);
 }

@@ -1,9 +1,9 @@
-/* The wire log: finished frames back to back, in slabs. Floor 2: no I/O.
+/* The wire log: finished frames back to back, in slabs. Layer 2: no I/O.
  *
  * A topic's log owns its slabs; the head grows, the tail is retired when the bytes held
  * pass the retention. A cursor is a plain value that holds no reference: one
  * that is older than the tail is lapped, and finds out when it is used. Only a
- * half-sent frame too large to copy keeps a slab (fws_slab_hold), and only that one.
+ * half-sent frame too large to copy keeps a slab (fws_slab_pin), and only that one.
  */
 #ifndef FWS_LOG_H
 #define FWS_LOG_H
@@ -27,8 +27,8 @@ typedef struct fws_slab {
     uint32_t n;          /* frames */
     uint32_t bytes;      /* used */
     uint32_t max_frames, max_bytes;
-    uint32_t holds; /* half-sent frames that lie here */
-    bool retired;   /* left its log; freed with the last hold */
+    uint32_t pins; /* half-sent frames that lie here */
+    bool retired;  /* left its log; freed with the last hold */
     struct fws_slab *next_free;
     uint32_t *end;  /* end[i]: bytes up to and including frame i */
     uint32_t *eseq; /* engine sequence of frame i less base_eseq */
@@ -109,8 +109,8 @@ uint32_t fws_slab_frame_at(const fws_slab *slab, uint32_t from, uint32_t at);
 /* The first frame at or after `from` with an engine sequence of eseq or more; n when none. */
 uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq);
 
-void fws_slab_hold(fws_slab *slab);
-void fws_slab_release(fws_slab *slab);
+void fws_slab_pin(fws_slab *slab);
+void fws_slab_unpin(fws_slab *slab);
 
 /* The two that a source calls for every frame, in line; the rest of reserve is
  * fws_log_open(): another slab. */

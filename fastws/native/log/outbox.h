@@ -1,5 +1,5 @@
 /* What only this connection is sent: direct messages, control frames, replies, the 101
- * and HTTP responses. Floor 2: no I/O. Entries are made on demand and freed when sent.
+ * and HTTP responses. Layer 2: no I/O. Entries are made on demand and freed when sent.
  */
 #ifndef FWS_OUTBOX_H
 #define FWS_OUTBOX_H

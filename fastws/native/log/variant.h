@@ -1,5 +1,5 @@
 /* A topic's frames as one class of subscribers gets them: compressed, with one size of window.
- * Floor 2: no I/O.
+ * Layer 2: no I/O.
  *
  * A log of its own beside the topic's, the base: a frame has the same sequence number and
  * engine sequence in both. It is derived when a reader that can be sent to needs it, once for all

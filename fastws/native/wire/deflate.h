@@ -1,4 +1,4 @@
-/* RFC 7692 section 7: a message's payload compressed on its own, and back. Floor 1: no I/O.
+/* RFC 7692 section 7: a message's payload compressed on its own, and back. Layer 1: no I/O.
  *
  * Nothing is kept from one message to the next (no_context_takeover, both ways), so all
  * connections share one fws_deflate. It owns the library's state, made on demand (about

@@ -1,6 +1,6 @@
 /* RFC 6455 section 5: frame headers and the incremental frame parser.
  *
- * Floor 1: no I/O, no allocation. Knows headers and where payload bytes lie;
+ * Layer 1: no I/O, no allocation. Knows headers and where payload bytes lie;
  * refuses to know messages, UTF-8 and what a close code means (message.h).
  */
 #ifndef FWS_FRAME_H

@@ -1,4 +1,4 @@
-/* Masking of payloads (RFC 6455 5.3). Floor 0: bytes to bytes. */
+/* Masking of payloads (RFC 6455 5.3). Layer 0: bytes to bytes. */
 #ifndef FWS_MASK_H
 #define FWS_MASK_H
 

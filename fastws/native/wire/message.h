@@ -1,6 +1,6 @@
 /* RFC 6455 sections 5.4 to 5.6, 7 and 8.1, RFC 7692 7.2.2: messages from frames.
  *
- * Floor 2: no I/O. Joins fragments, inflates, validates UTF-8, limits sizes at the header,
+ * Layer 2: no I/O. Joins fragments, inflates, validates UTF-8, limits sizes at the header,
  * decodes control frames. It answers nothing: what is due (a pong, a close) is
  * the engine's to send.
  *
@@ -48,7 +48,7 @@ void fws_reader_init(fws_reader *reader, enum fws_role role);
 /* Takes compressed messages from here on (RFC 7692 6: RSV1 on the first frame of one). */
 void fws_reader_inflate(fws_reader *reader, fws_deflate *codec);
 
-/* Frees what the reader holds; it may be initialised again. */
+/* Frees what the reader pins; it may be initialised again. */
 void fws_reader_clear(fws_reader *reader);
 
 /* Takes bytes from *data (moving *data and *n forward, unmasking in place) up to the

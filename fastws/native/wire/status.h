@@ -1,4 +1,4 @@
-/* What every function of the core may answer with. Floor 0: knows nothing.
+/* What every function of the core may answer with. Layer 0: knows nothing.
  *
  * 0 is success, a positive number means what the function's own contract says,
  * a negative one is one of these. fws_close_code() is the only place where a

@@ -1,4 +1,4 @@
-/* Incremental validation of UTF-8 (RFC 3629, Unicode table 3-7). Floor 0: pure. */
+/* Incremental validation of UTF-8 (RFC 3629, Unicode table 3-7). Layer 0: pure. */
 #ifndef FWS_UTF8_H
 #define FWS_UTF8_H
 

@@ -17,15 +17,15 @@ static inline void check_account(const fws_topic *topic)
         CHECK(sub->topic == topic && fws_topic_find(topic, sub->conn) == sub);
         CHECK_EQ(sub->conn->blocked, i >= topic->active);
         unflushed += i < topic->active && sub->flushed_epoch < topic->epoch;
-        halves += sub->half;
-        CHECK(!sub->half || sub->conn->rest.sub == sub);
+        halves += sub->partial;
+        CHECK(!sub->partial || sub->conn->partial.sub == sub);
         CHECK_EQ(sub->start + sub->delivered + sub->dropped + sub->conflated
                      + fws_sub_pending(sub, &bytes),
                  topic->log.next_seq);
         CHECK(sub->acknowledged <= sub->delivered);
     }
     CHECK_EQ(topic->unflushed, unflushed);
-    CHECK(topic->halves >= halves); /* those of subscriptions that are gone besides */
+    CHECK(topic->partial_frames >= halves); /* those of subscriptions that are gone besides */
     CHECK_EQ(fws_topic_pending(topic),
              topic->published_to - topic->delivered - topic->dropped - topic->conflated);
 }
@@ -43,7 +43,7 @@ static inline void strip(fws_conn *conn)
 {
     while (conn->subs != NULL)
         fws_topic_leave(conn->subs);
-    fws_rest_drop(&conn->rest);
+    fws_partial_drop(&conn->partial);
     fws_outbox_clear(&conn->outbox);
 }
 

@@ -1,12 +1,12 @@
 /* An engine in the fake network, with an owner that upgrades everybody and writes down what it
  * hears; and clients as bytes. */
-#ifndef FWS_TEST_HOUSE_H
-#define FWS_TEST_HOUSE_H
+#ifndef FWS_ENGINE_FIXTURE_H
+#define FWS_ENGINE_FIXTURE_H
 
 #include "core/engine.h"
 #include "fake.h"
 #include "wire/mask.h"
-#include "plan.h"
+#include "conn_fixture.h"
 
 #define SECOND 1000000000ULL
 #define HEAD "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -14,7 +14,7 @@
 #define ANSWER "HTTP/1.1 101 Switching Protocols\r\n\r\n"
 #define HEARD_MAX 65536
 
-static const fws_options HOUSE = {
+static const fws_options OPTIONS = {
     .head_limit = 1024,
     .max_connections = 100,
     .handshake_ns = 10 * SECOND,
@@ -61,13 +61,13 @@ static inline void expect_heard(const char *text)
     heard[0] = 0;
 }
 
-static inline void check_house(void)
+static inline void check_engine(void)
 {
     for (uint32_t i = 0; i < engine->n_topics; i++)
         check_account(engine->topics[i]);
 }
 
-static inline void house_open(const fws_options *options)
+static inline void engine_open(const fws_options *options)
 {
     net.now = net.now == 0 ? 1000 * SECOND : net.now;
     engine = fws_engine_new(options, &fake_sys);
@@ -78,9 +78,9 @@ static inline void house_open(const fws_options *options)
     heard[0] = 0;
 }
 
-static inline void house_close(void)
+static inline void engine_close(void)
 {
-    check_house();
+    check_engine();
     fws_engine_free(engine);
     fake_clear();
 }
@@ -101,7 +101,7 @@ static inline void handle(void)
 static inline void flush(void)
 {
     fws_engine_flush(engine, FWS_TURN_NS);
-    check_house();
+    check_engine();
 }
 
 static inline void reap(void)

@@ -2,7 +2,7 @@
 #ifndef FWS_TEST_CROWD_H
 #define FWS_TEST_CROWD_H
 
-#include "plan.h"
+#include "conn_fixture.h"
 
 #define CONNS 40
 
