@@ -137,7 +137,7 @@ def test_windows_out_of_range_are_a_value_error(run: Run) -> None:
         def opened(self, connection: Connection, request: Any) -> None:
             for bits in (1, 8, 16):
                 with pytest.raises(ValueError, match="range"):
-                    connection.upgrade(b"", window_bits=bits)
+                    connection.engine.upgrade(connection, b"", window_bits=bits)
             seen.append(connection)
 
     seen: list[Connection] = []

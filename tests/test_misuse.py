@@ -25,10 +25,10 @@ async def still_serves(address: tuple[str, int]) -> bool:
         return (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 426 ")
 
 
-@pytest.mark.parametrize("face", [Topic, Connection])
-def test_a_face_that_only_the_engine_makes_says_so(face: Callable[[], object]) -> None:
+@pytest.mark.parametrize("binding", [Topic, Connection])
+def test_a_binding_that_only_the_engine_makes_says_so(binding: Callable[[], object]) -> None:
     with pytest.raises(TypeError, match="made by the engine"):
-        face()
+        binding()
 
 
 def test_a_handler_that_returns_its_answer_is_told_to_send_it() -> None:
