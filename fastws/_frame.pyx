@@ -414,7 +414,7 @@ cdef class Connection:
         self._membership(FWS_CMD_SUBSCRIBE, topic)
 
     def unsubscribe(self, Topic topic not None):
-        """End the subscription; pending messages count as dropped. As idempotent and safe."""
+        """End the subscription: pending messages count as dropped. Idempotent, from any thread."""
         self._membership(FWS_CMD_UNSUBSCRIBE, topic)
 
     cdef int _membership(self, int kind, Topic topic) except -1:
@@ -492,8 +492,8 @@ cdef class Engine:
 
     Args:
         head_limit: bytes of an HTTP head, 256 to 65,536.
-        max_connections: sockets held at once; up to 64 more get an HTTP answer (see `over_limit`), the
-            rest are closed when accepted.
+        max_connections: sockets held at once; up to 64 more get an HTTP answer (see
+            `over_limit`), the rest are closed when accepted.
         handshake_timeout, keep_alive_timeout, close_timeout, max_stall: seconds.
         ping_interval: seconds between pings, up to a tenth less at random; 0: none.
         pong_timeout: seconds to answer one; bytes confirmed meanwhile begin it anew.

@@ -31,6 +31,23 @@ def test_a_binding_that_only_the_engine_makes_says_so(binding: Callable[[], obje
         binding()
 
 
+def test_an_engine_refuses_a_connection_of_another_engine() -> None:
+    with Rig() as rig, Rig() as other:
+        connection, _ = rig.connect()
+        engine = other.engine
+        calls: list[Callable[[], object]] = [
+            lambda: engine.respond(connection, b"", keep_alive=True),
+            lambda: engine.upgrade(connection, b""), lambda: engine.expect_body(connection, 1),
+            lambda: engine.is_http(connection), lambda: engine.over_limit(connection),
+            lambda: engine.over_address(connection), lambda: engine.meter(connection),
+            lambda: engine.metered_of(connection), lambda: engine.numbered(connection),
+        ]  # fmt: skip
+        for call in calls:
+            with pytest.raises(ValueError, match="another engine"):
+                call()
+        assert connection.is_open
+
+
 def test_a_handler_that_returns_its_answer_is_told_to_send_it() -> None:
     with Rig() as rig:
         rig.engine.on_message = lambda _, message: message
