@@ -25,13 +25,9 @@ def native(*names: str) -> list[str]:
     return [f"fastws/native/{name}.c" for name in names]
 
 
-# The engine stands in _frame; the others hold what needs none of it.
 EXTENSIONS = {
-    "_account": sorted(glob("fastws/native/*/*.c")),
-    "_codec": native("wire/frame", "wire/mask", "feed/tick"),
-    "_connection": [],
     "_frame": sorted(glob("fastws/native/*/*.c")),
-    "_topic": [],
+    "_ticks": native("wire/frame", "wire/mask", "feed/tick"),
 }
 # Coverage.py knows the settrace of old, not sys.monitoring, in C.
 TRACED = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]

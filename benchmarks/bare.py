@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from fastws._frame import Ticks
+from fastws._ticks import Ticks
 from fastws.errors import HandshakeError
 from fastws.handshake import check_upgrade, parse_request, refusal, switching_protocols
 from fastws.open_files import file_limit

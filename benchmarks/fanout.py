@@ -11,7 +11,7 @@ import socket
 import time
 
 from fastws import Connection, Engine, Topic
-from fastws._frame import Ticks
+from fastws._ticks import Ticks
 from fastws.handshake import check_upgrade, parse_request, switching_protocols
 
 MIB = 1 << 20
@@ -63,7 +63,8 @@ def main() -> None:
     topic = engine.topic("ticks", on_slow="latest", max_lag_bytes=8 * MIB, retention_bytes=16 * MIB)
 
     def head(connection: Connection, request: bytes) -> None:
-        connection.upgrade(switching_protocols(check_upgrade(parse_request(request))))
+        answer = switching_protocols(check_upgrade(parse_request(request)))
+        engine.upgrade(connection, answer)
         connection.subscribe(topic)
 
     engine.on_head = head

@@ -40,7 +40,7 @@ def main() -> None:
     engine = Engine(max_connections=count + 100)
 
     def head(connection: Connection, _head: bytes) -> None:
-        connection.upgrade(b"")
+        engine.upgrade(connection, b"")
 
     engine.on_head = head
     with serve("--rate", "0") as server:

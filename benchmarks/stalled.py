@@ -38,8 +38,8 @@ class Healthy:
             self.engine.turn(0.1)
 
     def _open(self, connection: Connection, _head: bytes) -> None:
-        connection.upgrade(b"")
-        connection.meter()
+        self.engine.upgrade(connection, b"")
+        self.engine.meter(connection)
         self.open += 1
 
     def take(self, seconds: float) -> None:

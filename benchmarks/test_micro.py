@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from fastws._frame import Connection, Engine, Ticks, Topic
+from fastws import Connection, Engine, Topic
+from fastws._ticks import Ticks
 
 LOOP = 1000
 ROUNDS = 50
@@ -61,7 +62,7 @@ class Audience:
             self.engine.turn(0.1)
 
     def _open(self, connection: Connection, _head: bytes) -> None:
-        connection.upgrade(SWITCHING)
+        self.engine.upgrade(connection, SWITCHING)
         connection.subscribe(self.topic)
         self.joined += 1
 
@@ -83,8 +84,8 @@ def read_for_ever(port: int, connections: int) -> None:
         engine = Engine(max_connections=connections + 1)
 
         def head(connection: Connection, _head: bytes) -> None:
-            connection.upgrade(b"")
-            connection.meter()
+            engine.upgrade(connection, b"")
+            engine.meter(connection)
 
         engine.on_head = head
         request = b"GET / HTTP/1.1\r\n\r\n"

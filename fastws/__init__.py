@@ -1,6 +1,6 @@
 """fastws: a WebSocket broadcast server; one wire log per topic, a cursor per client.
 
-The library's face. `fastws serve` and the rest of the command line live in `fastws.cli`.
+The public interface. `fastws serve` and the rest of the command line live in `fastws.cli`.
 """
 
 from fastws._frame import Connection, Engine, Frame, Topic

@@ -1,6 +1,6 @@
 """What a server serves: the App, whose methods are one's own.
 
-Floor 6. Knows connections and requests; neither sockets nor the loop.
+Layer 6. Knows connections and requests; neither sockets nor the loop.
 """
 
 from collections.abc import Awaitable

@@ -1,6 +1,6 @@
 """The load client behind `fastws bench`: waits for a steady state, measures, judges.
 
-Floor 6. Python drives the engine's turns and does arithmetic four times a second; the frames are
+Layer 6. Python drives the engine's turns and does arithmetic four times a second; the frames are
 counted and checked below. Only the first connection reports `stats` (docs/protocol.md 1), with the
 sums of all, so that the server sees one row with the whole rate; every connection says who it is.
 """
@@ -213,7 +213,7 @@ class Bench:
         engine, clients, duration = self._engine, self._clients, self._options.duration
         self._say("measuring", 0, duration)
         engine.record_latency(True)
-        counted = {connection: connection.metered for connection in clients.open}
+        counted = {connection: engine.metered_of(connection) for connection in clients.open}
         at, first = datetime.now(UTC), engine.metered()
         began = now = time.monotonic()
         while now < began + duration and self._going_on():
@@ -221,8 +221,8 @@ class Bench:
             now = time.monotonic()
             self._say("measuring", now - began, duration, rate)
         last = engine.metered()
-        counts = [(connection.metered, counted[connection]) for connection in clients.open]
-        numbered = any(connection.numbered for connection in clients.open)
+        counts = [(engine.metered_of(peer), counted[peer]) for peer in clients.open]
+        numbered = any(map(engine.numbered, clients.open))
         per_client = [after[0] - then[0] for after, then in counts]
         latency, failures = self._latency(), self._failures(per_client)
         engine.record_latency(False)

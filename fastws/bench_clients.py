@@ -1,6 +1,6 @@
 """The connections of the load client: opened in batches, verified, counted by the engine, closed.
 
-Floor 6. Knows sockets and the engine in the client role; nothing of phases or results. The
+Layer 6. Knows sockets and the engine in the client role; nothing of phases or results. The
 engine receives, counts and checks every frame without Python.
 """
 
@@ -49,9 +49,9 @@ class Clients:
 
     def __init__(self, url: Url, n: int, client_id: str) -> None:
         self.engine = Engine(handshake_timeout=2 * PATIENCE, close_timeout=PATIENCE / 2)
-        self.engine.on_head = self._head
-        self.engine.on_head_limit = self._head_limit
-        self.engine.on_close = self._closed
+        self.engine.on_head = self._on_head
+        self.engine.on_head_limit = self._on_head_limit
+        self.engine.on_close = self._on_close
         self.engine.on_error = self._failed
         self.open: list[Connection] = []
         self.ended: list[str] = []
@@ -185,7 +185,7 @@ class Clients:
         except OSError as error:
             raise self._not_connected(error.errno) from None
         waiting.pop(fd).detach()
-        connection.state = key
+        connection.context = key
 
     def _not_connected(self, status: int | None) -> _NotConnected:
         return _NotConnected(f"cannot connect to {self._where}: {os.strerror(status or 0)}")
@@ -199,32 +199,32 @@ class Clients:
 
     # What the engine raises.
 
-    def _head(self, connection: Connection, head: bytes) -> None:
+    def _on_head(self, connection: Connection, head: bytes) -> None:
         try:
-            check_response(head, connection.state)
+            check_response(head, connection.context)
         except InvalidHandshake as error:
             self._refused(connection, str(error))
             return
-        connection.upgrade(b"")
-        connection.meter()
+        self.engine.upgrade(connection, b"")
+        self.engine.meter(connection)
         connection.send(self._identify)
-        connection.state = self._verified
+        connection.context = self._verified
         self._verified += 1
         self.open.append(connection)
 
-    def _head_limit(self, connection: Connection, part: bytes) -> None:
+    def _on_head_limit(self, connection: Connection, part: bytes) -> None:
         self._refused(connection, f"the head of the answer is longer than {len(part):,} bytes")
 
     def _refused(self, connection: Connection, why: str) -> None:
         self._error = self._error or CannotMeasure(f"{self._where}: {why}")
         connection.abort()
 
-    def _closed(self, connection: Connection) -> None:
+    def _on_close(self, connection: Connection) -> None:
         if self._closing:
             return
-        if isinstance(connection.state, int):
+        if isinstance(connection.context, int):
             reason = printable(connection.reason or "")
-            self.ended.append(f"{connection.state}: {connection.close_code} {reason}".rstrip())
+            self.ended.append(f"{connection.context}: {connection.close_code} {reason}".rstrip())
             self.open.remove(connection)
         else:
             self._refused(connection, "closed the connection instead of answering the handshake")

@@ -1,6 +1,6 @@
 """What the server under load says of itself: GET /stats and /config beside the WebSocket.
 
-Floor 6. Knows HTTP only; a server without these routes is no error.
+Layer 6. Knows HTTP only; a server without these routes is no error.
 """
 
 import http.client

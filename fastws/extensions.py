@@ -1,6 +1,6 @@
 """Sec-WebSocket-Extensions, server side: which compression to agree on (RFC 6455 9.1, RFC 7692).
 
-Floor 5: text in, a decision out. Knows permessage-deflate only; other extensions are passed over,
+Layer 5: text in, a decision out. Knows permessage-deflate only; other extensions are passed over,
 and an offer that is malformed, or asks for what cannot be had, is declined: the connection opens
 without. The server always answers with no context takeover for both sides, so that neither a
 compressor nor a window has to be kept for a connection.

@@ -1,6 +1,6 @@
 """The tick feed: what `fastws serve` serves (docs/protocol.md 1 and 2).
 
-Floor 6. Puts the engine's source, the HTTP API and the clients' reports together; every
+Layer 6. Puts the engine's source, the HTTP API and the clients' reports together; every
 connection is subscribed to the topic `ticks` by connecting.
 """
 
@@ -170,7 +170,7 @@ class TickFeed(App):
 
     def opened(self, connection: Connection, request: Request) -> None:
         """Subscribe a new client to the ticks."""
-        connection.state = ""  # its client id, once it says one
+        connection.context = ""  # its client id, once it says one
         connection.subscribe(self._topic)
         self._clients += 1
 
@@ -179,16 +179,16 @@ class TickFeed(App):
         said = parse_client_message(message)
         match said:
             case Identify():
-                connection.state = said.client_id
+                connection.context = said.client_id
             case Stats():
-                connection.state = connection.state or said.client_id
+                connection.context = connection.context or said.client_id
                 self.reports.update(said, _now_ms())
             case None:
                 self.ignored_messages += 1
 
     def closed(self, connection: Connection) -> None:
         """Hear that a connection has ended."""
-        if isinstance(connection.state, str):
+        if isinstance(connection.context, str):
             self._clients -= 1
 
     # What is shown.
@@ -271,9 +271,9 @@ def _topic_wire(account: "TopicAccount") -> dict[str, object]:
 
 
 def _client_wire(connection: Connection, account: "ConnectionAccount") -> dict[str, object]:
-    host, port = connection.remote
+    host, port = connection.remote_address
     wire: dict[str, object] = {
-        "clientId": connection.state or "",
+        "clientId": connection.context or "",
         "remote": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         **account,
     }

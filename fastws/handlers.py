@@ -1,6 +1,6 @@
 """Handlers that are coroutines: for each connection one after the other, in order, bounded.
 
-Floor 6. Knows connections, tasks and the loop; what a handler is for it does not ask.
+Layer 6. Knows connections, tasks and the loop; what a handler is for it does not ask.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What limits were met, said in the log. Floor 6. Knows counters by name, and the loop."""
+"""What limits were met, said in the log. Layer 6. Knows counters by name, and the loop."""
 
 import asyncio
 import logging

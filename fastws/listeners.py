@@ -1,4 +1,4 @@
-"""Listening sockets: TCP on every address of a name, and Unix sockets. Floor 6."""
+"""Listening sockets: TCP on every address of a name, and Unix sockets. Layer 6."""
 
 import errno
 import os

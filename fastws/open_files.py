@@ -1,6 +1,6 @@
 """The limit of open files: raised as far as we may, and how many connections it has room for.
 
-Floor 6.
+Layer 6.
 """
 
 import logging

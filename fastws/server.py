@@ -1,6 +1,6 @@
 """The server: listening sockets, the engine in an event loop, HTTP heads and bodies, the end.
 
-Floor 6. Knows sockets, the loop and how a request becomes an answer or a WebSocket; what is
+Layer 6. Knows sockets, the loop and how a request becomes an answer or a WebSocket; what is
 served it asks its App. Owns the listening sockets and the engine, which owns all others.
 """
 
@@ -91,10 +91,10 @@ class Server:
             handshake_timeout=HANDSHAKE_TIMEOUT,
             close_timeout=CLOSE_TIMEOUT,
         )
-        self.engine.on_head = self._head
-        self.engine.on_head_limit = self._head_limit
-        self.engine.on_body = self._body
-        self.engine.on_undecided = self._undecided
+        self.engine.on_head = self._on_head
+        self.engine.on_head_limit = self._on_head_limit
+        self.engine.on_body = self._on_body
+        self.engine.on_undecided = self._on_undecided
         self._async = {
             name
             for name in ("admit", "opened", "message", "closed")
@@ -103,8 +103,8 @@ class Server:
         self._queued = not self._async.isdisjoint({"opened", "message"})
         self._handler_queue = handler_queue
         self._handlers = Handlers(handler_queue if self._queued else 0, self._failed)
-        self.engine.on_message = self._message if self._queued else app.message
-        self.engine.on_close = self._closed
+        self.engine.on_message = self._on_message if self._queued else app.message
+        self.engine.on_close = self._on_close
         self.engine.on_error = self._failed
         self._sockets: list[socket.socket] = []
         self._thread = 0  # that of the loop, once there is one
@@ -184,7 +184,7 @@ class Server:
             if connection.is_open:
                 with suppress(ConnectionClosed):
                     connection.close(code, reason)
-            elif connection.is_http:
+            elif self.engine.is_http(connection):
                 self._handlers.cancel(connection)
                 self._dismiss(connection)
         self._turn_soon()
@@ -275,27 +275,27 @@ class Server:
 
     # What the engine raises.
 
-    def _head(self, connection: Connection, head: bytes) -> None:
+    def _on_head(self, connection: Connection, head: bytes) -> None:
         try:
             request = parse_request(head)
             if self._empty is not None:
                 raise HandshakeError(503, "Shutting down")
-            if connection.over_limit:
+            if self.engine.over_limit(connection):
                 raise HandshakeError(503, "Too many connections")
-            if connection.over_address:
+            if self.engine.over_address(connection):
                 raise HandshakeError(429, "Too many connections from this address")
             if request.is_upgrade:
                 self._upgrade(connection, request)
             elif request.content_length:
                 interim = CONTINUE if request.expects_continue else b""
                 self._bodies[connection.id] = request
-                connection.expect_body(request.content_length, interim)
+                self.engine.expect_body(connection, request.content_length, interim)
             else:
                 self._answer(connection, request, b"")
         except HandshakeError as error:
             self._refuse(connection, error, head_only=head.startswith(b"HEAD "))
 
-    def _head_limit(self, connection: Connection, part: bytes) -> None:
+    def _on_head_limit(self, connection: Connection, part: bytes) -> None:
         self._refuse(connection, head_too_large(part), head_only=part.startswith(b"HEAD "))
 
     def _refuse(self, connection: Connection, error: HandshakeError, *, head_only: bool) -> None:
@@ -305,9 +305,9 @@ class Server:
         answer = self._app.refuse(error)
         if head_only:  # RFC 9110 9.3.2: the answer to HEAD has no content
             answer = b"".join(answer.partition(b"\r\n\r\n")[:2])
-        connection.respond(answer, keep_alive=False)
+        self.engine.respond(connection, answer, keep_alive=False)
 
-    def _body(self, connection: Connection, body: bytes) -> None:
+    def _on_body(self, connection: Connection, body: bytes) -> None:
         request = self._bodies.pop(connection.id)
         if self._empty is None:
             self._answer(connection, request, body)
@@ -316,11 +316,11 @@ class Server:
 
     def _answer(self, connection: Connection, request: Request, body: bytes) -> None:
         try:
-            answer = self._app.http(request, body, connection.remote[0])
+            answer = self._app.http(request, body, connection.remote_address[0])
         except HandshakeError as error:
             self._refuse(connection, error, head_only=request.method == "HEAD")
             return
-        connection.respond(answer, keep_alive=request.keep_alive)
+        self.engine.respond(connection, answer, keep_alive=request.keep_alive)
 
     def _upgrade(self, connection: Connection, request: Request) -> None:
         accept = check_upgrade(request)
@@ -348,7 +348,7 @@ class Server:
         else:
             self._open(connection, request, answer, window_bits)
 
-    def _undecided(self, connection: Connection) -> None:
+    def _on_undecided(self, connection: Connection) -> None:
         self._handlers.cancel(connection)
         error = HandshakeError(503, "The decision took too long")
         self._refuse(connection, error, head_only=False)
@@ -356,7 +356,7 @@ class Server:
     def _open(
         self, connection: Connection, request: Request, answer: bytes, window_bits: int
     ) -> None:
-        connection.upgrade(answer, window_bits=window_bits)
+        self.engine.upgrade(connection, answer, window_bits=window_bits)
         if self._queued:
             connection.pause_reading(after=self._handler_queue)
         if "opened" in self._async:
@@ -364,10 +364,10 @@ class Server:
         else:
             check_done(self._app.opened(connection, request))
 
-    def _message(self, connection: Connection, message: str | bytes) -> None:
+    def _on_message(self, connection: Connection, message: str | bytes) -> None:
         self._handlers.put(connection, self._app.message, message)
 
-    def _closed(self, connection: Connection) -> None:
+    def _on_close(self, connection: Connection) -> None:
         self._bodies.pop(connection.id, None)
         if self._empty is not None:
             self._empty.set()
@@ -378,13 +378,14 @@ class Server:
 
     def _failed(self, connection: Connection, exception: BaseException) -> None:
         """A handler raised: the connection ends with 1011 or 500, the others go on."""
-        ended = not (connection.is_open or connection.is_http)
+        ended = not (connection.is_open or self.engine.is_http(connection))
         if ended and isinstance(exception, ConnectionClosed):
             return  # it went away while it was being answered; another's end is a failure
-        logger.error("connection %s: a handler raised", connection.remote, exc_info=exception)
+        where = connection.remote_address
+        logger.error("connection %s: a handler raised", where, exc_info=exception)
         with suppress(FastwsError):
             if connection.is_open:
                 connection.close(INTERNAL_ERROR)
                 return
             error = HandshakeError(500, "Internal server error")
-            connection.respond(self._app.refuse(error), keep_alive=False)
+            self.engine.respond(connection, self._app.refuse(error), keep_alive=False)

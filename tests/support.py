@@ -145,7 +145,7 @@ class Rig:
         self.closed: list[Connection] = []
         self.errors: list[BaseException] = []
         self._sockets: list[socket.socket] = []
-        self.engine.on_head = self._head
+        self.engine.on_head = self._on_head
         self.engine.on_message = lambda _, message: self.messages.append(message)
         self.engine.on_close = self.closed.append
         self.engine.on_error = lambda _, error: self.errors.append(error)
@@ -158,8 +158,8 @@ class Rig:
         for sock in self._sockets:
             sock.close()
 
-    def _head(self, connection: Connection, _head: bytes) -> None:
-        connection.upgrade(SWITCHED)
+    def _on_head(self, connection: Connection, _head: bytes) -> None:
+        self.engine.upgrade(connection, SWITCHED)
         self.opened.append(connection)
 
     def until(self, condition: Callable[[], object], seconds: float = PATIENCE) -> None:

@@ -17,7 +17,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from fastws._frame import Frame, Ticks
+from fastws._frame import Frame
+from fastws._ticks import Ticks
 from fastws.bench import Bench, BenchOptions, CannotMeasure, Progress, is_steady
 from fastws.bench_server import ServerView, look, rate_between
 from fastws.client_handshake import parse_url

@@ -29,7 +29,7 @@ class Hall(App):
         connection.send(message)
 
 
-class House:
+class Serving:
     """A server on the running loop that compresses."""
 
     def __init__(self, *, deflate: bool = True) -> None:
@@ -40,7 +40,7 @@ class House:
         ((host, port),) = self.server.listen("127.0.0.1", 0)
         self.url = f"ws://{host}:{port}"
 
-    async def __aenter__(self) -> "House":
+    async def __aenter__(self) -> "Serving":
         self.server.start()
         return self
 
@@ -60,7 +60,7 @@ def agreed(client: ClientConnection) -> str | None:
 @COMPRESSING
 def test_messages_of_every_size_come_back(run: Run) -> None:
     async def case() -> None:
-        async with House() as house, connect(house.url, max_size=None) as client:
+        async with Serving() as serving, connect(serving.url, max_size=None) as client:
             assert agreed(client)
             for n in (0, 1, 31, 32, 125, 126, 65535, 65536, 1 << 20):
                 for message in ("é" * (n // 2), bytes(n), bytes(range(256)) * (n // 256)):
@@ -78,16 +78,16 @@ def test_every_window_that_a_client_asks_for(run: Run, bits: int) -> None:
     )
 
     async def case() -> None:
-        house = House()
+        serving = Serving()
         async with (
-            house,
-            connect(house.url, compression=None, extensions=[factory]) as client,
+            serving,
+            connect(serving.url, compression=None, extensions=[factory]) as client,
         ):
             assert f"server_max_window_bits={bits}" in (agreed(client) or "")
             for i in range(20):
                 await client.send(PROSE * i)
                 assert await client.recv() == PROSE * i
-            house.topic.publish(PROSE)
+            serving.topic.publish(PROSE)
             assert await client.recv() == PROSE
 
     run(case())
@@ -96,21 +96,21 @@ def test_every_window_that_a_client_asks_for(run: Run, bits: int) -> None:
 @COMPRESSING
 def test_a_broadcast_is_compressed_once_and_the_account_balances(run: Run) -> None:
     async def case() -> None:
-        async with House() as house:
-            clients = [await connect(house.url) for _ in range(30)]
-            clients += [await connect(house.url, compression=None) for _ in range(10)]
+        async with Serving() as serving:
+            clients = [await connect(serving.url) for _ in range(30)]
+            clients += [await connect(serving.url, compression=None) for _ in range(10)]
             for i in range(50):
-                house.topic.publish(f"{i} {PROSE}")
-                house.topic.publish(b"%d" % i)
+                serving.topic.publish(f"{i} {PROSE}")
+                serving.topic.publish(b"%d" % i)
             for client in clients:
                 for i in range(50):
                     assert await client.recv() == f"{i} {PROSE}"
                     assert await client.recv() == b"%d" % i
-            assert house.deflated == 50
-            account = house.topic.account()
+            assert serving.deflated == 50
+            account = serving.topic.account()
             assert balances(account)
             assert account["delivered"] == 4000
-            for connection in house.engine.connections:
+            for connection in serving.engine.connections:
                 assert balances(connection.account())
                 assert connection.account()["lag_bytes"] == 0
             for client in clients:
@@ -122,11 +122,11 @@ def test_a_broadcast_is_compressed_once_and_the_account_balances(run: Run) -> No
 @COMPRESSING
 def test_without_the_option_nothing_is_agreed_on(run: Run) -> None:
     async def case() -> None:
-        async with House(deflate=False) as house, connect(house.url) as client:
+        async with Serving(deflate=False) as serving, connect(serving.url) as client:
             assert agreed(client) is None
             await client.send(PROSE)
             assert await client.recv() == PROSE
-            assert house.deflated == 0
+            assert serving.deflated == 0
 
     run(case())
 
@@ -137,7 +137,7 @@ def test_windows_out_of_range_are_a_value_error(run: Run) -> None:
         def opened(self, connection: Connection, request: Any) -> None:
             for bits in (1, 8, 16):
                 with pytest.raises(ValueError, match="range"):
-                    connection.upgrade(b"", window_bits=bits)
+                    connection.engine.upgrade(connection, b"", window_bits=bits)
             seen.append(connection)
 
     seen: list[Connection] = []

@@ -51,7 +51,7 @@ def test_head_past_the_limit_is_told_with_its_beginning() -> None:
 
         def over(connection: Connection, part: bytes) -> None:
             parts.append(part)
-            connection.respond(b"HTTP/1.1 431 x\r\n\r\n", keep_alive=False)
+            rig.engine.respond(connection, b"HTTP/1.1 431 x\r\n\r\n", keep_alive=False)
 
         rig.engine.on_head_limit = over
         peer = rig.dial(rig.listen(), socket.AF_INET)
@@ -63,15 +63,15 @@ def test_head_past_the_limit_is_told_with_its_beginning() -> None:
 
 def test_respond_twice_raises() -> None:
     with Rig() as rig:
-        rig.engine.on_head = lambda connection, _: connection.respond(
-            b"HTTP/1.1 204 x\r\n\r\n", keep_alive=True
+        rig.engine.on_head = lambda connection, _: rig.engine.respond(
+            connection, b"HTTP/1.1 204 x\r\n\r\n", keep_alive=True
         )
         peer = rig.dial(rig.listen(), socket.AF_INET)
         peer.send(b"GET / HTTP/1.1\r\n\r\n")
         rig.until(lambda: rig.engine.connections)
         (connection,) = rig.engine.connections
         with pytest.raises(ConnectionClosed):
-            connection.respond(b"again", keep_alive=True)
+            rig.engine.respond(connection, b"again", keep_alive=True)
         with pytest.raises(ConnectionClosed):
             connection.send("not a WebSocket")
 
@@ -100,9 +100,10 @@ def test_use_after_close_raises() -> None:
     calls = [
         lambda: topic.publish("x"), lambda: connection.send("x"), lambda: connection.close(),
         lambda: connection.subscribe(topic), lambda: connection.unsubscribe(topic),
-        connection.account, connection.pause_reading, connection.resume_reading, connection.meter,
-        lambda: connection.respond(b"x", keep_alive=True), lambda: connection.upgrade(b"x"),
-        lambda: connection.expect_body(1),
+        connection.account, connection.pause_reading, connection.resume_reading,
+        lambda: engine.respond(connection, b"x", keep_alive=True),
+        lambda: engine.upgrade(connection, b"x"), lambda: engine.expect_body(connection, 1),
+        lambda: engine.meter(connection),
     ]  # fmt: skip
     for call in calls:
         with pytest.raises(ConnectionClosed):
@@ -110,7 +111,7 @@ def test_use_after_close_raises() -> None:
     assert engine.turn(1.0) is False
     assert (engine.live, engine.connections) == (0, [])
     assert not connection.is_open
-    assert (connection.buffered_amount, connection.metered) == (0, (0, 0, 0))
+    assert (connection.buffered_amount, engine.metered_of(connection)) == (0, (0, 0, 0))
     connection.abort()
     engine.close()
 
@@ -167,14 +168,14 @@ def test_descriptors_return_when_connections_end_and_when_the_engine_closes() ->
 def test_a_connection_that_nobody_holds_is_not_collected_while_it_lives() -> None:
     with Rig() as rig:
         connection, peer = rig.connect()
-        connection.state = {"name": "kept"}
+        connection.context = {"name": "kept"}
         connection.subscribe(rig.engine.topic("t"))
         number = connection.id
         del connection
         rig.opened.clear()
         gc.collect()
         heard: list[tuple[int, object]] = []
-        rig.engine.on_message = lambda found, message: heard.append((found.id, found.state))
+        rig.engine.on_message = lambda found, message: heard.append((found.id, found.context))
         peer.send(client_frame(TEXT, b"hello"))
         rig.until(lambda: heard)
         assert heard == [(number, {"name": "kept"})]
@@ -190,8 +191,8 @@ def forgotten_engine() -> tuple[socket.socket, socket.socket]:
     engine.listen(listener.fileno())
 
     def head(connection: Connection, _: bytes) -> None:
-        connection.upgrade(SWITCHED)
-        connection.state = (engine, connection)  # a circle, as owners make them
+        engine.upgrade(connection, SWITCHED)
+        connection.context = (engine, connection)  # a circle, as owners make them
         connection.subscribe(engine.topic("t"))
 
     engine.on_head = head

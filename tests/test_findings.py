@@ -172,7 +172,7 @@ def test_compressed_messages_of_one_turn_are_bounded_in_memory() -> None:
     with Rig() as rig:
         peers: list[Peer] = []
         address = rig.listen()
-        rig.engine.on_head = lambda connection, _: connection.upgrade(b"", window_bits=15)
+        rig.engine.on_head = lambda c, _: rig.engine.upgrade(c, b"", window_bits=15)
         for _ in range(4):
             peers.append(rig.dial(address, socket.AF_INET))
             peers[-1].send(UPGRADE + bytes(frame) * 20)

@@ -9,7 +9,7 @@ import pytest
 from support import BINARY, TEXT, client_frame, take_frames
 
 from fastws import Engine, Frame
-from fastws._frame import Ticks
+from fastws._ticks import Ticks
 
 NOW_NS = 1_769_951_234_567_890_123
 START = {"BTC": 50_000, "ETH": 3_000, "SOL": 100, "DOGE": 0.1, "XRP": 0.5}

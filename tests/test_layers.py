@@ -1,7 +1,7 @@
-"""The floors of the house: imports, includes and cimports point down or stay on their floor.
+"""The layers of the architecture: imports, includes and cimports point down or stay in their layer.
 
-A file that stands in no table fails by name, so the tables are kept; an entry may be there
-before its file is.
+A file that is in no table fails by name, so the tables are kept; an entry may be there before
+its file.
 """
 
 import ast
@@ -18,23 +18,23 @@ PACKAGE = ROOT / "fastws"
 NATIVE = {
     0: "status mask utf8 hist pace",
     1: "frame deflate",
-    2: "message variant log outbox tick meter peers",
+    2: "message variant log outbox tick meter",
     3: "sys peers conn account policy topic source gather send poll close flush command accept "
     "engine engine_internal sweep receive http turn",
 }
-# Modules of the package, Cython ones included; "fastws" is the package's own face.
+# Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {
-    # errors: text and numbers, what the faces raise
-    4: "errors native _account _codec _connection _frame _topic",
+    # errors: text and numbers, what the bindings raise
+    4: "errors native _frame _ticks",
     5: "origin config extensions messages handshake client_handshake http_api result_files",
     6: "listeners limit_log open_files handlers server app feed bench bench_clients bench_server",
     7: "cli cli.* fastws __main__",
 }
-# What a floor below may not know, and from which floor on it may.
+# What the layers below may not know, and the lowest layer that may.
 SYSTEM_HEADERS = re.compile(r"sys/(socket|epoll|eventfd|timerfd|ioctl|uio)\.h|netinet/.*|unistd\.h")
-SYSTEM_FLOOR = 3
+SYSTEM_LAYER = 3
 IO_MODULES = {"asyncio", "selectors", "socket", "uvloop"}
-IO_FLOOR = 6
+IO_LAYER = 6
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.MULTILINE)
 EXTERN = re.compile(r'^\s*cdef\s+extern\s+from\s+["\']([^"\']+)["\']', re.MULTILINE)
@@ -58,22 +58,22 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def native_floor(stem: str) -> int | None:
-    return next((floor for floor, stems in NATIVE.items() if stem in stems.split()), None)
+def native_layer(stem: str) -> int | None:
+    return next((layer for layer, stems in NATIVE.items() if stem in stems.split()), None)
 
 
-def python_floor(module: str) -> int | None:
-    """The floor of a module of the package, None when it stands in no table."""
+def python_layer(module: str) -> int | None:
+    """The layer of a module of the package, None when it is in no table."""
     inner = module.removeprefix("fastws.")
     names = {inner, f"{inner.partition('.')[0]}.*" if "." in inner else inner}
-    return next((floor for floor, table in PYTHON.items() if names & set(table.split())), None)
+    return next((layer for layer, table in PYTHON.items() if names & set(table.split())), None)
 
 
-def floor_of(path: Path) -> int:
+def layer_of(path: Path) -> int:
     stem = path.stem
-    floor = native_floor(stem) if "native" in path.parts else python_floor(module_of(path))
-    assert floor is not None, f"{name_of(path)} stands on no floor: add it to tests/test_layers.py"
-    return floor
+    layer = native_layer(stem) if "native" in path.parts else python_layer(module_of(path))
+    assert layer is not None, f"{name_of(path)} is in no layer: add it to tests/test_layers.py"
+    return layer
 
 
 def is_module(module: str) -> bool:
@@ -116,44 +116,44 @@ def cython_imports(source: str) -> Iterator[str]:
 
 
 def upward(path: Path, modules: Iterator[str]) -> list[str]:
-    """The modules of the package that stand above the file."""
-    own = floor_of(path)
+    """The modules of the package in layers above the file's."""
+    own = layer_of(path)
     found = []
     for module in modules:
         if module == "fastws" or module.startswith("fastws."):
-            floor = python_floor(module)
-            assert floor is not None, f"{name_of(path)} imports {module}, which is on no floor"
-            if floor > own:
-                found.append(f"{module} (floor {floor})")
+            layer = python_layer(module)
+            assert layer is not None, f"{name_of(path)} imports {module}, which is in no layer"
+            if layer > own:
+                found.append(f"{module} (layer {layer})")
     return found
 
 
 @pytest.mark.parametrize("path", NATIVE_FILES, ids=name_of)
 def test_native_includes_point_down(path: Path) -> None:
-    own = floor_of(path)
+    own = layer_of(path)
     for header in INCLUDE.findall(C_COMMENT.sub("", path.read_text())):
         assert header != "Python.h", f"{name_of(path)} knows Python"
         if (PACKAGE / "native" / header).is_file():
-            floor = floor_of(PACKAGE / "native" / header)
-            assert floor <= own, f"{name_of(path)} (floor {own}) includes {header} (floor {floor})"
+            layer = layer_of(PACKAGE / "native" / header)
+            assert layer <= own, f"{name_of(path)} (layer {own}) includes {header} (layer {layer})"
         elif SYSTEM_HEADERS.fullmatch(header):
-            assert own >= SYSTEM_FLOOR, f"{name_of(path)} (floor {own}) does I/O: {header}"
+            assert own >= SYSTEM_LAYER, f"{name_of(path)} (layer {own}) does I/O: {header}"
 
 
 @pytest.mark.parametrize("path", NATIVE_FILES, ids=name_of)
-def test_native_file_says_the_floor_it_stands_on(path: Path) -> None:
-    own = floor_of(path)
+def test_native_file_says_its_layer(path: Path) -> None:
+    own = layer_of(path)
     claims = {int(claim) for claim in CLAIM.findall(path.read_text())}
-    assert claims <= {own}, f"{name_of(path)} says floor {claims}, the table says {own}"
+    assert claims <= {own}, f"{name_of(path)} says layer {claims}, the table says {own}"
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=name_of)
 def test_python_imports_point_down(path: Path) -> None:
-    own = floor_of(path)
+    own = layer_of(path)
     modules = set(python_imports(path.read_text(), path))
-    assert not upward(path, iter(sorted(modules))), f"{name_of(path)} (floor {own}) looks up"
-    if own < IO_FLOOR:
-        assert not modules & IO_MODULES, f"{name_of(path)} (floor {own}) is bytes and objects only"
+    assert not upward(path, iter(sorted(modules))), f"{name_of(path)} (layer {own}) looks up"
+    if own < IO_LAYER:
+        assert not modules & IO_MODULES, f"{name_of(path)} (layer {own}) is bytes and objects only"
 
 
 @pytest.mark.parametrize("path", CYTHON_FILES, ids=name_of)
@@ -163,7 +163,7 @@ def test_cython_imports_point_down(path: Path) -> None:
     assert not found, f"{name_of(path)} looks up: {found}"
     for header in EXTERN.findall(source):
         if (PACKAGE / "native" / header).is_file():
-            floor_of(PACKAGE / "native" / header)
+            layer_of(PACKAGE / "native" / header)
 
 
 @pytest.mark.parametrize("path", [*PYTHON_FILES, *CYTHON_FILES], ids=name_of)
@@ -188,9 +188,9 @@ def test_an_upward_import_is_found_in_every_spelling(
     monkeypatch.setattr(f"{__name__}.is_module", lambda module: module == reached)
     path = PACKAGE / "errors.py"
     assert list(python_imports(source, path)) == [reached]
-    assert upward(path, iter([reached])) == ["fastws.server (floor 6)"]
+    assert upward(path, iter([reached])) == ["fastws.server (layer 6)"]
 
 
 def test_an_upward_cimport_is_found() -> None:
     source = "from libc.stdint cimport uint64_t\nfrom fastws.config import Rate\n"
-    assert upward(PACKAGE / "_frame.pyx", cython_imports(source)) == ["fastws.config (floor 5)"]
+    assert upward(PACKAGE / "_frame.pyx", cython_imports(source)) == ["fastws.config (layer 5)"]

@@ -25,10 +25,27 @@ async def still_serves(address: tuple[str, int]) -> bool:
         return (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 426 ")
 
 
-@pytest.mark.parametrize("face", [Topic, Connection])
-def test_a_face_that_only_the_engine_makes_says_so(face: Callable[[], object]) -> None:
+@pytest.mark.parametrize("binding", [Topic, Connection])
+def test_a_binding_that_only_the_engine_makes_says_so(binding: Callable[[], object]) -> None:
     with pytest.raises(TypeError, match="made by the engine"):
-        face()
+        binding()
+
+
+def test_an_engine_refuses_a_connection_of_another_engine() -> None:
+    with Rig() as rig, Rig() as other:
+        connection, _ = rig.connect()
+        engine = other.engine
+        calls: list[Callable[[], object]] = [
+            lambda: engine.respond(connection, b"", keep_alive=True),
+            lambda: engine.upgrade(connection, b""), lambda: engine.expect_body(connection, 1),
+            lambda: engine.is_http(connection), lambda: engine.over_limit(connection),
+            lambda: engine.over_address(connection), lambda: engine.meter(connection),
+            lambda: engine.metered_of(connection), lambda: engine.numbered(connection),
+        ]  # fmt: skip
+        for call in calls:
+            with pytest.raises(ValueError, match="another engine"):
+                call()
+        assert connection.is_open
 
 
 def test_a_handler_that_returns_its_answer_is_told_to_send_it() -> None:

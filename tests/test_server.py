@@ -246,7 +246,7 @@ class Faulty(App):
         return refusal(error)
 
     def opened(self, connection: Connection, request: Request) -> None:
-        connection.state = request.query
+        connection.context = request.query
         if request.path == "/raise":
             raise ZeroDivisionError
 

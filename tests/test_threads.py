@@ -146,8 +146,9 @@ def test_methods_other_than_commands_raise_in_another_thread() -> None:
             lambda: engine.set_rate(1), lambda: engine.set_format("json"), topic.account,
             lambda: topic.set_policy("close", max_lag_bytes=1, retention_bytes=1),
             connection.account, connection.abort, connection.pause_reading,
-            connection.resume_reading, connection.meter, lambda: connection.upgrade(b""),
-            lambda: connection.respond(b"", keep_alive=True), lambda: connection.expect_body(1),
+            connection.resume_reading, lambda: engine.meter(connection),
+            lambda: engine.upgrade(connection, b""), lambda: engine.expect_body(connection, 1),
+            lambda: engine.respond(connection, b"", keep_alive=True),
         ]  # fmt: skip
         refused: list[str] = []
 

@@ -1,6 +1,6 @@
 """The command line: `fastws serve`, `fastws bench`.
 
-Floor 7. A bad option, a port in use or a bad address is one clear line and status 3.
+Layer 7. A bad option, a port in use or a bad address is one clear line and status 3.
 """
 
 import os

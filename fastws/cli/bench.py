@@ -1,4 +1,4 @@
-"""`fastws bench`: measures a tick server with native clients. Floor 7."""
+"""`fastws bench`: measures a tick server with native clients. Layer 7."""
 
 import signal
 import sys

@@ -1,6 +1,6 @@
 """What `fastws serve` prints: a terminal or pipe that takes nothing must not stop the server.
 
-Floor 7. Lines wait in a bounded queue for a thread that writes them; when it is full, new ones are
+Layer 7. Lines wait in a bounded queue for a thread that writes them; when it is full, new ones are
 dropped, for a row of statistics is worth less than the ticks.
 """
 

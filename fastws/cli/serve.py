@@ -1,4 +1,4 @@
-"""`fastws serve`: the tick feed on one port, HTTP beside it. Floor 7."""
+"""`fastws serve`: the tick feed on one port, HTTP beside it. Layer 7."""
 
 import asyncio
 import logging

@@ -171,15 +171,15 @@ class Hall:
     def __init__(self, n: int, on_slow: str = "close") -> None:
         self.engine = Engine(max_connections=n + 10, ping_interval=0)
         self.topic: Topic = self.engine.topic("t", on_slow=on_slow)  # type: ignore[arg-type]
-        self.engine.on_head = self._head
+        self.engine.on_head = self._on_head
         self.engine.on_message = lambda connection, message: connection.send(message)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=65535)
         self._listener.setblocking(False)
         self.engine.listen(self._listener.fileno())
         self.address: tuple[str, int] = self._listener.getsockname()
 
-    def _head(self, connection: Connection, _head: bytes) -> None:
-        connection.upgrade(SWITCHED)
+    def _on_head(self, connection: Connection, _head: bytes) -> None:
+        self.engine.upgrade(connection, SWITCHED)
         connection.subscribe(self.topic)
 
     def turn_until(self, condition: Callable[[], object]) -> None:

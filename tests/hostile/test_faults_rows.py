@@ -329,7 +329,7 @@ listener.setblocking(False)
 engine.listen(listener.fileno())
 opened = []
 def head(connection, head):
-    connection.upgrade(b"HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n")
+    engine.upgrade(connection, b"HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n")
     connection.send("x" * 1000)
     opened.append(connection)
 engine.on_head = head

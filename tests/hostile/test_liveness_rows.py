@@ -76,7 +76,7 @@ def test_a_handshake_whose_decision_takes_too_long_is_let_go() -> None:
         rig.until(lambda: waiting)
         rig.until(lambda: waiting[0] in rig.closed)
         with pytest.raises(ConnectionClosed):
-            waiting[0].upgrade(b"too late")
+            rig.engine.upgrade(waiting[0], b"too late")
         rig.until(lambda: peer.pull().ended)
 
 

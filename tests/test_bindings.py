@@ -67,7 +67,7 @@ def test_close_of_the_peer_is_echoed(sent: bytes, answered: bytes, known: tuple[
         assert rig.closed == [connection]
         assert (connection.close_code, connection.reason) == known
         assert not connection.is_open
-        assert connection.remote == ("", 0)
+        assert connection.remote_address == ("", 0)
 
 
 def test_close_of_ours_goes_behind_what_was_sent() -> None:
@@ -154,7 +154,7 @@ def test_unix_sockets_serve_too(tmp_path: Path) -> None:
         connection.subscribe(topic)
         topic.publish("x")
         rig.until(lambda: peer.pull().frames)
-        assert connection.remote == ("", 0)
+        assert connection.remote_address == ("", 0)
         account = connection.account()
         assert (account["delivered"], account["acknowledged"]) == (1, None)
 
@@ -166,7 +166,7 @@ def test_client_role_masks_and_is_answered() -> None:
 
         def opened(connection: Connection, head: bytes) -> None:
             heads.append(head)
-            connection.upgrade(b"")
+            client.engine.upgrade(connection, b"")
             connection.send("from the client")
 
         client.engine.on_head = opened
@@ -182,7 +182,7 @@ def test_client_role_masks_and_is_answered() -> None:
         client.until(both)
         assert heads == [SWITCHED]
         assert client.messages == ["echo from the client"]
-        assert mine.remote == (host, port)
+        assert mine.remote_address == (host, port)
 
 
 # Handlers that misbehave.
