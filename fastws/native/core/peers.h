@@ -1,4 +1,4 @@
-/* How many connections each address holds. Layer 2: no I/O.
+/* How many connections each address holds. Layer 3: no I/O.
  *
  * An address is 16 bytes: an IPv6 address cut to its first 64 bits (a household has that many), or
  * an IPv4 one as mapped into IPv6. Open addressing with linear probing; grows with addresses
