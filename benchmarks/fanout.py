@@ -13,6 +13,7 @@ import time
 from fastws import Connection, Engine, Topic
 from fastws._ticks import Ticks
 from fastws.handshake import check_upgrade, parse_request, switching_protocols
+from fastws.lag import Lag
 
 MIB = 1 << 20
 
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     arguments = parser.parse_args()
     engine = Engine(max_connections=arguments.clients)
-    topic = engine.topic("ticks", on_slow="latest", max_lag_bytes=8 * MIB, retention_bytes=16 * MIB)
+    topic = engine.topic("ticks", on_slow="latest", max_lag=Lag(bytes=8 * MIB))
 
     def head(connection: Connection, request: bytes) -> None:
         answer = switching_protocols(check_upgrade(parse_request(request)))

@@ -3,12 +3,13 @@
 The public interface. `fastws serve` and the rest of the command line live in `fastws.cli`.
 """
 
-from fastws._frame import Connection, Engine, Frame, Topic
+from fastws._frame import Connection, Engine, Frame, Subscription, Topic
 from fastws.app import App
 from fastws.config import FeedConfig, ServeOptions
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
 from fastws.feed import TickFeed
 from fastws.handshake import Request
+from fastws.lag import History, Lag
 from fastws.server import Server
 
 __all__ = [
@@ -21,10 +22,13 @@ __all__ = [
     "FeedConfig",
     "Frame",
     "HandshakeError",
+    "History",
+    "Lag",
     "LogFull",
     "Request",
     "ServeOptions",
     "Server",
+    "Subscription",
     "TickFeed",
     "Topic",
 ]

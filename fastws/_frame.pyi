@@ -4,19 +4,28 @@ from collections.abc import Callable
 from typing import Any, Literal, TypedDict, final
 
 from fastws.config import Fields, Format, Late, Rate
+from fastws.lag import History, Lag
 
 OnSlow = Literal["close", "latest", "lossless"]
+
+class TopicOptions(TypedDict):
+    on_slow: OnSlow
+    max_lag: Lag
+    retention_bytes: int
+    history: History
 
 def deflate_available() -> bool: ...
 def check_close(code: int, reason: str) -> None: ...
 
-class TopicAccount(TypedDict):
+class Sums(TypedDict):
     published: int
     delivered: int
     acknowledged: int
     dropped: int
     conflated: int
     pending: int
+
+class TopicAccount(Sums):
     subscribers: int
     retained_bytes: int
     appended: int
@@ -67,9 +76,26 @@ class Frame:
 @final
 class Topic:
     engine: Engine
-    name: str
-    def publish(self, data: bytes | str, *, text: bool = False) -> None: ...
-    def set_policy(self, on_slow: OnSlow, *, max_lag_bytes: int, retention_bytes: int) -> None: ...
+    on_first_subscriber: Callable[[Topic], object] | None
+    on_last_subscriber: Callable[[Topic], object] | None
+    @property
+    def name(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def options(self) -> TopicOptions: ...
+    def publish(
+        self, data: bytes | str, *, text: bool = False, exclude: Connection | None = None
+    ) -> None: ...
+    def configure(
+        self,
+        *,
+        on_slow: OnSlow | None = None,
+        max_lag: Lag | None = None,
+        retention_bytes: int | None = None,
+        history: History | None = None,
+    ) -> None: ...
+    def close(self) -> None: ...
     def account(self) -> TopicAccount: ...
     @property
     def subscribers(self) -> int: ...
@@ -77,6 +103,19 @@ class Topic:
     def delivered(self) -> int: ...
     @property
     def appended(self) -> int: ...
+
+@final
+class Subscription:
+    connection: Connection
+    topic: Topic
+    @property
+    def active(self) -> bool: ...
+    @property
+    def on_slow(self) -> OnSlow: ...
+    @property
+    def max_lag(self) -> Lag: ...
+    def unsubscribe(self) -> None: ...
+    def account(self) -> ConnectionAccount: ...
 
 @final
 class Connection:
@@ -88,7 +127,9 @@ class Connection:
     def send(self, data: bytes | str) -> None: ...
     def close(self, code: int = 1000, reason: str = "") -> None: ...
     def abort(self) -> None: ...
-    def subscribe(self, topic: Topic) -> None: ...
+    def subscribe(
+        self, topic: Topic | str, *, on_slow: OnSlow | None = None, max_lag: Lag | None = None
+    ) -> Subscription: ...
     def unsubscribe(self, topic: Topic) -> None: ...
     def pause_reading(self, *, after: int = 0) -> None: ...
     def resume_reading(self) -> None: ...
@@ -109,6 +150,7 @@ class Engine:
     on_message: Callable[[Connection, str | bytes], object] | None
     on_close: Callable[[Connection], object] | None
     on_error: Callable[[Connection, BaseException], object] | None
+    on_topic_error: Callable[[Topic, BaseException], object] | None
     schedule: Callable[[], None] | None
     def __init__(
         self,
@@ -128,6 +170,7 @@ class Engine:
         max_fragments: int = 16384,
         outbox_limit: int = 1048576,
         notsent_lowat: int = 16384,
+        max_log_bytes: int = 268435456,
     ) -> None: ...
     def fileno(self) -> int: ...
     def listen(self, fd: int) -> None: ...
@@ -137,13 +180,23 @@ class Engine:
         self,
         name: str,
         *,
-        on_slow: OnSlow = "close",
-        max_lag_bytes: int = ...,
-        retention_bytes: int = ...,
+        on_slow: OnSlow | None = None,
+        max_lag: Lag | None = None,
+        retention_bytes: int | None = None,
+        history: History | None = None,
     ) -> Topic: ...
-    @property
-    def topics(self) -> dict[str, Topic]: ...
-    def turn(self, timeout: float | None = 0.0) -> bool: ...
+    def topics(
+        self,
+        pattern: str,
+        *,
+        on_slow: OnSlow | None = None,
+        max_lag: Lag | None = None,
+        retention_bytes: int | None = None,
+        history: History | None = None,
+    ) -> None: ...
+    def topic_accounts(self, n: int) -> dict[str, TopicAccount]: ...
+    def account(self) -> Sums: ...
+    def turn(self, timeout: float | None = 0.0, *, poll: bool = True) -> bool: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
     @property

@@ -2,10 +2,12 @@
 """The binding of the core: Engine, Connection, Topic and Frame.
 
 Layer 4. The four share one lifetime, so they stand in one module. An Engine owns one fws_engine,
-which owns every fws_conn and fws_topic. The Engine also keeps one Connection object for each
-connection that its owner has heard of, in a list by slot; the C side never sees a PyObject. A
-Connection loses its fws_conn when the engine reaps it, a Topic its fws_topic when the engine is
-closed. The only `with nogil` of the project stands here.
+which owns every fws_conn, fws_topic and fws_sub. The Engine also keeps one Connection object for
+each connection that its owner has heard of, in a list by slot, and the Topic objects that were
+configured. Another Topic object lives as long as somebody refers to it, holds a reference to its
+fws_topic, and is found again by the core's opaque `owner`; the C side never sees a PyObject. A
+Connection loses its fws_conn when the engine reaps it, a Topic its fws_topic when it or the engine
+is closed. A Subscription holds no pointer: it is looked up. The only `with nogil` stands here.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -16,10 +18,11 @@ from libc.string cimport memcpy
 
 from fastws.native cimport *
 
-from heapq import nlargest
 import os
+from weakref import WeakValueDictionary
 
 from fastws.errors import ConnectionClosed, LogFull
+from fastws.lag import History, Lag
 
 FORMATS = {"json": FWS_TICK_JSON, "binary": FWS_TICK_BINARY}
 FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ}
@@ -29,10 +32,12 @@ _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 cdef enum:
     MIB = 1048576
     GIL_WORTH = 64  # sends below which releasing the GIL costs more than it gains
+    GIL_KEPT_NS = 1000000  # a shorter turn keeps it: a busy thread gives it back after 5 ms
 
 
 cdef class Connection
 cdef class Topic
+cdef class Subscription
 cdef class Engine
 
 
@@ -102,73 +107,66 @@ def check_close(code, str reason not None):
         )
 
 
-cdef fws_topic_options topic_options(str on_slow, uint64_t max_lag_bytes,
-                                     uint64_t retention_bytes):
+_DEFAULTS = {"on_slow": "close", "max_lag": Lag(bytes=12 * MIB), "retention_bytes": 16 * MIB,
+             "history": History()}
+
+
+def _merged(dict base, on_slow, max_lag, retention_bytes, history):
+    """Options by name: those given, else those of base."""
+    given = {"on_slow": on_slow, "max_lag": max_lag, "retention_bytes": retention_bytes,
+             "history": history}
+    return {name: base[name] if value is None else value for name, value in given.items()}
+
+
+cdef uint64_t _amount(str what, value, double scale=1) except? 0:
+    """A limit as the core takes it; None: no such limit."""
+    if value is None:
+        return 0
+    if not isinstance(value, (int, float)) or not 0 < value * scale < 2**63:
+        raise ValueError(f"{what} must be more than 0, not {value!r}")
+    return <uint64_t>(value * scale)
+
+
+cdef fws_topic_options topic_options(dict options) except *:
     """Options as `Engine.topic` takes them, checked; ValueError says what is wrong."""
-    cdef fws_topic_options options
-    options.on_slow = <uint8_t>one_of("on_slow", _ON_SLOW, on_slow)
-    if max_lag_bytes > retention_bytes:
-        raise ValueError("max_lag_bytes must not exceed retention_bytes")
-    options.max_lag_bytes = max_lag_bytes
-    options.retention_bytes = retention_bytes
-    return options
+    cdef fws_topic_options found
+    lag, history, retention = options["max_lag"], options["history"], options["retention_bytes"]
+    if not isinstance(lag, Lag) or not isinstance(history, History):
+        raise TypeError("max_lag must be a Lag, history a History")
+    found.on_slow = <uint8_t>one_of("on_slow", _ON_SLOW, options["on_slow"])
+    found.retention_bytes = _amount("retention_bytes", retention)
+    found.max_lag_bytes = retention if lag.bytes is None else _amount("Lag.bytes", lag.bytes)
+    found.max_lag_messages = _amount("Lag.messages", lag.messages)
+    found.history_messages = _amount("History.messages", history.messages)
+    found.history_bytes = _amount("History.bytes", history.bytes)
+    found.history_ns = _amount("History.seconds", history.seconds, 1e9)
+    if found.max_lag_bytes > found.retention_bytes:
+        raise ValueError("max_lag must not exceed retention_bytes")
+    return found
+
+
+cdef dict options_by_name(const fws_topic_options *options):
+    """The reverse of topic_options."""
+    on_slow = next(name for name, number in _ON_SLOW.items() if number == options.on_slow)
+    return {
+        "on_slow": on_slow,
+        "max_lag": Lag(bytes=options.max_lag_bytes, messages=options.max_lag_messages or None),
+        "retention_bytes": options.retention_bytes,
+        "history": History(messages=options.history_messages or None,
+                           bytes=options.history_bytes or None,
+                           seconds=options.history_ns / 1e9 or None),
+    }
 
 
 # Accounts: the core's counts as dicts.
 
 
-cdef dict of_topic(fws_engine *e, fws_topic *t):
-    """What `Topic.account` returns; asks the kernel what the peers have acknowledged."""
-    cdef uint64_t acknowledged = t.acknowledged
-    cdef uint32_t i
-    for i in range(t.n):
-        fws_conn_acknowledge(e, t.members[i].conn)
-        acknowledged += t.members[i].acknowledged
-    return {
-        "published": t.published_to,
-        "delivered": t.delivered,
-        "acknowledged": acknowledged,
-        "dropped": t.dropped,
-        "conflated": t.conflated,
-        "pending": fws_topic_pending(t),
-        "subscribers": t.n,
-        "retained_bytes": fws_log_retained(&t.log),
-        "appended": t.log.next_seq,
-    }
-
-
-cdef dict of_connection(fws_engine *e, fws_conn *c):
-    """What `Connection.account` returns; asks the kernel what the peer has acknowledged."""
-    fws_conn_acknowledge(e, c)
-    cdef fws_sub *sub = c.subs
-    cdef uint64_t published = 0, delivered = 0, acknowledged = 0, dropped = 0, conflated = 0
-    cdef uint64_t now = e.sys.monotonic()
-    cdef uint64_t pending = 0, lag_bytes = 0, size, since = now
-    while sub is not NULL:
-        pending += fws_sub_pending(sub, &size)
-        lag_bytes += size
-        since = min(since, fws_sub_waiting_since(sub))
-        published += sub.topic.log.next_seq - sub.start
-        delivered += sub.delivered
-        acknowledged += sub.acknowledged
-        dropped += sub.dropped
-        conflated += sub.conflated
-        sub = sub.next
-    return {
-        "published": published,
-        "delivered": delivered,
-        "acknowledged": acknowledged if c.acknowledges else None,
-        "dropped": dropped,
-        "conflated": conflated,
-        "pending": pending,
-        "lag_bytes": lag_bytes,
-        "lag_seconds": (now - since) / 1e9,
-    }
-
-
-cdef dict of_engine(const fws_counters *counters):
-    """What `Engine.counters` returns: the names of the struct."""
-    return counters[0]
+cdef dict of_reader(fws_reader_account account, bint acknowledges):
+    """What `Subscription.account` and `Connection.account` return."""
+    cdef dict counts = account
+    if not acknowledges:
+        counts["acknowledged"] = None
+    return counts
 
 
 cdef dict of_source(const fws_pace *pace):
@@ -258,20 +256,58 @@ cdef class Frame:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Topic:
-    """A stream that connections subscribe to. Made by `Engine.topic`; lives as long as the engine.
+    """A stream that connections subscribe to. Made by `Engine.topic`.
 
-    `engine` and `name` are facts.
+    `engine` is a fact. A topic that was configured (with options, or callbacks) stays until
+    `close()`. Any other one is only named: it goes when it has no subscribers, no history, and no
+    reference to its Topic object is left; a topic of that name made later is another one, with
+    another `epoch`.
+
+    `on_first_subscriber` and `on_last_subscriber`: called with the topic, in the engine's turn, when
+    it has got its first subscriber, or lost its last one. Setting either configures the topic.
     """
 
-    cdef fws_topic *_t  # NULL once the engine is closed
+    cdef fws_topic *_t  # NULL once it or the engine is closed
     cdef readonly Engine engine
-    cdef readonly str name
+    cdef object _on_first, _on_last
+    cdef object __weakref__
 
     def __init__(self):
         raise TypeError("a Topic is made by the engine: call Engine.topic(name)")
 
-    def publish(self, data, *, bint text=False):
+    def __dealloc__(self):
+        cdef fws_command command
+        if self._t is NULL:
+            return
+        fws_topic_own(self._t, NULL)
+        command.kind = FWS_CMD_UNREF
+        command.topic = self._t
+        command.conn = command.n = 0
+        fws_engine_command(self.engine._e, &command)
+
+    cdef fws_topic *_held(self) except NULL:
+        """The fws_topic, for the thread that drives the engine."""
+        self.engine._check()
+        if self._t is NULL:
+            raise ConnectionClosed(1006, "the topic is closed")
+        return self._t
+
+    @property
+    def name(self):
+        """What it was asked for by; "" when it is closed."""
+        if self._t is NULL:
+            return ""
+        cdef fws_topic_facts facts = fws_topic_facts_of(self._t)
+        return facts.name[:facts.name_n].decode()
+
+    @property
+    def epoch(self):
+        """A number of this incarnation of the name: another one for each, and for each server."""
+        return fws_topic_facts_of(self._held()).epoch
+
+    def publish(self, data, *, bint text=False, Connection exclude=None):
         """Append one message to the log; O(1) in the number of subscribers.
 
         It is sent at the end of the loop's turn, at once when 256 KiB are waiting, or by
@@ -281,57 +317,185 @@ cdef class Topic:
         Args:
             data: str for a TEXT message; bytes for a BINARY one. With `text`, bytes for a TEXT
                 one: UTF-8, as orjson returns it; it is not checked.
+            exclude: a subscriber that is not to get it (a room without its speaker).
 
         Raises:
-            LogFull: the topic is lossless and its slowest subscriber at the limit, or,
-                from another thread, 4 MiB are staged.
+            LogFull: the topic is lossless and its slowest subscriber at the limit; or the logs of
+                all topics hold `max_log_bytes` that lossless subscribers need; or, from another
+                thread, 4 MiB are staged.
+            ConnectionClosed: the topic or the engine is closed.
             TypeError, ValueError: not bytes or str; more than 1 GiB.
         """
         cdef fws_command command
         payload_of(data, &command.data, &command.n, &command.opcode)
+        if self._t is NULL:
+            raise ConnectionClosed(1006, "the topic is closed")
         command.kind = FWS_CMD_PUBLISH
         command.topic = self._t
+        command.conn = 0
+        if exclude is not None:
+            if exclude.engine is not self.engine:
+                raise ValueError("the connection belongs to another engine")
+            command.conn = exclude.id
         if text:
             command.opcode = FWS_TEXT
         self.engine._command(&command)
 
-    def set_policy(self, str on_slow, *, uint64_t max_lag_bytes, uint64_t retention_bytes):
-        """Change the policy for slow subscribers, for the present ones too.
+    def configure(self, *, str on_slow=None, max_lag=None, retention_bytes=None, history=None):
+        """Change options, for the present subscribers too; the topic stays until it is closed.
 
-        Args: as for `Engine.topic`.
+        Args: as for `Engine.topic`; None leaves an option as it is.
         """
-        cdef fws_topic_options options = topic_options(on_slow, max_lag_bytes, retention_bytes)
-        self.engine._check()
-        fws_topic_set_options(self._t, &options)
+        cdef fws_topic *t = self._held()
+        cdef fws_topic_options now = fws_topic_facts_of(t).options
+        cdef fws_topic_options wanted = topic_options(
+            _merged(options_by_name(&now), on_slow, max_lag, retention_bytes, history))
+        if fws_topic_set_options(t, &wanted) < 0:
+            raise MemoryError()
+        self.engine._keep(self)
+
+    def close(self):
+        """End all its subscriptions (pending messages count as dropped) and free the name.
+
+        Idempotent. `publish` raises ConnectionClosed from then on.
+        """
+        if self._t is NULL:
+            return
+        cdef fws_topic *t = self._held()
+        self.engine._kept.pop(self.name, None)
+        fws_topic_configure(t, False)
+        fws_topic_watch(t, False)
+        fws_topic_own(t, NULL)
+        fws_topic_close(t)
+        self._t = NULL
+        fws_topic_unref(t)
+        self.engine._done(FWS_OK)
 
     def account(self):
         """Return the counts of the topic, in messages over all its subscriptions ever.
 
-        published = delivered + conflated + dropped + pending, where pending is counted from
-        cursors and log, not derived (but for compressed subscriptions, which have no cursor).
-        `acknowledged`: confirmed by the peers' kernels; always 0 for Unix sockets. `appended`:
-        messages in the log's whole life.
+        published = delivered + conflated + dropped + pending. `acknowledged`: confirmed by the
+        peers' kernels as of the last look at each, at most a few seconds ago where there are many
+        connections; always 0 for Unix sockets. `appended`: messages in the log's whole life.
         """
-        self.engine._check()
-        return of_topic(self.engine._e, self._t)
+        return fws_topic_snapshot(self._held())
+
+    @property
+    def options(self):
+        """Its options by name, as `Engine.topic` takes them."""
+        cdef fws_topic_options options = fws_topic_facts_of(self._held()).options
+        return options_by_name(&options)
 
     @property
     def subscribers(self):
         """How many connections are subscribed now."""
-        self.engine._check()
-        return self._t.n
+        return fws_topic_snapshot(self._held()).subscribers
 
     @property
     def delivered(self):
-        """Whole messages handed to the kernel, over all subscriptions ever; cheap to read."""
-        self.engine._check()
-        return self._t.delivered
+        """Whole messages handed to the kernel, over all subscriptions ever."""
+        return fws_topic_snapshot(self._held()).delivered
 
     @property
     def appended(self):
         """Messages published in the topic's whole life."""
-        self.engine._check()
-        return self._t.log.next_seq
+        return fws_topic_snapshot(self._held()).appended
+
+    @property
+    def on_first_subscriber(self):
+        return self._on_first
+
+    @on_first_subscriber.setter
+    def on_first_subscriber(self, callback):
+        self._on_first = callback
+        self._watch()
+
+    @property
+    def on_last_subscriber(self):
+        return self._on_last
+
+    @on_last_subscriber.setter
+    def on_last_subscriber(self, callback):
+        self._on_last = callback
+        self._watch()
+
+    cdef int _watch(self) except -1:
+        cdef fws_topic *t = self._held()
+        fws_topic_watch(t, self._on_first is not None or self._on_last is not None)
+        self.engine._keep(self)
+        return 0
+
+
+@cython.final
+cdef class Subscription:
+    """What one connection gets of one topic. Made by `Connection.subscribe`.
+
+    `connection` and `topic` are facts. It ends with `unsubscribe()`, the connection or the topic;
+    it need not be kept: without a reference to it the subscription goes on.
+    """
+
+    cdef readonly Connection connection
+    cdef readonly Topic topic
+    cdef int64_t _id  # the core's number; -1: not known yet
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError("a Subscription is made by Connection.subscribe(topic)")
+
+    cdef const fws_sub *_find(self) except? NULL:
+        """The fws_sub; NULL when it has ended."""
+        cdef const fws_sub *sub
+        if self.connection._c is NULL or self.topic._t is NULL:
+            return NULL
+        self.connection.engine._check()
+        sub = fws_conn_find_sub(self.connection._c, self.topic._t)
+        if sub is NULL:
+            return NULL
+        if self._id < 0:  # it was staged by another thread
+            self._id = fws_sub_facts_of(sub).id
+        return sub if self._id == fws_sub_facts_of(sub).id else NULL
+
+    cdef const fws_sub *_held(self) except NULL:
+        cdef const fws_sub *sub = self._find()
+        if sub is NULL:
+            raise ConnectionClosed(1006, "the subscription has ended")
+        return sub
+
+    @property
+    def active(self):
+        """Whether it has not ended."""
+        return self._find() is not NULL
+
+    @property
+    def on_slow(self):
+        """Its policy: its own one, else the topic's."""
+        cdef fws_topic_options options = fws_sub_facts_of(self._held()).options
+        return options_by_name(&options)["on_slow"]
+
+    @property
+    def max_lag(self):
+        """Its limits, a Lag: its own ones, else the topic's."""
+        cdef fws_topic_options options = fws_sub_facts_of(self._held()).options
+        return options_by_name(&options)["max_lag"]
+
+    def unsubscribe(self):
+        """End it: pending messages count as dropped. Idempotent, from any thread."""
+        if self.connection._c is NULL or self.topic._t is NULL:
+            return
+        if fws_engine_foreign(self.connection.engine._e) or self._find() is not NULL:
+            self.connection._membership(FWS_CMD_UNSUBSCRIBE, self.topic, NULL)
+
+    def account(self):
+        """Return its counts, and its lag: see `Connection.account`.
+
+        Raises:
+            ConnectionClosed: it has ended.
+        """
+        cdef const fws_sub *sub = self._held()
+        cdef fws_engine *e = self.connection.engine._e
+        fws_conn_acknowledge(e, self.connection._c)
+        return of_reader(fws_sub_snapshot(sub, fws_engine_now(e)),
+                         fws_conn_facts_of(self.connection._c).acknowledges)
 
 
 @cython.final
@@ -349,6 +513,8 @@ cdef class Connection:
     cdef public object context
     cdef readonly int close_code
     cdef readonly str reason
+    cdef object _subscriptions  # Subscription objects that somebody refers to, by topic; or None
+    cdef object __weakref__
 
     def __init__(self):
         raise TypeError("a Connection is made by the engine, which hands it to the handlers")
@@ -409,22 +575,63 @@ cdef class Connection:
             fws_conn_kill(self.engine._e, self._held(), 1006)
             self.engine._done(FWS_OK)
 
-    def subscribe(self, Topic topic not None):
-        """Receive what is published to the topic from now on; idempotent. Safe from any thread."""
-        self._membership(FWS_CMD_SUBSCRIBE, topic)
+    def subscribe(self, topic not None, *, str on_slow=None, max_lag=None):
+        """Receive what is published to the topic from now on. Safe from any thread.
+
+        Idempotent: the same Subscription; its options are those of the last call.
+
+        Args:
+            topic: a Topic, or the name of one.
+            on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's.
+
+        Raises:
+            ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
+            ValueError: an option is out of range, or max_lag exceeds what the topic retains.
+        """
+        cdef fws_topic_options options
+        cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
+        if on_slow is None and max_lag is None:
+            self._membership(FWS_CMD_SUBSCRIBE, wanted, NULL)
+        else:
+            if wanted._t is NULL:
+                raise ConnectionClosed(1006, "the topic is closed")
+            options = fws_topic_facts_of(wanted._t).options
+            options = topic_options(_merged(options_by_name(&options), on_slow, max_lag, None, None))
+            self._membership(FWS_CMD_SUBSCRIBE, wanted, &options)
+        return self._subscription(wanted)
 
     def unsubscribe(self, Topic topic not None):
         """End the subscription: pending messages count as dropped. Idempotent, from any thread."""
-        self._membership(FWS_CMD_UNSUBSCRIBE, topic)
+        self._membership(FWS_CMD_UNSUBSCRIBE, topic, NULL)
 
-    cdef int _membership(self, int kind, Topic topic) except -1:
+    cdef int _membership(self, int kind, Topic topic, const fws_topic_options *options) except -1:
         cdef fws_command command
         if topic.engine is not self.engine:
             raise ValueError("the topic belongs to another engine")
+        if topic._t is NULL:
+            raise ConnectionClosed(1006, "the topic is closed")
         command.topic = topic._t
-        command.data = NULL
-        command.n = 0
+        command.data = <const uint8_t *>options
+        command.n = 0 if options is NULL else sizeof(fws_topic_options)
         return self._command(&command, kind)
+
+    cdef object _subscription(self, Topic topic):
+        cdef Subscription subscription = None
+        cdef const fws_sub *sub = NULL
+        if not fws_engine_foreign(self.engine._e) and self._c is not NULL:
+            sub = fws_conn_find_sub(self._c, topic._t)
+        if self._subscriptions is None:
+            self._subscriptions = WeakValueDictionary()
+        subscription = self._subscriptions.get(<size_t>topic._t)
+        if subscription is not None and (sub is NULL or subscription._id < 0
+                                         or subscription._id == fws_sub_facts_of(sub).id):
+            return subscription
+        subscription = Subscription.__new__(Subscription)
+        subscription.connection = self
+        subscription.topic = topic
+        subscription._id = -1 if sub is NULL else <int64_t>fws_sub_facts_of(sub).id
+        self._subscriptions[<size_t>topic._t] = subscription
+        return subscription
 
     def pause_reading(self, *, uint16_t after=0):
         """Stop reading; the peer's sends fill the kernel's buffers, then block.
@@ -456,15 +663,15 @@ cdef class Connection:
     @property
     def is_open(self):
         """Whether it is a WebSocket and neither side has begun to close."""
-        return self._c is not NULL and self._c.state == FWS_OPEN
+        return self._c is not NULL and fws_conn_facts_of(self._c).state == FWS_OPEN
 
     @property
     def buffered_amount(self):
         """Bytes of direct sends that are waiting in user space."""
-        return self._c.outbox.bytes if self._c is not NULL else 0
+        return fws_conn_facts_of(self._c).buffered if self._c is not NULL else 0
 
     def account(self):
-        """Return the counts over its present subscriptions, and its lag.
+        """Return the counts over all its subscriptions ever, and its lag.
 
         published = delivered + conflated + dropped + pending, in messages. `acknowledged` is
         None on Unix sockets. `lag_bytes`: size of the pending messages. `lag_seconds`: upper bound
@@ -474,7 +681,8 @@ cdef class Connection:
             ConnectionClosed: the connection has ended.
         """
         cdef fws_conn *c = self._held()
-        return of_connection(self.engine._e, c)
+        fws_engine_wake(self.engine._e)
+        return self.engine._account_of(c)
 
 
 @cython.final
@@ -488,7 +696,8 @@ cdef class Engine:
     request may be decided on later. When the handshake's deadline passes first,
     `on_undecided(connection)` may still answer (without one, the connection is ended); a peer that
     hangs up meanwhile ends its connection. `schedule()` is called, once until the next turn, when
-    something is waiting to be sent outside of a turn.
+    something is waiting to be sent outside of a turn. `on_topic_error(topic, exception)` is called with
+    what the callbacks of topics raise.
 
     Args:
         head_limit: bytes of an HTTP head, 256 to 65,536.
@@ -508,14 +717,19 @@ cdef class Engine:
             LogFull; past a quarter of it the peer is not read from.
         notsent_lowat: bytes that the kernel holds unsent for a peer that does not read
             (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel.
+        max_log_bytes: bytes of memory that the logs of all topics may take together, indexes
+            included; past it the oldest messages of the topics that hold most go first. 0: no
+            limit.
     """
 
     cdef fws_engine *_e  # NULL once closed
     cdef list _connections  # those that the owner has heard of, by slot
-    cdef dict _topics
+    cdef dict _kept  # configured topics, by name
+    cdef dict _patterns  # options of topics that are only named, by the beginning of the name
+    cdef Topic _source_topic
     cdef bint _in_turn, _scheduled, _closing
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
-    cdef public object on_error, schedule
+    cdef public object on_error, on_topic_error, schedule
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
 
     def __cinit__(self, *, uint32_t head_limit=16384, uint32_t max_connections=10000,
@@ -524,7 +738,8 @@ cdef class Engine:
                   double pong_timeout=20.0, double message_timeout=60.0,
                   double write_timeout=30.0, uint32_t max_per_address=0,
                   uint64_t max_message_size=MIB, uint32_t max_fragments=16384,
-                  uint32_t outbox_limit=MIB, int notsent_lowat=16384):
+                  uint32_t outbox_limit=MIB, int notsent_lowat=16384,
+                  uint64_t max_log_bytes=256 * MIB):
         cdef fws_options options
         options.head_limit = min(max(head_limit, 256), 65536)
         options.max_connections = max_connections
@@ -539,13 +754,15 @@ cdef class Engine:
         options.write_ns = _ns(write_timeout)
         options.outbox_limit = outbox_limit
         options.notsent_lowat = notsent_lowat
+        options.max_log_bytes = max_log_bytes
         options.limits.max_message_size = max_message_size
         options.limits.max_fragments = max_fragments
         self._e = fws_engine_new(&options, &fws_sys_linux)
         if self._e is NULL:
             raise _error(FWS_E_SYSTEM)
         self._connections = []
-        self._topics = {}
+        self._kept = {}
+        self._patterns = {}
 
     def __dealloc__(self):
         if self._e is not NULL:
@@ -590,16 +807,17 @@ cdef class Engine:
         return 0
 
     cdef void _flush(self):
-        if fws_engine_load(self._e) > GIL_WORTH:
+        cdef uint64_t budget = fws_engine_budget(self._e)
+        if budget >= GIL_KEPT_NS and fws_engine_load(self._e) > GIL_WORTH:
             with nogil:
-                fws_engine_flush(self._e, FWS_TURN_NS)
+                fws_engine_flush(self._e, budget)
         else:
-            fws_engine_flush(self._e, FWS_TURN_NS)
+            fws_engine_flush(self._e, budget)
 
     def fileno(self):
         """The descriptor that is readable when a turn is due."""
         self._check()
-        return self._e.epoll
+        return fws_engine_fd(self._e)
 
     def listen(self, int fd):
         """Accept on a listening, non-blocking socket, which stays the caller's."""
@@ -634,36 +852,127 @@ cdef class Engine:
         self._schedule_flush()
         return self._binding(c)
 
-    def topic(self, str name not None, *, str on_slow="close", uint64_t max_lag_bytes=12 * MIB,
-              uint64_t retention_bytes=16 * MIB):
-        """Return the topic of that name, made with these options when it is new.
+    def topic(self, str name not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
+              history=None):
+        """Return the topic of that name; it is made when there is none.
+
+        With options it is configured: it stays until `Topic.close()`. Without, it is the one that
+        there is, or a new one that is only named: it takes the options of the longest matching
+        pattern (`topics`), else the defaults, and goes when nothing needs it any more.
 
         Args:
-            on_slow: what happens to a subscriber more than max_lag_bytes behind: "close" (1013),
+            name: at most 1,024 bytes of UTF-8.
+            on_slow: what happens to a subscriber past max_lag: "close" (1013, the default),
                 "latest" (it jumps to the newest message) or "lossless" (publish raises LogFull).
-            retention_bytes: at least max_lag_bytes; of frames that the log keeps. Its index adds
-                8 bytes a frame and more (more than the frames themselves, where they are tiny).
+            max_lag: a Lag; 12 MiB by default.
+            retention_bytes: bytes of messages that slow subscribers may keep in memory, at least
+                max_lag; 16 MiB by default. What was not offered yet to a subscriber that keeps up
+                is kept in any case.
+            history: a History: what is kept for those who come back; nothing by default.
+
+        Raises:
+            ValueError: an option is out of range, or the topic was configured with others.
         """
-        if name in self._topics:
-            return self._topics[name]
         self._check()
-        cdef fws_topic_options options = topic_options(on_slow, max_lag_bytes, retention_bytes)
-        cdef Topic topic = Topic.__new__(Topic)
-        topic._t = fws_engine_topic(self._e, &options)
-        if topic._t is NULL:
-            raise MemoryError()
-        topic.engine = self
-        topic.name = name
-        self._topics[name] = topic
+        cdef bytes key = name.encode()
+        cdef fws_topics *topics = fws_engine_topics(self._e)
+        cdef fws_topic *t = fws_topics_find(topics, key, len(key))
+        cdef fws_topic_options options
+        cdef Topic topic
+        given = not (on_slow is None and max_lag is None and retention_bytes is None
+                     and history is None)
+        if len(key) > FWS_NAME_MAX:
+            raise ValueError(f"a topic's name has at most {FWS_NAME_MAX} bytes, not {len(key)}")
+        if t is NULL or given:
+            options = topic_options(_merged(self._options_for(name), on_slow, max_lag,
+                                            retention_bytes, history))
+            self._check_same(t, &options, name)
+            t = fws_topics_get(topics, key, len(key), &options)
+            if t is NULL or (given and fws_topic_set_options(t, &options) < 0):
+                raise MemoryError()
+        topic = self._topic_of(t)
+        if given:
+            self._keep(topic)
         return topic
 
-    @property
-    def topics(self):
-        """All topics by name."""
-        return dict(self._topics)
+    def topics(self, str pattern not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
+               history=None):
+        """Set the options of topics that are only named and match the pattern, made from now on.
 
-    def turn(self, timeout=0.0):
+        Args:
+            pattern: the beginning of their names and a `*`; of several the longest counts.
+            The others: as for `topic`.
+
+        Raises:
+            ValueError: an option is out of range; the pattern has no `*` at its end, or another.
+        """
+        start = pattern.removesuffix("*")
+        if start == pattern or "*" in start:
+            raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
+        options = _merged(_DEFAULTS, on_slow, max_lag, retention_bytes, history)
+        topic_options(options)
+        self._patterns[start] = options
+
+    cdef dict _options_for(self, str name):
+        matching = [start for start in self._patterns if name.startswith(start)]
+        return self._patterns[max(matching, key=len)] if matching else _DEFAULTS
+
+    cdef int _check_same(self, fws_topic *t, const fws_topic_options *options, str name) except -1:
+        cdef fws_topic_facts facts
+        if t is NULL:
+            return 0
+        facts = fws_topic_facts_of(t)
+        if facts.configured and options_by_name(&facts.options) != options_by_name(options):
+            raise ValueError(f"the topic {name!r} was configured with other options: "
+                             f"{options_by_name(&facts.options)}; Topic.configure changes them")
+        return 0
+
+    cdef Topic _topic_of(self, fws_topic *t):
+        cdef void *owner = fws_topic_facts_of(t).owner
+        cdef Topic topic
+        if owner is not NULL:
+            return <Topic>owner
+        topic = Topic.__new__(Topic)
+        topic._t = t
+        topic.engine = self
+        fws_topic_ref(t)
+        fws_topic_own(t, <void *>topic)
+        return topic
+
+    cdef int _keep(self, Topic topic) except -1:
+        fws_topic_configure(topic._t, True)
+        self._kept[topic.name] = topic
+        return 0
+
+    def topic_accounts(self, int n):
+        """Return {name: account} of the n (at most 64) topics whose logs hold most.
+
+        Where fewer hold anything, others are among them. The cost does not grow with the number of
+        topics.
+        """
+        cdef fws_topic *found[FWS_LIST_MOST]
+        cdef fws_topic_facts facts
+        cdef uint32_t i, count
+        cdef dict accounts = {}
+        self._check()
+        count = fws_topics_largest(fws_engine_topics(self._e), found,
+                                   min(max(n, 0), <int>FWS_LIST_MOST))
+        for i in range(count):
+            facts = fws_topic_facts_of(found[i])
+            accounts[facts.name[:facts.name_n].decode()] = fws_topic_snapshot(found[i])
+        return accounts
+
+    def account(self):
+        """Return the sums over all topics that ever were, as `Topic.account` has them."""
+        self._check()
+        return fws_topics_sums(fws_engine_topics(self._e))
+
+    def turn(self, timeout=0.0, *, bint poll=True):
         """Wait up to timeout seconds (None: for ever), then receive, deliver, send and reap.
+
+        Args:
+            poll: False: without a look at the sockets. For a turn that `schedule` asked for, while
+                no event of `fileno` is known.
 
         Returns:
             Whether work is left for which no event will come: call again soon.
@@ -678,15 +987,18 @@ cdef class Engine:
         self._in_turn = True
         self._scheduled = False
         try:
-            if timeout_ms == 0:
+            if not poll:
+                n = fws_engine_resume(self._e)
+            elif timeout_ms == 0:
                 n = fws_engine_harvest(self._e, 0)
             else:
                 with nogil:
                     n = fws_engine_harvest(self._e, timeout_ms)
             for i in range(n):
-                self._deliver(&self._e.events[i])
+                self._deliver(fws_engine_event(self._e, i))
             self._flush()
             self._reap()
+            self._tell_topics()
         finally:
             self._in_turn = False
         if self._closing:
@@ -703,7 +1015,8 @@ cdef class Engine:
             self._schedule_flush()
 
     cdef object _binding(self, fws_conn *c):
-        cdef Py_ssize_t index = <Py_ssize_t>(c.id & 0xFFFFFFFF)
+        cdef uint64_t id = fws_conn_id(c)
+        cdef Py_ssize_t index = <Py_ssize_t>(id & 0xFFFFFFFF)
         cdef Connection connection
         while len(self._connections) <= index:
             self._connections.append(None)
@@ -712,12 +1025,12 @@ cdef class Engine:
             connection = Connection.__new__(Connection)
             connection._c = c
             connection.engine = self
-            connection.id = c.id
+            connection.id = id
             self._connections[index] = connection
         return connection
 
-    cdef int _deliver(self, fws_event *event) except -1:
-        if event.conn.state == FWS_DEAD:
+    cdef int _deliver(self, const fws_event *event) except -1:
+        if fws_conn_dead(event.conn):
             return 0
         connection = self._binding(event.conn)
         cdef const char *data = <const char *>event.data
@@ -772,19 +1085,21 @@ cdef class Engine:
         return 0
 
     cdef int _reap(self) except -1:
-        cdef fws_conn *c = self._e.first_dead
+        cdef fws_conn *c = fws_engine_next_dead(self._e, NULL)
+        cdef fws_conn_facts facts
         cdef Connection connection
         cdef list ended = []
         while c is not NULL:
-            index = <Py_ssize_t>(c.id & 0xFFFFFFFF)
+            facts = fws_conn_facts_of(c)
+            index = <Py_ssize_t>(facts.id & 0xFFFFFFFF)
             connection = self._connections[index] if index < len(self._connections) else None
             if connection is not None:
-                connection.close_code = c.close_code
-                connection.reason = c.reason[:c.reason_n].decode("utf-8", "replace")
+                connection.close_code = facts.close_code
+                connection.reason = facts.reason[:facts.reason_n].decode("utf-8", "replace")
                 connection._c = NULL
                 self._connections[index] = None
                 ended.append(connection)
-            c = c.next_dead
+            c = fws_engine_next_dead(self._e, c)
         fws_engine_reap(self._e)
         if self.on_close is None:
             return 0
@@ -793,6 +1108,28 @@ cdef class Engine:
                 self.on_close(connection)
             except BaseException as exception:
                 self._failed(connection, exception)
+        return 0
+
+    cdef int _tell_topics(self) except -1:
+        """Call back for topics that got their first or lost their last subscriber; free others."""
+        cdef fws_topic *t
+        cdef Topic topic
+        while self._e is not NULL:
+            t = fws_topics_collect(fws_engine_topics(self._e))
+            if t is NULL:
+                return 0
+            topic = self._topic_of(t)
+            callback = topic._on_first if fws_topic_wanted(t) else topic._on_last
+            if callback is None:
+                continue
+            try:
+                callback(topic)
+            except _INTERRUPTS as interrupt:
+                self._interrupt = interrupt
+            except BaseException as exception:
+                if self.on_topic_error is None:
+                    raise
+                self.on_topic_error(topic, exception)
         return 0
 
     def close(self):
@@ -804,17 +1141,30 @@ cdef class Engine:
             self._closing = True
             return
         self._in_turn = self._closing = True
-        cdef uint32_t i
-        for i in range(self._e.n_slots):
-            if self._e.slots[i].conn is not NULL:
-                fws_conn_cut_off(self._e, self._e.slots[i].conn)
+        cdef uint32_t slot = 0
+        cdef fws_conn *c = fws_engine_next_conn(self._e, &slot)
+        while c is not NULL:
+            fws_conn_cut_off(self._e, c)
+            c = fws_engine_next_conn(self._e, &slot)
         self._reap()
-        cdef Topic topic
-        for topic in self._topics.values():
-            topic._t = NULL
+        self._let_go_of_topics()
         fws_engine_free(self._e)
         self._e = NULL
         self._raise_interrupt()
+
+    cdef int _let_go_of_topics(self) except -1:
+        cdef uint32_t place = 0
+        cdef fws_topics *topics = fws_engine_topics(self._e)
+        cdef fws_topic *t = fws_topics_next(topics, &place)
+        cdef void *owner
+        while t is not NULL:
+            owner = fws_topic_facts_of(t).owner
+            if owner is not NULL:
+                (<Topic>owner)._t = NULL
+            t = fws_topics_next(topics, &place)
+        self._kept.clear()
+        self._source_topic = None
+        return 0
 
     # What it holds.
 
@@ -826,48 +1176,42 @@ cdef class Engine:
     def all_connections(self):
         """Return also those that have not sent a whole request; `on_close` follows for them too."""
         self._check()
-        cdef uint32_t i
-        cdef fws_conn *c
+        cdef uint32_t slot = 0
         cdef list found = []
-        for i in range(self._e.n_slots):
-            c = self._e.slots[i].conn
-            if c is not NULL and c.state != FWS_DEAD:
-                found.append(self._binding(c))
+        cdef fws_conn *c = fws_engine_next_conn(self._e, &slot)
+        while c is not NULL:
+            found.append(self._binding(c))
+            c = fws_engine_next_conn(self._e, &slot)
         return found
 
     @property
     def live(self):
         """Sockets held, also those that are not WebSockets."""
-        return 0 if self._e is NULL else self._e.live
+        return 0 if self._e is NULL else fws_engine_live(self._e)
 
     def counters(self):
         """Return what was counted since the start, by name."""
         self._check()
-        return of_engine(&self._e.counters)
+        return fws_engine_counters(self._e)
 
     def laggards(self, int n):
-        """Return [(connection, account)] of the n open subscribers furthest behind in bytes."""
-        cdef uint32_t i
-        cdef fws_conn *c
-        cdef fws_sub *sub
-        cdef uint64_t size, behind
-        cdef list found = []
+        """Return [(connection, account)] of n (at most 64) subscribers, those furthest behind first.
+
+        They come from those that have lagged longest, ordered by bytes; where fewer lag, others are
+        among them. The cost does not grow with the number of connections.
+        """
+        cdef fws_conn *found[FWS_LIST_MOST]
+        cdef uint32_t i, count
         self._check()
-        for i in range(self._e.n_slots):
-            c = self._e.slots[i].conn
-            if c is NULL or c.state == FWS_DEAD or c.subs is NULL:
-                continue
-            behind = 0
-            sub = c.subs
-            while sub is not NULL:
-                fws_sub_pending(sub, &size)
-                behind += size
-                sub = sub.next
-            found.append((behind, i))
-        return [
-            (self._binding(self._e.slots[i].conn), of_connection(self._e, self._e.slots[i].conn))
-            for _, i in nlargest(n, found)
-        ]
+        fws_engine_wake(self._e)
+        count = fws_engine_laggards(self._e, found, min(max(n, 0), <int>FWS_LIST_MOST))
+        return [(self._binding(found[i]), self._account_of(found[i])) for i in range(count)]
+
+    cdef dict _account_of(self, fws_conn *c):
+        """The account of a connection; all topics must have been woken."""
+        fws_conn_acknowledge(self._e, c)
+        return of_reader(fws_conn_snapshot(c, fws_engine_now(self._e)),
+                         fws_conn_facts_of(c).acknowledges)
 
     # HTTP, for the server and the load client.
 
@@ -937,17 +1281,17 @@ cdef class Engine:
     def is_http(self, Connection connection not None):
         """Whether it has not become a WebSocket and has not been sent its last response."""
         cdef const fws_conn *c = self._peek(connection)
-        return c is not NULL and c.state < FWS_OPEN
+        return c is not NULL and fws_conn_facts_of(c).state < FWS_OPEN
 
     def over_limit(self, Connection connection not None):
         """Whether it was accepted beyond `max_connections`: respond with 503."""
         cdef const fws_conn *c = self._peek(connection)
-        return c is not NULL and c.over_limit
+        return c is not NULL and fws_conn_facts_of(c).over_limit
 
     def over_address(self, Connection connection not None):
         """Whether it was accepted beyond `max_per_address`: respond with 429."""
         cdef const fws_conn *c = self._peek(connection)
-        return c is not NULL and c.over_address
+        return c is not NULL and fws_conn_facts_of(c).over_address
 
     # The built-in source.
 
@@ -964,7 +1308,8 @@ cdef class Engine:
         self._check()
         if topic.engine is not self:
             raise ValueError("the topic belongs to another engine")
-        fws_source_init(&self._e.source, topic._t, seed,
+        self._source_topic = topic
+        fws_source_init(fws_engine_source(self._e), topic._held(), seed,
                         <fws_tick_format>one_of("format", FORMATS, format),
                         <fws_tick_fields>one_of("fields", FIELDS, fields),
                         <fws_late>one_of("late", _LATE, late))
@@ -984,13 +1329,13 @@ cdef class Engine:
     def set_format(self, str format not None):
         """Change the format of the ticks; the random walk continues."""
         self._check()
-        fws_ticks_set_format(&self._e.source.ticks,
-                             <fws_tick_format>one_of("format", FORMATS, format))
+        fws_source_set_format(fws_engine_source(self._e),
+                              <fws_tick_format>one_of("format", FORMATS, format))
 
     def pacing(self):
         """Return how exactly the source keeps its rate: counts, ppm, microseconds."""
         self._check()
-        return of_source(&self._e.source.pace)
+        return of_source(fws_source_pace(fws_engine_source(self._e)))
 
     # The load client's meter.
 
@@ -1007,24 +1352,27 @@ cdef class Engine:
     def metered_of(self, Connection connection not None):
         """Return (frames, bytes, gaps) that the meter counted; zeros when it has ended."""
         cdef const fws_conn *c = self._peek(connection)
-        if c is NULL or c.metered is NULL:
+        cdef fws_conn_facts facts
+        if c is NULL:
             return (0, 0, 0)
-        return (c.metered.frames, c.metered.bytes, c.metered.gaps)
+        facts = fws_conn_facts_of(c)
+        return (facts.frames, facts.bytes, facts.gaps)
 
     def numbered(self, Connection connection not None):
         """Whether the frames that the meter sampled carry seq."""
         cdef const fws_conn *c = self._peek(connection)
-        return c is not NULL and c.metered is not NULL and c.metered.seen_seq
+        return c is not NULL and fws_conn_facts_of(c).numbered
 
     def record_latency(self, bint recording):
         """Start recording latencies (what was recorded is cleared), or stop."""
         self._check()
-        if self._e.meter is not NULL:
+        cdef fws_meter *meter = fws_engine_meter(self._e)
+        if meter is not NULL:
             if recording:
-                fws_hist_clear(&self._e.meter.latency)
-            self._e.meter.recording = recording
+                fws_hist_clear(&meter.latency)
+            meter.recording = recording
 
     def metered(self):
         """Return what the meter counted over all metered connections; latencies in ms."""
         self._check()
-        return of_meter(self._e.meter)
+        return of_meter(fws_engine_meter(self._e))

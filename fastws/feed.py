@@ -16,6 +16,7 @@ from fastws.config import FeedConfig, ServeOptions
 from fastws.errors import ConfigError, HandshakeError
 from fastws.handshake import Request
 from fastws.http_api import HttpApi
+from fastws.lag import Lag
 from fastws.messages import ClientReports, Identify, Stats, console_lines, parse_client_message
 from fastws.server import Server
 
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from fastws._frame import ConnectionAccount, TopicAccount
 
 TOPIC = "ticks"
-FURTHEST_BEHIND = 20  # clients listed in /stats
+LISTED = 20  # clients and topics in /stats
 KIB, MIB = 1 << 10, 1 << 20
-Policy = tuple[Literal["latest", "lossless"], int, int]  # on_slow, max_lag_bytes, retention_bytes
+Policy = tuple[Literal["latest", "lossless"], Lag, int]  # on_slow, max_lag, retention_bytes
 # At a fixed rate a slow client jumps to the newest tick; at "max" the slowest sets the pace,
 # and a small log stays in the processor's cache.
-FIXED_RATE_POLICY: Policy = ("latest", 12 * MIB, 16 * MIB)
-MAX_RATE_POLICY: Policy = ("lossless", 256 * KIB, 1 * MIB)
+FIXED_RATE_POLICY: Policy = ("latest", Lag(bytes=12 * MIB), 16 * MIB)
+MAX_RATE_POLICY: Policy = ("lossless", Lag(bytes=256 * KIB), 1 * MIB)
 # Behind more than this a Close would come too late for the close time-out, to many clients at once.
-LAST_LAG_BYTES = 256 * KIB
+LAST_LAG = Lag(bytes=256 * KIB)
 
 
 class TickFeed(App):
@@ -60,7 +61,7 @@ class TickFeed(App):
         self._engine = self.server.engine
         policy, max_lag, retention = FIXED_RATE_POLICY
         self._topic = self._engine.topic(
-            TOPIC, on_slow=policy, max_lag_bytes=max_lag, retention_bytes=retention
+            TOPIC, on_slow=policy, max_lag=max_lag, retention_bytes=retention
         )
         self._engine.start_source(
             self._topic,
@@ -114,8 +115,7 @@ class TickFeed(App):
         self._cancel_timers()
         self._engine.set_rate(0)
         if self.config.rate != "max":
-            policy, _, retention = FIXED_RATE_POLICY
-            self._topic.set_policy(policy, max_lag_bytes=LAST_LAG_BYTES, retention_bytes=retention)
+            self._topic.configure(max_lag=LAST_LAG)
         await self.server.stop()
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class TickFeed(App):
         rate = self.config.rate
         self._engine.set_rate(rate)  # publishes what is due at the old one
         policy, max_lag, retention = MAX_RATE_POLICY if rate == "max" else FIXED_RATE_POLICY
-        self._topic.set_policy(policy, max_lag_bytes=max_lag, retention_bytes=retention)
+        self._topic.configure(on_slow=policy, max_lag=max_lag, retention_bytes=retention)
 
     def _schedule_ramp(self) -> None:
         if self._ramp is not None:
@@ -212,20 +212,11 @@ class TickFeed(App):
         }
 
     def _server_stats(self) -> dict[str, object]:
-        topics = {name: topic.account() for name, topic in self._engine.topics.items()}
+        sums = self._engine.account()
+        topics = self._engine.topic_accounts(LISTED)
         pacing = self._engine.pacing()
         return {
-            **{
-                key: sum(account[key] for account in topics.values())
-                for key in (
-                    "published",
-                    "delivered",
-                    "acknowledged",
-                    "dropped",
-                    "conflated",
-                    "pending",
-                )
-            },
+            **sums,
             "connections": self._clients,
             "ignoredMessages": self.ignored_messages,
             "pacing": {
@@ -237,7 +228,7 @@ class TickFeed(App):
             "topics": {name: _topic_wire(account) for name, account in topics.items()},
             "clients": [
                 _client_wire(connection, account)
-                for connection, account in self._engine.laggards(FURTHEST_BEHIND)
+                for connection, account in self._engine.laggards(LISTED)
             ],
         }
 

@@ -89,11 +89,6 @@ cdef extern from "feed/tick.h" nogil:
 
 
 cdef extern from "bench/meter.h" nogil:
-    ctypedef struct fws_metered:
-        uint64_t frames
-        uint64_t bytes
-        uint64_t gaps
-        bint seen_seq
     ctypedef struct fws_meter:
         uint64_t frames
         uint64_t bytes
@@ -106,57 +101,21 @@ cdef extern from "bench/meter.h" nogil:
         fws_hist latency
 
 
-cdef extern from "log/log.h" nogil:
-    ctypedef struct fws_log:
-        uint64_t next_seq
-        uint64_t bytes
-    uint64_t fws_log_retained(const fws_log *log)
-
-
 cdef extern from "core/sys.h" nogil:
     ctypedef struct fws_sys:
-        uint64_t (*monotonic)() noexcept nogil
+        pass
     const fws_sys fws_sys_linux
 
 
 cdef extern from "core/conn.h" nogil:
     enum fws_state:
-        FWS_HTTP
         FWS_OPEN
-        FWS_DEAD
     enum:
         FWS_ANY_MESSAGES
-    ctypedef struct fws_topic
-    ctypedef struct fws_conn
-    ctypedef struct fws_outbox:
-        size_t bytes
-    ctypedef struct fws_sub:
-        fws_topic *topic
-        fws_conn *conn
-        fws_sub *next
-        uint64_t start
-        uint64_t delivered
-        uint64_t dropped
-        uint64_t conflated
-        uint64_t acknowledged
     ctypedef struct fws_conn:
-        fws_conn *next_dead
-        uint64_t id
-        int fd
-        uint8_t state
-        bint known
-        bint acknowledges
-        bint over_address
-        bint over_limit
-        uint16_t close_code
-        uint64_t progress
-        fws_outbox outbox
-        fws_sub *subs
-        uint64_t bytes_written
-        uint64_t messages_in
-        uint32_t reason_n
-        uint8_t *reason
-        fws_metered *metered
+        pass
+    ctypedef struct fws_sub:
+        pass
 
 
 cdef extern from "core/topic.h" nogil:
@@ -164,40 +123,70 @@ cdef extern from "core/topic.h" nogil:
         FWS_SLOW_CLOSE
         FWS_SLOW_LATEST
         FWS_SLOW_LOSSLESS
+    enum:
+        FWS_NAME_MAX
     ctypedef struct fws_topic_options:
         uint64_t retention_bytes
         uint64_t max_lag_bytes
+        uint64_t max_lag_messages
         uint8_t on_slow
-    ctypedef struct fws_topic:
-        fws_log log
-        fws_topic_options options
-        fws_sub **members
-        uint32_t n
-        uint64_t published_to
+        uint64_t history_messages
+        uint64_t history_bytes
+        uint64_t history_ns
+    ctypedef struct fws_account:
+        uint64_t published
         uint64_t delivered
+        uint64_t acknowledged
         uint64_t dropped
         uint64_t conflated
+        uint64_t pending
+    ctypedef struct fws_topic_account:
+        uint64_t published
+        uint64_t delivered
         uint64_t acknowledged
-    void fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
-    uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
-    uint64_t fws_sub_waiting_since(const fws_sub *sub)
-    uint64_t fws_topic_pending(const fws_topic *topic)
+        uint64_t dropped
+        uint64_t conflated
+        uint64_t pending
+        uint64_t subscribers
+        uint64_t retained_bytes
+        uint64_t appended
+    ctypedef struct fws_reader_account:
+        uint64_t published
+        uint64_t delivered
+        uint64_t acknowledged
+        uint64_t dropped
+        uint64_t conflated
+        uint64_t pending
+        uint64_t lag_bytes
+        double lag_seconds
+    ctypedef struct fws_topic:
+        pass
+    ctypedef struct fws_topics:
+        pass
+    fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
+                              const fws_topic_options *options)
+    fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n)
+    fws_topic *fws_topics_collect(fws_topics *topics)
+    void fws_topic_ref(fws_topic *topic)
+    void fws_topic_unref(fws_topic *topic)
+    void fws_topic_close(fws_topic *topic)
+    int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
+    fws_sub *fws_conn_find_sub(const fws_conn *conn, const fws_topic *topic)
+    fws_topic_account fws_topic_snapshot(const fws_topic *topic)
+    fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now)
+    fws_reader_account fws_conn_snapshot(const fws_conn *conn, uint64_t now)
 
 
 cdef extern from "core/source.h" nogil:
     ctypedef struct fws_source:
-        fws_topic *topic
-        fws_ticks ticks
-        fws_pace pace
-        bint max
-        bint running
+        pass
     void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
                          fws_tick_format format, fws_tick_fields fields, fws_late late)
+    void fws_source_set_format(fws_source *source, fws_tick_format format)
+    const fws_pace *fws_source_pace(const fws_source *source)
 
 
 cdef extern from "core/engine.h" nogil:
-    enum:
-        FWS_TURN_NS
     ctypedef struct fws_options:
         uint32_t head_limit
         uint32_t max_connections
@@ -212,6 +201,7 @@ cdef extern from "core/engine.h" nogil:
         uint64_t max_stall_ns
         uint32_t outbox_limit
         int notsent_lowat
+        uint64_t max_log_bytes
         fws_limits limits
     enum fws_event_kind:
         FWS_EVENT_HEAD
@@ -225,8 +215,6 @@ cdef extern from "core/engine.h" nogil:
         size_t n
         uint8_t kind
         uint8_t opcode
-    ctypedef struct fws_slot:
-        fws_conn *conn
     ctypedef struct fws_counters:
         uint64_t accepted
         uint64_t refused
@@ -234,7 +222,7 @@ cdef extern from "core/engine.h" nogil:
         uint64_t sends
         uint64_t send_failures
         uint64_t would_block
-        uint64_t passes
+        uint64_t wakes
         uint64_t handshake_timeouts
         uint64_t slow_closed
         uint64_t protocol_errors
@@ -249,21 +237,9 @@ cdef extern from "core/engine.h" nogil:
         uint64_t write_timeouts
         uint64_t handler_queue_full
         uint64_t deflated
+        uint64_t lapped
     ctypedef struct fws_engine:
-        const fws_sys *sys
-        fws_options options
-        int epoll
-        uint64_t now
-        uint64_t source_at
-        fws_slot *slots
-        uint32_t n_slots
-        uint32_t live
-        fws_conn *first_dead
-        uint32_t n_events
-        fws_event *events
-        fws_source source
-        fws_meter *meter
-        fws_counters counters
+        pass
     fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     void fws_engine_free(fws_engine *engine)
     int fws_engine_listen(fws_engine *engine, int fd)
@@ -271,11 +247,13 @@ cdef extern from "core/engine.h" nogil:
     fws_conn *fws_engine_attach(fws_engine *engine, int fd, fws_role role, const uint8_t *data,
                                 size_t n)
     uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n)
-    fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options)
+    fws_topics *fws_engine_topics(fws_engine *engine)
     void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
     void fws_conn_cut_off(fws_engine *engine, fws_conn *conn)
     void fws_engine_reap(fws_engine *engine)
     int fws_engine_harvest(fws_engine *engine, int timeout_ms)
+    int fws_engine_resume(fws_engine *engine)
+    uint64_t fws_engine_budget(const fws_engine *engine)
     bint fws_engine_more(const fws_engine *engine)
     int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                          bint keep_alive)
@@ -287,9 +265,8 @@ cdef extern from "core/engine.h" nogil:
     int fws_conn_meter(fws_engine *engine, fws_conn *conn)
     void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
     void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bint max)
+    void fws_engine_wake(fws_engine *engine)
     uint64_t fws_engine_load(const fws_engine *engine)
-    int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
-                            const uint8_t *data, size_t n)
     void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn)
     enum fws_command_kind:
         FWS_CMD_SUBSCRIBE
@@ -297,6 +274,7 @@ cdef extern from "core/engine.h" nogil:
         FWS_CMD_PUBLISH
         FWS_CMD_SEND
         FWS_CMD_CLOSE
+        FWS_CMD_UNREF
     ctypedef struct fws_command:
         uint8_t kind
         uint8_t opcode
@@ -307,3 +285,52 @@ cdef extern from "core/engine.h" nogil:
         size_t n
     int fws_engine_command(fws_engine *engine, const fws_command *command)
     bint fws_engine_foreign(const fws_engine *engine)
+    ctypedef struct fws_conn_facts:
+        uint64_t id
+        uint8_t state
+        bint over_limit
+        bint over_address
+        bint acknowledges
+        uint16_t close_code
+        uint32_t reason_n
+        const uint8_t *reason
+        size_t buffered
+        uint64_t frames
+        uint64_t bytes
+        uint64_t gaps
+        bint numbered
+    fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
+    uint64_t fws_conn_id(const fws_conn *conn)
+    bint fws_conn_dead(const fws_conn *conn)
+    int fws_engine_fd(const fws_engine *engine)
+    uint32_t fws_engine_live(const fws_engine *engine)
+    uint64_t fws_engine_now(const fws_engine *engine)
+    fws_counters fws_engine_counters(const fws_engine *engine)
+    const fws_event *fws_engine_event(const fws_engine *engine, int i)
+    fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn)
+    fws_conn *fws_engine_next_conn(const fws_engine *engine, uint32_t *slot)
+    enum:
+        FWS_LIST_MOST
+    uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_t most)
+    uint32_t fws_topics_largest(const fws_topics *topics, fws_topic **found, uint32_t most)
+    fws_topic *fws_topics_next(const fws_topics *topics, uint32_t *place)
+    fws_account fws_topics_sums(const fws_topics *topics)
+    fws_source *fws_engine_source(fws_engine *engine)
+    fws_meter *fws_engine_meter(fws_engine *engine)
+    ctypedef struct fws_topic_facts:
+        const char *name
+        uint16_t name_n
+        bint configured
+        bint closed
+        uint64_t epoch
+        void *owner
+        fws_topic_options options
+    fws_topic_facts fws_topic_facts_of(const fws_topic *topic)
+    void fws_topic_own(fws_topic *topic, void *owner)
+    void fws_topic_configure(fws_topic *topic, bint configured)
+    void fws_topic_watch(fws_topic *topic, bint watched)
+    bint fws_topic_wanted(const fws_topic *topic)
+    ctypedef struct fws_sub_facts:
+        uint32_t id
+        fws_topic_options options
+    fws_sub_facts fws_sub_facts_of(const fws_sub *sub)

@@ -10,11 +10,12 @@ import socket
 import threading
 from collections.abc import Collection
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from fastws._frame import Connection, Engine, check_close, deflate_available
+from fastws._frame import Connection, Engine, Topic, check_close, deflate_available
 from fastws.app import App
 from fastws.config import check_integer, origins_of
-from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError
+from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, printable
 from fastws.extensions import negotiate
 from fastws.handlers import Handlers, check_done, is_async
 from fastws.handshake import (
@@ -25,11 +26,16 @@ from fastws.handshake import (
     parse_request,
     switching_protocols,
 )
+from fastws.lag import History, Lag
 from fastws.limit_log import HTTP_LIMITS, LimitLog
 from fastws.listeners import close as close_listener
 from fastws.listeners import keep, listen_tcp, listen_unix
+from fastws.memory import log_budget
 from fastws.open_files import room_for
 from fastws.origin import check_origin
+
+if TYPE_CHECKING:
+    from fastws._frame import OnSlow
 
 logger = logging.getLogger("fastws")
 
@@ -51,6 +57,9 @@ class Server:
         max_fragments: frames of one; past it: 1009.
         allowed_origins: as for `check_origin`; None lets every origin in.
         deflate: whether clients that offer permessage-deflate get it.
+        max_log_bytes: bytes of memory that the logs of all topics may take together, 1 MiB up; past
+            it the oldest messages of those that hold most go first. None: the smaller of 256 MiB
+            and an eighth of the memory that the control group or the machine has.
         handler_queue: messages of one client (1 to 65,534) that may wait for an `async` handler.
 
     Raises:
@@ -68,6 +77,7 @@ class Server:
         max_fragments: int = 16_384,
         allowed_origins: Collection[str] | None = None,
         deflate: bool = False,
+        max_log_bytes: int | None = None,
         handler_queue: int = 16,
     ) -> None:
         if not isinstance(app, App):
@@ -88,6 +98,7 @@ class Server:
             max_per_address=max_per_address,
             max_message_size=max_message_size,
             max_fragments=max_fragments,
+            max_log_bytes=log_budget(max_log_bytes),
             handshake_timeout=HANDSHAKE_TIMEOUT,
             close_timeout=CLOSE_TIMEOUT,
         )
@@ -106,11 +117,13 @@ class Server:
         self.engine.on_message = self._on_message if self._queued else app.message
         self.engine.on_close = self._on_close
         self.engine.on_error = self._failed
+        self.engine.on_topic_error = self._topic_failed
         self._sockets: list[socket.socket] = []
         self._thread = 0  # that of the loop, once there is one
         self._ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn_due = False
+        self._events = False  # the engine's descriptor was readable since the last turn
         self._empty: asyncio.Event | None = None
         self._bodies: dict[int, Request] = {}  # by connection: whose body is still to come
         self._http_refused = dict.fromkeys(HTTP_LIMITS, 0)
@@ -248,6 +261,44 @@ class Server:
             close_listener(listener)
         self._sockets.clear()
 
+    # Topics.
+
+    def topic(
+        self,
+        name: str,
+        *,
+        on_slow: "OnSlow | None" = None,
+        max_lag: Lag | None = None,
+        retention_bytes: int | None = None,
+        history: History | None = None,
+    ) -> Topic:
+        """Return the topic of that name; see `Engine.topic`."""
+        return self.engine.topic(
+            name,
+            on_slow=on_slow,
+            max_lag=max_lag,
+            retention_bytes=retention_bytes,
+            history=history,
+        )
+
+    def topics(
+        self,
+        pattern: str,
+        *,
+        on_slow: "OnSlow | None" = None,
+        max_lag: Lag | None = None,
+        retention_bytes: int | None = None,
+        history: History | None = None,
+    ) -> None:
+        """Set the options of topics that are only named and match; see `Engine.topics`."""
+        self.engine.topics(
+            pattern,
+            on_slow=on_slow,
+            max_lag=max_lag,
+            retention_bytes=retention_bytes,
+            history=history,
+        )
+
     # The loop.
 
     def _turn_soon(self) -> None:
@@ -257,18 +308,20 @@ class Server:
 
     def _due(self) -> None:
         self._turn_due = False
-        self._turn()
+        self._turn(poll=self._events)
 
     def _ready(self) -> None:
-        # A turn that is due sees what came as well. With two in a round of the loop, each asking
-        # for another, they would pile up and the loop's other work would wait for all of them.
+        # A turn that is due looks at the events as well. With two in a round of the loop, each
+        # asking for another, they would pile up and the loop's other work would wait for them all.
+        self._events = True
         if not self._turn_due:
             self._turn()
 
-    def _turn(self) -> None:
+    def _turn(self, *, poll: bool = True) -> None:
         more = self._loop is not None
+        self._events = False
         try:
-            more = more and self.engine.turn()
+            more = more and self.engine.turn(poll=poll)
         finally:  # a KeyboardInterrupt may be caught, and then the loop goes on
             if more:
                 self._turn_soon()
@@ -375,6 +428,9 @@ class Server:
             self._handlers.end(connection, self._app.closed)
         else:
             check_done(self._app.closed(connection))
+
+    def _topic_failed(self, topic: Topic, exception: BaseException) -> None:
+        logger.error("topic %s: a callback raised", printable(topic.name), exc_info=exception)
 
     def _failed(self, connection: Connection, exception: BaseException) -> None:
         """A handler raised: the connection ends with 1011 or 500, the others go on."""

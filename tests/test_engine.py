@@ -19,6 +19,7 @@ from support import (
 )
 
 from fastws import Connection, ConnectionClosed, Engine
+from fastws.lag import Lag
 
 # Time-outs and limits.
 
@@ -92,7 +93,7 @@ def test_use_after_close_raises() -> None:
         lambda: engine.set_format("json"), lambda: engine.record_latency(True),
         lambda: engine.start_source(topic, seed=1),
         topic.account, lambda: topic.subscribers, lambda: topic.delivered, lambda: topic.appended,
-        lambda: topic.set_policy("close", max_lag_bytes=1, retention_bytes=1),
+        lambda: topic.configure(on_slow="close", max_lag=Lag(bytes=1), retention_bytes=1),
     ]  # fmt: skip
     for call in calls:
         with pytest.raises(RuntimeError, match="closed"):

@@ -26,6 +26,7 @@ from support import (
 )
 
 from fastws.config import ServeOptions
+from fastws.lag import Lag
 
 Run = Callable[[Any], Any]
 SMALL = 4096  # a receive buffer that is full soon
@@ -286,7 +287,8 @@ def small_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     Not below 256 KiB, which the source appends at a time when the process was held up.
     """
     kib = 1024
-    monkeypatch.setattr("fastws.feed.FIXED_RATE_POLICY", ("latest", 2048 * kib, 4096 * kib))
+    policy = ("latest", Lag(bytes=2048 * kib), 4096 * kib)
+    monkeypatch.setattr("fastws.feed.FIXED_RATE_POLICY", policy)
 
 
 async def sequence(client: Client, n: int) -> list[int]:
@@ -318,7 +320,7 @@ def test_stalled_client_goes_on_at_a_frame_and_harms_nobody(run: Run) -> None:
             got: list[int] = []
             while (row := await account())["pending"]:
                 got += await sequence(stalled, 1)
-            last = site.feed.server.engine.topics["ticks"].appended - 1
+            last = site.feed.server.topic("ticks").appended - 1
             while not got or got[-1] < last:  # what the kernel still had for it
                 got += await sequence(stalled, 1)
             assert all(after > before for before, after in pairwise(got))

@@ -16,18 +16,19 @@ PACKAGE = ROOT / "fastws"
 
 # The C core; a header and its source are one entry.
 NATIVE = {
-    0: "status mask utf8 hist pace",
+    0: "status link mask utf8 hist pace",
     1: "frame deflate",
     2: "message variant log outbox tick meter",
-    3: "sys peers conn account policy topic source gather send poll close flush command accept "
-    "engine engine_internal sweep receive http turn",
+    3: "sys peers conn subs place account policy topic topics source gather send poll close flush "
+    "command accept engine engine_state engine_internal facts sweep receive http turn",
 }
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {
     # errors: text and numbers, what the bindings raise
-    4: "errors native _frame _ticks",
+    4: "errors lag native _frame _ticks",
     5: "origin config extensions messages handshake client_handshake http_api result_files",
-    6: "listeners limit_log open_files handlers server app feed bench bench_clients bench_server",
+    6: "memory listeners limit_log open_files handlers server app feed bench bench_clients "
+    "bench_server",
     7: "cli cli.* fastws __main__",
 }
 # What the layers below may not know, and the lowest layer that may.

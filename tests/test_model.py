@@ -44,6 +44,7 @@ from support import (
 )
 
 from fastws import Connection, LogFull, Topic
+from fastws.lag import Lag
 
 KIB = 1024
 MAX_LAG = 64 * KIB
@@ -111,7 +112,7 @@ class Party(RuleBasedStateMachine):
         self.received = dict.fromkeys(POLICIES, 0)
         self.topics: dict[str, Topic] = {
             name: self.rig.engine.topic(
-                name, on_slow=name, max_lag_bytes=MAX_LAG, retention_bytes=RETENTION
+                name, on_slow=name, max_lag=Lag(bytes=MAX_LAG), retention_bytes=RETENTION
             )
             for name in POLICIES
         }

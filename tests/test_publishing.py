@@ -7,6 +7,7 @@ import pytest
 from support import CLOSE, TEXT, Rig, balances, close_payload, message, numbers
 
 from fastws import ConnectionClosed, LogFull, Topic
+from fastws.lag import Lag
 
 KIB = 1024
 SLOW = (CLOSE, close_payload(1013, "slow consumer"))
@@ -94,7 +95,7 @@ def test_a_late_reader_sees_topics_and_direct_sends_in_the_order_of_publishing(r
 
 def test_a_burst_past_the_limit_is_offered_before_its_reader_counts_as_slow() -> None:
     with Rig() as rig:
-        topic = rig.engine.topic("t", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB)
+        topic = rig.engine.topic("t", max_lag=Lag(bytes=64 * KIB), retention_bytes=128 * KIB)
         _, peer = rig.subscribed(topic)
         rig.engine.turn()
         for i in range(100):
@@ -159,7 +160,7 @@ def test_schedule_is_asked_once_until_the_next_turn(rig: Rig) -> None:
 
 
 def test_accounts_balance_at_every_step_of_a_stalled_and_a_dead_client(rig: Rig) -> None:
-    topic = rig.engine.topic("t", max_lag_bytes=4096 * KIB, retention_bytes=4096 * KIB)
+    topic = rig.engine.topic("t", max_lag=Lag(bytes=4096 * KIB), retention_bytes=4096 * KIB)
     _, healthy = rig.subscribed(topic)
     stalled, peer = rig.subscribed(topic, receive_buffer=SMALL)
     for i in range(1000):
@@ -226,7 +227,7 @@ def test_what_an_unsubscriber_had_pending_counts_as_dropped(rig: Rig) -> None:
 
 def test_latest_jumps_to_the_newest_message_and_counts_what_it_dropped(rig: Rig) -> None:
     topic = rig.engine.topic(
-        "t", on_slow="latest", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB
+        "t", on_slow="latest", max_lag=Lag(bytes=64 * KIB), retention_bytes=128 * KIB
     )
     _, healthy = rig.subscribed(topic)
     slow, peer = rig.subscribed(topic, receive_buffer=SMALL)
@@ -250,7 +251,7 @@ def test_latest_jumps_to_the_newest_message_and_counts_what_it_dropped(rig: Rig)
 
 
 def test_close_says_slow_consumer_behind_a_whole_frame(rig: Rig) -> None:
-    topic = rig.engine.topic("t", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB)
+    topic = rig.engine.topic("t", max_lag=Lag(bytes=64 * KIB), retention_bytes=128 * KIB)
     _, healthy = rig.subscribed(topic)
     slow, peer = rig.subscribed(topic, receive_buffer=SMALL)
     for i in range(1500):
@@ -273,7 +274,7 @@ def test_close_says_slow_consumer_behind_a_whole_frame(rig: Rig) -> None:
 
 def test_lossless_holds_the_publisher_until_the_slowest_has_read(rig: Rig) -> None:
     topic = rig.engine.topic(
-        "t", on_slow="lossless", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB
+        "t", on_slow="lossless", max_lag=Lag(bytes=64 * KIB), retention_bytes=128 * KIB
     )
     _, healthy = rig.subscribed(topic)
     slow, peer = rig.subscribed(topic, receive_buffer=SMALL)
@@ -305,7 +306,7 @@ def test_lossless_holds_the_publisher_until_the_slowest_has_read(rig: Rig) -> No
 def test_lossless_subscriber_that_takes_nothing_is_closed_after_max_stall() -> None:
     with Rig(max_stall=0.2) as rig:
         topic = rig.engine.topic(
-            "t", on_slow="lossless", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB
+            "t", on_slow="lossless", max_lag=Lag(bytes=64 * KIB), retention_bytes=128 * KIB
         )
         _, healthy = rig.subscribed(topic)
         _, peer = rig.subscribed(topic, receive_buffer=SMALL)
@@ -330,9 +331,9 @@ def test_lossless_subscriber_that_takes_nothing_is_closed_after_max_stall() -> N
 
 
 def test_another_policy_is_in_force_for_present_subscribers(rig: Rig) -> None:
-    topic = rig.engine.topic("t", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB)
+    topic = rig.engine.topic("t", max_lag=Lag(bytes=64 * KIB), retention_bytes=128 * KIB)
     slow, peer = rig.subscribed(topic, receive_buffer=SMALL)
-    topic.set_policy("latest", max_lag_bytes=64 * KIB, retention_bytes=128 * KIB)
+    topic.configure(on_slow="latest", max_lag=Lag(bytes=64 * KIB), retention_bytes=128 * KIB)
     publish_while_unread(rig, topic, 1000)
     rig.until(lambda: peer.pull().frames and numbers(peer)[-1] == 999)
     assert slow.is_open

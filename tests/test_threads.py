@@ -8,6 +8,7 @@ import pytest
 from support import CLOSE, PATIENCE, Peer, Rig, balances, close_payload, message, numbers
 
 from fastws import Connection, LogFull
+from fastws.lag import Lag
 
 KIB = 1024
 
@@ -144,7 +145,7 @@ def test_methods_other_than_commands_raise_in_another_thread() -> None:
             engine.fileno, engine.flush, engine.close, engine.counters, engine.pacing,
             lambda: engine.listen(0), lambda: engine.topic("new"), lambda: engine.laggards(1),
             lambda: engine.set_rate(1), lambda: engine.set_format("json"), topic.account,
-            lambda: topic.set_policy("close", max_lag_bytes=1, retention_bytes=1),
+            lambda: topic.configure(on_slow="close", max_lag=Lag(bytes=1), retention_bytes=1),
             connection.account, connection.abort, connection.pause_reading,
             connection.resume_reading, lambda: engine.meter(connection),
             lambda: engine.upgrade(connection, b""), lambda: engine.expect_body(connection, 1),

@@ -12,6 +12,7 @@ from support import Peer, Rig, balances, message, numbers, open_files
 from surroundings import INSTRUMENTED
 
 from fastws import Connection
+from fastws.lag import Lag
 
 MIB = 1 << 20
 SECONDS = float(os.environ.get("FASTWS_SOAK_SECONDS", "6"))
@@ -36,7 +37,7 @@ def test_churn_leaves_no_gap_no_memory_and_no_descriptor() -> None:
     files = open_files()
     with Rig(ping_interval=0.5, pong_timeout=600) as rig:
         topics = [
-            rig.engine.topic(f"t{i}", max_lag_bytes=MIB // 16, retention_bytes=MIB // 8)
+            rig.engine.topic(f"t{i}", max_lag=Lag(bytes=MIB // 16), retention_bytes=MIB // 8)
             for i in range(50)
         ]
         here: list[tuple[Connection, Peer, bool]] = []

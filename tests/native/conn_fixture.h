@@ -5,29 +5,82 @@
 #include "check.h"
 #include "core/topic.h"
 
-/* What must hold of a topic at any time (topic.h); and of each of its subscriptions. */
+/* Frames of a subscription that are not delivered, counted by walking the log and the list of what
+ * is excluded, frame by frame; a subtraction is what production does. */
+static inline uint64_t walk_pending(const fws_sub *sub)
+{
+    uint64_t count = sub->partial;
+    for (uint64_t seq = sub->seq; seq < sub->topic->log.next_seq; seq++)
+        count += fws_sub_next_excluded(sub, seq) != seq;
+    return count;
+}
+
+/* Pending frames of a whole topic, half-sent ones of subscriptions that have left not counted. */
+static inline uint64_t walk_topic(const fws_topic *topic)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < topic->n; i++)
+        count += walk_pending(topic->members[i]);
+    return count;
+}
+
+/* Readers of a slab, counted by walking the members. */
+static inline uint32_t walk_readers(const fws_topic *topic, const fws_slab *slab)
+{
+    uint32_t count = 0;
+    for (uint32_t i = topic->caught; i < topic->n; i++)
+        count += topic->members[i]->seq - slab->base_seq < slab->n && !topic->members[i]->ahead;
+    return count;
+}
+
+static inline void check_log(const fws_topic *topic)
+{
+    const fws_log *log = &topic->log;
+    uint64_t seq = log->first_seq;
+    for (uint64_t id = log->tail; id != log->head; id++) {
+        const fws_slab *slab = log->ring[id & (log->capacity - 1)];
+        CHECK_EQ(slab->id, id);
+        CHECK_EQ(slab->base_seq, seq);
+        CHECK_EQ(slab->readers, walk_readers(topic, slab));
+        CHECK(slab->unoffered <= slab->readers);
+        seq += slab->n;
+    }
+    CHECK_EQ(seq, log->next_seq);
+    uint32_t lapped = 0;
+    for (uint32_t i = topic->caught; i < topic->n; i++)
+        lapped += fws_sub_lapped(topic->members[i]) && !topic->members[i]->ahead;
+    CHECK_EQ(topic->lapped, lapped);
+    CHECK_EQ(log->growing != NULL, log->head != log->tail);
+}
+
+static inline void check_sub(const fws_topic *topic, uint32_t i)
+{
+    const fws_sub *sub = topic->members[i];
+    uint64_t bytes;
+    CHECK_EQ(sub->member, i);
+    CHECK(sub->topic == topic && !sub->left && fws_conn_find_sub(sub->conn, topic) == sub);
+    CHECK_EQ(sub->pending, i >= topic->caught);
+    CHECK(i >= topic->caught || sub->seq >= topic->woken);
+    CHECK(!sub->partial || sub->conn->partial.sub == sub);
+    CHECK_EQ(fws_sub_pending(sub, &bytes), walk_pending(sub));
+    fws_reader_account account = fws_sub_snapshot(sub, 0);
+    CHECK_EQ(account.published, account.delivered + account.dropped + account.pending);
+    CHECK(account.acknowledged <= account.delivered);
+}
+
+/* What must hold of a topic between two calls (topic.h), and of each of its subscriptions. */
 static inline void check_account(const fws_topic *topic)
 {
-    uint32_t unflushed = 0;
-    uint64_t halves = 0, bytes;
-    CHECK(topic->active <= topic->n && topic->n <= topic->capacity);
-    for (uint32_t i = 0; i < topic->n; i++) {
-        const fws_sub *sub = topic->members[i];
-        CHECK_EQ(sub->member, i);
-        CHECK(sub->topic == topic && fws_topic_find(topic, sub->conn) == sub);
-        CHECK_EQ(sub->conn->blocked, i >= topic->active);
-        unflushed += i < topic->active && sub->flushed_epoch < topic->epoch;
-        halves += sub->partial;
-        CHECK(!sub->partial || sub->conn->partial.sub == sub);
-        CHECK_EQ(sub->start + sub->delivered + sub->dropped + sub->conflated
-                     + fws_sub_pending(sub, &bytes),
-                 topic->log.next_seq);
-        CHECK(sub->acknowledged <= sub->delivered);
-    }
-    CHECK_EQ(topic->unflushed, unflushed);
-    CHECK(topic->partial_frames >= halves); /* those of subscriptions that are gone besides */
-    CHECK_EQ(fws_topic_pending(topic),
-             topic->published_to - topic->delivered - topic->dropped - topic->conflated);
+    const fws_account *sums = &topic->account;
+    CHECK(topic->to_wake <= topic->caught && topic->caught <= topic->n);
+    CHECK(topic->n <= topic->capacity);
+    for (uint32_t i = 0; i < topic->n; i++)
+        check_sub(topic, i);
+    check_log(topic);
+    uint64_t missing = sums->published - sums->delivered - sums->dropped - sums->conflated;
+    CHECK(missing >= walk_topic(topic)); /* half-sent frames of who has left besides */
+    CHECK(missing - walk_topic(topic) <= topic->refs);
+    CHECK(sums->acknowledged <= sums->delivered);
 }
 
 static inline void append_frame(fws_topic *topic, const void *frame, size_t n, uint64_t eseq)
@@ -38,12 +91,30 @@ static inline void append_frame(fws_topic *topic, const void *frame, size_t n, u
     fws_topic_commit(topic, n, eseq);
 }
 
+/* Wakes all topics, as a flush does first. */
+static inline void wake_all(fws_topics *topics)
+{
+    while (topics->dirty != NULL) {
+        fws_topic *topic = topics->dirty;
+        topics->dirty = topic->next_dirty;
+        topic->dirty = false;
+        fws_topic_begin_wake(topic);
+        topics->waking = topic;
+        while (fws_topic_wake(topic) != NULL)
+            continue;
+        topics->waking = NULL;
+    }
+    topics->dirty_end = &topics->dirty;
+}
+
 /* Ends all subscriptions of a connection and frees what it holds, as death does. */
 static inline void strip(fws_conn *conn)
 {
-    while (conn->subs != NULL)
-        fws_topic_leave(conn->subs);
-    fws_partial_drop(&conn->partial);
+    for (uint32_t i = 0; i < conn->capacity_subs; i++)
+        while (conn->subs[i] != NULL)
+            fws_topic_leave(conn->subs[i]);
+    fws_partial_drop(conn);
+    fws_conn_clear_subs(conn);
     fws_outbox_clear(&conn->outbox);
 }
 

@@ -3,7 +3,7 @@
 #ifndef FWS_ENGINE_FIXTURE_H
 #define FWS_ENGINE_FIXTURE_H
 
-#include "core/engine.h"
+#include "core/engine_state.h"
 #include "fake.h"
 #include "wire/mask.h"
 #include "conn_fixture.h"
@@ -63,8 +63,20 @@ static inline void expect_heard(const char *text)
 
 static inline void check_engine(void)
 {
-    for (uint32_t i = 0; i < engine->n_topics; i++)
-        check_account(engine->topics[i]);
+    fws_account sums = {0};
+    for (uint32_t i = 0; i < engine->topics.capacity; i++) {
+        const fws_topic *topic = engine->topics.table[i].topic;
+        if (topic == NULL)
+            continue;
+        check_account(topic);
+        sums.published += topic->account.published;
+        sums.delivered += topic->account.delivered;
+        sums.dropped += topic->account.dropped;
+    }
+    /* Those of topics that are gone besides. */
+    CHECK(engine->topics.account.published >= sums.published);
+    CHECK(engine->topics.account.delivered >= sums.delivered);
+    CHECK(engine->topics.account.dropped >= sums.dropped);
 }
 
 static inline void engine_open(const fws_options *options)
@@ -111,6 +123,7 @@ static inline void reap(void)
         last_code = conn->close_code;
     }
     fws_engine_reap(engine);
+    CHECK(fws_topics_collect(fws_engine_topics(engine)) == NULL);
 }
 
 static inline void turn(void)
@@ -221,9 +234,13 @@ static inline int say_goodbye(const fake_peer *peer, uint16_t code)
 
 static inline fws_topic *topic_of(uint8_t on_slow, uint64_t max_lag)
 {
-    const fws_topic_options options = {max_lag * 2, max_lag, on_slow};
-    fws_topic *topic = fws_engine_topic(engine, &options);
+    static uint32_t made;
+    char name[16];
+    const fws_topic_options options = {max_lag * 2, max_lag, on_slow, 0, 0, 0, 0};
+    int n = sprintf(name, "topic %u", made++);
+    fws_topic *topic = fws_topics_get(fws_engine_topics(engine), name, (size_t)n, &options);
     CHECK(topic != NULL);
+    topic->configured = true;
     return topic;
 }
 

@@ -96,28 +96,27 @@ static inline void learn_topic(uint8_t topic)
 {
     const fws_log *log = &topics[topic]->log;
     for (; known[topic] < log->next_seq; known[topic]++) {
-        fws_cursor cursor;
         fws_header header;
         uint32_t number;
-        bool lapped;
-        if (!fws_log_seek(log, known[topic], &cursor))
+        if (known[topic] < log->first_seq)
             continue;
-        const fws_slab *slab = fws_log_find(log, &cursor, &lapped);
-        const uint8_t *frame = slab->data + fws_slab_start(slab, cursor.index);
+        const fws_slab *slab = fws_log_slab(log, known[topic], log->head);
+        uint32_t index = (uint32_t)(known[topic] - slab->base_seq);
+        const uint8_t *frame = slab->data + fws_slab_start(slab, index);
         int head = fws_header_decode(frame, FWS_HEADER_MAX, &header);
         CHECK(head > 0);
         memcpy(&number, frame + head, sizeof number);
         CHECK(number < n_messages && messages[number].last == 0);
         CHECK(messages[number].topic == topic && messages[number].to == 0);
         messages[number].seq = known[topic];
-        messages[number].first = slab->base_eseq + slab->eseq[cursor.index];
+        messages[number].first = fws_slab_eseq(slab, index);
         messages[number].last = messages[number].first;
     }
 }
 
 static inline void publish_one(uint8_t topic, size_t n)
 {
-    bool lossless = topics[topic]->options.on_slow == FWS_SLOW_LOSSLESS;
+    bool lossless = topics[topic]->options->on_slow == FWS_SLOW_LOSSLESS;
     fws_command what = compose(FWS_CMD_PUBLISH, n);
     what.topic = topics[topic];
     messages[n_messages - 1].topic = topic;

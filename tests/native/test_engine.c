@@ -270,7 +270,8 @@ static void test_handlers_may_change_everything(void)
     say_text(one, "p");
     rest();
     expect_got(one, "C1000(bye) ");
-    CHECK_EQ(news->dropped, 2 + 1 + 1); /* pending at unsubscribe, at death and at the Close */
+    CHECK_EQ(news->account.dropped,
+             2 + 1 + 1); /* pending at unsubscribe, at death and at the Close */
     engine_close();
 }
 

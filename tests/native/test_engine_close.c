@@ -130,8 +130,8 @@ static void test_our_close_follows_what_was_published_and_nothing_follows_it(voi
     publish(topic, "four");
     rest();
     expect_got(peer, "T(one) T(two) C1001(bye) ");
-    CHECK_EQ(topic->delivered, 2);
-    CHECK_EQ(topic->dropped, 1);
+    CHECK_EQ(topic->account.delivered, 2);
+    CHECK_EQ(topic->account.dropped, 1);
     say_frame(peer, FWS_CLOSE, "\x03\xE9", 2);
     rest();
     CHECK(peer->shut && !peer->closed);
@@ -236,9 +236,9 @@ static void test_a_reset_ends_it_and_counts_what_was_pending(void)
     fake_reset(peer);
     rest();
     CHECK(peer->closed);
-    CHECK_EQ(topic->delivered, 1);
-    CHECK_EQ(topic->dropped, 2);
-    CHECK_EQ(topic->partial_frames, 0);
+    CHECK_EQ(topic->account.delivered, 1);
+    CHECK_EQ(topic->account.dropped, 2);
+    CHECK_EQ(topic->refs, 0);
     engine_close();
 }
 

@@ -80,7 +80,7 @@ static void test_a_message_is_compressed_once_for_a_thousand(void)
     }
     for (size_t i = 0; i < 1000; i++)
         CHECK_EQ(unpack(peers[i]), 10);
-    CHECK_EQ(topic->delivered, 10000);
+    CHECK_EQ(topic->account.delivered, 10000);
     engine_close();
 }
 
@@ -123,7 +123,7 @@ static void test_nobody_who_reads_costs_nothing(void)
     rest();
     CHECK_EQ(engine->counters.deflated, 100);
     CHECK_EQ(unpack(peer), 100);
-    CHECK_EQ(topic->delivered, 100);
+    CHECK_EQ(topic->account.delivered, 100);
     engine_close();
 }
 
@@ -146,7 +146,7 @@ static void test_what_a_slow_reader_passed_over_is_not_compressed(void)
     CHECK(engine->counters.deflated <= 4);
     unpack(peer);
     expect_got(peer, "T(" FILLER ") ");
-    CHECK_EQ(topic->dropped, 100);
+    CHECK_EQ(topic->account.dropped, 100);
     engine_close();
 }
 

@@ -167,8 +167,7 @@ static void test_a_blocked_peer_has_to_take_something(void)
     fws_options options = with_limits();
     options.ping_ns = 0;
     engine_open(&options);
-    fws_topic_options latest = {1 << 20, 1 << 19, FWS_SLOW_LATEST};
-    fws_topic *topic = fws_engine_topic(engine, &latest);
+    fws_topic *topic = topic_of(FWS_SLOW_LATEST, 1 << 19);
     fake_peer *drip = client(), *zero = client(), *well = client();
     fake_peer *all[] = {drip, zero, well};
     for (int i = 0; i < 3; i++) {

@@ -215,7 +215,7 @@ static void play(uint64_t seed)
     CHECK(deaths > 50 && whole_frames > STEPS);
     CHECK(compressed_frames > STEPS || !fws_deflate_available());
     CHECK(engine->counters.slow_closed > 5 && engine->counters.would_block > 20);
-    CHECK(topics[1]->dropped > 100 && topics[2]->delivered > 1000);
+    CHECK(topics[1]->account.dropped > 100 && topics[2]->account.delivered > 1000);
     engine_close();
 }
 

@@ -405,11 +405,11 @@ static void test_an_answer_does_not_stand_behind_a_crowd(void)
     fake_say(late, HEAD, strlen(HEAD));
     net.tick = 200000; /* a flush has time for 160 of them */
     turn();
-    CHECK(topic->delivered < 900);
+    CHECK(topic->account.delivered < 900);
     CHECK_EQ(late->out_n, 3);
     net.tick = 0;
     rest();
-    CHECK_EQ(topic->delivered, 900);
+    CHECK_EQ(topic->account.delivered, 900);
     engine_close();
 }
 

@@ -22,7 +22,7 @@ static void test_a_short_count_at_every_byte_keeps_the_stream(void)
         fake_room(peer, PLENTY);
         rest();
         expect_got(peer, all);
-        CHECK_EQ(topic->delivered, 2);
+        CHECK_EQ(topic->account.delivered, 2);
         engine_close();
     }
 }
@@ -67,12 +67,12 @@ static void test_a_blocked_peer_is_asked_once_and_not_again(void)
         }
         for (int i = 0; i < 5; i++)
             CHECK_EQ(peers[i]->sends, i == k ? 1 : 10);
-        CHECK_EQ(topic->active, 4);
-        CHECK_EQ(topic->delivered, 40);
+        CHECK_EQ(topic->caught, 4);
+        CHECK_EQ(topic->account.delivered, 40);
         fake_room(peers[k], PLENTY);
         rest();
         CHECK_EQ(peers[k]->sends, 2);
-        CHECK_EQ(topic->delivered, 50);
+        CHECK_EQ(topic->account.delivered, 50);
         CHECK_EQ(engine->counters.would_block, 1);
         CHECK_EQ(net.controls, before); /* registered once, for both directions */
         engine_close();
@@ -117,7 +117,7 @@ static void test_the_fault_of_one_peer_is_no_one_elses(void)
             CHECK_EQ(deaths, 1);
             CHECK_EQ(last_code, 1006);
             CHECK_EQ(topic->n, 4);
-            CHECK_EQ(topic->dropped, 1);
+            CHECK_EQ(topic->account.dropped, 1);
             engine_close();
         }
 }
@@ -158,11 +158,11 @@ static void test_a_close_policy_ends_with_1013_after_the_half_sent_frame(void)
     }
     pass_time(FWS_SWEEP_NS);
     CHECK_EQ(topic->n, 1);
-    CHECK_EQ(topic->delivered, 6);
+    CHECK_EQ(topic->account.delivered, 6);
     fake_room(peer, PLENTY);
     rest();
     expect_got(peer, "T(0123456789) C1013(slow consumer) ");
-    CHECK_EQ(topic->delivered, 7);
+    CHECK_EQ(topic->account.delivered, 7);
     CHECK(peer->shut);
     fake_end(peer);
     rest();
@@ -223,7 +223,7 @@ static void test_latest_goes_on_with_the_newest_at_a_frame_border(void)
     fake_room(peer, PLENTY);
     rest();
     expect_got(peer, "T(000) T(001) T(049) ");
-    CHECK_EQ(topic->dropped, 47);
+    CHECK_EQ(topic->account.dropped, 47);
     engine_close();
 }
 
@@ -267,7 +267,7 @@ static void test_a_lossless_reader_that_takes_little_lives(void)
     CHECK_EQ(topic->n, 1);
     fake_room(peer, PLENTY);
     rest();
-    CHECK_EQ(topic->delivered, published);
+    CHECK_EQ(topic->account.delivered, published);
     CHECK_EQ(peer->out_n, 10 * (size_t)published);
     engine_close();
 }
@@ -290,7 +290,7 @@ static void test_large_frames_leave_whole_to_many_at_any_speed(void)
         publish(topic, "small");
     }
     size_t whole = 5 * (10 + sizeof large - 1 + 2 + 5);
-    for (int i = 0; i < 200000 && topic->delivered < 30; i++) {
+    for (int i = 0; i < 200000 && topic->account.delivered < 30; i++) {
         fake_room(peers[i % 3], (size_t)(1 + i % 3) * 1000);
         turn();
     }
@@ -311,18 +311,22 @@ static void test_acknowledged_is_what_the_kernel_says(void)
     for (int i = 0; i < 10; i++) {
         publish(topic, "01234567");
         rest();
+        peer->unacknowledged = 1 << 30; /* more than there can be: nothing is confirmed */
+        if (i == 5)                     /* a look sets the mark that the next one can count up to */
+            fws_conn_acknowledge(engine, conn_of(peer));
     }
-    fws_sub *sub = conn_of(peer)->subs;
-    peer->unacknowledged = 1 << 30; /* more than there can be: nothing is confirmed */
+    const fws_sub *sub = conn_of(peer)->subs[0];
+    CHECK_EQ(fws_sub_snapshot(sub, 0).acknowledged, 0);
+    peer->unacknowledged = 41; /* one byte of the sixth frame is missing */
     fws_conn_acknowledge(engine, conn_of(peer));
-    CHECK_EQ(sub->acknowledged, 0);
+    CHECK_EQ(fws_sub_snapshot(sub, 0).acknowledged, 0);
     peer->unacknowledged = 35;
     fws_conn_acknowledge(engine, conn_of(peer));
-    CHECK_EQ(sub->acknowledged, 6);
+    CHECK_EQ(fws_sub_snapshot(sub, 0).acknowledged, 6);
     peer->unacknowledged = 0;
     fake_reset(peer);
     rest();
-    CHECK_EQ(topic->acknowledged, 10);
+    CHECK_EQ(topic->account.acknowledged, 10);
     engine_close();
 }
 
@@ -337,12 +341,12 @@ static void test_a_frame_half_sent_when_its_subscription_went_is_acknowledged(vo
     publish(topic, "01234567");
     turn();
     CHECK_EQ(unsubscribe(peer, topic), FWS_OK);
-    CHECK_EQ(topic->delivered, 0);
+    CHECK_EQ(topic->account.delivered, 0);
     fake_room(peer, PLENTY);
     rest();
-    CHECK_EQ(topic->delivered, 1);
+    CHECK_EQ(topic->account.delivered, 1);
     fws_conn_acknowledge(engine, conn_of(peer));
-    CHECK_EQ(topic->acknowledged, 1);
+    CHECK_EQ(topic->account.acknowledged, 1);
     engine_close();
 }
 
@@ -363,12 +367,13 @@ static void test_a_flush_gives_way_and_goes_on_where_it_stopped(void)
     publish(topic, "tick");
     net.tick = 1000000;
     uint64_t before = 0;
-    for (int flushes = 0; topic->delivered < 90; flushes++) {
+    for (int flushes = 0; topic->account.delivered < 90; flushes++) {
         fws_engine_flush(engine, 1);
         check_engine();
-        CHECK(topic->delivered > before && topic->delivered - before <= 16);
-        before = topic->delivered;
-        CHECK(topic->delivered == 90 || fws_engine_more(engine));
+        CHECK(topic->account.delivered > before || flushes < 2); /* the wake takes one */
+        CHECK(topic->account.delivered - before <= 16);
+        before = topic->account.delivered;
+        CHECK(topic->account.delivered == 90 || fws_engine_more(engine));
     }
     net.tick = 0;
     for (int i = 0; i < 90; i++)
@@ -385,9 +390,10 @@ static void test_who_gets_a_descriptor_in_the_middle_of_a_broadcast_gets_none_of
     subscribe_all(peers, 90, topic);
     publish(topic, "news");
     net.tick = 1000000;
-    fws_engine_flush(engine, 1); /* it gives way after some */
+    while (topic->account.delivered == 0)
+        fws_engine_flush(engine, 1); /* it gives way after some */
     net.tick = 0;
-    CHECK(engine->passing == topic && topic->delivered < 90);
+    CHECK(engine->n_dirty > 0 && topic->account.delivered < 90);
     fake_peer *gone = NULL, *young = fake_connect();
     for (int i = 0; i < 90 && gone == NULL; i++)
         gone = peers[i]->out_n == 0 ? peers[i] : NULL;
@@ -404,8 +410,8 @@ static void test_who_gets_a_descriptor_in_the_middle_of_a_broadcast_gets_none_of
     fake_say(younger, HEAD, strlen(HEAD));
     rest();
     CHECK_EQ(younger->out_n, strlen(ANSWER));
-    CHECK_EQ(topic->delivered, 89);
-    CHECK_EQ(topic->dropped, 1);
+    CHECK_EQ(topic->account.delivered, 89);
+    CHECK_EQ(topic->account.dropped, 1);
     engine_close();
 }
 

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 
 #include "check.h"
-#include "core/engine.h"
+#include "core/engine_state.h"
 #include "conn_fixture.h"
 
 #define MESSAGES 20000
@@ -29,10 +29,12 @@ static atomic_uint seen;
 
 static void begin(uint8_t on_slow)
 {
-    const fws_topic_options options = {1 << 22, 1 << 21, on_slow};
+    const fws_topic_options options = {1 << 22, 1 << 21, on_slow, 0, 0, 0, 0};
     engine = fws_engine_new(&OPTIONS, &fws_sys_linux);
     CHECK(engine != NULL);
-    topic = fws_engine_topic(engine, &options);
+    topic = fws_topics_get(fws_engine_topics(engine), "t", 1, &options);
+    CHECK(topic != NULL);
+    topic->configured = true;
     seen = 0;
 }
 
@@ -49,6 +51,7 @@ static void turn(int timeout_ms)
     fws_engine_flush(engine, FWS_TURN_NS);
     check_account(topic);
     fws_engine_reap(engine);
+    CHECK(fws_topics_collect(fws_engine_topics(engine)) == NULL);
 }
 
 static int publish(uint32_t number, size_t n)
@@ -258,9 +261,9 @@ static void test_slow_readers_of_real_sockets_get_everything(void)
         turn(1000);
     for (int i = 0; i < READERS; i++)
         pthread_join(threads[i], NULL);
-    CHECK_EQ(topic->delivered, (uint64_t)READERS * MESSAGES);
-    CHECK_EQ(topic->dropped, 0);
-    CHECK(topic->acknowledged > 0 && topic->acknowledged <= 2 * MESSAGES);
+    CHECK_EQ(topic->account.delivered, (uint64_t)READERS * MESSAGES);
+    CHECK_EQ(topic->account.dropped, 0);
+    CHECK(topic->account.acknowledged > 0 && topic->account.acknowledged <= 2 * MESSAGES);
     fws_engine_free(engine);
     close(listener);
 }

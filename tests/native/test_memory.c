@@ -83,6 +83,7 @@ int __wrap_inflateInit2_(void *stream, int bits, const char *version, int size)
 
 #define PEERS 3
 #define BIG 40000u
+#define ROOMS 20 /* more than the first table of topics has places for */
 
 static fws_topic *topic;
 static char big[BIG + 1];
@@ -110,6 +111,15 @@ static void may_fail(int status)
 {
     CHECK(status >= FWS_OK || status == FWS_E_NOMEM || status == FWS_E_CLOSED
           || status == FWS_E_FULL || status == FWS_E_SYSTEM);
+}
+
+/* NULL: memory is out. It stays without subscribers. */
+static fws_topic *make_topic(const char *name, const fws_topic_options *options)
+{
+    fws_topic *made = fws_topics_get(fws_engine_topics(engine), name, strlen(name), options);
+    if (made != NULL)
+        made->configured = true;
+    return made;
 }
 
 static void *from_elsewhere(void *unused)
@@ -193,11 +203,59 @@ static void compress(void)
     may_fail(topic == NULL ? FWS_OK : unsubscribe(peer, topic));
 }
 
+/* One peer in many topics, with a policy of its own in some, and frames that it is not to get: tables
+ * and heaps grow while some of it is pending. */
+static void crowd(fake_peer *peer)
+{
+    static const fws_topic_options options = {
+        .retention_bytes = 1 << 20, .max_lag_bytes = 10000, .history_messages = 5};
+    static const fws_topic_options own = {
+        .retention_bytes = 1 << 20, .max_lag_bytes = 20000, .on_slow = FWS_SLOW_LATEST};
+    fws_topic *rooms[ROOMS];
+    char name[16];
+    for (int i = 0; i < ROOMS; i++) {
+        sprintf(name, "room %d", i);
+        rooms[i] = make_topic(name, &options);
+        if (rooms[i] == NULL)
+            continue;
+        const void *data = i % 3 == 0 ? &own : NULL;
+        may_fail(command(FWS_CMD_SUBSCRIBE, peer, rooms[i], 0, data, i % 3 == 0 ? sizeof own : 0));
+        may_fail(publish(rooms[i], "hello"));
+        if (i % 4 == 0)
+            turn();
+    }
+    peer->room = 30;
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < ROOMS; i++) {
+            if (rooms[i] == NULL)
+                continue;
+            const fws_command what = {.kind = FWS_CMD_PUBLISH,
+                                      .opcode = FWS_TEXT,
+                                      .conn = i % 2 == 0 ? peer->tag : 0,
+                                      .topic = rooms[i],
+                                      .data = (const uint8_t *)name,
+                                      .n = 6};
+            may_fail(fws_engine_command(engine, &what));
+            if (i % 5 == round)
+                may_fail(unsubscribe(peer, rooms[i]));
+            may_fail(publish(rooms[i], "everybody"));
+        }
+        turn();
+    }
+    if (rooms[0] != NULL)
+        may_fail(fws_topic_set_options(rooms[0], &own));
+    if (rooms[1] != NULL)
+        fws_topic_close(rooms[1]);
+    fake_room(peer, PLENTY);
+    turn();
+}
+
 /* The source with one listener, paced and then as fast as it goes. */
 static void feed(const fake_peer *peer)
 {
-    const fws_topic_options options = {1 << 20, 20000, FWS_SLOW_LOSSLESS};
-    fws_topic *ticks = fws_engine_topic(engine, &options);
+    static const fws_topic_options options = {
+        .retention_bytes = 1 << 20, .max_lag_bytes = 20000, .on_slow = FWS_SLOW_LOSSLESS};
+    fws_topic *ticks = make_topic("ticks", &options);
     if (ticks == NULL)
         return;
     fws_source_init(&engine->source, ticks, 1, FWS_TICK_JSON, FWS_TICK_BASE, FWS_LATE_BURST);
@@ -234,7 +292,8 @@ static void dial_out(void)
 static bool live(void)
 {
     fake_peer *peers[PEERS];
-    const fws_topic_options options = {1 << 20, 100000, FWS_SLOW_LATEST};
+    static const fws_topic_options options = {
+        .retention_bytes = 1 << 20, .max_lag_bytes = 100000, .on_slow = FWS_SLOW_LATEST};
     fws_options with = OPTIONS;
     with.max_per_address = 10;
     with.ping_ns = with.pong_ns = SECOND;
@@ -251,7 +310,7 @@ static bool live(void)
     }
     turn();
     turn();
-    topic = fws_engine_topic(engine, &options);
+    topic = make_topic("t", &options);
     if (topic != NULL)
         publish_and_stall(peers);
     talk(peers);
@@ -259,6 +318,7 @@ static bool live(void)
     dial_out();
     compress();
     feed(peers[0]);
+    crowd(peers[2]);
     may_fail(say_goodbye(peers[0], 1000));
     turn();
     return true;

@@ -1,8 +1,86 @@
 /* What was published, delivered, acknowledged, dropped and is pending. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/engine_internal.h"
+
+static uint64_t excluded_ahead(const fws_sub *sub)
+{
+    return sub->extra == NULL || sub->extra->excluded == NULL ? 0 : sub->extra->excluded->ahead;
+}
+
+uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
+{
+    const fws_log *log = &sub->topic->log;
+    uint64_t seq = sub->seq > log->first_seq ? sub->seq : log->first_seq;
+    *bytes = log->bytes - fws_log_position(log, seq);
+    return log->next_seq - sub->seq - excluded_ahead(sub) + sub->partial;
+}
+
+uint64_t fws_sub_waiting_since(const fws_sub *sub)
+{
+    const fws_log *log = &sub->topic->log;
+    uint64_t seq = sub->seq > log->first_seq ? sub->seq : log->first_seq;
+    if (sub->seq == log->next_seq && !sub->partial)
+        return UINT64_MAX;
+    uint64_t opened = seq == log->next_seq ? 0 : fws_log_slab(log, seq, log->head)->opened;
+    return opened > sub->conn->caught_up ? opened : sub->conn->caught_up;
+}
+
+/* What was delivered before the mark is confirmed, and the mark set anew; all: what came after it is
+ * confirmed as well. */
+static void confirm(fws_conn *conn, bool all)
+{
+    fws_sub **link = &conn->unacked, *sub;
+    uint64_t sum = 0;
+    while ((sub = *link) != NULL) {
+        uint64_t frames = sub->unacked[0] + (all ? sub->unacked[1] : 0);
+        sum += frames;
+        sub->topic->account.acknowledged += frames;
+        sub->topic->topics->account.acknowledged += frames;
+        sub->unacked[0] = all ? 0 : sub->unacked[1];
+        sub->unacked[1] = 0;
+        if (sub->unacked[0] > 0) {
+            link = &sub->next_unacked;
+            continue;
+        }
+        *link = sub->next_unacked;
+        sub->listed = false;
+        fws_sub_put(sub);
+    }
+    conn->acknowledged += sum;
+    conn->marked = conn->bytes_written;
+}
+
+void fws_conn_confirm(fws_conn *conn, uint64_t bytes_confirmed)
+{
+    if (conn->unacked != NULL && bytes_confirmed >= conn->marked)
+        confirm(conn, bytes_confirmed >= conn->bytes_written);
+}
+
+void fws_sub_delivered(fws_sub *sub, uint32_t frames)
+{
+    fws_conn *conn = sub->conn;
+    fws_topic *topic = sub->topic;
+    topic->account.delivered += frames;
+    topic->topics->account.delivered += frames;
+    conn->delivered += frames;
+    if (!conn->acknowledges)
+        return;
+    sub->unacked[1] += frames;
+    if (sub->listed)
+        return;
+    sub->listed = true;
+    sub->next_unacked = conn->unacked;
+    conn->unacked = sub;
+}
+
+void fws_sub_dropped(fws_sub *sub, uint64_t frames)
+{
+    sub->dropped += frames;
+    sub->topic->account.dropped += frames;
+    sub->topic->topics->account.dropped += frames;
+    sub->conn->dropped += frames;
+}
 
 uint64_t fws_conn_confirmed(const fws_engine *engine, const fws_conn *conn)
 {
@@ -16,142 +94,75 @@ uint64_t fws_conn_confirmed(const fws_engine *engine, const fws_conn *conn)
 
 void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn)
 {
-    if (!conn->acknowledges || (conn->subs == NULL && conn->parted == NULL))
-        return;
-    uint64_t confirmed = fws_conn_confirmed(engine, conn);
-    fws_parted_acknowledge(conn, confirmed);
-    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        fws_sub_acknowledge(sub, confirmed);
+    if (conn->unacked != NULL)
+        fws_conn_confirm(conn, fws_conn_confirmed(engine, conn));
 }
 
-/* Its next frame's place in the topic's log; false when lapped. */
-bool fws_sub_position(const fws_sub *sub, uint64_t *seq, uint64_t *bytes)
+/* Snapshots. */
+
+fws_topic_account fws_topic_snapshot(const fws_topic *topic)
 {
-    const fws_log *log = &sub->topic->log;
-    fws_cursor cursor = sub->cursor;
-    if (sub->variant != NULL && !fws_log_seek(log, fws_sub_seq(sub), &cursor))
-        return false;
-    return fws_log_position(log, cursor, seq, bytes);
+    const fws_account *sums = &topic->account;
+    return (fws_topic_account){
+        .published = sums->published,
+        .delivered = sums->delivered,
+        .acknowledged = sums->acknowledged,
+        .dropped = sums->dropped,
+        .conflated = sums->conflated,
+        .pending = sums->published - sums->delivered - sums->dropped - sums->conflated,
+        .subscribers = topic->n,
+        .retained_bytes = fws_log_retained(&topic->log),
+        .appended = topic->log.next_seq,
+    };
 }
 
-/* What was delivered may be confirmed after the subscription is gone. Without memory it
- * stays unconfirmed in the account, and nothing else depends on it. */
-void fws_conn_part(fws_conn *conn, fws_topic *topic, uint64_t frames)
+static double seconds_since(uint64_t since, uint64_t now)
 {
-    if (!conn->acknowledges || frames == 0)
-        return;
-    fws_parted *parted = malloc(sizeof *parted);
-    if (parted == NULL)
-        return;
-    *parted = (fws_parted){
-        .next = conn->parted, .topic = topic, .bytes = conn->bytes_written, .frames = frames};
-    conn->parted = parted;
+    return since >= now ? 0.0 : (double)(now - since) / 1e9;
 }
 
-void fws_parted_delivered(fws_conn *conn, fws_topic *topic)
+fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now)
 {
-    topic->delivered++;
-    fws_conn_part(conn, topic, 1);
+    const fws_excluded *excluded = sub->extra == NULL ? NULL : sub->extra->excluded;
+    uint64_t bytes, pending = fws_sub_pending(sub, &bytes);
+    uint64_t published =
+        sub->topic->log.next_seq - sub->start - (excluded == NULL ? 0 : excluded->total);
+    uint64_t delivered = published - sub->dropped - pending;
+    return (fws_reader_account){
+        .published = published,
+        .delivered = delivered,
+        .acknowledged = sub->conn->acknowledges ? delivered - sub->unacked[0] - sub->unacked[1] : 0,
+        .dropped = sub->dropped,
+        .pending = pending,
+        .lag_bytes = bytes,
+        .lag_seconds = seconds_since(fws_sub_waiting_since(sub), now),
+    };
 }
 
-void fws_parted_acknowledge(fws_conn *conn, uint64_t bytes_confirmed)
+fws_reader_account fws_conn_snapshot(const fws_conn *conn, uint64_t now)
 {
-    for (fws_parted **link = &conn->parted; *link != NULL;) {
-        fws_parted *parted = *link;
-        if (parted->bytes > bytes_confirmed) {
-            link = &parted->next;
+    uint64_t pending = 0, lag_bytes = 0, bytes, since = now;
+    bool partial_gone = conn->partial.sub != NULL && conn->partial.sub->left;
+    bool partial_caught_up =
+        conn->partial.sub != NULL && !conn->partial.sub->left && !conn->partial.sub->pending;
+    for (uint32_t i = 0; i < conn->n_pending; i++) {
+        const fws_sub *sub = conn->heap[i].sub;
+        if (sub->left)
             continue;
-        }
-        parted->topic->acknowledged += parted->frames;
-        *link = parted->next;
-        free(parted);
+        pending += fws_sub_pending(sub, &bytes);
+        lag_bytes += bytes;
+        uint64_t waiting = fws_sub_waiting_since(sub);
+        since = waiting < since ? waiting : since;
     }
-}
-
-void fws_parted_clear(fws_conn *conn)
-{
-    while (conn->parted != NULL) {
-        fws_parted *parted = conn->parted;
-        conn->parted = parted->next;
-        free(parted);
-    }
-}
-
-uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
-{
-    const fws_log *log = &sub->topic->log;
-    uint64_t seq, at;
-    if (!fws_sub_position(sub, &seq, &at)) {
-        seq = fws_sub_seq(sub); /* lapped: the log cannot say any more */
-        at = log->bytes - fws_log_retained(log);
-    }
-    *bytes = log->bytes - at;
-    return log->next_seq - seq + sub->partial;
-}
-
-uint64_t fws_sub_waiting_since(const fws_sub *sub)
-{
-    const fws_log *log = &sub->topic->log;
-    uint64_t seq = fws_sub_seq(sub) - sub->partial;
-    fws_cursor cursor;
-    bool lapped;
-    if (seq == log->next_seq)
-        return UINT64_MAX;
-    if (!fws_log_seek(log, seq, &cursor))
-        cursor = fws_log_oldest(log);
-    const fws_slab *slab = fws_log_find(log, &cursor, &lapped);
-    uint64_t opened = slab == NULL ? 0 : slab->opened;
-    return opened > sub->conn->caught_up ? opened : sub->conn->caught_up;
-}
-
-uint64_t fws_topic_pending(const fws_topic *topic)
-{
-    uint64_t pending = topic->partial_frames, bytes;
-    for (uint32_t i = 0; i < topic->n; i++)
-        pending += fws_sub_pending(topic->members[i], &bytes) - topic->members[i]->partial;
-    return pending;
-}
-
-/* Every second mark goes when there is no room: the newest stays, old ones get coarser. */
-static void thin_marks(fws_sub *sub)
-{
-    for (uint32_t i = 0; i < FWS_MARKS / 2; i++)
-        sub->marks[i] = sub->marks[2 * i + 1];
-    sub->n_marks = FWS_MARKS / 2;
-}
-
-void fws_sub_delivered(fws_sub *sub, uint64_t frames, uint64_t bytes_written)
-{
-    sub->delivered += frames;
-    sub->topic->delivered += frames;
-    if (!sub->conn->acknowledges)
-        return;
-    if (sub->marks == NULL)
-        sub->marks = malloc(FWS_MARKS * sizeof *sub->marks);
-    if (sub->marks == NULL)
-        return; /* acknowledged stays behind until the next mark; nothing else depends on it */
-    fws_mark *last = sub->n_marks > 0 ? &sub->marks[sub->n_marks - 1] : NULL;
-    if (last != NULL && last->bytes == bytes_written) { /* the same call took more of it */
-        last->frames = sub->delivered;
-        return;
-    }
-    if (sub->n_marks == FWS_MARKS)
-        thin_marks(sub);
-    sub->marks[sub->n_marks++] = (fws_mark){bytes_written, sub->delivered};
-}
-
-void fws_sub_acknowledge(fws_sub *sub, uint64_t bytes_confirmed)
-{
-    uint32_t n = 0;
-    while (n < sub->n_marks && sub->marks[n].bytes <= bytes_confirmed)
-        n++;
-    if (n == 0)
-        return;
-    sub->acknowledged = sub->marks[n - 1].frames;
-    sub->n_marks -= n;
-    memmove(sub->marks, sub->marks + n, sub->n_marks * sizeof *sub->marks);
-    if (sub->n_marks == 0) {
-        free(sub->marks);
-        sub->marks = NULL;
-    }
+    pending += partial_gone || partial_caught_up;
+    return (fws_reader_account){
+        .published = conn->delivered + conn->dropped + conn->conflated + pending,
+        .delivered = conn->delivered,
+        .acknowledged = conn->acknowledged,
+        .dropped = conn->dropped,
+        .conflated = conn->conflated,
+        .pending = pending,
+        .lag_bytes = lag_bytes,
+        .lag_seconds = seconds_since(since, now),
+    };
 }

@@ -1,9 +1,29 @@
 /* The end of a connection: RFC 6455 7, from the first Close to the closed descriptor. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/engine_internal.h"
+
+/* The legal moves (RFC 6455 4 and 7): from each state, the set of those that may follow. */
+#define TO(state) (1U << FWS_##state)
+static const uint16_t legal[] __attribute__((unused)) = {
+    [FWS_HTTP] = TO(WAITING) | TO(DRAINING) | TO(DEAD),
+    [FWS_WAITING] = TO(HTTP) | TO(BODY) | TO(OPEN) | TO(DRAINING) | TO(DEAD),
+    [FWS_BODY] = TO(WAITING) | TO(DRAINING) | TO(DEAD),
+    [FWS_OPEN] = TO(CLOSING) | TO(DRAINING) | TO(DEAD),
+    [FWS_CLOSING] = TO(DRAINING) | TO(DEAD),
+    [FWS_DRAINING] = TO(DRAINING) | TO(LINGER) | TO(DEAD),
+    [FWS_LINGER] = TO(DEAD),
+    [FWS_DEAD] = 0,
+};
+
+void fws_conn_move(fws_conn *conn, enum fws_state state)
+{
+    assert(legal[conn->state] & (1U << state));
+    conn->state = (uint8_t)state;
+}
 
 void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
 {
@@ -11,23 +31,21 @@ void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
         return;
     if (conn->close_code == 1006 || conn->close_code == 0)
         conn->close_code = code;
-    uint64_t confirmed = fws_conn_confirmed(engine, conn);
-    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        fws_sub_acknowledge(sub, confirmed);
-    while (conn->subs != NULL)
-        fws_topic_leave(conn->subs);
-    fws_parted_acknowledge(conn, confirmed);
-    fws_partial_drop(&conn->partial);
+    fws_conn_acknowledge(engine, conn);
+    fws_conn_leave_all(conn);
+    fws_partial_drop(conn);
+    fws_conn_clear_subs(conn);
+    fws_link_remove(&conn->lagging_link);
     engine->n_ready -= fws_link_remove(&conn->ready);
     engine->n_dirty -= fws_link_remove(&conn->dirty);
     engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
     engine->sys->shutdown(conn->fd, SHUT_RDWR);
-    conn->state = FWS_DEAD;
+    fws_conn_move(conn, FWS_DEAD);
     conn->next_dead = engine->first_dead;
     engine->first_dead = conn;
 }
 
-/* What it lacks cannot follow, and the kernel would go on for minutes to offer it the rest. */
+/* Unsent bytes remain: reset, or the kernel would retransmit them for minutes. */
 void fws_conn_cut_off(fws_engine *engine, fws_conn *conn)
 {
     if (conn->state != FWS_DEAD && fws_conn_pending(conn))
@@ -43,7 +61,6 @@ void fws_engine_reap(fws_engine *engine)
         engine->sys->close(conn->fd);
         fws_outbox_clear(&conn->outbox);
         fws_reader_clear(&conn->reader);
-        fws_parted_clear(conn);
         fws_engine_forget_peer(engine, conn);
         free(conn->inbuf.data);
         free(conn->metered);
@@ -51,11 +68,9 @@ void fws_engine_reap(fws_engine *engine)
     }
 }
 
-/* It asks no more, but may still read its answers. */
 void fws_conn_serve_out(fws_engine *engine, fws_conn *conn)
 {
-    conn->state = FWS_LINGER;
-    conn->finish = true;
+    fws_conn_move(conn, FWS_DRAINING);
     conn->deadline = engine->now + engine->options.close_ns;
     fws_engine_mark_dirty(engine, conn);
 }
@@ -65,8 +80,7 @@ void fws_conn_take_close(fws_engine *engine, fws_conn *conn, const fws_message *
     if (conn->state == FWS_OPEN) {
         fws_conn_end(engine, conn, message->code, message->data, message->len);
     } else { /* the answer to ours: the server closes TCP first (RFC 6455 7.1.1) */
-        conn->state = FWS_LINGER;
-        conn->finish = true;
+        fws_conn_move(conn, FWS_DRAINING);
         fws_engine_mark_dirty(engine, conn);
     }
     conn->close_code = message->code;
@@ -78,9 +92,9 @@ void fws_conn_linger(fws_engine *engine, fws_conn *conn)
 {
     uint8_t *room = engine->room + engine->room_used;
     ssize_t got = engine->sys->recv(conn->fd, room, FWS_RECEIVE_CHUNK, 0);
-    if (got > 0 && !conn->finish) /* until then the deadline is what bounds it */
+    if (got > 0 && conn->state == FWS_LINGER) /* until then the deadline is what bounds it */
         conn->lingered += (uint32_t)got;
-    if (got == 0 && conn->finish)
+    if (got == 0 && conn->state == FWS_DRAINING)
         return; /* it has said all it has to say, but still reads */
     if (got == 0 || conn->lingered > FWS_LINGER_BYTES
         || (got < 0 && errno != EAGAIN && errno != EINTR))
@@ -132,8 +146,9 @@ void fws_conn_end_slow(fws_engine *engine, fws_conn *conn)
 
 void fws_conn_leave_all(fws_conn *conn)
 {
-    while (conn->subs != NULL)
-        fws_topic_leave(conn->subs);
+    for (uint32_t i = 0; i < conn->capacity_subs; i++)
+        while (conn->subs[i] != NULL) /* another one may move up into its place */
+            fws_topic_leave(conn->subs[i]);
 }
 
 void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn)
@@ -155,18 +170,19 @@ void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn)
     }
     if (conn->state < FWS_CLOSING) /* else its time runs already */
         conn->deadline = engine->now + engine->options.close_ns;
-    conn->state = FWS_LINGER;
-    conn->finish = true;
+    if (conn->state != FWS_LINGER)
+        fws_conn_move(conn, FWS_DRAINING);
 }
 
 /* Everything is sent: writing is shut down, and what still comes is read and thrown away
  * for a while, because a reset would destroy what the peer has not read yet. */
-void fws_conn_finish(fws_engine *engine, fws_conn *conn)
+bool fws_conn_finish(fws_engine *engine, fws_conn *conn)
 {
     if (fws_conn_pending(conn))
-        return;
-    conn->finish = false;
+        return false;
+    fws_conn_move(conn, FWS_LINGER);
     engine->sys->shutdown(conn->fd, SHUT_WR);
     conn->deadline = engine->now + FWS_LINGER_NS;
     fws_engine_mark_ready(engine, conn);
+    return true;
 }

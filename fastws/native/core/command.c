@@ -10,43 +10,60 @@ static bool is_data(uint8_t opcode)
     return opcode == FWS_TEXT || opcode == FWS_BINARY;
 }
 
-static int publish(fws_engine *engine, fws_topic *topic, uint8_t opcode, const uint8_t *data,
-                   size_t n)
+/* Subscription of the connection that is not to get it; NULL: everybody is. */
+static fws_sub *excluded(const fws_engine *engine, const fws_command *command)
 {
-    size_t head_n = fws_header_size(n, false);
+    const fws_conn *conn = command->conn == 0 ? NULL : fws_engine_find(engine, command->conn);
+    return conn == NULL ? NULL : fws_conn_find_sub(conn, command->topic);
+}
+
+static int publish(fws_engine *engine, const fws_command *command)
+{
+    fws_topic *topic = command->topic;
+    size_t n = command->n, head_n = fws_header_size(n, false);
     uint8_t *room;
-    int status = n > FWS_FRAME_LIMIT || !is_data(opcode)
-                     ? FWS_E_INVALID
-                     : fws_topic_reserve(topic, head_n + n, engine->eseq + 1, &room);
+    if (topic->closed)
+        return FWS_E_CLOSED;
+    if (n > FWS_FRAME_LIMIT || !is_data(command->opcode))
+        return FWS_E_INVALID;
+    int status = fws_topic_reserve(topic, head_n + n, engine->eseq + 1, &room);
     if (status != FWS_OK)
         return status;
-    fws_header_encode(room, opcode, true, 0, n, NULL);
+    fws_sub *sub = excluded(engine, command);
+    if (sub != NULL && fws_sub_exclude(sub) != FWS_OK)
+        return FWS_E_NOMEM;
+    fws_header_encode(room, command->opcode, true, 0, n, NULL);
     if (n > 0)
-        memcpy(room + head_n, data, n);
+        memcpy(room + head_n, command->data, n);
     fws_topic_commit(topic, head_n + n, ++engine->eseq);
-    fws_engine_mark_topic(engine, topic);
     engine->waiting_bytes += head_n + n;
     return engine->waiting_bytes >= FWS_FLUSH_BYTES && topic->dirty ? 1 : FWS_OK;
 }
 
-static int subscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
+static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
+    fws_topic *topic = command->topic;
     if (conn->role == FWS_CLIENT)
         return FWS_E_INVALID; /* RFC 6455 5.1: its frames are masked, each with a key of its own */
-    if (conn->state != FWS_OPEN)
+    if (conn->state != FWS_OPEN || topic->closed)
         return FWS_E_CLOSED;
-    if (fws_topic_find(topic, conn) != NULL)
-        return FWS_OK;
-    if (fws_topic_join(topic, conn) == NULL)
+    fws_topic_options own;
+    const fws_topic_options *options = NULL;
+    if (command->n == sizeof own)
+        options = memcpy(&own, command->data, sizeof own);
+    fws_sub *sub = fws_conn_find_sub(conn, topic);
+    if (sub != NULL)
+        return fws_sub_set_options(sub, options);
+    if (fws_topic_join(topic, conn, options) == NULL)
         return FWS_E_NOMEM;
     if (engine->source.topic == topic && !engine->source.running)
-        engine->source_at = 0; /* the feed starts with its first listener */
+        engine->source_at = 0; /* the feed starts with its first subscriber */
     return FWS_OK;
 }
 
 static int unsubscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
 {
-    fws_sub *sub = fws_topic_find(topic, conn);
+    fws_sub *sub = fws_conn_find_sub(conn, topic);
     if (sub == NULL)
         return FWS_OK;
     fws_conn_acknowledge(engine, conn);
@@ -76,7 +93,7 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
     if (status != FWS_OK)
         return status;
     fws_conn_pause(engine, conn, false);
-    conn->state = FWS_CLOSING;
+    fws_conn_move(conn, FWS_CLOSING);
     fws_conn_set_close_reason(conn, command->code, command->data, command->n);
     conn->deadline = engine->now + engine->options.close_ns;
     return FWS_OK;
@@ -85,13 +102,17 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
 static int apply_one(fws_engine *engine, const fws_command *command)
 {
     if (command->kind == FWS_CMD_PUBLISH)
-        return publish(engine, command->topic, command->opcode, command->data, command->n);
+        return publish(engine, command);
+    if (command->kind == FWS_CMD_UNREF) {
+        fws_topic_unref(command->topic);
+        return FWS_OK;
+    }
     fws_conn *conn = fws_engine_find(engine, command->conn);
     if (conn == NULL)
         return FWS_E_CLOSED;
     switch (command->kind) {
     case FWS_CMD_SUBSCRIBE:
-        return subscribe(engine, conn, command->topic);
+        return subscribe(engine, conn, command);
     case FWS_CMD_UNSUBSCRIBE:
         return unsubscribe(engine, conn, command->topic);
     case FWS_CMD_SEND:
@@ -108,6 +129,12 @@ static int apply(fws_engine *engine, const fws_command *command)
     int status = apply_one(engine, command);
     engine->counters.log_full += status == FWS_E_FULL;
     return status;
+}
+
+/* While it is staged, it refers to its topic. */
+static bool refers(uint8_t kind)
+{
+    return kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_UNSUBSCRIBE || kind == FWS_CMD_PUBLISH;
 }
 
 static size_t staged_size(size_t n)
@@ -134,9 +161,12 @@ static int stage(fws_engine *engine, const fws_command *command)
     size_t n = staged_size(command->n);
     pthread_mutex_lock(&staging->lock);
     bool first = staging->n == 0;
-    bool fits = command->n <= FWS_STAGING_BYTES && staging->n + n <= FWS_STAGING_BYTES
-                && staging_grow(staging, n);
+    bool fits = command->kind == FWS_CMD_UNREF
+                || (command->n <= FWS_STAGING_BYTES && staging->n + n <= FWS_STAGING_BYTES);
+    fits = fits && staging_grow(staging, n);
     if (fits) {
+        if (refers(command->kind))
+            fws_topic_ref(command->topic); /* until it is applied */
         memcpy(staging->bytes + staging->n, command, sizeof *command);
         if (command->n > 0)
             memcpy(staging->bytes + staging->n + sizeof *command, command->data, command->n);
@@ -151,31 +181,59 @@ static int stage(fws_engine *engine, const fws_command *command)
     return FWS_OK;
 }
 
-void fws_engine_drain(fws_engine *engine)
+/* Takes what was staged: n bytes. */
+static uint8_t *take_staged(fws_staging *staging, size_t *n)
 {
-    fws_staging *staging = &engine->staging;
-    if (!engine->driven || fws_engine_foreign(engine)) {
-        __atomic_store_n(&engine->driver, pthread_self(), __ATOMIC_RELAXED);
-        __atomic_store_n(&engine->driven, true, __ATOMIC_RELEASE);
-    }
-    engine->woken = false;
     pthread_mutex_lock(&staging->lock);
     uint8_t *bytes = staging->bytes;
-    size_t n = staging->n, capacity = staging->capacity;
+    size_t capacity = staging->capacity;
+    *n = staging->n;
     staging->bytes = staging->draining;
     staging->capacity = staging->draining_capacity;
     staging->n = 0;
     staging->draining = bytes;
     staging->draining_capacity = capacity;
     pthread_mutex_unlock(&staging->lock);
+    return bytes;
+}
+
+void fws_engine_drain(fws_engine *engine)
+{
+    size_t n;
+    if (!engine->driven || fws_engine_foreign(engine)) {
+        __atomic_store_n(&engine->driver, pthread_self(), __ATOMIC_RELAXED);
+        __atomic_store_n(&engine->driven, true, __ATOMIC_RELEASE);
+    }
+    engine->woken = false;
+    const uint8_t *bytes = take_staged(&engine->staging, &n);
     for (size_t at = 0; at < n;) {
         fws_command command;
         memcpy(&command, bytes + at, sizeof command);
         command.data = bytes + at + sizeof command;
         at += staged_size(command.n);
-        if (apply(engine, &command) < 0)
-            engine->counters.staged_refused++;
+        engine->counters.staged_refused += apply(engine, &command) < 0;
+        if (refers(command.kind))
+            fws_topic_unref(command.topic);
     }
+}
+
+void fws_engine_discard(fws_engine *engine)
+{
+    size_t n;
+    const uint8_t *bytes = take_staged(&engine->staging, &n);
+    for (size_t at = 0; at < n;) {
+        fws_command command;
+        memcpy(&command, bytes + at, sizeof command);
+        at += staged_size(command.n);
+        if (refers(command.kind) || command.kind == FWS_CMD_UNREF)
+            fws_topic_unref(command.topic);
+    }
+}
+
+bool fws_engine_foreign(const fws_engine *engine)
+{
+    return __atomic_load_n(&engine->driven, __ATOMIC_ACQUIRE)
+           && !pthread_equal(__atomic_load_n(&engine->driver, __ATOMIC_RELAXED), pthread_self());
 }
 
 int fws_engine_command(fws_engine *engine, const fws_command *command)

@@ -232,13 +232,3 @@ void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn)
     fws_link_append(&engine->dirty, &conn->dirty);
     engine->n_dirty++;
 }
-
-void fws_engine_mark_topic(fws_engine *engine, fws_topic *topic)
-{
-    if (topic->dirty || topic->active == 0)
-        return;
-    topic->dirty = true;
-    topic->next_dirty = NULL;
-    *engine->dirty_end = topic;
-    engine->dirty_end = &topic->next_dirty;
-}

@@ -8,14 +8,16 @@
 #include <netinet/in.h>
 #include <sys/uio.h>
 
-#include "log/log.h"
-#include "wire/message.h"
 #include "bench/meter.h"
+#include "log/log.h"
 #include "log/outbox.h"
 #include "log/variant.h"
+#include "wire/link.h"
+#include "wire/message.h"
 
 struct fws_engine;
 struct fws_topic;
+struct fws_topic_options;
 
 enum fws_state {
     FWS_HTTP = 0, /* collecting an HTTP head (client role: the answer) */
@@ -23,62 +25,67 @@ enum fws_state {
     FWS_BODY,     /* collecting an HTTP body */
     FWS_OPEN,     /* WebSocket */
     FWS_CLOSING,  /* our Close is queued or sent; the peer's is awaited */
-    FWS_LINGER,   /* writing is (about to be) shut down; what comes is thrown away */
+    FWS_DRAINING, /* what is queued is sent, then writing is shut down; what comes is thrown away */
+    FWS_LINGER,   /* writing is shut down; what comes is thrown away */
     FWS_DEAD      /* unlinked; freed at the end of the turn */
 };
 
-/* Frames that a socket had taken once it had taken that many bytes. */
-typedef struct fws_mark {
-    uint64_t bytes, frames;
-} fws_mark;
+/* Frames of one subscription's topic that it is not to get, in runs of consecutive ones. */
+typedef struct fws_excluded {
+    uint64_t total; /* ever */
+    uint64_t ahead; /* of them, not passed yet */
+    uint32_t n, capacity;
+    struct {
+        uint64_t seq, n;
+    } runs[]; /* ascending */
+} fws_excluded;
 
-#define FWS_MARKS 32
+/* What only few subscriptions have. */
+typedef struct fws_sub_extra {
+    const struct fws_topic_options *options; /* its own policy; NULL: the topic's */
+    fws_variant *variant;                    /* what it reads; NULL: the topic's log */
+    fws_excluded *excluded;                  /* NULL: nothing ever was */
+} fws_sub_extra;
 
-/* A reader's place in one topic's log, and its account. For each subscription, at any
- * turn's boundary: head - start = delivered + conflated + dropped + pending. */
+/* A reader's place in one topic, and its account. seq is the truth of its place; at any turn's
+ * boundary head - start - excluded = delivered + dropped + pending, where delivered and pending
+ * follow from seq. While its connection gets it, it is a member of the topic, either caught up or
+ * pending, and then it stands in the connection's heap. When it has ended it is kept only for
+ * what the peer has not acknowledged. */
 typedef struct fws_sub {
     struct fws_topic *topic;
     struct fws_conn *conn;
-    const fws_log *log;         /* what it reads: the topic's, or for now its variant's */
-    fws_variant *variant;       /* NULL: it reads the topic's log. Else its place is its sequence
-                               number, and log and planned are found anew for each plan */
-    struct fws_sub *next;       /* of the same connection */
-    uint64_t flushed_epoch;     /* last pass of the topic that visited it */
-    fws_cursor cursor, planned; /* next frame to send; the same while a plan is made */
-    uint64_t delivered;         /* whole frames handed to the kernel */
-    fws_mark *marks;            /* up to FWS_MARKS, oldest first, while frames are unacknowledged */
-    uint32_t n_marks;
-    uint32_t member; /* place in topic->members */
-    bool partial;    /* one frame of it is half sent */
-    uint8_t on_slow; /* enum fws_on_slow */
-    /* A pass touches what stands above. */
-    uint64_t max_lag_bytes;
+    uint64_t seq;         /* of the next frame to send */
+    fws_sub_extra *extra; /* NULL: nothing of that */
+    uint32_t slab;        /* the slab it counts on, the low bits of its id; pending only */
+    uint32_t member;      /* place in topic->members */
+    bool pending;         /* in the connection's heap */
+    bool counted;         /* in slab->readers; when that slab was taken, in topic->lapped */
+    bool ahead;           /* in topic->ahead instead: pending, though it had no news */
+    bool partial;         /* one frame of it is half sent; seq lies behind that */
+    bool left;            /* it has ended */
+    bool listed;          /* in the connection's list of unacknowledged */
+    uint32_t id;          /* another one for each subscription of an engine, till it wraps */
+    uint32_t unacked[2];  /* frames delivered that the peer has not confirmed: before the
+                             connection's mark, after it */
+    struct fws_sub *next_unacked;
     uint64_t start; /* sequence number of the first frame published to it */
-    uint64_t dropped, conflated;
-    uint64_t acknowledged; /* frames the peer's kernel confirmed, as of the last look */
+    uint64_t dropped;
 } fws_sub;
 
-#define FWS_SUB_HOT offsetof(fws_sub, max_lag_bytes)
-
-/* Frames of a subscription that is gone, not confirmed when it went. */
-typedef struct fws_parted {
-    struct fws_parted *next;
-    struct fws_topic *topic;
-    uint64_t bytes, frames; /* confirmed once the peer has confirmed that many bytes */
-} fws_parted;
+/* A pending subscription and the engine sequence of its next frame, at most. */
+typedef struct fws_next {
+    uint64_t eseq;
+    fws_sub *sub;
+} fws_next;
 
 /* The part of a frame that a short write left behind; it leaves before anything else. */
 typedef struct fws_partial {
     const uint8_t *data; /* NULL: none */
     uint32_t n, sent;
     fws_slab *pinned; /* data lies in it; NULL: data is the connection's own copy */
-    fws_sub *sub;     /* NULL once unsubscribed */
-    struct fws_topic *topic;
+    fws_sub *sub;     /* it may have left */
 } fws_partial;
-
-typedef struct fws_link {
-    struct fws_link *next, *previous;
-} fws_link;
 
 /* Bytes received and not parsed: a head or body in the making, or what was left over when a
  * turn's events were full. */
@@ -100,7 +107,6 @@ typedef struct fws_conn {
     bool lagging;        /* blocked since it last had everything: policies look at it */
     bool retry;          /* blocked for want of kernel memory: the sweep tries again */
     bool hung_up;        /* the peer will send no more: read up to the end */
-    bool finish;         /* shut writing down once everything is sent */
     bool ending;         /* it ends at the next flush, after this turn's messages are handled */
     bool slow;           /* ending as a slow consumer: what has not begun to leave is dropped */
     bool read_paused;    /* not read until it has taken more of its answers, HTTP or not */
@@ -113,12 +119,24 @@ typedef struct fws_conn {
     uint64_t progress;   /* when the kernel last took bytes, or first refused some, ns */
     uint64_t caught_up;  /* when nothing was left to send to it, ns */
     uint64_t bytes_written;
-    fws_sub *subs;
+    fws_next *heap;                       /* pending subscriptions, the earliest first */
+    uint32_t n_pending, capacity_pending; /* n_pending: those that have left included */
+    uint32_t n_left;                      /* of the heap: have left */
+    uint32_t n_subs, capacity_subs;
+    fws_sub **subs; /* by topic: a table with open addressing */
+    fws_next one_pending;
+    fws_sub *one_sub;
     fws_partial partial;
     fws_outbox outbox;
-    /* A pass touches what stands above. */
+    fws_sub *unacked; /* subscriptions with frames that the peer has not confirmed */
+    uint64_t marked;  /* bytes written when the mark was set; unacked[0] counts up to it */
+    /* Its account, over all of its subscriptions ever: messages. */
+    uint64_t delivered, acknowledged, dropped, conflated;
+    fws_link dirty; /* in the engine's ring of connections to flush */
+    /* A flush touches what stands above. */
     uint64_t id;           /* generation << 32 | slot */
-    fws_link ready, dirty; /* in the engine's lists; next NULL: not in it */
+    fws_link ready;        /* in one of the engine's rings to read */
+    fws_link lagging_link; /* in the engine's ring of those who lag, the longest first */
     struct fws_conn *next_dead;
     uint16_t close_code;      /* how it ended: the peer's code, else ours, else 1006 */
     uint16_t ending_code;     /* ending: the code of the Close to send; 0: none, just end */
@@ -132,7 +150,6 @@ typedef struct fws_conn {
     uint32_t body_n;          /* BODY: bytes wanted */
     uint32_t lingered;        /* LINGER: bytes thrown away since writing was shut down */
     fws_inbuf inbuf;
-    fws_parted *parted; /* what it may still confirm of subscriptions that are gone */
     uint64_t messages_in;
     uint32_t reason_n;
     uint8_t reason[FWS_REASON_MAX]; /* of the close */
@@ -143,41 +160,69 @@ typedef struct fws_conn {
 
 #define FWS_CONN_HOT offsetof(fws_conn, id)
 
-#define FWS_PLAN_RUNS 64
+#define FWS_PLAN_IOV 64
+#define FWS_PLAN_RUNS 512
 #define FWS_PLAN_BYTES 262144u /* one call's worth; one frame may be larger */
-#define FWS_PARTIAL_COPY 4096u /* a larger rest of a frame alone in its slab holds that slab */
+#define FWS_PLAN_COPY 65536u   /* bytes of small pieces copied together for one call */
+#define FWS_COPY_MOST 1024u    /* a larger piece is not copied */
+#define FWS_PARTIAL_COPY 4096u /* a larger rest of a frame alone in its slab pins that slab */
 
 enum fws_run_kind { FWS_RUN_PARTIAL, FWS_RUN_ENTRY, FWS_RUN_LOG };
 
 typedef struct fws_run {
-    uint8_t kind;
-    uint32_t first, last; /* LOG: frames [first, last) */
-    size_t bytes;
     fws_sub *sub;
     fws_slab *slab;
+    uint32_t first, last; /* LOG: frames [first, last) */
+    uint32_t bytes;
+    uint8_t kind;
 } fws_run;
 
-/* What one call would send: iov[i] holds the bytes of runs[i]. */
+/* A subscription that the plan has taken frames of, or has found to have none. */
+typedef struct fws_taken {
+    uint64_t eseq; /* of its next frame behind the plan */
+    uint64_t seq;  /* of that frame */
+    fws_sub *sub;
+    fws_slab *slab; /* where it lies */
+} fws_taken;
+
+/* What one call would send: the bytes of all runs in order, in n_iov pieces. */
 typedef struct fws_plan {
-    uint32_t n;
+    uint32_t n_iov, n_runs, n_taken;
+    uint32_t copied;  /* bytes of copy that are used */
+    uint32_t derived; /* steps of compression made */
+    bool merged;      /* of several subscriptions, or with an outbox */
+    bool stop;        /* it can go no further */
     size_t bytes;
-    struct iovec iov[FWS_PLAN_RUNS];
+    fws_deflate *codec; /* of the engine; NULL before somebody negotiates compression */
+    struct iovec iov[FWS_PLAN_IOV];
     fws_run runs[FWS_PLAN_RUNS];
+    fws_taken taken[FWS_PLAN_RUNS + 1];
+    uint16_t again[FWS_PLAN_RUNS + 1]; /* heap of those taken that have more, by eseq */
+    uint32_t n_again;
+    uint8_t copy[FWS_PLAN_COPY];
 } fws_plan;
 
 /* What leaves next, in order: the rest of a half-sent frame, control frames, then direct
- * messages and the frames of all subscriptions merged by engine sequence, up to
- * FWS_PLAN_BYTES (at least one frame) and never past a Close. Moves no cursor. */
-void fws_gather(fws_conn *conn, fws_plan *plan);
+ * messages and the frames of all subscriptions merged by engine sequence, up to FWS_PLAN_BYTES (at
+ * least one frame), below the engine sequence `before` and never past a Close. Policies are applied
+ * to what it comes to when the connection lags. FWS_OK, or FWS_E_SLOW: the connection has to be
+ * closed. Each plan is followed by fws_commit() before anything else happens to the
+ * connection. */
+int fws_gather(fws_conn *conn, fws_plan *plan, uint64_t before);
 
-/* Says that the first `sent` bytes of the plan, which must be the last one made for
- * this connection, were taken. Moves cursors, counts whole frames, keeps the rest. */
-void fws_commit(fws_conn *conn, const fws_plan *plan, size_t sent);
+/* Says that the first `sent` bytes of the plan were taken (0: nothing was, or nothing was there).
+ * Moves places, counts whole frames, keeps the rest. */
+void fws_commit(fws_conn *conn, fws_plan *plan, size_t sent);
 
-/* Whether anything waits to be sent. */
-bool fws_conn_pending(const fws_conn *conn);
+/* Whether anything waits to be sent that is known to the connection: subscriptions that were not
+ * woken yet do not count. */
+static inline bool fws_conn_pending(const fws_conn *conn)
+{
+    return conn->partial.data != NULL
+           || (!conn->close_sent && (conn->outbox.first != NULL || conn->n_pending > conn->n_left));
+}
 
-/* Frees the rest, and counts its frame as dropped. */
-void fws_partial_drop(fws_partial *partial);
+/* Frees the rest of a half-sent frame, and counts the frame as dropped. */
+void fws_partial_drop(fws_conn *conn);
 
 #endif

@@ -34,11 +34,16 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     if (getrandom(&engine->peers.seed, sizeof engine->peers.seed, 0) < 0)
         engine->peers.seed = (uint64_t)(uintptr_t)engine;
     engine->free_slot = FWS_NO_SLOT;
-    engine->dirty_end = &engine->dirty_topics;
+    uint64_t seed;
+    if (getrandom(&seed, sizeof seed, 0) < 0)
+        seed = (uint64_t)(uintptr_t)engine ^ sys->realtime();
+    fws_topics_init(&engine->topics, &engine->now, options->max_log_bytes, seed);
+    engine->turn_ns = FWS_TURN_NS;
     engine->timer_at = engine->source_at = UINT64_MAX;
     fws_link_init(&engine->ready);
     fws_link_init(&engine->http);
     fws_link_init(&engine->dirty);
+    fws_link_init(&engine->lagging);
     pthread_mutex_init(&engine->staging.lock, NULL);
     engine->now = sys->monotonic();
     engine->sweep_at = engine->now + FWS_SWEEP_NS;
@@ -71,11 +76,8 @@ void fws_engine_free(fws_engine *engine)
             fws_conn_cut_off(engine, engine->slots[i].conn);
     fws_engine_reap(engine);
     drop_events(engine);
-    for (uint32_t i = 0; i < engine->n_topics; i++) {
-        fws_topic_clear(engine->topics[i]);
-        free(engine->topics[i]);
-    }
-    fws_pool_clear(&engine->pool);
+    fws_engine_discard(engine);
+    fws_topics_clear(&engine->topics);
     fws_deflate_free(engine->codec);
     close_if_open(engine->epoll);
     close_if_open(engine->timer);
@@ -85,7 +87,6 @@ void fws_engine_free(fws_engine *engine)
     pthread_mutex_destroy(&engine->staging.lock);
     free(engine->staging.bytes);
     free(engine->staging.draining);
-    free(engine->topics);
     free(engine->slots);
     free(engine->meter);
     free(engine->room);
@@ -110,17 +111,7 @@ fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, cons
     return conn;
 }
 
-fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options)
+fws_topics *fws_engine_topics(fws_engine *engine)
 {
-    fws_topic **topics = realloc(engine->topics, (engine->n_topics + 1) * sizeof *topics);
-    if (topics == NULL)
-        return NULL;
-    engine->topics = topics;
-    fws_topic *topic = malloc(sizeof *topic);
-    if (topic == NULL)
-        return NULL;
-    fws_topic_init(topic, &engine->pool, options);
-    topic->log.clock = &engine->now;
-    topics[engine->n_topics++] = topic;
-    return topic;
+    return &engine->topics;
 }

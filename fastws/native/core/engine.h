@@ -9,9 +9,6 @@
 #ifndef FWS_ENGINE_H
 #define FWS_ENGINE_H
 
-#include <pthread.h>
-
-#include "core/peers.h"
 #include "core/source.h"
 #include "core/sys.h"
 #include "core/topic.h"
@@ -23,7 +20,9 @@
 #define FWS_ACCEPT_BATCH 64         /* connections accepted in one turn */
 #define FWS_HTTP_BATCH 32           /* reads of connections that are no WebSockets in one turn */
 #define FWS_FLUSH_BYTES 262144u     /* published and waiting: flush at once */
-#define FWS_TURN_NS 2000000ULL      /* a flush gives way to new events after that */
+#define FWS_TURN_NS 300000ULL       /* a flush gives way to new events after that, */
+#define FWS_TURN_MOST_NS 2000000ULL /* or after up to that, when nothing else waits */
+#define FWS_TURN_BACK_NS 50000ULL   /* which shows when the next turn comes that soon */
 #define FWS_SWEEP_NS 250000000ULL   /* deadlines and policies are looked at that often */
 #define FWS_LINGER_NS 1000000000ULL /* and FWS_LINGER_BYTES: a lingering close */
 #define FWS_LINGER_BYTES 65536u
@@ -47,6 +46,7 @@ typedef struct fws_options {
     uint32_t outbox_limit;    /* bytes of direct sends waiting for one connection, past which no
                                    more are taken; past a quarter of it the peer is not read */
     int notsent_lowat;        /* TCP_NOTSENT_LOWAT, bytes; 0: the kernel's own */
+    uint64_t max_log_bytes;   /* allocated for all logs together; 0: no limit */
     fws_limits limits;
 } fws_options;
 
@@ -74,60 +74,17 @@ typedef struct fws_slot {
 } fws_slot;
 
 typedef struct fws_counters {
-    uint64_t accepted, refused, accept_failures, sends, send_failures, would_block, passes;
+    uint64_t accepted, refused, accept_failures, sends, send_failures, would_block, wakes;
     uint64_t handshake_timeouts, slow_closed, protocol_errors, staged_refused;
     uint64_t address_refused, pings, ping_timeouts, message_timeouts, write_timeouts;
     uint64_t keep_alive_timeouts, close_timeouts;
     uint64_t log_full;           /* messages that were not taken: a log's or an outbox's limit */
     uint64_t handler_queue_full; /* times a connection had brought all that fws_conn_credit() let */
     uint64_t deflated;           /* messages compressed, for however many */
+    uint64_t lapped;             /* slabs taken from subscribers to keep within max_log_bytes */
 } fws_counters;
 
-typedef struct fws_staging {
-    pthread_mutex_t lock;
-    uint8_t *bytes, *draining;
-    size_t n, capacity, draining_capacity;
-} fws_staging;
-
-typedef struct fws_engine {
-    const fws_sys *sys;
-    fws_options options;
-    int epoll, timer, wake;
-    pthread_t driver;
-    bool driven; /* driver is known */
-    uint64_t now, eseq;
-    uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
-    fws_slot *slots;
-    uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
-    fws_link ready, http;                        /* rings to read: WebSockets; those before that */
-    fws_link dirty;                              /* ring of connections to flush */
-    uint32_t n_ready, n_dirty;                   /* n_ready: of ready and http */
-    fws_conn *first_dead;
-    fws_topic *dirty_topics, **dirty_end, *passing;
-    fws_topic **topics;
-    uint32_t n_topics;
-    uint64_t waiting_bytes; /* published since the last flush */
-    int listeners[FWS_LISTENERS];
-    bool listener_ready[FWS_LISTENERS];
-    uint32_t n_listeners;
-    bool woken;             /* commands were staged; cleared when they are applied */
-    uint32_t next_listener; /* whose turn it is to be first */
-    bool accept_stalled;    /* no descriptor was left: the sweep tries again */
-    uint8_t *room;          /* the receive buffer, and how far it is used this turn */
-    size_t room_used;
-    uint32_t n_events;
-    size_t owned_bytes; /* of this turn's events */
-    fws_event events[FWS_EVENTS];
-    fws_plan plan;
-    fws_pool pool;
-    fws_deflate *codec; /* NULL before somebody negotiates compression */
-    fws_peers peers;
-    int reserve; /* a descriptor to answer with when there is none left */
-    fws_source source;
-    fws_meter *meter; /* client role: counts what arrives on metered connections */
-    fws_staging staging;
-    fws_counters counters;
-} fws_engine;
+typedef struct fws_engine fws_engine;
 
 /* engine.c */
 
@@ -154,8 +111,8 @@ fws_conn *fws_engine_find(const fws_engine *engine, uint64_t id);
  * IPv4, "" for a Unix socket or an unknown peer) and returns its port. */
 uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n);
 
-/* A new topic; NULL: memory is out. It lives as long as the engine. */
-fws_topic *fws_engine_topic(fws_engine *engine, const fws_topic_options *options);
+/* The topics: fws_topics_get() makes one. */
+fws_topics *fws_engine_topics(fws_engine *engine);
 
 /* Ends a connection now: unlinked, shut down, on the dead list. */
 void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code);
@@ -166,11 +123,18 @@ void fws_conn_cut_off(fws_engine *engine, fws_conn *conn);
 /* Frees the dead. The last step of a turn. */
 void fws_engine_reap(fws_engine *engine);
 
-/* receive.c */
+/* turn.c */
 
 /* Waits at most timeout_ms (-1: until something happens), then fills events. The number of
  * events, or FWS_E_SYSTEM. */
 int fws_engine_harvest(fws_engine *engine, int timeout_ms);
+
+/* The same without a look at the sockets: for a turn that was asked for to send what waits. */
+int fws_engine_resume(fws_engine *engine);
+
+/* How long the flush of this turn may take, ns: FWS_TURN_NS, up to FWS_TURN_MOST_NS while turns
+ * follow each other at once, which shows that nothing else waits. */
+uint64_t fws_engine_budget(const fws_engine *engine);
 
 /* Whether the engine has work left that no socket will announce. */
 bool fws_engine_more(const fws_engine *engine);
@@ -200,9 +164,9 @@ static inline void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool pause
  * FWS_OK or FWS_E_NOMEM. */
 int fws_conn_meter(fws_engine *engine, fws_conn *conn);
 
-/* transmit.c */
+/* flush.c */
 
-/* Sends what waits, for about budget_ns: connections, then passes, then the source. While the
+/* Sends what waits, for about budget_ns: topics are woken, connections sent to, the source run. While the
  * source runs at max rate it also waits for sockets, up to the budget, and stops when
  * one has something to read. */
 void fws_engine_flush(fws_engine *engine, uint64_t budget_ns);
@@ -211,11 +175,13 @@ void fws_engine_flush(fws_engine *engine, uint64_t budget_ns);
  * is due by now at the old rate is appended first, so that no change makes ticks missed. */
 void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max);
 
+/* Tells all subscriptions what was published: after that the pending ones are all that have news. */
+void fws_engine_wake(fws_engine *engine);
+
 /* Roughly how many sends a flush would make now. */
 uint64_t fws_engine_load(const fws_engine *engine);
 
 void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn);
-void fws_engine_mark_topic(fws_engine *engine, fws_topic *topic);
 
 /* A WebSocket frame of our own for one connection, masked in the client role. */
 int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
@@ -248,35 +214,102 @@ enum fws_command_kind {
     FWS_CMD_UNSUBSCRIBE,
     FWS_CMD_PUBLISH,
     FWS_CMD_SEND,
-    FWS_CMD_CLOSE
+    FWS_CMD_CLOSE,
+    FWS_CMD_UNREF /* the owner's reference to a topic; never refused */
 };
 
 typedef struct fws_command {
     uint8_t kind;        /* enum fws_command_kind */
     uint8_t opcode;      /* PUBLISH, SEND: FWS_TEXT or FWS_BINARY */
     uint16_t code;       /* CLOSE */
-    uint64_t conn;       /* id; all but PUBLISH */
-    fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH */
-    const uint8_t *data; /* PUBLISH, SEND: payload; CLOSE: reason, at most 123 bytes */
+    uint64_t conn;       /* id; PUBLISH: of the connection that is not to get it; 0: none */
+    fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH, UNREF: the caller holds a reference */
+    const uint8_t *data; /* PUBLISH, SEND: payload; CLOSE: reason, at most 123 bytes; SUBSCRIBE: a
+                            fws_topic_options of its own, or n = 0: the topic's */
     size_t n;
 } fws_command;
 
 /* The one door for whatever changes what clients get. From the driving thread (and before
  * there is one) applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
- * FWS_E_CLOSED, FWS_E_FULL (lossless topic, or outbox_limit), FWS_E_NOMEM, FWS_E_INVALID (so is
+ * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, or outbox_limit), FWS_E_NOMEM, FWS_E_INVALID (so is
  * a subscription in the client role: a topic's frames are not masked, RFC 6455 5.1). From
  * another thread copied and staged, the engine woken: FWS_OK, or FWS_E_FULL when
  * FWS_STAGING_BYTES wait. */
 int fws_engine_command(fws_engine *engine, const fws_command *command);
 
 /* Whether the caller is not the thread that drives: then only fws_engine_command() is safe. */
-static inline bool fws_engine_foreign(const fws_engine *engine)
-{
-    return __atomic_load_n(&engine->driven, __ATOMIC_ACQUIRE)
-           && !pthread_equal(__atomic_load_n(&engine->driver, __ATOMIC_RELAXED), pthread_self());
-}
+bool fws_engine_foreign(const fws_engine *engine);
 
 /* Applies what other threads staged. The first step of a turn. */
 void fws_engine_drain(fws_engine *engine);
+
+/* facts.c: what the owner may know, as values */
+
+typedef struct fws_conn_facts {
+    uint64_t id;
+    uint8_t state;       /* enum fws_state */
+    bool over_limit;     /* one too many in all: answer 503 */
+    bool over_address;   /* one too many of its address: answer 429 */
+    bool acknowledges;   /* the kernel can say what the peer confirmed */
+    uint16_t close_code; /* how it ended: the peer's code, else ours, else 1006 */
+    uint32_t reason_n;
+    const uint8_t *reason;        /* good as long as the connection */
+    size_t buffered;              /* bytes of direct sends that wait */
+    uint64_t frames, bytes, gaps; /* metered */
+    bool numbered;                /* the metered frames carry seq */
+} fws_conn_facts;
+
+fws_conn_facts fws_conn_facts_of(const fws_conn *conn);
+uint64_t fws_conn_id(const fws_conn *conn);
+bool fws_conn_dead(const fws_conn *conn);
+
+/* The descriptor that is readable when a turn is due. */
+int fws_engine_fd(const fws_engine *engine);
+/* Connections held. */
+uint32_t fws_engine_live(const fws_engine *engine);
+uint64_t fws_engine_now(const fws_engine *engine);
+fws_counters fws_engine_counters(const fws_engine *engine);
+/* What the last harvest raised: number i, below what it returned. */
+const fws_event *fws_engine_event(const fws_engine *engine, int i);
+/* Those who died since the last reap: the first one (conn NULL), the next one; NULL: no more. */
+fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn);
+/* Every connection that is not dead, from *slot on; NULL: no more. Start with *slot = 0. */
+fws_conn *fws_engine_next_conn(const fws_engine *engine, uint32_t *slot);
+/* Up to `most` (at most FWS_LIST_MOST) connections with subscriptions, those furthest behind in bytes
+ * first, from those that have lagged longest; where fewer lag, others. Their number. All topics must have been
+ * woken. The cost does not depend on how many connections or topics there are. */
+#define FWS_LIST_MOST 64u
+uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_t most);
+/* Up to `most` topics, those whose logs hold most first; their number. */
+uint32_t fws_topics_largest(const fws_topics *topics, fws_topic **found, uint32_t most);
+/* Every topic that has a name, from *place on; NULL: no more. */
+fws_topic *fws_topics_next(const fws_topics *topics, uint32_t *place);
+/* Sums over all topics that ever were, pending included. */
+fws_account fws_topics_sums(const fws_topics *topics);
+fws_source *fws_engine_source(fws_engine *engine);
+fws_meter *fws_engine_meter(fws_engine *engine); /* NULL: nothing is metered */
+
+typedef struct fws_topic_facts {
+    const char *name;
+    uint16_t name_n;
+    bool configured, closed;
+    uint64_t epoch;
+    void *owner;
+    fws_topic_options options;
+} fws_topic_facts;
+
+fws_topic_facts fws_topic_facts_of(const fws_topic *topic);
+void fws_topic_own(fws_topic *topic, void *owner);
+void fws_topic_configure(fws_topic *topic, bool configured);
+/* Whether fws_topics_collect() tells of its first and last subscriber. */
+void fws_topic_watch(fws_topic *topic, bool watched);
+bool fws_topic_wanted(const fws_topic *topic);
+
+typedef struct fws_sub_facts {
+    uint32_t id;
+    fws_topic_options options;
+} fws_sub_facts;
+
+fws_sub_facts fws_sub_facts_of(const fws_sub *sub);
 
 #endif

@@ -2,39 +2,12 @@
 #ifndef FWS_ENGINE_INTERNAL_H
 #define FWS_ENGINE_INTERNAL_H
 
-#include "core/engine.h"
+#include "core/engine_state.h"
 
 #define FWS_NO_SLOT UINT32_MAX
 #define FWS_TAG_SPECIAL 0xFFFFFFFF00000000ULL /* a generation that no slot reaches */
 #define FWS_TAG_TIMER (FWS_TAG_SPECIAL | 0x100)
 #define FWS_TAG_WAKE (FWS_TAG_SPECIAL | 0x101)
-
-static inline void fws_link_init(fws_link *ring)
-{
-    ring->next = ring->previous = ring;
-}
-
-static inline void fws_link_append(fws_link *ring, fws_link *link)
-{
-    link->previous = ring->previous;
-    link->next = ring;
-    ring->previous->next = link;
-    ring->previous = link;
-}
-
-/* 1 when it was in a ring, else 0. */
-static inline uint32_t fws_link_remove(fws_link *link)
-{
-    if (link->next == NULL)
-        return 0;
-    link->previous->next = link->next;
-    link->next->previous = link->previous;
-    link->next = link->previous = NULL;
-    return 1;
-}
-
-#define FWS_CONTAINER(pointer, type, member) \
-    ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
 
 /* A peer is not read from while more than this waits for it: whoever does not read its answers
  * is held by its own window. */
@@ -81,8 +54,15 @@ void fws_conn_linger(fws_engine *engine, fws_conn *conn);
 void fws_conn_leave_all(fws_conn *conn);
 /* At the flush: carries out fws_conn_end(). */
 void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn);
-/* Shuts writing down once everything is sent. */
-void fws_conn_finish(fws_engine *engine, fws_conn *conn);
+/* DRAINING: shuts writing down once everything is sent. False: something still waits. */
+bool fws_conn_finish(fws_engine *engine, fws_conn *conn);
+/* Moves it to another state; which moves are legal stands in close.c. */
+void fws_conn_move(fws_conn *conn, enum fws_state state);
+
+/* command.c */
+
+/* Forgets what was staged. */
+void fws_engine_discard(fws_engine *engine);
 
 /* poll.c */
 #define FWS_POLL_EVENTS 256
@@ -92,16 +72,17 @@ bool fws_engine_poll(fws_engine *engine, int timeout_ms);
 
 /* send.c */
 
-/* For a connection with window_bits: derives what its subscriptions are to get. */
-void fws_conn_derive(fws_engine *engine, fws_conn *conn);
-/* And compresses a message for it alone: moves *data and *n to what is to be sent, and returns
+/* For a connection with window_bits: compresses a message for it alone: moves *data and *n to what is to be sent, and returns
  * the RSV bits of its frame. */
 unsigned fws_conn_compress(fws_engine *engine, const fws_conn *conn, uint8_t opcode,
                            const uint8_t **data, size_t *n);
 /* Sends engine->plan. 1: all of it is gone; 0: the socket is full; negative: it is dead. */
 int fws_conn_send_plan(fws_engine *engine, fws_conn *conn);
-void fws_conn_block(const fws_engine *engine, fws_conn *conn);
+/* The socket is full. */
+void fws_conn_block(fws_engine *engine, fws_conn *conn);
 void fws_conn_unblock(fws_engine *engine, fws_conn *conn);
+/* Nothing is left to send to it. */
+void fws_conn_caught_up(fws_engine *engine, fws_conn *conn);
 
 /* account.c */
 

@@ -4,117 +4,173 @@
 
 #include "core/engine_internal.h"
 
+#define WAKE_STEPS 64      /* and */
+#define FLUSH_CALLS 8      /* between two looks at the clock */
 #define BACKLOG_BATCHES 32 /* of FWS_SOURCE_BATCH: half of a log's common retention */
 
-/* A burst is not the reader's fault: one whose socket has never been full is first offered what
- * there is, however much, unless the log has lost it already. */
-static bool apply_policies(fws_engine *engine, fws_conn *conn)
-{
-    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        if ((conn->lagging || fws_sub_lapped(sub)) && fws_sub_apply_policy(sub) != FWS_OK) {
-            fws_conn_end_slow(engine, conn);
-            return false;
-        }
-    return true;
-}
-
-static void caught_up(const fws_engine *engine, fws_conn *conn)
-{
-    conn->lagging = false;
-    conn->caught_up = engine->now;
-}
-
-/* One call's worth for one connection; what is left over stays dirty. */
-static void flush_conn(fws_engine *engine, fws_conn *conn)
-{
-    if (conn->ending || !apply_policies(engine, conn))
-        fws_conn_begin_ending(engine, conn);
-    if (conn->state == FWS_DEAD || conn->blocked)
-        return;
-    if (conn->window_bits != 0)
-        fws_conn_derive(engine, conn);
-    fws_gather(conn, &engine->plan);
-    if (engine->plan.bytes > 0) {
-        int status = fws_conn_send_plan(engine, conn);
-        if (status < 0) {
-            fws_conn_kill(engine, conn, 1006);
-            return;
-        }
-        if (conn->close_sent)
-            fws_conn_leave_all(conn);
-        if (conn->read_paused && conn->outbox.bytes <= fws_read_paused_above(engine) / 2) {
-            conn->read_paused = false;
-            fws_engine_mark_ready(engine, conn);
-        }
-        if (status == 0)
-            fws_conn_block(engine, conn);
-        else if (!conn->finish && fws_conn_pending(conn))
-            fws_engine_mark_dirty(engine, conn);
-        else
-            caught_up(engine, conn);
-        if (conn->subs != NULL && conn->subs->n_marks == FWS_MARKS)
-            fws_conn_acknowledge(engine, conn);
-    }
-    if (conn->finish && !conn->blocked) {
-        fws_conn_finish(engine, conn);
-        if (conn->finish)
-            fws_engine_mark_dirty(engine, conn);
-    }
-}
+/* Waking. */
 
 static bool out_of_time(const fws_engine *engine, uint64_t deadline)
 {
     return engine->sys->monotonic() >= deadline;
 }
 
-static void flush_dirty(fws_engine *engine, uint64_t deadline)
+static fws_topic *next_to_wake(fws_engine *engine)
 {
-    for (uint32_t left = engine->n_dirty; left > 0 && engine->n_dirty > 0; left--) {
-        fws_conn *conn = FWS_CONTAINER(engine->dirty.next, fws_conn, dirty);
-        engine->n_dirty -= fws_link_remove(&conn->dirty);
-        flush_conn(engine, conn);
-        if (left % 16 == 0 && out_of_time(engine, deadline))
-            return;
-    }
-}
-
-static fws_topic *pop_topic(fws_engine *engine)
-{
-    fws_topic *topic = engine->dirty_topics;
-    if (topic == NULL)
+    fws_topics *topics = &engine->topics;
+    fws_topic *topic = topics->dirty;
+    if (topic == NULL) {
+        topics->load = 0;
         return NULL;
-    engine->dirty_topics = topic->next_dirty;
-    if (engine->dirty_topics == NULL)
-        engine->dirty_end = &engine->dirty_topics;
+    }
+    topics->dirty = topic->next_dirty;
+    if (topics->dirty == NULL)
+        topics->dirty_end = &topics->dirty;
     topic->dirty = false;
-    fws_topic_begin_pass(topic);
-    engine->counters.passes++;
+    fws_topic_begin_wake(topic);
+    engine->counters.wakes++;
     return topic;
 }
 
-/* True when all passes are complete. */
-static bool run_passes(fws_engine *engine, uint64_t deadline)
+/* Moves members with news into their connections' heaps. True when all are there. */
+static bool wake(fws_engine *engine, uint64_t deadline)
 {
-    uint32_t sends = 0;
-    if (engine->passing == NULL)
-        engine->passing = pop_topic(engine);
-    while (engine->passing != NULL) {
-        fws_sub *sub = fws_topic_next(engine->passing);
-        if (sub == NULL)
-            engine->passing = pop_topic(engine);
+    fws_topics *topics = &engine->topics;
+    uint32_t steps = 0;
+    if (topics->waking == NULL)
+        topics->waking = next_to_wake(engine);
+    while (topics->waking != NULL) {
+        fws_sub *sub = fws_topic_wake(topics->waking);
+        if (sub != NULL)
+            fws_engine_mark_dirty(engine, sub->conn);
         else
-            flush_conn(engine, sub->conn);
-        if (++sends % 16 == 0 && out_of_time(engine, deadline))
-            return engine->passing == NULL;
+            topics->waking = next_to_wake(engine);
+        if (++steps % WAKE_STEPS == 0 && out_of_time(engine, deadline))
+            return topics->waking == NULL;
     }
     return true;
 }
 
+void fws_engine_wake(fws_engine *engine)
+{
+    (void)wake(engine, UINT64_MAX);
+}
+
+/* Nothing published from there on may leave: some who are to get it have not been woken, and one
+ * connection gets everything in the order of publishing. */
+static uint64_t barrier(const fws_topics *topics)
+{
+    if (topics->waking != NULL)
+        return topics->waking->wake_eseq;
+    return topics->dirty != NULL ? topics->dirty->dirty_eseq : UINT64_MAX;
+}
+
+/* Connections. */
+
+/* False: it has ended at once. */
+static bool plan_for(fws_engine *engine, fws_conn *conn)
+{
+    fws_plan *plan = &engine->plan;
+    if (conn->ending)
+        fws_conn_begin_ending(engine, conn);
+    while (conn->state != FWS_DEAD && !conn->blocked) {
+        plan->codec = engine->codec;
+        if (fws_gather(conn, plan, barrier(&engine->topics)) == FWS_OK)
+            return true;
+        fws_commit(conn, plan, 0);
+        fws_conn_end_slow(engine, conn);
+        fws_conn_begin_ending(engine, conn);
+    }
+    return false;
+}
+
+static void sent_some(fws_engine *engine, fws_conn *conn)
+{
+    if (conn->close_sent)
+        fws_conn_leave_all(conn);
+    if (conn->read_paused && conn->outbox.bytes <= fws_read_paused_above(engine) / 2) {
+        conn->read_paused = false;
+        fws_engine_mark_ready(engine, conn);
+    }
+    if (engine->codec != NULL)
+        engine->counters.deflated = fws_deflate_calls(engine->codec);
+}
+
+/* One call's worth for one connection; what is left over stays dirty. False: nothing could be
+ * sent that waits. */
+static bool flush_conn(fws_engine *engine, fws_conn *conn)
+{
+    int status = 1;
+    bool sent = false;
+    if (!plan_for(engine, conn))
+        return true;
+    if (engine->plan.bytes > 0) {
+        status = fws_conn_send_plan(engine, conn);
+        if (status < 0) {
+            fws_conn_kill(engine, conn, 1006);
+            return true;
+        }
+        sent = true;
+        sent_some(engine, conn);
+    } else {
+        fws_commit(conn, &engine->plan, 0);
+    }
+    if (status == 0)
+        fws_conn_block(engine, conn);
+    else if (fws_conn_pending(conn))
+        fws_engine_mark_dirty(engine, conn);
+    else if (sent)
+        fws_conn_caught_up(engine, conn);
+    if (conn->state == FWS_DRAINING && !conn->blocked && !fws_conn_finish(engine, conn))
+        fws_engine_mark_dirty(engine, conn);
+    return sent;
+}
+
+/* The kernel sends for microseconds: meanwhile the next one is fetched. */
+static void look_ahead(const fws_engine *engine)
+{
+    const fws_conn *next = FWS_CONTAINER(engine->dirty.next, fws_conn, dirty);
+    if (engine->n_dirty == 0)
+        return;
+    for (size_t at = 0; at < FWS_CONN_HOT; at += 64)
+        __builtin_prefetch((const uint8_t *)next + at, 1);
+}
+
+/* Rounds over those that wait, first come, first served. True: time is left. */
+static bool flush_dirty(fws_engine *engine, uint64_t deadline)
+{
+    uint32_t calls = 0;
+    bool progress = true;
+    while (engine->n_dirty > 0 && progress) {
+        progress = false;
+        for (uint32_t left = engine->n_dirty; left > 0 && engine->n_dirty > 0; left--) {
+            fws_conn *conn = FWS_CONTAINER(engine->dirty.next, fws_conn, dirty);
+            engine->n_dirty -= fws_link_remove(&conn->dirty);
+            look_ahead(engine);
+            progress |= flush_conn(engine, conn);
+            if (++calls % FLUSH_CALLS == 0 && out_of_time(engine, deadline))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Wakes and sends by turns, so that neither keeps the other waiting. True: all is done. */
+static bool send_all(fws_engine *engine, uint64_t deadline)
+{
+    uint64_t now = engine->sys->monotonic();
+    uint64_t half = deadline > now ? now + (deadline - now) / 2 : deadline;
+    bool woken = wake(engine, half);
+    return flush_dirty(engine, deadline) && (woken || wake(engine, deadline))
+           && engine->n_dirty == 0 && engine->topics.waking == NULL;
+}
+
+/* The source. */
+
 static void run_source(fws_engine *engine)
 {
     engine->now = engine->sys->monotonic();
-    if (fws_source_run(&engine->source, engine->now, engine->sys->realtime(), &engine->eseq) > 0)
-        fws_engine_mark_topic(engine, engine->source.topic);
+    fws_source_run(&engine->source, engine->now, engine->sys->realtime(), &engine->eseq);
 }
 
 void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max)
@@ -159,29 +215,25 @@ void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
     uint64_t deadline = engine->sys->monotonic() + budget_ns;
     engine->waiting_bytes = 0;
     do {
-        flush_dirty(engine, deadline);
-        if (!run_passes(engine, deadline))
+        if (!send_all(engine, deadline))
             break;
         run_source(engine);
-        if (!run_passes(engine, deadline))
+        if (!send_all(engine, deadline))
             break;
-        /* Not before the pass: what has left makes room. */
+        /* Not before sending: what has left makes room. */
         engine->source_at = fws_source_next(&engine->source, engine->now);
     } while (engine->source_at <= engine->now ? !out_of_time(engine, deadline)
                                               : wait_for_room(engine, deadline));
     engine->now = engine->sys->monotonic();
     engine->source_at = fws_source_next(&engine->source, engine->now);
     arm_timer(engine);
+    engine->ended_at = engine->now;
 }
 
 uint64_t fws_engine_load(const fws_engine *engine)
 {
-    uint64_t sends = engine->n_dirty;
+    uint64_t sends = engine->n_dirty + engine->topics.load;
     if (engine->source.running)
-        sends += engine->source.max ? FWS_EVENTS : engine->source.topic->active;
-    if (engine->passing != NULL)
-        sends += engine->passing->active;
-    for (fws_topic *topic = engine->dirty_topics; topic != NULL; topic = topic->next_dirty)
-        sends += topic->active;
+        sends += engine->source.max ? FWS_EVENTS : engine->source.topic->caught;
     return sends;
 }

@@ -47,7 +47,7 @@ static bool http_advance(fws_engine *engine, fws_conn *conn)
         return false;
     fws_event_add(engine, conn, kind, inbuf->data, n);
     inbuf->scanned = n; /* taken off when the owner has decided */
-    conn->state = FWS_WAITING;
+    fws_conn_move(conn, FWS_WAITING);
     return true;
 }
 
@@ -81,7 +81,7 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
     if (n > 0 && !fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
         return FWS_E_NOMEM;
     fws_inbuf_drop(&conn->inbuf, conn->inbuf.scanned);
-    conn->state = (uint8_t)state;
+    fws_conn_move(conn, state);
     fws_engine_mark_dirty(engine, conn);
     if (fws_link_remove(&conn->dirty)) /* not behind a crowd that a broadcast is for */
         fws_link_append(engine->dirty.next, &conn->dirty);
@@ -96,7 +96,7 @@ static void cut_short(fws_conn *conn)
 {
     if (conn->state == FWS_BODY || (conn->state == FWS_HTTP && conn->inbuf.n > 0)) {
         conn->inbuf.scanned = conn->inbuf.n;
-        conn->state = FWS_WAITING;
+        fws_conn_move(conn, FWS_WAITING);
     }
 }
 
@@ -105,11 +105,10 @@ int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
 {
     if (!keep_alive)
         cut_short(conn);
-    int status = decided(engine, conn, keep_alive ? FWS_HTTP : FWS_LINGER, data, n);
+    int status = decided(engine, conn, keep_alive ? FWS_HTTP : FWS_DRAINING, data, n);
     if (status != FWS_OK)
         return status;
     conn->answered = true;
-    conn->finish = !keep_alive;
     conn->deadline =
         engine->now + (keep_alive ? engine->options.keep_alive_ns : engine->options.close_ns);
     return FWS_OK;

@@ -1,44 +1,80 @@
-/* What becomes of a slow subscriber. */
-
+/* What becomes of a slow subscriber, and of the publisher whom it holds. */
 #include "core/topic.h"
 
-uint64_t fws_topic_room(fws_topic *topic)
+/* Bytes of the log behind its next frame; all that is retained when it is lapped. */
+static uint64_t lag_of(const fws_sub *sub)
 {
-    uint64_t slowest = topic->log.bytes;
-    for (uint32_t i = 0; i < topic->n; i++) {
-        uint64_t seq, bytes;
-        if (fws_sub_position(topic->members[i], &seq, &bytes) && bytes < slowest)
-            slowest = bytes;
-    }
-    topic->slowest_bytes = slowest;
-    uint64_t lag = topic->log.bytes - slowest, limit = topic->options.max_lag_bytes;
+    const fws_log *log = &sub->topic->log;
+    if (sub->seq >= log->next_seq)
+        return 0;
+    if (fws_sub_lapped(sub))
+        return fws_log_retained(log);
+    const fws_slab *slab = fws_sub_slab(sub);
+    uint32_t index = (uint32_t)(sub->seq - slab->base_seq);
+    return log->bytes - slab->base_bytes - fws_slab_start(slab, index);
+}
+
+static uint64_t room_of(const fws_sub *sub)
+{
+    uint64_t lag = lag_of(sub), limit = fws_sub_options(sub)->max_lag_bytes;
     return lag < limit ? limit - lag : 0;
 }
 
-bool fws_sub_lapped(const fws_sub *sub)
+/* The least room of all lossless members; those that are caught up stand where the last wake left
+ * them, or behind that. */
+static uint64_t least_room(const fws_topic *topic)
 {
-    uint64_t seq, bytes;
-    if (sub->variant == NULL && sub->cursor.slab >= sub->topic->log.tail)
-        return false; /* the common case */
-    return !fws_sub_position(sub, &seq, &bytes);
+    const fws_log *log = &topic->log;
+    uint64_t limit = topic->lossless_lag, room = limit;
+    if (topic->caught > 0) {
+        uint64_t from = topic->woken > log->first_seq ? topic->woken : log->first_seq;
+        uint64_t lag = log->bytes - fws_log_position(log, from);
+        room = lag < limit ? limit - lag : 0;
+    }
+    for (uint32_t i = topic->caught; i < topic->n; i++) {
+        const fws_sub *sub = topic->members[i];
+        if (fws_sub_options(sub)->on_slow != FWS_SLOW_LOSSLESS)
+            continue;
+        uint64_t own = room_of(sub);
+        room = own < room ? own : room;
+    }
+    return room;
+}
+
+uint64_t fws_topic_room(const fws_topic *topic, uint64_t wanted)
+{
+    const fws_log *log = &topic->log;
+    uint64_t limit = topic->lossless_lag, retained = fws_log_retained(log);
+    if (topic->lossless == 0)
+        return UINT64_MAX;
+    /* Nobody is behind what is retained: with room to spare, that is near enough. */
+    if (retained <= limit / 2 && wanted <= limit - retained)
+        return limit - retained;
+    return least_room(topic);
+}
+
+static bool within(const fws_sub *sub, const fws_topic_options *options)
+{
+    if (fws_sub_lapped(sub))
+        return false;
+    if (options->on_slow == FWS_SLOW_LOSSLESS)
+        return true;
+    uint64_t messages = sub->topic->log.next_seq - sub->seq;
+    return lag_of(sub) <= options->max_lag_bytes
+           && (options->max_lag_messages == 0 || messages <= options->max_lag_messages);
 }
 
 int fws_sub_apply_policy(fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;
-    uint64_t seq, bytes, newest_seq;
-    bool here = fws_sub_position(sub, &seq, &bytes);
-    if (here && log->bytes - bytes <= sub->max_lag_bytes)
+    const fws_topic_options *options = fws_sub_options(sub);
+    if (within(sub, options))
         return FWS_OK;
-    if (here && sub->on_slow == FWS_SLOW_LOSSLESS)
-        return FWS_OK;
-    if (sub->on_slow != FWS_SLOW_LATEST)
+    if (options->on_slow != FWS_SLOW_LATEST)
         return FWS_E_SLOW;
-    fws_cursor newest = fws_log_newest(log);
-    fws_log_position(log, newest, &newest_seq, &bytes);
-    uint64_t skipped = newest_seq - fws_sub_seq(sub);
-    sub->cursor = newest;
-    sub->dropped += skipped;
-    sub->topic->dropped += skipped;
+    /* To the newest frame, where there is one: when the log was emptied, to its end. */
+    uint64_t newest = log->next_seq - (log->first_seq < log->next_seq);
+    fws_sub_dropped(sub, newest - sub->seq - fws_sub_excluded(sub, sub->seq, newest));
+    fws_sub_move(sub, newest);
     return FWS_OK;
 }

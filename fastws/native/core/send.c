@@ -6,21 +6,30 @@
 #include "core/engine_internal.h"
 #include "wire/mask.h"
 
-void fws_conn_block(const fws_engine *engine, fws_conn *conn)
+void fws_conn_block(fws_engine *engine, fws_conn *conn)
 {
-    if (!conn->lagging)
-        conn->progress = engine->now; /* nothing was offered before: that was no stall */
-    conn->blocked = conn->lagging = true;
-    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        fws_topic_block(sub);
+    conn->blocked = true;
+    if (conn->lagging)
+        return;
+    conn->progress = engine->now; /* nothing was offered before: that was no stall */
+    for (uint32_t i = 0; i < conn->n_pending; i++)
+        if (conn->heap[i].sub->counted)
+            fws_sub_refused(conn->heap[i].sub);
+    conn->lagging = true;
+    fws_link_append(&engine->lagging, &conn->lagging_link);
 }
 
 void fws_conn_unblock(fws_engine *engine, fws_conn *conn)
 {
     conn->blocked = false;
-    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        fws_topic_unblock(sub);
     fws_engine_mark_dirty(engine, conn);
+}
+
+void fws_conn_caught_up(fws_engine *engine, fws_conn *conn)
+{
+    fws_link_remove(&conn->lagging_link);
+    conn->lagging = false;
+    conn->caught_up = engine->now;
 }
 
 int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
@@ -48,20 +57,19 @@ int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint
 int fws_conn_send_plan(fws_engine *engine, fws_conn *conn)
 {
     fws_plan *plan = &engine->plan;
-    struct msghdr message = {.msg_iov = plan->iov, .msg_iovlen = plan->n};
+    struct msghdr message = {.msg_iov = plan->iov, .msg_iovlen = plan->n_iov};
     ssize_t sent;
     do {
         engine->counters.sends++;
         sent = engine->sys->sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
     if (sent < 0) {
-        if (errno == EAGAIN) {
-            engine->counters.would_block++;
-            return 0;
-        }
-        engine->counters.send_failures++;
-        conn->retry = errno == ENOBUFS || errno == ENOMEM; /* no edge will announce memory */
-        return conn->retry ? 0 : -1;
+        int why = errno;
+        fws_commit(conn, plan, 0);
+        engine->counters.would_block += why == EAGAIN;
+        engine->counters.send_failures += why != EAGAIN;
+        conn->retry = why == ENOBUFS || why == ENOMEM; /* no edge will announce memory */
+        return why == EAGAIN || conn->retry ? 0 : -1;
     }
     fws_commit(conn, plan, (size_t)sent);
     conn->progress = engine->now;
@@ -81,13 +89,6 @@ int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits)
     conn->window_bits = (uint8_t)window_bits;
     fws_reader_inflate(&conn->reader, engine->codec);
     return FWS_OK;
-}
-
-void fws_conn_derive(fws_engine *engine, fws_conn *conn)
-{
-    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        fws_variant_advance(sub->variant, &sub->topic->log, fws_sub_seq(sub), engine->codec);
-    engine->counters.deflated = fws_deflate_calls(engine->codec);
 }
 
 unsigned fws_conn_compress(fws_engine *engine, const fws_conn *conn, uint8_t opcode,

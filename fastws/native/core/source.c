@@ -9,7 +9,7 @@ void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
     fws_pace_init(&source->pace, late);
 }
 
-/* What fell due while nobody listened was not missed by anybody. */
+/* Ticks due without a subscriber do not count as missed. */
 static void set_rate(fws_source *source, uint64_t now, uint64_t rate)
 {
     uint64_t missed = source->pace.missed;
@@ -37,13 +37,15 @@ static bool listened_to(fws_source *source, uint64_t now)
 
 static uint64_t room_left(const fws_source *source)
 {
-    return source->topic->options.on_slow == FWS_SLOW_LOSSLESS ? fws_topic_room(source->topic)
-                                                               : UINT64_MAX;
+    return fws_topic_room(source->topic, FWS_TICK_MAX);
 }
 
 static size_t append(fws_source *source, uint64_t ts_ns, uint64_t *eseq)
 {
     fws_topic *topic = source->topic;
+    if (!fws_log_fits(&topic->log, FWS_TICK_MAX, *eseq + 1)
+        && !fws_topics_make_room(topic->topics, FWS_TICK_MAX))
+        return 0;
     uint8_t *room = fws_log_reserve(&topic->log, FWS_TICK_MAX, *eseq + 1);
     if (room == NULL)
         return 0;
@@ -92,10 +94,10 @@ uint64_t fws_source_run(fws_source *source, uint64_t now, uint64_t now_real, uin
 {
     if (!listened_to(source, now))
         return 0;
-    uint64_t room = room_left(source);
+    uint64_t room = room_left(source), first_eseq = *eseq + 1;
     uint64_t count = source->max ? run_max(source, now_real, eseq, room)
                                  : run_paced(source, now, now_real, eseq, room);
-    source->topic->published_to += count * source->topic->n;
+    fws_topic_appended(source->topic, count, first_eseq);
     return count;
 }
 
@@ -106,4 +108,14 @@ uint64_t fws_source_next(fws_source *source, uint64_t now)
     if (room_left(source) < FWS_TICK_MAX)
         return UINT64_MAX; /* a socket that becomes writable wakes the engine */
     return source->max || source->behind ? 0 : fws_pace_next(&source->pace);
+}
+
+void fws_source_set_format(fws_source *source, enum fws_tick_format format)
+{
+    fws_ticks_set_format(&source->ticks, format);
+}
+
+const fws_pace *fws_source_pace(const fws_source *source)
+{
+    return &source->pace;
 }

@@ -31,6 +31,11 @@ void fws_source_set_rate(fws_source *source, uint64_t now, uint64_t rate, bool m
  * the number of ticks appended. */
 uint64_t fws_source_run(fws_source *source, uint64_t now, uint64_t now_real, uint64_t *eseq);
 
+/* The ticks' format from now on; the random walk goes on. */
+void fws_source_set_format(fws_source *source, enum fws_tick_format format);
+
+const fws_pace *fws_source_pace(const fws_source *source);
+
 /* When it wants to run next: 0 at once, UINT64_MAX not before something changes. */
 uint64_t fws_source_next(fws_source *source, uint64_t now);
 

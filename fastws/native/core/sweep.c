@@ -2,12 +2,13 @@
 
 #include "core/engine_internal.h"
 
-#define PING_BYTES 6 /* of an empty one, masked: that its own bytes are confirmed is no life */
+#define ACKNOWLEDGE 4096u /* steps of looking for what the peers have confirmed in one sweep */
+#define PING_BYTES 6      /* of an empty one, masked: that its own bytes are confirmed is no life */
 
 uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn)
 {
     uint64_t every = engine->options.ping_ns;
-    /* Any spread will do that keeps those who came together from being asked together. */
+    /* Jitter: clients that connected together must not be pinged together. */
     uint64_t mixed = (conn->id + engine->now) * 0x9E3779B97F4A7C15ULL;
     return engine->now + every - (mixed >> 32) % (every / 10 + 1);
 }
@@ -41,7 +42,8 @@ static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
     if (conn->state < FWS_OPEN)
         (*(conn->answered ? &engine->counters.keep_alive_timeouts
                           : &engine->counters.handshake_timeouts))++;
-    else if (conn->state == FWS_CLOSING || conn->finish) /* else it lingered, as is usual */
+    else if (conn->state == FWS_CLOSING
+             || conn->state == FWS_DRAINING) /* else it lingered, as is usual */
         engine->counters.close_timeouts++;
     fws_conn_cut_off(engine, conn);
     return false;
@@ -53,9 +55,14 @@ static void check_blocked(fws_engine *engine, fws_conn *conn, uint64_t grace)
     /* Added, not subtracted: grace may have put progress past now. */
     bool stalled = engine->now > conn->progress + engine->options.max_stall_ns;
     bool end = false;
-    for (fws_sub *sub = conn->subs; sub != NULL; sub = sub->next)
-        end |=
-            fws_sub_apply_policy(sub) != FWS_OK || (stalled && sub->on_slow == FWS_SLOW_LOSSLESS);
+    for (uint32_t i = 0; i < conn->n_pending; i++) {
+        fws_sub *sub = conn->heap[i].sub;
+        if (sub->left)
+            continue;
+        end |= fws_sub_apply_policy(sub) != FWS_OK
+               || (stalled && fws_sub_options(sub)->on_slow == FWS_SLOW_LOSSLESS);
+        fws_topic_passed(sub->topic);
+    }
     if (end)
         fws_conn_end_slow(engine, conn);
 }
@@ -149,6 +156,19 @@ static void check_one(fws_engine *engine, fws_conn *conn, uint64_t grace)
     }
 }
 
+/* What the peers have confirmed, of a portion of the connections: the sums are as of these looks. */
+static void acknowledge_some(fws_engine *engine)
+{
+    uint64_t work = 0; /* a look at the kernel, and a step for each subscription */
+    for (uint32_t n = engine->n_slots; n > 0 && work < ACKNOWLEDGE; n--) {
+        fws_conn *conn = engine->slots[engine->acknowledge_at++ % engine->n_slots].conn;
+        if (conn == NULL || conn->state == FWS_DEAD || conn->unacked == NULL)
+            continue;
+        fws_conn_acknowledge(engine, conn);
+        work += 8 + conn->n_subs;
+    }
+}
+
 void fws_engine_sweep(fws_engine *engine)
 {
     uint64_t late = engine->now - engine->sweep_at;
@@ -160,6 +180,8 @@ void fws_engine_sweep(fws_engine *engine)
         for (uint32_t i = 0; i < engine->n_listeners; i++)
             engine->listener_ready[i] = engine->listeners[i] >= 0;
     }
+    acknowledge_some(engine);
+    fws_topics_sweep(&engine->topics);
     for (uint32_t i = 0; i < engine->n_slots; i++) {
         fws_conn *conn = engine->slots[i].conn;
         if (conn != NULL && conn->state != FWS_DEAD)

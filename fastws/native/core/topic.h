@@ -1,9 +1,11 @@
 /* A stream people subscribe to: a log, its members and its account. Layer 3.
  *
  * Invariants
- *   members[0..active) can be sent to, members[active..n) are blocked.
- *   unflushed = active members with flushed_epoch < epoch.
- *   published_to = delivered + dropped + conflated + what fws_topic_pending() counts.
+ *   members[0..to_wake) are caught up and will be woken by the wake that runs; they stand at `woken`
+ *   or later. members[to_wake..caught) are caught up and stand at the head as it was when they were
+ *   last flushed. members[caught..n) are pending: each is in its connection's heap.
+ *   published = delivered + dropped + conflated + what is pending, in frames, summed over members.
+ *   A slab that is no longer in the log has been passed by every caught-up member.
  */
 #ifndef FWS_TOPIC_H
 #define FWS_TOPIC_H
@@ -13,110 +15,271 @@
 enum fws_on_slow {
     FWS_SLOW_CLOSE = 0, /* past the limit: 1013 */
     FWS_SLOW_LATEST,    /* jump to the newest frame */
-    FWS_SLOW_LOSSLESS   /* the publisher is held */
+    FWS_SLOW_LOSSLESS   /* back-pressure: the publisher waits */
 };
 
 typedef struct fws_topic_options {
-    uint64_t retention_bytes; /* at least max_lag_bytes */
+    uint64_t retention_bytes; /* what subscribers that lag may keep; at least max_lag_bytes */
     uint64_t max_lag_bytes;
     uint8_t on_slow; /* enum fws_on_slow */
+    /* Kept for those who come back, each 0: no such limit; all 0: nothing is. */
+    uint64_t history_messages, history_bytes, history_ns;
+    uint64_t max_lag_messages; /* 0: no such limit */
 } fws_topic_options;
 
+typedef struct fws_account {
+    uint64_t published;    /* summed over subscriptions: frames published to each */
+    uint64_t delivered;    /* whole frames handed to the kernel */
+    uint64_t acknowledged; /* confirmed by the peers' kernels, as of the last look at each */
+    uint64_t dropped, conflated;
+    uint64_t pending; /* of a snapshot only */
+} fws_account;
+
 #define FWS_VARIANTS (FWS_WINDOW_MAX - FWS_WINDOW_MIN + 1)
+#define FWS_NAME_MAX 1024u /* bytes of a topic's name */
+
+struct fws_topics;
 
 typedef struct fws_topic {
     fws_log log;
-    fws_variant *variants[FWS_VARIANTS]; /* by window bits; while there are readers */
-    fws_topic_options options;
-    struct fws_topic *next_dirty;
-    bool dirty; /* frames were appended since the last pass began */
-    fws_sub **members;
-    uint32_t n, active, capacity;
-    uint32_t scan; /* where the pass goes on */
-    uint32_t unflushed;
-    uint64_t epoch;
-    uint64_t published_to; /* sum over subscribers of the frames published to each */
-    uint64_t delivered, dropped, conflated;
-    uint64_t partial_frames; /* frames half sent */
-    uint64_t acknowledged;   /* by subscriptions that are gone */
-    uint64_t slowest_bytes;  /* no member is further back than this */
+    struct fws_topics *topics;
+    const fws_topic_options *options; /* shared: fws_topics_share() */
+    fws_variant **variants;           /* by window bits; NULL while nobody reads one */
+    fws_sub **members;                /* &one_member while capacity is 1 */
+    fws_sub *one_member;
+    uint32_t n, caught, to_wake, capacity;
+    uint64_t woken;                 /* no caught-up member stands before it */
+    uint64_t wake_to;               /* what woken will be when the wake that runs is complete */
+    uint64_t wake_eseq, dirty_eseq; /* first frame of that wake; first one of the next wake */
+    struct fws_topic *next_dirty, *next_touched;
+    fws_account account;
+    uint64_t room_until;   /* back-pressure need not be looked at before so many bytes of the log */
+    uint64_t appended_at;  /* nothing was after that, ns; kept for history by age only */
+    uint64_t epoch;        /* of this incarnation of the name */
+    void *owner;           /* the owner's */
+    uint32_t refs;         /* atomic: the owner's, staged commands, subscriptions that have left */
+    uint32_t lapped;       /* pending members whose slab is gone */
+    uint32_t ahead;        /* pending members that a policy moved to the head: nothing is let go */
+    uint32_t lossless;     /* members that hold the publisher */
+    uint64_t lossless_lag; /* the least max_lag_bytes of them, at most */
+    uint32_t hash;
+    uint16_t name_n;
+    bool dirty;      /* in the queue of topics to wake */
+    bool touched;    /* in the list of topics to look at: fws_topics_collect() */
+    bool configured; /* stays without subscribers */
+    bool closed;     /* takes nothing any more; its name is free */
+    bool watched;    /* the owner hears of its first and last subscriber */
+    bool wanted;     /* what the owner heard last */
+    char name[];
 } fws_topic;
 
-void fws_topic_init(fws_topic *topic, fws_pool *pool, const fws_topic_options *options);
-void fws_topic_clear(fws_topic *topic);
+typedef struct fws_topic_entry {
+    fws_topic *topic; /* NULL: free */
+    uint32_t hash;
+} fws_topic_entry;
 
-/* Puts other limits and another policy in force, for present members too. */
-void fws_topic_set_options(fws_topic *topic, const fws_topic_options *options);
+/* What the topics of an engine share. */
+typedef struct fws_topics {
+    fws_logs logs;
+    fws_account account;     /* sums over all topics that ever were */
+    uint64_t budget_dropped; /* slabs taken from readers to keep within logs.most */
+    fws_topic *dirty, **dirty_end, *waking;
+    uint64_t load; /* roughly, members of dirty topics */
+    fws_topic *touched;
+    fws_topic_entry *table; /* by name: open addressing */
+    uint32_t n, capacity;
+    uint32_t next_sub_id, sweep_at;
+    uint64_t incarnations, seed;
+    struct fws_settings *settings;
+} fws_topics;
 
-/* Adds a subscription that starts behind the newest frame. NULL: memory is out. The
- * connection must not have one yet. */
-fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn);
+/* topics.c */
 
-/* Ends it: what is pending counts as dropped; a half-sent frame stays the connection's. */
+/* clock: ns, read when a slab is opened; most: bytes that all logs may hold, 0: no limit. */
+void fws_topics_init(fws_topics *topics, const uint64_t *clock, uint64_t most, uint64_t seed);
+
+/* Frees all topics; they must have no members. */
+void fws_topics_clear(fws_topics *topics);
+
+/* The topic of that name, made with these options when there is none. NULL: memory is out, or the
+ * name is longer than FWS_NAME_MAX. A new one goes with the next fws_topics_collect() unless it has got a
+ * subscriber, a reference or `configured` by then. */
+fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
+                          const fws_topic_options *options);
+fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n);
+
+/* Equal options stand once, and live as long as the topics. NULL: memory is out. */
+const fws_topic_options *fws_topics_share(fws_topics *topics, const fws_topic_options *options);
+
+/* References keep a topic alive. Any thread that holds one may take another; whether it goes
+ * is decided by fws_topics_collect(). */
+void fws_topic_ref(fws_topic *topic);
+void fws_topic_unref(fws_topic *topic); /* by the driver only */
+
+/* To be looked at by fws_topics_collect(). */
+void fws_topic_touch(fws_topic *topic);
+
+/* Frees the topics that nothing needs: no members, references, history, configuration. Returns a watched topic that
+ * has got its first or lost its last subscriber since `wanted` was set (and sets it), until there
+ * is none: then NULL. */
+fws_topic *fws_topics_collect(fws_topics *topics);
+
+/* Takes the name away and ends all subscriptions; it goes when nothing refers to it any more. */
+void fws_topic_close(fws_topic *topic);
+
+/* Whether a reader that stands at seq in that epoch can go on with nothing lost. */
+bool fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq);
+
+/* Lets the logs that hold most go back until another n bytes fit into the budget. False: it is
+ * smaller than that, or what is left is needed by lossless members. */
+bool fws_topics_make_room(fws_topics *topics, size_t n);
+
+/* Lets go of history that is too old: in portions, with every sweep. */
+void fws_topics_sweep(fws_topics *topics);
+
+/* topic.c */
+
+/* Puts other limits and another policy in force, for present members too. FWS_OK, FWS_E_NOMEM. */
+int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options);
+
+/* Adds a subscription that starts behind the newest frame. options NULL: the topic's. NULL: memory
+ * is out. The connection must not have one yet. */
+fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_options *options);
+
+/* Ends it: what is pending counts as dropped, but a half-sent frame, which leaves whole. */
 void fws_topic_leave(fws_sub *sub);
 
-fws_sub *fws_topic_find(const fws_topic *topic, const fws_conn *conn);
+/* Puts a policy of its own in force (NULL: the topic's). FWS_OK, FWS_E_NOMEM. */
+int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options);
 
-/* Moves a member behind the partition, and back. */
-void fws_topic_block(fws_sub *sub);
-void fws_topic_unblock(fws_sub *sub);
-
-/* A pass: visit the active members that this epoch has not seen. begin starts an epoch over
- * all active ones; next returns one, or NULL when the pass is complete. Members may
- * join, leave, block and unblock between two calls. */
-void fws_topic_begin_pass(fws_topic *topic);
-fws_sub *fws_topic_next(fws_topic *topic);
-
-/* Room for a frame, FWS_E_FULL when a lossless topic's slowest member is max_lag_bytes behind,
- * FWS_E_NOMEM, FWS_E_INVALID (n out of range). */
+/* Room for a frame; FWS_E_FULL when a lossless member would get too far behind, or when the logs hold
+ * as much as they may and none of it can go; FWS_E_NOMEM, FWS_E_INVALID (n out of range). */
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room);
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq);
 
-/* Bytes that a lossless topic takes before its slowest member is max_lag_bytes behind. */
-uint64_t fws_topic_room(fws_topic *topic);
+/* The same for many frames that were written to the log directly: their number. */
+void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq);
 
-/* Whether the log has retired what it was to read next. */
-bool fws_sub_lapped(const fws_sub *sub);
+/* Before the commit: this subscription is not to get the frame. FWS_OK, FWS_E_NOMEM. */
+int fws_sub_exclude(fws_sub *sub);
 
-/* Sequence number of its next frame, from its account. */
-static inline uint64_t fws_sub_seq(const fws_sub *sub)
+/* The wake: begin takes those that are caught up, step returns the next one of them that has news,
+ * now pending and in its connection's heap, or NULL: the wake is complete. Members may join and
+ * leave between two calls. */
+void fws_topic_begin_wake(fws_topic *topic);
+fws_sub *fws_topic_wake(fws_topic *topic);
+
+/* It has been sent everything: behind the border again. */
+void fws_topic_caught_up(fws_sub *sub);
+
+/* Lets go of what no member needs, nor history. */
+void fws_topic_release(fws_topic *topic);
+
+/* Drops the oldest slab, whoever stands there; fws_topic_dropped() says that this is all for now. */
+void fws_topic_lap(fws_topic *topic);
+void fws_topic_dropped(fws_topic *topic);
+
+/* fws_topic_release() after a member has moved: looks only at the oldest slab when that is needed. */
+void fws_topic_passed(fws_topic *topic);
+
+/* policy.c */
+
+/* Bytes that the topic takes before a lossless member is too far behind; where the wanted ones fit
+ * it may say less than that: all members are looked at only when it matters. */
+uint64_t fws_topic_room(const fws_topic *topic, uint64_t wanted);
+
+static inline const fws_topic_options *fws_sub_options(const fws_sub *sub)
 {
-    return sub->start + sub->delivered + sub->dropped + sub->conflated + sub->partial;
+    return sub->extra != NULL && sub->extra->options != NULL ? sub->extra->options
+                                                             : sub->topic->options;
 }
 
-/* Looks at one member's lag and applies its policy. FWS_OK, or FWS_E_SLOW when the connection
- * has to be closed. */
+/* Whether the log has retired what it was to read next. */
+static inline bool fws_sub_lapped(const fws_sub *sub)
+{
+    return sub->seq < sub->topic->log.first_seq;
+}
+
+/* Looks at the lag and applies the policy: may move its place. FWS_OK, or FWS_E_SLOW when the
+ * connection has to be closed. */
 int fws_sub_apply_policy(fws_sub *sub);
 
-/* Frames published to it that it has not got, counted from cursor and log (independent of
- * the counters, unless it reads a variant); bytes of the topic's log likewise, when the cursor is
- * not lapped. */
+/* place.c */
+
+/* Passes the frames at its place that are excluded. */
+void fws_sub_pass(fws_sub *sub);
+
+/* Moves the place of a pending member to seq (not back), passes what is excluded there, and moves
+ * the mark that keeps its slab. */
+void fws_sub_move(fws_sub *sub, uint64_t seq);
+void fws_sub_count(fws_sub *sub);
+void fws_sub_uncount(fws_sub *sub);
+/* Its connection begins to lag: it was offered what lies in its slab. */
+void fws_sub_refused(fws_sub *sub);
+
+/* The slab where its next frame lies; the frame must be retained. */
+fws_slab *fws_sub_slab(const fws_sub *sub);
+
+/* Engine sequence of that frame; 0 when it is lapped. There must be news. */
+uint64_t fws_sub_eseq(const fws_sub *sub);
+
+/* First frame at or after seq that is not excluded; how many frames of [from, to) are; the first
+ * excluded one at or after seq (UINT64_MAX: none). */
+uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq);
+uint64_t fws_sub_excluded(const fws_sub *sub, uint64_t from, uint64_t to);
+uint64_t fws_sub_next_excluded(const fws_sub *sub, uint64_t seq);
+
+/* subs.c: the subscriptions of one connection */
+
+/* Its subscription to the topic; NULL: none. */
+fws_sub *fws_conn_find_sub(const fws_conn *conn, const fws_topic *topic);
+/* False: memory is out. Also makes room in the heap. */
+bool fws_conn_add_sub(fws_conn *conn, fws_sub *sub);
+void fws_conn_remove_sub(fws_conn *conn, const fws_sub *sub);
+/* Puts it into the heap. */
+void fws_conn_push(fws_conn *conn, fws_sub *sub, uint64_t eseq);
+/* Takes the first one off; n_pending must not be 0. */
+fws_next fws_conn_pop(fws_conn *conn);
+/* Frees what has left from the heap, when that is most of it. */
+void fws_conn_thin(fws_conn *conn);
+/* Frees table, heap, and what has left; no subscription may be left. */
+void fws_conn_clear_subs(fws_conn *conn);
+/* Frees a subscription that has left, unless something still refers to it. */
+void fws_sub_put(fws_sub *sub);
+
+/* account.c */
+
+/* Frames published to it that it has not got; *bytes: of the topic's log, as far as retained. */
 uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes);
-uint64_t fws_topic_pending(const fws_topic *topic);
 
 /* Since when, at the earliest, the oldest of them has been waiting, ns; UINT64_MAX: nothing is. The
  * log knows times by the slab, the connection when it last had everything. */
 uint64_t fws_sub_waiting_since(const fws_sub *sub);
 
-/* Frames handed over: moves the counters, and keeps a mark for acknowledgements. */
-void fws_sub_delivered(fws_sub *sub, uint64_t frames, uint64_t bytes_written);
+/* Frames handed over. */
+void fws_sub_delivered(fws_sub *sub, uint32_t frames);
 
-/* A whole frame of a subscription that is gone, begun before it went. */
-void fws_parted_delivered(fws_conn *conn, fws_topic *topic);
-
-/* Of bytes_written, so many are confirmed: for subscriptions of the connection that are gone. */
-void fws_parted_acknowledge(fws_conn *conn, uint64_t bytes_confirmed);
-
-/* Forgets them: what was not confirmed by now never counts. */
-void fws_parted_clear(fws_conn *conn);
+/* Frames that it will never get: a policy's, or pending at its end. */
+void fws_sub_dropped(fws_sub *sub, uint64_t frames);
 
 /* Of bytes_written, the peer's kernel has confirmed that many. */
-void fws_sub_acknowledge(fws_sub *sub, uint64_t bytes_confirmed);
+void fws_conn_confirm(fws_conn *conn, uint64_t bytes_confirmed);
 
-/* Its next frame's place in the topic's log; false when lapped. */
-bool fws_sub_position(const fws_sub *sub, uint64_t *seq, uint64_t *bytes);
+/* Snapshots. */
+typedef struct fws_topic_account {
+    uint64_t published, delivered, acknowledged, dropped, conflated, pending;
+    uint64_t subscribers, retained_bytes, appended;
+} fws_topic_account;
 
-/* Remembers delivered frames of a subscription that ends, until the peer confirms them. */
-void fws_conn_part(fws_conn *conn, fws_topic *topic, uint64_t frames);
+typedef struct fws_reader_account {
+    uint64_t published, delivered, acknowledged, dropped, conflated, pending;
+    uint64_t lag_bytes;
+    double lag_seconds; /* how long the oldest pending frame has been waiting, at most */
+} fws_reader_account;
+
+fws_topic_account fws_topic_snapshot(const fws_topic *topic);
+fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now);
+/* All topics must have been woken: fws_engine_wake(). */
+fws_reader_account fws_conn_snapshot(const fws_conn *conn, uint64_t now);
 
 #endif

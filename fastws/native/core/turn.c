@@ -1,14 +1,13 @@
 /* One round: what happened is received, parsed and told. */
-
 #include <stdlib.h>
 
 #include "core/engine_internal.h"
 
 static void receive(fws_engine *engine, fws_conn *conn)
 {
-    if (conn->state != FWS_LINGER && conn->outbox.bytes > fws_read_paused_above(engine))
+    if (conn->state < FWS_DRAINING && conn->outbox.bytes > fws_read_paused_above(engine))
         conn->read_paused = true;
-    if (conn->state == FWS_LINGER)
+    if (conn->state >= FWS_DRAINING)
         fws_conn_linger(engine, conn);
     else if (conn->state == FWS_WAITING && conn->hung_up)
         fws_conn_end(engine, conn, 0, NULL, 0); /* nobody waits for the decision */
@@ -25,7 +24,8 @@ bool fws_engine_more(const fws_engine *engine)
     if (engine->woken || engine->n_ready > 0 || engine->n_dirty > 0
         || engine->source_at <= engine->now)
         return true;
-    if (engine->dirty_topics != NULL || engine->passing != NULL || engine->first_dead != NULL)
+    if (engine->topics.dirty != NULL || engine->topics.waking != NULL
+        || engine->topics.touched != NULL || engine->first_dead != NULL)
         return true;
     for (uint32_t i = 0; i < engine->n_listeners; i++)
         if (engine->listener_ready[i])
@@ -40,7 +40,7 @@ static void read_ring(fws_engine *engine, fws_link *ring, uint32_t most)
     for (uint32_t n = 0; n < most && link != last && ring->next != ring; n++) {
         if (fws_turn_full(engine) || FWS_RECEIVE_ROOM - engine->room_used < 2 * FWS_RECEIVE_CHUNK)
             return;
-        if (n % 16 == 15 && engine->sys->monotonic() - engine->now > FWS_TURN_NS)
+        if (n % 16 == 15 && engine->sys->monotonic() - engine->now > engine->turn_ns)
             return; /* what raises no event costs time, too */
         link = ring->next;
         fws_conn *conn = FWS_CONTAINER(ring->next, fws_conn, ready);
@@ -49,15 +49,28 @@ static void read_ring(fws_engine *engine, fws_link *ring, uint32_t most)
     }
 }
 
-int fws_engine_harvest(fws_engine *engine, int timeout_ms)
+/* Nothing else waited for this thread when it is back at once. */
+static void set_budget(fws_engine *engine)
+{
+    uint64_t now = engine->sys->monotonic();
+    bool back_at_once = now - engine->ended_at < FWS_TURN_BACK_NS;
+    engine->turn_ns = !back_at_once                            ? FWS_TURN_NS
+                      : engine->turn_ns < FWS_TURN_MOST_NS / 2 ? engine->turn_ns * 2
+                                                               : FWS_TURN_MOST_NS;
+}
+
+static void begin(fws_engine *engine)
 {
     for (uint32_t i = 0; i < engine->n_events; i++)
         free(engine->events[i].owned);
     engine->n_events = 0;
     engine->room_used = engine->owned_bytes = 0;
+    set_budget(engine);
     fws_engine_drain(engine);
-    if (!fws_engine_poll(engine, fws_engine_more(engine) ? 0 : timeout_ms))
-        return FWS_E_SYSTEM;
+}
+
+static int receive_all(fws_engine *engine)
+{
     if (engine->now >= engine->sweep_at)
         fws_engine_sweep(engine);
     fws_engine_accept(engine); /* after the sweep: its grace is not for newcomers */
@@ -66,4 +79,24 @@ int fws_engine_harvest(fws_engine *engine, int timeout_ms)
     read_ring(engine, &engine->http, FWS_HTTP_BATCH);
     read_ring(engine, &engine->ready, UINT32_MAX);
     return (int)engine->n_events;
+}
+
+int fws_engine_harvest(fws_engine *engine, int timeout_ms)
+{
+    begin(engine);
+    if (!fws_engine_poll(engine, fws_engine_more(engine) ? 0 : timeout_ms))
+        return FWS_E_SYSTEM;
+    return receive_all(engine);
+}
+
+int fws_engine_resume(fws_engine *engine)
+{
+    begin(engine);
+    engine->now = engine->sys->monotonic();
+    return receive_all(engine);
+}
+
+uint64_t fws_engine_budget(const fws_engine *engine)
+{
+    return engine->turn_ns;
 }

@@ -3,14 +3,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NOBODY UINT32_MAX /* an index that no cursor has */
+static const struct grade {
+    uint32_t bytes, frames;
+} grades[FWS_GRADES] = {{960, 16}, {4096, 64}, {16384, 512}, {FWS_SLAB_BYTES, FWS_SLAB_FRAMES}};
 
-static fws_slab *slab_new(uint32_t max_frames, uint32_t max_bytes)
+/* Allocated for a slab, its index included. */
+static size_t slab_size(uint32_t max_frames, uint32_t max_bytes)
 {
-    size_t index = (size_t)max_frames * sizeof(uint32_t);
-    fws_slab *slab = malloc(sizeof *slab + 2 * index + max_bytes);
+    return sizeof(fws_slab) + 2 * (size_t)max_frames * sizeof(uint32_t) + max_bytes;
+}
+
+static size_t size_of(const fws_slab *slab)
+{
+    return slab_size(slab->max_frames, slab->max_bytes);
+}
+
+static fws_slab *slab_new(uint8_t grade, uint32_t max_frames, uint32_t max_bytes)
+{
+    fws_slab *slab = malloc(slab_size(max_frames, max_bytes));
     if (slab == NULL)
         return NULL;
+    slab->grade = grade;
     slab->max_frames = max_frames;
     slab->max_bytes = max_bytes;
     slab->end = (uint32_t *)(slab + 1);
@@ -19,45 +32,75 @@ static fws_slab *slab_new(uint32_t max_frames, uint32_t max_bytes)
     return slab;
 }
 
-static fws_slab *pool_take(fws_pool *pool, uint32_t n)
+static fws_slab *pool_take(fws_logs *logs, uint8_t grade, uint32_t n)
 {
     if (n > FWS_SLAB_ALONE)
-        return slab_new(1, n);
-    fws_slab *slab = pool->free;
+        return slab_new(FWS_GRADES, 1, n);
+    while (n > grades[grade].bytes)
+        grade++;
+    fws_slab *slab = logs->free[grade];
     if (slab == NULL)
-        return slab_new(FWS_SLAB_FRAMES, FWS_SLAB_BYTES);
-    pool->free = slab->next_free;
-    pool->n--;
+        return slab_new(grade, grades[grade].frames, grades[grade].bytes);
+    logs->free[grade] = slab->next_free;
+    logs->n_free[grade]--;
     return slab;
 }
 
-static void slab_retire(fws_pool *pool, fws_slab *slab)
+static void slab_retire(fws_logs *logs, fws_slab *slab)
 {
     slab->retired = true;
     if (slab->pins > 0)
         return;
-    if (slab->max_frames != FWS_SLAB_FRAMES || pool->n == FWS_POOL_SLABS) {
+    uint8_t grade = slab->grade;
+    if (grade == FWS_GRADES || logs->n_free[grade] * size_of(slab) >= FWS_POOL_BYTES) {
         free(slab);
         return;
     }
-    slab->next_free = pool->free;
-    pool->free = slab;
-    pool->n++;
+    slab->next_free = logs->free[grade];
+    logs->free[grade] = slab;
+    logs->n_free[grade]++;
 }
 
-void fws_pool_clear(fws_pool *pool)
+void fws_logs_init(fws_logs *logs, const uint64_t *clock, uint64_t most)
 {
-    while (pool->free != NULL) {
-        fws_slab *slab = pool->free;
-        pool->free = slab->next_free;
-        free(slab);
+    *logs = (fws_logs){.clock = clock, .most = most};
+    for (int i = 0; i < FWS_LOG_BUCKETS; i++)
+        fws_link_init(&logs->buckets[i]);
+}
+
+void fws_logs_clear(fws_logs *logs)
+{
+    for (int grade = 0; grade < FWS_GRADES; grade++) {
+        while (logs->free[grade] != NULL) {
+            fws_slab *slab = logs->free[grade];
+            logs->free[grade] = slab->next_free;
+            free(slab);
+        }
+        logs->n_free[grade] = 0;
     }
-    pool->n = 0;
 }
 
-void fws_log_init(fws_log *log, fws_pool *pool, uint64_t retention_bytes)
+/* What a log holds has changed: it moves to the bucket of its size. */
+static void account(fws_log *log, uint64_t held)
 {
-    *log = (fws_log){.pool = pool, .retention_bytes = retention_bytes, .passed = NOBODY};
+    log->logs->bytes += held - log->held;
+    log->held = held;
+    if (!log->listed)
+        return;
+    uint8_t bucket = held == 0 ? 0 : (uint8_t)(63 - __builtin_clzll(held));
+    if (held == 0) {
+        fws_link_remove(&log->link);
+    } else if (bucket != log->bucket || log->link.next == NULL) {
+        fws_link_remove(&log->link);
+        fws_link_append(&log->logs->buckets[bucket], &log->link);
+    }
+    log->bucket = bucket;
+}
+
+void fws_log_init(fws_log *log, fws_logs *logs, bool listed)
+{
+    *log = (fws_log){.logs = logs, .capacity = 1, .listed = listed};
+    log->ring = &log->one;
 }
 
 static fws_slab *slab_by_id(const fws_log *log, uint64_t id)
@@ -65,147 +108,101 @@ static fws_slab *slab_by_id(const fws_log *log, uint64_t id)
     return log->ring[id & (log->capacity - 1)];
 }
 
+static void ring_free(fws_log *log)
+{
+    if (log->capacity > 1)
+        free(log->ring);
+    log->ring = &log->one;
+    log->capacity = 1;
+}
+
 void fws_log_clear(fws_log *log)
 {
     for (; log->tail != log->head; log->tail++)
-        slab_retire(log->pool, slab_by_id(log, log->tail));
-    log->passed = NOBODY;
-    free(log->ring);
-    log->ring = NULL;
+        slab_retire(log->logs, slab_by_id(log, log->tail));
+    log->first_seq = log->next_seq;
     log->growing = NULL;
-    log->capacity = 0;
+    ring_free(log);
+    account(log, 0);
 }
 
 static bool ring_grow(fws_log *log)
 {
-    uint64_t capacity = log->capacity == 0 ? 8 : log->capacity * 2;
+    uint64_t capacity = log->capacity * 2;
     fws_slab **ring = malloc(capacity * sizeof *ring);
     if (ring == NULL)
         return false;
     for (uint64_t id = log->tail; id != log->head; id++)
         ring[id & (capacity - 1)] = slab_by_id(log, id);
-    free(log->ring);
+    if (log->capacity > 1)
+        free(log->ring);
     log->ring = ring;
-    log->capacity = capacity;
+    log->capacity = (uint32_t)capacity;
     return true;
-}
-
-/* The newest slab always stays, so a log whose retention is smaller than its last
- * frame still has a newest frame. */
-static void retire_tail(fws_log *log)
-{
-    while (log->tail + 1 < log->head) {
-        fws_slab *oldest = slab_by_id(log, log->tail);
-        if (log->bytes - (oldest->base_bytes + oldest->bytes) < log->retention_bytes)
-            return;
-        log->tail++;
-        log->passed = oldest->n;
-        slab_retire(log->pool, oldest);
-    }
-}
-
-static fws_slab *open_slab(fws_log *log, uint32_t n, uint64_t eseq)
-{
-    if (log->head - log->tail == log->capacity && !ring_grow(log))
-        return NULL;
-    retire_tail(log);
-    fws_slab *slab = pool_take(log->pool, n);
-    if (slab == NULL)
-        return NULL;
-    slab->id = log->head;
-    slab->base_seq = log->next_seq;
-    slab->base_bytes = log->bytes;
-    slab->base_eseq = eseq;
-    slab->opened = log->clock == NULL ? 0 : *log->clock;
-    slab->n = slab->bytes = slab->pins = 0;
-    slab->retired = false;
-    log->ring[log->head & (log->capacity - 1)] = slab;
-    log->head++;
-    log->growing = slab;
-    return slab;
 }
 
 uint8_t *fws_log_open(fws_log *log, size_t n, uint64_t eseq)
 {
     if (n == 0 || n > FWS_FRAME_LIMIT)
         return NULL;
-    fws_slab *slab = open_slab(log, (uint32_t)n, eseq);
-    return slab == NULL ? NULL : slab->data;
+    if (log->head - log->tail == log->capacity && !ring_grow(log))
+        return NULL;
+    if (log->growing != NULL && log->grade < FWS_GRADES - 1)
+        log->grade++; /* one was filled: it is busier than that */
+    fws_slab *slab = pool_take(log->logs, log->grade, (uint32_t)n);
+    if (slab == NULL)
+        return NULL;
+    slab->id = log->head;
+    slab->base_seq = log->next_seq;
+    slab->base_bytes = log->bytes;
+    slab->base_eseq = eseq;
+    slab->opened = log->logs->clock == NULL ? 0 : *log->logs->clock;
+    slab->n = slab->bytes = slab->pins = slab->readers = slab->unoffered = 0;
+    slab->retired = false;
+    log->ring[log->head & (log->capacity - 1)] = slab;
+    log->head++;
+    log->growing = slab;
+    account(log, log->held + size_of(slab));
+    return slab->data;
 }
 
-/* Behind the last frame of the slab that was retired last is in front of the first one retained. */
-static void step_over(const fws_log *log, fws_cursor *cursor)
+void fws_log_skip(fws_log *log, size_t n)
 {
-    if (cursor->slab + 1 == log->tail && cursor->index == log->passed)
-        *cursor = fws_log_oldest(log);
+    log->first_seq = ++log->next_seq;
+    log->bytes += n;
 }
 
-fws_slab *fws_log_find(const fws_log *log, fws_cursor *cursor, bool *lapped)
+void fws_log_drop_oldest(fws_log *log)
 {
-    *lapped = false;
-    step_over(log, cursor);
-    while (cursor->slab < log->head) {
-        if (cursor->slab < log->tail) {
-            *lapped = true;
-            return NULL;
-        }
-        fws_slab *slab = slab_by_id(log, cursor->slab);
-        if (cursor->index < slab->n)
+    fws_slab *oldest = slab_by_id(log, log->tail++);
+    uint64_t held = log->held - size_of(oldest);
+    log->first_seq = oldest->base_seq + oldest->n;
+    if (log->tail == log->head) {
+        if (log->grade > 0 && oldest->bytes < oldest->max_bytes / 8)
+            log->grade--; /* it is less busy than that */
+        log->growing = NULL;
+        ring_free(log);
+    }
+    slab_retire(log->logs, oldest);
+    account(log, held);
+}
+
+static bool holds(const fws_slab *slab, uint64_t seq)
+{
+    return seq - slab->base_seq < slab->n; /* unsigned: false below base_seq, too */
+}
+
+fws_slab *fws_log_slab(const fws_log *log, uint64_t seq, uint64_t hint)
+{
+    if (hint - log->tail < log->head - log->tail) { /* it may lie there, or in the next one */
+        fws_slab *slab = slab_by_id(log, hint);
+        if (holds(slab, seq))
             return slab;
-        if (cursor->slab + 1 == log->head)
-            return NULL;
-        cursor->slab++;
-        cursor->index = 0;
+        if (hint + 1 < log->head && holds(slab_by_id(log, hint + 1), seq))
+            return slab_by_id(log, hint + 1);
     }
-    return NULL;
-}
-
-fws_cursor fws_log_end(const fws_log *log)
-{
-    if (log->head == log->tail)
-        return (fws_cursor){log->head, 0};
-    return (fws_cursor){log->head - 1, slab_by_id(log, log->head - 1)->n};
-}
-
-fws_cursor fws_log_newest(const fws_log *log)
-{
-    fws_cursor end = fws_log_end(log);
-    /* A slab that was opened by reserve and never written to is stepped over. */
-    while (end.index == 0 && end.slab > log->tail) {
-        end.slab--;
-        end.index = slab_by_id(log, end.slab)->n;
-    }
-    if (end.index > 0)
-        end.index--;
-    return end;
-}
-
-fws_cursor fws_log_oldest(const fws_log *log)
-{
-    return (fws_cursor){log->tail, 0};
-}
-
-bool fws_log_position(const fws_log *log, fws_cursor cursor, uint64_t *seq, uint64_t *bytes)
-{
-    step_over(log, &cursor);
-    if (cursor.slab >= log->head) {
-        *seq = log->next_seq;
-        *bytes = log->bytes;
-        return true;
-    }
-    if (cursor.slab < log->tail)
-        return false;
-    const fws_slab *slab = slab_by_id(log, cursor.slab);
-    *seq = slab->base_seq + cursor.index;
-    *bytes = slab->base_bytes + fws_slab_start(slab, cursor.index);
-    return true;
-}
-
-bool fws_log_seek(const fws_log *log, uint64_t seq, fws_cursor *cursor)
-{
-    *cursor = fws_log_end(log);
-    if (seq >= log->next_seq || log->head == log->tail)
-        return seq == log->next_seq;
+    if (holds(log->growing, seq))
+        return log->growing;
     uint64_t low = log->tail, high = log->head - 1; /* the last slab that begins at or before it */
     while (low < high) {
         uint64_t middle = high - (high - low) / 2;
@@ -214,17 +211,21 @@ bool fws_log_seek(const fws_log *log, uint64_t seq, fws_cursor *cursor)
         else
             high = middle - 1;
     }
-    const fws_slab *slab = slab_by_id(log, low);
-    if (seq < slab->base_seq)
-        return false;
-    *cursor = (fws_cursor){low, (uint32_t)(seq - slab->base_seq)};
-    return true;
+    return slab_by_id(log, low);
+}
+
+uint64_t fws_log_position(const fws_log *log, uint64_t seq)
+{
+    if (seq >= log->next_seq)
+        return log->bytes;
+    const fws_slab *slab = fws_log_slab(log, seq, log->head);
+    return slab->base_bytes + fws_slab_start(slab, (uint32_t)(seq - slab->base_seq));
 }
 
 void fws_log_restart(fws_log *log, uint64_t next_seq)
 {
     fws_log_clear(log);
-    log->next_seq = next_seq;
+    log->first_seq = log->next_seq = next_seq;
 }
 
 uint64_t fws_log_retained(const fws_log *log)
@@ -250,7 +251,7 @@ uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq)
     uint32_t low = from, high = slab->n;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (slab->base_eseq + slab->eseq[middle] >= eseq)
+        if (fws_slab_eseq(slab, middle) >= eseq)
             high = middle;
         else
             low = middle + 1;

@@ -1,9 +1,10 @@
 /* The wire log: finished frames back to back, in slabs. Layer 2: no I/O.
  *
- * A topic's log owns its slabs; the head grows, the tail is retired when the bytes held
- * pass the retention. A cursor is a plain value that holds no reference: one
- * that is older than the tail is lapped, and finds out when it is used. Only a
- * half-sent frame too large to copy keeps a slab (fws_slab_pin), and only that one.
+ * The head grows, the tail is retired by the owner: the log itself keeps everything. A reader is a
+ * sequence number; one that is older than the tail is lapped, and finds out when it is used. Slabs
+ * grow with the log: the first one holds about 1 KiB, the next ones 4, 16 and 64. A retired slab goes
+ * back to the pool that all logs share. Only a half-sent frame too large to copy keeps a slab
+ * (fws_slab_pin), and only that one.
  */
 #ifndef FWS_LOG_H
 #define FWS_LOG_H
@@ -12,11 +13,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FWS_SLAB_BYTES 65536u
-#define FWS_SLAB_FRAMES 4096u
-#define FWS_SLAB_ALONE (FWS_SLAB_BYTES / 4) /* a frame larger than this has a slab of its own */
-#define FWS_POOL_SLABS 16u                  /* empty slabs kept for reuse */
-#define FWS_FRAME_LIMIT 0x40000000u         /* bytes of one frame, header included */
+#include "wire/link.h"
+
+#define FWS_GRADES 4            /* sizes of slabs that are shared */
+#define FWS_SLAB_BYTES 65536u   /* of the largest */
+#define FWS_SLAB_FRAMES 4096u   /* and frames */
+#define FWS_SLAB_ALONE 16384u   /* a frame larger than this has a slab of its own */
+#define FWS_POOL_BYTES 1048576u /* of empty slabs of each grade, kept for reuse */
+#define FWS_LOG_BUCKETS 48
+#define FWS_FRAME_LIMIT 0x40000000u /* bytes of one frame, header included */
 
 typedef struct fws_slab {
     uint64_t id;         /* consecutive within a log */
@@ -27,80 +32,98 @@ typedef struct fws_slab {
     uint32_t n;          /* frames */
     uint32_t bytes;      /* used */
     uint32_t max_frames, max_bytes;
-    uint32_t pins; /* half-sent frames that lie here */
-    bool retired;  /* left its log; freed with the last hold */
+    uint32_t readers;   /* pending members of the topic whose next frame lies here */
+    uint32_t unoffered; /* those of them whose socket has not refused anything since */
+    uint32_t pins;      /* half-sent frames that lie here */
+    uint8_t grade;      /* FWS_GRADES: it holds one frame, of more than FWS_SLAB_ALONE bytes */
+    bool retired;       /* left its log; freed with the last pin */
     struct fws_slab *next_free;
     uint32_t *end;  /* end[i]: bytes up to and including frame i */
     uint32_t *eseq; /* engine sequence of frame i less base_eseq */
     uint8_t *data;
 } fws_slab;
 
-/* Empty slabs of the common size, shared by the logs of an engine. */
-typedef struct fws_pool {
-    fws_slab *free;
-    uint32_t n;
-} fws_pool;
-
-typedef struct fws_cursor {
-    uint64_t slab;  /* id */
-    uint32_t index; /* of the next frame; may equal the slab's n */
-} fws_cursor;
+/* What the logs of an engine share: empty slabs, the clock, and how much they hold. */
+typedef struct fws_logs {
+    fws_slab *free[FWS_GRADES];
+    uint32_t n_free[FWS_GRADES];
+    uint64_t bytes;                    /* allocated for slabs of logs, their indexes included */
+    uint64_t most;                     /* the most that it may be; 0: no limit */
+    const uint64_t *clock;             /* ns, read when a slab is opened; NULL: none */
+    fws_link buckets[FWS_LOG_BUCKETS]; /* logs by the logarithm of what they hold */
+} fws_logs;
 
 typedef struct fws_log {
-    fws_pool *pool;
-    fws_slab **ring;     /* ring[id & (capacity - 1)] */
-    uint64_t capacity;   /* a power of two, or 0 before the first frame */
+    fws_logs *logs;
+    fws_slab **ring;     /* ring[id & (capacity - 1)]; &one while capacity is 1 */
+    fws_slab *one;       /* the ring of a log with one slab */
+    fws_slab *growing;   /* slab head - 1; NULL when nothing is retained */
     uint64_t tail, head; /* slab ids: [tail, head), head - 1 is the one that grows */
-    uint32_t passed;     /* frames of slab tail - 1: a cursor behind them all has lost nothing */
-    fws_slab *growing;   /* slab head - 1; NULL before the first frame */
+    uint64_t first_seq;  /* sequence number of the oldest frame retained; next_seq: none is */
     uint64_t next_seq;   /* sequence number of the next frame: frames ever appended */
     uint64_t bytes;      /* bytes ever appended */
-    uint64_t retention_bytes;
-    const uint64_t *clock; /* ns, read when a slab is opened; NULL: none */
+    uint64_t held;       /* allocated for its slabs */
+    fws_link link;       /* in a bucket of logs, while it is listed and holds something */
+    uint32_t capacity;   /* of the ring: a power of two */
+    uint8_t grade;       /* of the next slab */
+    uint8_t bucket;
+    bool listed; /* its slabs may be taken when there are too many: in the buckets */
 } fws_log;
 
-void fws_pool_clear(fws_pool *pool);
+void fws_logs_init(fws_logs *logs, const uint64_t *clock, uint64_t most);
+void fws_logs_clear(fws_logs *logs);
 
-void fws_log_init(fws_log *log, fws_pool *pool, uint64_t retention_bytes);
+/* listed: see fws_log. The log must not move in memory afterwards. */
+void fws_log_init(fws_log *log, fws_logs *logs, bool listed);
 
-/* Retires every slab; those that are held go with their last hold. */
+/* Retires every slab; pinned ones are freed with their last pin. The next frame keeps its number. */
 void fws_log_clear(fws_log *log);
 
 /* Room for one frame of up to n bytes (1..FWS_FRAME_LIMIT) with the given engine sequence
  * at the log's head, valid until the next call on this log; NULL when memory is out
- * or n is out of range; nothing is appended then. May retire slabs at the tail. */
+ * or n is out of range; nothing is appended then. */
 static inline uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq);
+
+/* Whether that takes no other slab. */
+static inline bool fws_log_fits(const fws_log *log, size_t n, uint64_t eseq);
 
 /* Appends the frame of n bytes (n at most what was reserved) that was written there.
  * eseq rises from frame to frame. */
 static inline void fws_log_commit(fws_log *log, size_t n, uint64_t eseq);
 
-/* The slab that a cursor points into, after moving it past finished slabs. NULL: caught up
- * (*lapped false) or older than the tail (*lapped true). */
-fws_slab *fws_log_find(const fws_log *log, fws_cursor *cursor, bool *lapped);
+/* Counts a frame of n bytes that is not kept. The log must be empty. */
+void fws_log_skip(fws_log *log, size_t n);
 
-/* Cursor behind the newest frame, at the newest frame (log not empty), at the oldest. */
-fws_cursor fws_log_end(const fws_log *log);
-fws_cursor fws_log_newest(const fws_log *log);
-fws_cursor fws_log_oldest(const fws_log *log);
+/* The slab that holds the frame with that sequence number, which must be retained. hint: id of the
+ * slab where it was last seen, if any. */
+fws_slab *fws_log_slab(const fws_log *log, uint64_t seq, uint64_t hint);
 
-/* Sequence number and byte position of a cursor's next frame. False when lapped. */
-bool fws_log_position(const fws_log *log, fws_cursor cursor, uint64_t *seq, uint64_t *bytes);
+/* Bytes ever appended before the frame with that sequence number, which must be retained or the
+ * next one. */
+uint64_t fws_log_position(const fws_log *log, uint64_t seq);
 
-/* Cursor to the frame with that sequence number; next_seq gives the end. False: it is retired, or
- * not there yet. */
-bool fws_log_seek(const fws_log *log, uint64_t seq, fws_cursor *cursor);
+/* Retires the oldest slab; there must be one. */
+void fws_log_drop_oldest(fws_log *log);
+
+/* The oldest slab; NULL: none is retained. */
+static inline fws_slab *fws_log_oldest(const fws_log *log);
 
 /* Empties a log, so that its next frame has the given sequence number. */
 void fws_log_restart(fws_log *log, uint64_t next_seq);
 
-/* Bytes in retained slabs. */
+/* Bytes of the frames retained. */
 uint64_t fws_log_retained(const fws_log *log);
 
 /* First byte of frame i, with i up to and including slab->n (the end). */
 static inline uint32_t fws_slab_start(const fws_slab *slab, uint32_t i)
 {
     return i == 0 ? 0 : slab->end[i - 1];
+}
+
+/* Engine sequence of frame i. */
+static inline uint64_t fws_slab_eseq(const fws_slab *slab, uint32_t i)
+{
+    return slab->base_eseq + slab->eseq[i];
 }
 
 /* The first frame at or after `from` whose end lies beyond byte position at. */
@@ -112,17 +135,27 @@ uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq)
 void fws_slab_pin(fws_slab *slab);
 void fws_slab_unpin(fws_slab *slab);
 
-/* The two that a source calls for every frame, in line; the rest of reserve is
- * fws_log_open(): another slab. */
+/* What a source calls for every frame, in line; fws_log_open() is the rest of reserve: another
+ * slab. */
 uint8_t *fws_log_open(fws_log *log, size_t n, uint64_t eseq);
+
+static inline fws_slab *fws_log_oldest(const fws_log *log)
+{
+    return log->head == log->tail ? NULL : log->ring[log->tail & (log->capacity - 1)];
+}
+
+static inline bool fws_log_fits(const fws_log *log, size_t n, uint64_t eseq)
+{
+    const fws_slab *slab = log->growing;
+    return slab != NULL && n != 0 && n <= slab->max_bytes - slab->bytes && n <= FWS_SLAB_ALONE
+           && slab->n != slab->max_frames && eseq - slab->base_eseq <= UINT32_MAX;
+}
 
 static inline uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq)
 {
-    fws_slab *slab = log->growing;
-    if (slab == NULL || n == 0 || n > slab->max_bytes - slab->bytes || n > FWS_SLAB_ALONE
-        || slab->n == slab->max_frames || eseq - slab->base_eseq > UINT32_MAX)
+    if (!fws_log_fits(log, n, eseq))
         return fws_log_open(log, n, eseq);
-    return slab->data + slab->bytes;
+    return log->growing->data + log->growing->bytes;
 }
 
 static inline void fws_log_commit(fws_log *log, size_t n, uint64_t eseq)

@@ -11,7 +11,7 @@ fws_variant *fws_variant_new(const fws_log *base, unsigned window_bits)
     if (variant == NULL)
         return NULL;
     *variant = (fws_variant){.window_bits = (uint8_t)window_bits};
-    fws_log_init(&variant->log, base->pool, base->retention_bytes);
+    fws_log_init(&variant->log, base->logs, false);
     fws_log_restart(&variant->log, base->next_seq);
     return variant;
 }
@@ -48,38 +48,39 @@ static bool derive(fws_variant *variant, const uint8_t *frame, size_t n, uint64_
 /* Whether going on where it stands costs more than a step before it reaches seq, or cannot be. */
 static bool behind(const fws_variant *variant, const fws_log *base, uint64_t seq)
 {
-    fws_cursor here, there;
-    uint64_t ignored, here_bytes, there_bytes;
-    if (seq <= variant->log.next_seq || !fws_log_seek(base, seq, &there))
+    uint64_t here = variant->log.next_seq;
+    if (seq <= here || seq < base->first_seq)
         return false;
-    if (!fws_log_seek(base, variant->log.next_seq, &here))
-        return true;
-    fws_log_position(base, here, &ignored, &here_bytes);
-    fws_log_position(base, there, &ignored, &there_bytes);
-    return there_bytes - here_bytes > FWS_DERIVE_STEP;
+    return here < base->first_seq
+           || fws_log_position(base, seq) - fws_log_position(base, here) > FWS_DERIVE_STEP;
 }
 
 void fws_variant_advance(fws_variant *variant, const fws_log *base, uint64_t seq,
                          fws_deflate *codec)
 {
     fws_log *log = &variant->log;
-    fws_cursor cursor;
+    const fws_slab *slab = NULL;
     uint64_t done = 0;
     if (seq >= base->next_seq)
         return;
-    log->retention_bytes = base->retention_bytes;
     if (behind(variant, base, seq))
         fws_log_restart(log, seq);
-    if (!fws_log_seek(base, log->next_seq, &cursor))
+    if (log->next_seq < base->first_seq)
         return;
-    bool lapped;
-    fws_slab *slab;
-    while ((done < FWS_DERIVE_STEP || log->next_seq <= seq)
-           && (slab = fws_log_find(base, &cursor, &lapped)) != NULL) {
-        uint32_t i = cursor.index++, start = fws_slab_start(slab, i);
+    while ((done < FWS_DERIVE_STEP || log->next_seq <= seq) && log->next_seq < base->next_seq) {
+        slab = fws_log_slab(base, log->next_seq, slab == NULL ? base->head : slab->id);
+        uint32_t i = (uint32_t)(log->next_seq - slab->base_seq), start = fws_slab_start(slab, i);
         size_t n = slab->end[i] - start;
-        if (!derive(variant, slab->data + start, n, slab->base_eseq + slab->eseq[i], codec))
+        if (!derive(variant, slab->data + start, n, fws_slab_eseq(slab, i), codec))
             return;
         done += n;
     }
+}
+
+void fws_variant_trim(fws_variant *variant, uint64_t first_seq)
+{
+    fws_log *log = &variant->log;
+    const fws_slab *oldest;
+    while ((oldest = fws_log_oldest(log)) != NULL && oldest->base_seq + oldest->n <= first_seq)
+        fws_log_drop_oldest(log);
 }

@@ -30,4 +30,7 @@ void fws_variant_free(fws_variant *variant);
 void fws_variant_advance(fws_variant *variant, const fws_log *base, uint64_t seq,
                          fws_deflate *codec);
 
+/* Lets go of the slabs that end before that sequence number: the base has none of it any more. */
+void fws_variant_trim(fws_variant *variant, uint64_t first_seq);
+
 #endif

@@ -1,0 +1,36 @@
+"""How far a subscriber may fall behind, and what is kept for those who come back. Layer 4.
+
+Values without behaviour: the engine checks and applies them.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """The limits of a subscriber's lag; the one that is reached first counts.
+
+    Args:
+        bytes: of messages not sent yet, more than 0; None: what the topic retains.
+        messages: not sent yet, more than 0; None: no limit.
+    """
+
+    bytes: int | None = None
+    messages: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a topic keeps though every subscriber has it; a message goes when any limit says so.
+
+    Without a limit nothing is kept. Memory is let go in pieces of about 1 to 64 KiB.
+
+    Args:
+        messages: the newest ones, more than 0; None: no such limit.
+        bytes: of the newest ones, more than 0; None: no such limit.
+        seconds: since they were published, more than 0; None: no such limit.
+    """
+
+    messages: int | None = None
+    bytes: int | None = None
+    seconds: float | None = None

@@ -1,0 +1,56 @@
+/* The engine's own state. Layer 3: for its files and its tests; others take engine.h. */
+#ifndef FWS_ENGINE_STATE_H
+#define FWS_ENGINE_STATE_H
+
+#include <pthread.h>
+
+#include "core/engine.h"
+#include "core/peers.h"
+
+typedef struct fws_staging {
+    pthread_mutex_t lock;
+    uint8_t *bytes, *draining;
+    size_t n, capacity, draining_capacity;
+} fws_staging;
+
+struct fws_engine {
+    const fws_sys *sys;
+    fws_options options;
+    int epoll, timer, wake;
+    pthread_t driver;
+    bool driven; /* driver is known */
+    uint64_t now, eseq;
+    uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
+    fws_slot *slots;
+    uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
+    fws_link ready, http;                        /* rings to read: WebSockets; those before that */
+    fws_link dirty;                              /* ring of connections to flush */
+    uint32_t n_ready, n_dirty;                   /* n_ready: of ready and http */
+    fws_conn *first_dead;
+    fws_topics topics;
+    uint32_t acknowledge_at;    /* the slot that the sweep asks next */
+    fws_link lagging;           /* ring of connections that lag, the longest first */
+    uint64_t turn_ns, ended_at; /* budget of this turn; when the last one ended */
+    uint64_t waiting_bytes;     /* published since the last flush */
+    int listeners[FWS_LISTENERS];
+    bool listener_ready[FWS_LISTENERS];
+    uint32_t n_listeners;
+    bool woken;             /* commands were staged; cleared when they are applied */
+    uint32_t next_listener; /* whose turn it is to be first */
+    bool accept_stalled;    /* no descriptor was left: the sweep tries again */
+    uint8_t *room;          /* the receive buffer, and how far it is used this turn */
+    size_t room_used;
+    uint32_t n_events;
+    size_t owned_bytes; /* of this turn's events */
+    fws_event events[FWS_EVENTS];
+    fws_plan plan;
+    fws_deflate *codec; /* NULL before somebody negotiates compression */
+    fws_peers peers;
+    int reserve; /* a descriptor to answer with when there is none left */
+    fws_source source;
+    fws_meter *meter; /* client role: counts what arrives on metered connections */
+    fws_staging staging;
+    fws_counters counters;
+};
+
+#endif

@@ -1,0 +1,208 @@
+/* What the owner may know, as values: nothing outside the core reads a live struct. */
+#include <string.h>
+
+#include "core/engine_internal.h"
+
+#define CANDIDATES 256 /* of those who lag, the longest first */
+#define LOOKED_AT 1024 /* slots or places of a table, where fewer lag or hold something */
+
+fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
+{
+    const fws_metered *metered = conn->metered;
+    return (fws_conn_facts){
+        .id = conn->id,
+        .state = conn->state,
+        .over_limit = conn->over_limit,
+        .over_address = conn->over_address,
+        .acknowledges = conn->acknowledges,
+        .close_code = conn->close_code,
+        .reason_n = conn->reason_n,
+        .reason = conn->reason,
+        .buffered = conn->outbox.bytes,
+        .frames = metered == NULL ? 0 : metered->frames,
+        .bytes = metered == NULL ? 0 : metered->bytes,
+        .gaps = metered == NULL ? 0 : metered->gaps,
+        .numbered = metered != NULL && metered->seen_seq,
+    };
+}
+
+uint64_t fws_conn_id(const fws_conn *conn)
+{
+    return conn->id;
+}
+
+bool fws_conn_dead(const fws_conn *conn)
+{
+    return conn->state == FWS_DEAD;
+}
+
+int fws_engine_fd(const fws_engine *engine)
+{
+    return engine->epoll;
+}
+
+uint32_t fws_engine_live(const fws_engine *engine)
+{
+    return engine->live;
+}
+
+uint64_t fws_engine_now(const fws_engine *engine)
+{
+    return engine->sys->monotonic();
+}
+
+fws_counters fws_engine_counters(const fws_engine *engine)
+{
+    fws_counters counters = engine->counters;
+    counters.lapped = engine->topics.budget_dropped;
+    return counters;
+}
+
+const fws_event *fws_engine_event(const fws_engine *engine, int i)
+{
+    return &engine->events[i];
+}
+
+fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn)
+{
+    return conn == NULL ? engine->first_dead : conn->next_dead;
+}
+
+fws_conn *fws_engine_next_conn(const fws_engine *engine, uint32_t *slot)
+{
+    while (*slot < engine->n_slots) {
+        fws_conn *conn = engine->slots[(*slot)++].conn;
+        if (conn != NULL && conn->state != FWS_DEAD)
+            return conn;
+    }
+    return NULL;
+}
+
+fws_source *fws_engine_source(fws_engine *engine)
+{
+    return &engine->source;
+}
+
+fws_meter *fws_engine_meter(fws_engine *engine)
+{
+    return engine->meter;
+}
+
+/* The lists of /stats. */
+
+/* Keeps the largest n of what it is given, in order. */
+static void rank(void **found, uint64_t *sizes, uint32_t *n, uint32_t most, void *item,
+                 uint64_t size)
+{
+    uint32_t at = *n < most ? (*n)++ : most - 1;
+    if (at == most - 1 && *n == most && found[at] != NULL && sizes[at] >= size)
+        return;
+    for (; at > 0 && sizes[at - 1] < size; at--) {
+        found[at] = found[at - 1];
+        sizes[at] = sizes[at - 1];
+    }
+    found[at] = item;
+    sizes[at] = size;
+}
+
+static uint64_t lag_bytes(const fws_conn *conn)
+{
+    return fws_conn_snapshot(conn, 0).lag_bytes;
+}
+
+uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_t most)
+{
+    uint64_t sizes[FWS_LIST_MOST];
+    void *ranked[FWS_LIST_MOST] = {NULL};
+    uint32_t n = 0, left = CANDIDATES, slot = 0;
+    most = most < FWS_LIST_MOST ? most : FWS_LIST_MOST;
+    for (const fws_link *link = engine->lagging.next; link != &engine->lagging && left-- > 0;
+         link = link->next) {
+        fws_conn *conn = FWS_CONTAINER(link, fws_conn, lagging_link);
+        if (conn->n_subs > 0)
+            rank(ranked, sizes, &n, most, conn, lag_bytes(conn));
+    }
+    for (left = LOOKED_AT; n < most && left > 0 && slot < engine->n_slots; left--) {
+        fws_conn *conn = engine->slots[slot++].conn;
+        if (conn != NULL && conn->state != FWS_DEAD && conn->n_subs > 0
+            && conn->lagging_link.next == NULL)
+            ranked[n++] = conn;
+    }
+    memcpy(found, ranked, n * sizeof *found);
+    return n;
+}
+
+uint32_t fws_topics_largest(const fws_topics *topics, fws_topic **found, uint32_t most)
+{
+    uint32_t n = 0, place = 0;
+    for (int bucket = FWS_LOG_BUCKETS - 1; bucket >= 0; bucket--) {
+        const fws_link *ring = &topics->logs.buckets[bucket];
+        for (fws_link *link = ring->next; link != ring && n < most; link = link->next)
+            found[n++] = FWS_CONTAINER(FWS_CONTAINER(link, fws_log, link), fws_topic, log);
+    }
+    for (uint32_t left = LOOKED_AT; n < most && left > 0 && place < topics->capacity; left--) {
+        fws_topic *topic = topics->table[place++].topic;
+        if (topic != NULL && topic->log.head == topic->log.tail)
+            found[n++] = topic;
+    }
+    return n;
+}
+
+fws_topic *fws_topics_next(const fws_topics *topics, uint32_t *place)
+{
+    while (*place < topics->capacity) {
+        fws_topic *topic = topics->table[(*place)++].topic;
+        if (topic != NULL)
+            return topic;
+    }
+    return NULL;
+}
+
+fws_account fws_topics_sums(const fws_topics *topics)
+{
+    fws_account sums = topics->account;
+    sums.pending = sums.published - sums.delivered - sums.dropped - sums.conflated;
+    return sums;
+}
+
+/* Topics and subscriptions. */
+
+fws_topic_facts fws_topic_facts_of(const fws_topic *topic)
+{
+    return (fws_topic_facts){
+        .name = topic->name,
+        .name_n = topic->name_n,
+        .configured = topic->configured,
+        .closed = topic->closed,
+        .epoch = topic->epoch,
+        .owner = topic->owner,
+        .options = *topic->options,
+    };
+}
+
+void fws_topic_own(fws_topic *topic, void *owner)
+{
+    topic->owner = owner;
+}
+
+void fws_topic_configure(fws_topic *topic, bool configured)
+{
+    topic->configured = configured;
+    fws_topic_touch(topic);
+}
+
+void fws_topic_watch(fws_topic *topic, bool watched)
+{
+    topic->watched = watched;
+    topic->wanted = topic->n > 0;
+}
+
+bool fws_topic_wanted(const fws_topic *topic)
+{
+    return topic->wanted;
+}
+
+fws_sub_facts fws_sub_facts_of(const fws_sub *sub)
+{
+    return (fws_sub_facts){.id = sub->id, .options = *fws_sub_options(sub)};
+}
