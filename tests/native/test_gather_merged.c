@@ -37,7 +37,7 @@ static void expect_up_to(uint64_t last)
 
 static void test_many_topics_leave_in_the_order_of_publishing(void)
 {
-    const size_t most[] = {1, 40, 2000, 40000};
+    const size_t most[] = {1, 40, 900, 2000, 40000}; /* 900: more than is copied together */
     uint64_t random = 8;
     for (size_t i = 0; i < sizeof most / sizeof *most; i++) {
         begin_many(TOPICS);
@@ -113,6 +113,19 @@ static void test_direct_messages_wait_for_the_barrier_as_well(void)
     CHECK_EQ(take_before(2, SIZE_MAX), 0);
     CHECK_EQ(take_before(3, SIZE_MAX), 30);
     CHECK_EQ(take_before(4, SIZE_MAX), 20);
+    expect_stream();
+    end();
+}
+
+static void test_a_half_sent_message_goes_on_whatever_is_woken_meanwhile(void)
+{
+    begin_many(2);
+    publish(many[0], 20);
+    push(++eseq, FWS_ENTRY_BYTES, 30);
+    CHECK_EQ(take_before(UINT64_MAX, 11), 30); /* not woken: the message is all that there is */
+    take_all();
+    put(30, 1030);
+    put(20, 1);
     expect_stream();
     end();
 }
@@ -242,6 +255,7 @@ int main(void)
     RUN(test_short_counts_and_barriers_never_change_the_order);
     RUN(test_nothing_from_the_barrier_on_leaves);
     RUN(test_direct_messages_wait_for_the_barrier_as_well);
+    RUN(test_a_half_sent_message_goes_on_whatever_is_woken_meanwhile);
     RUN(test_small_pieces_are_copied_together);
     RUN(test_one_subscription_alone_is_never_copied);
     RUN(test_a_merged_plan_may_be_cut_at_every_byte);

@@ -210,6 +210,28 @@ static void test_a_reader_lapped_by_the_budget_meets_its_policy(void)
     }
 }
 
+static void test_a_reader_whose_log_the_budget_emptied_goes_on_with_the_next_frame(void)
+{
+    static const fws_topic_options latest = {
+        .retention_bytes = 1 << 20, .max_lag_bytes = 1 << 20, .on_slow = FWS_SLOW_LATEST};
+    begin_with_others(300000);
+    CHECK_EQ(fws_topic_set_options(topic, &latest), FWS_OK);
+    fws_sub *sub = fws_topic_join(topic, &conns[0], NULL);
+    CHECK_EQ(try_append(topic, 250000), FWS_OK);
+    wake_all(&topics);
+    stall(&conns[0]);
+    CHECK_EQ(try_append(other[0], 200000), FWS_OK);
+    CHECK(fws_log_oldest(&topic->log) == NULL && fws_sub_lapped(sub));
+    check_account(topic);
+    CHECK_EQ(take(&conns[0], SIZE_MAX), 0);
+    CHECK_EQ(sub->dropped, 1);
+    CHECK(!sub->pending);
+    CHECK_EQ(try_append(topic, 1000), FWS_OK);
+    deliver(&conns[0], SIZE_MAX);
+    CHECK_EQ(delivered(sub), 1);
+    end();
+}
+
 static void test_the_budget_never_takes_what_a_lossless_member_needs(void)
 {
     static const fws_topic_options lossless = {
@@ -273,6 +295,7 @@ int main(void)
     RUN(test_limits_of_history_hold_together);
     RUN(test_the_logs_that_hold_most_go_first);
     RUN(test_a_reader_lapped_by_the_budget_meets_its_policy);
+    RUN(test_a_reader_whose_log_the_budget_emptied_goes_on_with_the_next_frame);
     RUN(test_the_budget_never_takes_what_a_lossless_member_needs);
     RUN(test_a_frame_larger_than_the_budget_costs_nobody_anything);
     RUN(test_a_topic_goes_with_history_that_the_budget_takes);

@@ -154,6 +154,57 @@ static void test_the_heap_gives_the_earliest_first(void)
     }
 }
 
+static void test_the_heap_is_one_again_after_it_was_thinned(void)
+{
+    enum { N = 200 };
+    uint64_t random = 12;
+    for (int round = 0; round < 20; round++) {
+        begin(N);
+        for (uint32_t i = 0; i < N; i++)
+            join(all[i]);
+        for (int i = 0; i < 3 * N; i++)
+            publish(all[test_random(&random) % N]);
+        wake_all(&topics);
+        for (uint32_t i = 0; i < N; i++) { /* in any order, as if some had been sent to */
+            uint32_t other = (uint32_t)test_random(&random) % conn.n_pending;
+            fws_next next = fws_conn_pop(&conn);
+            fws_conn_push(&conn, next.sub, next.eseq + other);
+        }
+        while (conn.n_subs > 0) {
+            fws_sub *sub = fws_conn_find_sub(&conn, all[test_random(&random) % N]);
+            if (sub != NULL)
+                fws_topic_leave(sub);
+            check_heap();
+        }
+        CHECK_EQ(conn.n_pending, 0);
+        end();
+    }
+}
+
+static void test_the_heap_has_room_for_those_that_have_left_as_well(void)
+{
+    begin(12);
+    for (uint32_t i = 0; i < 8; i++)
+        join(all[i]);
+    CHECK_EQ(conn.capacity_pending, 8);
+    for (uint32_t i = 0; i < 8; i++)
+        publish(all[i]);
+    wake_all(&topics);
+    for (uint32_t i = 0; i < 4; i++)
+        fws_topic_leave(fws_conn_find_sub(&conn, all[i]));
+    for (uint32_t i = 8; i < 12; i++) {
+        join(all[i]);
+        publish(all[i]);
+        wake_all(&topics);
+        check_heap();
+    }
+    CHECK_EQ(conn.n_pending, 12);
+    CHECK(conn.capacity_pending >= 12);
+    take(SIZE_MAX);
+    CHECK_EQ(conn.delivered, 8);
+    end();
+}
+
 static void test_who_leaves_while_pending_stays_in_the_heap_until_it_is_thinned(void)
 {
     begin(8);
@@ -278,6 +329,8 @@ int main(void)
     RUN(test_one_subscription_needs_no_memory_of_its_own);
     RUN(test_thousands_are_added_found_and_removed_as_in_a_model);
     RUN(test_the_heap_gives_the_earliest_first);
+    RUN(test_the_heap_is_one_again_after_it_was_thinned);
+    RUN(test_the_heap_has_room_for_those_that_have_left_as_well);
     RUN(test_who_leaves_while_pending_stays_in_the_heap_until_it_is_thinned);
     RUN(test_a_topic_may_be_joined_again_while_the_old_subscription_is_in_the_heap);
     RUN(test_subscriptions_come_and_go_while_pending);

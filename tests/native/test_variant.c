@@ -131,6 +131,20 @@ static void test_a_gap_larger_than_a_step_is_passed_over(void)
     end();
 }
 
+static void test_a_gap_of_one_step_is_derived_to_its_end(void)
+{
+    begin(FWS_SLOW_CLOSE, 1 << 20, 1 << 20);
+    join_compressed(&conns[0]);
+    publish_text(FWS_DERIVE_STEP / 2 - 4); /* four bytes of header */
+    publish_text(FWS_DERIVE_STEP / 2 - 4);
+    fws_sub *second = join_compressed(&conns[1]);
+    publish_text(1000);
+    advance(second);
+    CHECK_EQ(variant_of(second)->log.first_seq, 0);
+    CHECK_EQ(variant_of(second)->log.next_seq, 3);
+    end();
+}
+
 /* Readers that are not at the same place, and short writes: every frame reaches each of them once. */
 static void test_readers_at_different_places_get_every_frame_once(void)
 {
@@ -201,6 +215,7 @@ int main(void)
     RUN(test_all_readers_of_one_window_share_a_variant);
     RUN(test_a_lapped_reader_gets_the_newest_frame_compressed);
     RUN(test_a_gap_larger_than_a_step_is_passed_over);
+    RUN(test_a_gap_of_one_step_is_derived_to_its_end);
     RUN(test_readers_at_different_places_get_every_frame_once);
     RUN(test_a_variant_keeps_no_more_than_its_base);
     RUN(test_a_topic_that_is_closed_takes_its_members_and_variants_along);
