@@ -110,9 +110,9 @@ static inline void wake_all(fws_topics *topics)
 /* Ends all subscriptions of a connection and frees what it holds, as death does. */
 static inline void strip(fws_conn *conn)
 {
-    for (uint32_t i = 0; i < conn->capacity_subs; i++)
-        while (conn->subs[i] != NULL)
-            fws_topic_leave(conn->subs[i]);
+    for (uint32_t i = 0; conn->n_subs > 0; i++)
+        while (conn->n_subs > 0 && conn->subs[i & (conn->capacity_subs - 1)] != NULL)
+            fws_topic_leave(conn->subs[i & (conn->capacity_subs - 1)]);
     fws_partial_drop(conn);
     fws_conn_clear_subs(conn);
     fws_outbox_clear(&conn->outbox);

@@ -146,9 +146,10 @@ void fws_conn_end_slow(fws_engine *engine, fws_conn *conn)
 
 void fws_conn_leave_all(fws_conn *conn)
 {
-    for (uint32_t i = 0; i < conn->capacity_subs; i++)
-        while (conn->subs[i] != NULL) /* another one may move up into its place */
-            fws_topic_leave(conn->subs[i]);
+    /* Meanwhile others move up into its place, and the table shrinks. */
+    for (uint32_t i = 0; conn->n_subs > 0; i++)
+        while (conn->n_subs > 0 && conn->subs[i & (conn->capacity_subs - 1)] != NULL)
+            fws_topic_leave(conn->subs[i & (conn->capacity_subs - 1)]);
 }
 
 void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn)

@@ -28,9 +28,8 @@ fws_sub *fws_conn_find_sub(const fws_conn *conn, const fws_topic *topic)
     return conn->subs[find(conn, topic)];
 }
 
-static bool table_grow(fws_conn *conn)
+static bool table_resize(fws_conn *conn, uint32_t capacity)
 {
-    uint32_t capacity = conn->capacity_subs < 4 ? 4 : conn->capacity_subs * 2;
     fws_sub **subs = calloc(capacity, sizeof *subs), **old = conn->subs;
     uint32_t n = conn->capacity_subs;
     if (subs == NULL)
@@ -45,9 +44,8 @@ static bool table_grow(fws_conn *conn)
     return true;
 }
 
-static bool heap_grow(fws_conn *conn)
+static bool heap_resize(fws_conn *conn, uint32_t capacity)
 {
-    uint32_t capacity = conn->capacity_pending < 4 ? 4 : conn->capacity_pending * 2;
     bool inside = conn->heap == &conn->one_pending || conn->heap == NULL;
     fws_next *heap = realloc(inside ? NULL : conn->heap, capacity * sizeof *heap);
     if (heap == NULL)
@@ -57,6 +55,17 @@ static bool heap_grow(fws_conn *conn)
     conn->heap = heap;
     conn->capacity_pending = capacity;
     return true;
+}
+
+static uint32_t larger(uint32_t capacity)
+{
+    return capacity < 4 ? 4 : capacity * 2;
+}
+
+/* Most of it is empty: a quarter will do, and where memory is out, the whole. */
+static bool too_large(uint32_t capacity, uint32_t n)
+{
+    return capacity > 64 && n < capacity / 8;
 }
 
 /* A subscription that is in the heap must never lack a place there: it is made when it joins. */
@@ -71,9 +80,11 @@ static bool make_room(fws_conn *conn)
         conn->capacity_pending = 1;
     }
     uint32_t n = conn->n_subs + 1;
-    if ((conn->capacity_subs == 1 ? n > 1 : n > conn->capacity_subs / 4 * 3) && !table_grow(conn))
+    if ((conn->capacity_subs == 1 ? n > 1 : n > conn->capacity_subs / 4 * 3)
+        && !table_resize(conn, larger(conn->capacity_subs)))
         return false;
-    return n + conn->n_left <= conn->capacity_pending || heap_grow(conn);
+    return n + conn->n_left <= conn->capacity_pending
+           || heap_resize(conn, larger(conn->capacity_pending));
 }
 
 bool fws_conn_add_sub(fws_conn *conn, fws_sub *sub)
@@ -102,6 +113,10 @@ void fws_conn_remove_sub(fws_conn *conn, const fws_sub *sub)
         conn->subs[at] = NULL;
         hole = at;
     }
+    if (too_large(conn->capacity_subs, conn->n_subs))
+        (void)table_resize(conn, conn->capacity_subs / 4);
+    if (too_large(conn->capacity_pending, conn->n_subs + conn->n_pending))
+        (void)heap_resize(conn, conn->capacity_pending / 4);
 }
 
 /* The heap. */

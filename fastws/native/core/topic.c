@@ -25,9 +25,8 @@ static void swap(fws_topic *topic, uint32_t left, uint32_t right)
     place(topic, right, moved);
 }
 
-static bool members_grow(fws_topic *topic)
+static bool members_resize(fws_topic *topic, uint32_t capacity)
 {
-    uint32_t capacity = topic->capacity < 4 ? 4 : topic->capacity * 2;
     bool inside = topic->capacity <= 1;
     fws_sub **members = realloc(inside ? NULL : topic->members, capacity * sizeof *members);
     if (members == NULL)
@@ -180,7 +179,8 @@ static bool equip(fws_sub *sub, const fws_topic_options *options)
 
 fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_options *options)
 {
-    if (topic->n == topic->capacity && !members_grow(topic))
+    uint32_t larger = topic->capacity < 4 ? 4 : topic->capacity * 2;
+    if (topic->n == topic->capacity && !members_resize(topic, larger))
         return NULL;
     fws_sub *sub = malloc(sizeof *sub);
     if (sub == NULL)
@@ -217,6 +217,8 @@ void fws_topic_leave(fws_sub *sub)
     fws_conn_remove_sub(conn, sub);
     to_pending(topic, sub);
     swap(topic, sub->member, --topic->n);
+    if (topic->capacity > 64 && topic->n < topic->capacity / 8)
+        (void)members_resize(topic, topic->capacity / 4); /* the larger one serves as well */
     if (sub->extra != NULL)
         leave_variant(topic, sub->extra->variant);
     extra_free(sub);
@@ -387,7 +389,8 @@ int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
         return FWS_E_INVALID;
     if (in_the_way(topic, n))
         return FWS_E_FULL;
-    if (!fws_log_fits(&topic->log, n, eseq) && !fws_topics_make_room(topic->topics, n))
+    if (!fws_log_fits(&topic->log, n, eseq)
+        && !fws_topics_make_room(topic->topics, fws_log_need(&topic->log, n)))
         return FWS_E_FULL;
     *room = fws_log_reserve(&topic->log, n, eseq);
     return *room == NULL ? FWS_E_NOMEM : FWS_OK;

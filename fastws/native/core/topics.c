@@ -254,22 +254,34 @@ static bool oldest_needed(const fws_topic *topic)
            || (topic->caught > 0 && oldest->base_seq + oldest->n > topic->woken);
 }
 
+/* Drops the oldest slab of a log. False: a lossless member needs it. */
+static bool take_from(fws_topics *topics, fws_topic *topic)
+{
+    bool laps = oldest_needed(topic);
+    if (laps && topic->lossless > 0)
+        return false;
+    topics->budget_dropped += laps;
+    fws_topic_lap(topic);
+    fws_topic_dropped(topic);
+    if (topic->n == 0)
+        fws_topic_touch(topic);
+    return true;
+}
+
 static bool take_one(fws_topics *topics)
 {
     int left = LOOKED_AT;
     for (int bucket = FWS_LOG_BUCKETS - 1; bucket >= 0; bucket--) {
-        fws_link *ring = &topics->logs.buckets[bucket];
-        for (fws_link *link = ring->next; link != ring && left-- > 0; link = link->next) {
-            fws_topic *topic = FWS_CONTAINER(FWS_CONTAINER(link, fws_log, link), fws_topic, log);
-            bool laps = oldest_needed(topic);
-            if (laps && topic->lossless > 0)
-                continue;
-            topics->budget_dropped += laps;
-            fws_topic_lap(topic);
-            fws_topic_dropped(topic);
-            if (topic->n == 0)
-                fws_topic_touch(topic);
-            return true;
+        fws_link *ring = &topics->logs.buckets[bucket], *link = ring->next, *refused = NULL;
+        while (link != ring && link != refused && left-- > 0) {
+            fws_link *next = link->next;
+            if (take_from(topics,
+                          FWS_CONTAINER(FWS_CONTAINER(link, fws_log, link), fws_topic, log)))
+                return true;
+            refused = refused == NULL ? link : refused;
+            fws_link_remove(link); /* to the end: the next look begins with others */
+            fws_link_append(ring, link);
+            link = next;
         }
     }
     return false;

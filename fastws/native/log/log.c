@@ -34,10 +34,8 @@ static fws_slab *slab_new(uint8_t grade, uint32_t max_frames, uint32_t max_bytes
 
 static fws_slab *pool_take(fws_logs *logs, uint8_t grade, uint32_t n)
 {
-    if (n > FWS_SLAB_ALONE)
-        return slab_new(FWS_GRADES, 1, n);
-    while (n > grades[grade].bytes)
-        grade++;
+    if (grade == FWS_GRADES)
+        return slab_new(grade, 1, n);
     fws_slab *slab = logs->free[grade];
     if (slab == NULL)
         return slab_new(grade, grades[grade].frames, grades[grade].bytes);
@@ -141,17 +139,40 @@ static bool ring_grow(fws_log *log)
     return true;
 }
 
+/* Of the next slab: when one was filled, the log is busier than that. */
+static uint8_t next_grade(const fws_log *log)
+{
+    return log->grade + (log->growing != NULL && log->grade < FWS_GRADES - 1);
+}
+
+static uint8_t grade_for(const fws_log *log, size_t n)
+{
+    uint8_t grade = next_grade(log);
+    if (n > FWS_SLAB_ALONE)
+        return FWS_GRADES;
+    while (n > grades[grade].bytes)
+        grade++;
+    return grade;
+}
+
+size_t fws_log_need(const fws_log *log, size_t n)
+{
+    uint8_t grade = grade_for(log, n);
+    return grade == FWS_GRADES ? slab_size(1, (uint32_t)n)
+                               : slab_size(grades[grade].frames, grades[grade].bytes);
+}
+
 uint8_t *fws_log_open(fws_log *log, size_t n, uint64_t eseq)
 {
     if (n == 0 || n > FWS_FRAME_LIMIT)
         return NULL;
     if (log->head - log->tail == log->capacity && !ring_grow(log))
         return NULL;
-    if (log->growing != NULL && log->grade < FWS_GRADES - 1)
-        log->grade++; /* one was filled: it is busier than that */
-    fws_slab *slab = pool_take(log->logs, log->grade, (uint32_t)n);
+    uint8_t grade = grade_for(log, n);
+    fws_slab *slab = pool_take(log->logs, grade, (uint32_t)n);
     if (slab == NULL)
         return NULL;
+    log->grade = next_grade(log);
     slab->id = log->head;
     slab->base_seq = log->next_seq;
     slab->base_bytes = log->bytes;

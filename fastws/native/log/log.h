@@ -84,6 +84,9 @@ void fws_log_clear(fws_log *log);
  * or n is out of range; nothing is appended then. */
 static inline uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq);
 
+/* Bytes of memory that the slab takes which such a frame would open. */
+size_t fws_log_need(const fws_log *log, size_t n);
+
 /* Whether that takes no other slab. */
 static inline bool fws_log_fits(const fws_log *log, size_t n, uint64_t eseq);
 
