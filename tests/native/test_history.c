@@ -244,7 +244,7 @@ static void test_the_budget_never_takes_what_a_lossless_member_needs(void)
             if (woken)
                 wake_all(&topics);
         CHECK_EQ(status, FWS_E_FULL);
-        CHECK(retained() > 200000);
+        CHECK(retained() > 100000);
         CHECK(!fws_sub_lapped(sub));
         CHECK_EQ(try_append(other[0], 500), FWS_E_FULL); /* nothing else could go */
         while (fws_topic_snapshot(topic).pending > 0)

@@ -106,6 +106,7 @@ static void uncount_lossless(fws_topic *topic, const fws_sub *sub)
 {
     topic->lossless -= fws_sub_options(sub)->on_slow == FWS_SLOW_LOSSLESS;
     topic->room_until = 0;
+    fws_log_unspare(&topic->log);
 }
 
 /* For history by age: the newest frame is at most that old. */
@@ -122,6 +123,7 @@ int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
         return FWS_E_NOMEM;
     topic->options = shared;
     topic->lossless = 0;
+    fws_log_unspare(&topic->log);
     for (uint32_t i = 0; i < topic->n; i++)
         count_lossless(topic, topic->members[i]);
     topic->room_until = 0;

@@ -4,8 +4,8 @@
 
 #include "core/topic.h"
 
-#define SWEPT 1024   /* places of the table that one sweep looks at */
-#define LOOKED_AT 64 /* logs that are looked at for one slab that can go */
+#define SWEPT 1024     /* places of the table that one sweep looks at */
+#define LOOKED_AT 1024 /* logs that are looked at for one slab that can go */
 
 typedef struct fws_settings {
     fws_topic_options options; /* first: a pointer to it is one to the whole */
@@ -271,17 +271,13 @@ static bool take_from(fws_topics *topics, fws_topic *topic)
 static bool take_one(fws_topics *topics)
 {
     int left = LOOKED_AT;
-    for (int bucket = FWS_LOG_BUCKETS - 1; bucket >= 0; bucket--) {
-        fws_link *ring = &topics->logs.buckets[bucket], *link = ring->next, *refused = NULL;
-        while (link != ring && link != refused && left-- > 0) {
-            fws_link *next = link->next;
-            if (take_from(topics,
-                          FWS_CONTAINER(FWS_CONTAINER(link, fws_log, link), fws_topic, log)))
+    for (int bucket = FWS_LOG_SPARED - 1; bucket >= 0; bucket--) {
+        fws_link *ring = &topics->logs.buckets[bucket];
+        while (!fws_link_empty(ring) && left-- > 0) {
+            fws_log *log = FWS_CONTAINER(ring->next, fws_log, link);
+            if (take_from(topics, FWS_CONTAINER(log, fws_topic, log)))
                 return true;
-            refused = refused == NULL ? link : refused;
-            fws_link_remove(link); /* to the end: the next look begins with others */
-            fws_link_append(ring, link);
-            link = next;
+            fws_log_spare(log);
         }
     }
     return false;

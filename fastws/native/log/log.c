@@ -78,21 +78,36 @@ void fws_logs_clear(fws_logs *logs)
     }
 }
 
+static void move_to(fws_log *log, uint8_t bucket)
+{
+    fws_link_remove(&log->link);
+    fws_link_append(&log->logs->buckets[bucket], &log->link);
+    log->bucket = bucket;
+}
+
 /* What a log holds has changed: it moves to the bucket of its size. */
 static void account(fws_log *log, uint64_t held)
 {
+    uint8_t bucket = held == 0 ? 0 : (uint8_t)(63 - __builtin_clzll(held));
     log->logs->bytes += held - log->held;
     log->held = held;
     if (!log->listed)
         return;
-    uint8_t bucket = held == 0 ? 0 : (uint8_t)(63 - __builtin_clzll(held));
-    if (held == 0) {
+    if (held == 0)
         fws_link_remove(&log->link);
-    } else if (bucket != log->bucket || log->link.next == NULL) {
-        fws_link_remove(&log->link);
-        fws_link_append(&log->logs->buckets[bucket], &log->link);
-    }
-    log->bucket = bucket;
+    else if (bucket != log->bucket || log->link.next == NULL)
+        move_to(log, bucket);
+}
+
+void fws_log_spare(fws_log *log)
+{
+    move_to(log, FWS_LOG_SPARED);
+}
+
+void fws_log_unspare(fws_log *log)
+{
+    if (log->link.next != NULL && log->bucket == FWS_LOG_SPARED)
+        account(log, log->held);
 }
 
 void fws_log_init(fws_log *log, fws_logs *logs, bool listed)

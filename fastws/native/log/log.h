@@ -21,6 +21,8 @@
 #define FWS_SLAB_ALONE 16384u   /* a frame larger than this has a slab of its own */
 #define FWS_POOL_BYTES 1048576u /* of empty slabs of each grade, kept for reuse */
 #define FWS_LOG_BUCKETS 48
+#define FWS_LOG_SPARED \
+    (FWS_LOG_BUCKETS - 1)           /* the bucket of those that nothing may be taken from */
 #define FWS_FRAME_LIMIT 0x40000000u /* bytes of one frame, header included */
 
 typedef struct fws_slab {
@@ -110,6 +112,10 @@ void fws_log_drop_oldest(fws_log *log);
 
 /* The oldest slab; NULL: none is retained. */
 static inline fws_slab *fws_log_oldest(const fws_log *log);
+
+/* Its slabs are not to be taken, until it changes or fws_log_unspare(). */
+void fws_log_spare(fws_log *log);
+void fws_log_unspare(fws_log *log);
 
 /* Empties a log, so that its next frame has the given sequence number. */
 void fws_log_restart(fws_log *log, uint64_t next_seq);
