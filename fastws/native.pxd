@@ -187,6 +187,8 @@ cdef extern from "core/source.h" nogil:
 
 
 cdef extern from "core/engine.h" nogil:
+    enum:
+        FWS_TURN_NS
     ctypedef struct fws_options:
         uint32_t head_limit
         uint32_t max_connections
@@ -253,7 +255,6 @@ cdef extern from "core/engine.h" nogil:
     void fws_engine_reap(fws_engine *engine)
     int fws_engine_harvest(fws_engine *engine, int timeout_ms)
     int fws_engine_resume(fws_engine *engine)
-    uint64_t fws_engine_budget(const fws_engine *engine)
     bint fws_engine_more(const fws_engine *engine)
     int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                          bint keep_alive)
@@ -266,7 +267,6 @@ cdef extern from "core/engine.h" nogil:
     void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
     void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bint max)
     void fws_engine_wake(fws_engine *engine)
-    uint64_t fws_engine_load(const fws_engine *engine)
     void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn)
     enum fws_command_kind:
         FWS_CMD_SUBSCRIBE

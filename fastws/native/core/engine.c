@@ -38,7 +38,6 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     if (getrandom(&seed, sizeof seed, 0) < 0)
         seed = (uint64_t)(uintptr_t)engine ^ sys->realtime();
     fws_topics_init(&engine->topics, &engine->now, options->max_log_bytes, seed);
-    engine->turn_ns = FWS_TURN_NS;
     engine->timer_at = engine->source_at = UINT64_MAX;
     fws_link_init(&engine->ready);
     fws_link_init(&engine->http);

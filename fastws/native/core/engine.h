@@ -20,9 +20,7 @@
 #define FWS_ACCEPT_BATCH 64         /* connections accepted in one turn */
 #define FWS_HTTP_BATCH 32           /* reads of connections that are no WebSockets in one turn */
 #define FWS_FLUSH_BYTES 262144u     /* published and waiting: flush at once */
-#define FWS_TURN_NS 300000ULL       /* a flush gives way to new events after that, */
-#define FWS_TURN_MOST_NS 2000000ULL /* or after up to that, when nothing else waits */
-#define FWS_TURN_BACK_NS 50000ULL   /* which shows when the next turn comes that soon */
+#define FWS_TURN_NS 300000ULL       /* a flush gives way to new events after that */
 #define FWS_SWEEP_NS 250000000ULL   /* deadlines and policies are looked at that often */
 #define FWS_LINGER_NS 1000000000ULL /* and FWS_LINGER_BYTES: a lingering close */
 #define FWS_LINGER_BYTES 65536u
@@ -132,10 +130,6 @@ int fws_engine_harvest(fws_engine *engine, int timeout_ms);
 /* The same without a look at the sockets: for a turn that was asked for to send what waits. */
 int fws_engine_resume(fws_engine *engine);
 
-/* How long the flush of this turn may take, ns: FWS_TURN_NS, up to FWS_TURN_MOST_NS while turns
- * follow each other at once, which shows that nothing else waits. */
-uint64_t fws_engine_budget(const fws_engine *engine);
-
 /* Whether the engine has work left that no socket will announce. */
 bool fws_engine_more(const fws_engine *engine);
 
@@ -177,9 +171,6 @@ void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max);
 
 /* Tells all subscriptions what was published: after that the pending ones are all that have news. */
 void fws_engine_wake(fws_engine *engine);
-
-/* Roughly how many sends a flush would make now. */
-uint64_t fws_engine_load(const fws_engine *engine);
 
 void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn);
 

@@ -19,10 +19,8 @@ static fws_topic *next_to_wake(fws_engine *engine)
 {
     fws_topics *topics = &engine->topics;
     fws_topic *topic = topics->dirty;
-    if (topic == NULL) {
-        topics->load = 0;
+    if (topic == NULL)
         return NULL;
-    }
     topics->dirty = topic->next_dirty;
     if (topics->dirty == NULL)
         topics->dirty_end = &topics->dirty;
@@ -227,13 +225,4 @@ void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
     engine->now = engine->sys->monotonic();
     engine->source_at = fws_source_next(&engine->source, engine->now);
     arm_timer(engine);
-    engine->ended_at = engine->now;
-}
-
-uint64_t fws_engine_load(const fws_engine *engine)
-{
-    uint64_t sends = engine->n_dirty + engine->topics.load;
-    if (engine->source.running)
-        sends += engine->source.max ? FWS_EVENTS : engine->source.topic->caught;
-    return sends;
 }

@@ -418,7 +418,6 @@ static void appended(fws_topic *topic, uint64_t first_eseq)
     topic->next_dirty = NULL;
     *topics->dirty_end = topic;
     topics->dirty_end = &topic->next_dirty;
-    topics->load += topic->caught;
 }
 
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)

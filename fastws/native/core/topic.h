@@ -84,7 +84,6 @@ typedef struct fws_topics {
     fws_account account;     /* sums over all topics that ever were */
     uint64_t budget_dropped; /* slabs taken from readers to keep within logs.most */
     fws_topic *dirty, **dirty_end, *waking;
-    uint64_t load; /* roughly, members of dirty topics */
     fws_topic *touched;
     fws_topic_entry *table; /* by name: open addressing */
     uint32_t n, capacity;

@@ -40,7 +40,7 @@ static void read_ring(fws_engine *engine, fws_link *ring, uint32_t most)
     for (uint32_t n = 0; n < most && link != last && ring->next != ring; n++) {
         if (fws_turn_full(engine) || FWS_RECEIVE_ROOM - engine->room_used < 2 * FWS_RECEIVE_CHUNK)
             return;
-        if (n % 16 == 15 && engine->sys->monotonic() - engine->now > engine->turn_ns)
+        if (n % 16 == 15 && engine->sys->monotonic() - engine->now > FWS_TURN_NS)
             return; /* what raises no event costs time, too */
         link = ring->next;
         fws_conn *conn = FWS_CONTAINER(ring->next, fws_conn, ready);
@@ -49,23 +49,12 @@ static void read_ring(fws_engine *engine, fws_link *ring, uint32_t most)
     }
 }
 
-/* Nothing else waited for this thread when it is back at once. */
-static void set_budget(fws_engine *engine)
-{
-    uint64_t now = engine->sys->monotonic();
-    bool back_at_once = now - engine->ended_at < FWS_TURN_BACK_NS;
-    engine->turn_ns = !back_at_once                            ? FWS_TURN_NS
-                      : engine->turn_ns < FWS_TURN_MOST_NS / 2 ? engine->turn_ns * 2
-                                                               : FWS_TURN_MOST_NS;
-}
-
 static void begin(fws_engine *engine)
 {
     for (uint32_t i = 0; i < engine->n_events; i++)
         free(engine->events[i].owned);
     engine->n_events = 0;
     engine->room_used = engine->owned_bytes = 0;
-    set_budget(engine);
     fws_engine_drain(engine);
 }
 
@@ -94,9 +83,4 @@ int fws_engine_resume(fws_engine *engine)
     begin(engine);
     engine->now = engine->sys->monotonic();
     return receive_all(engine);
-}
-
-uint64_t fws_engine_budget(const fws_engine *engine)
-{
-    return engine->turn_ns;
 }
