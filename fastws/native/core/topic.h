@@ -5,7 +5,8 @@
  *   `woken` or later. members[to_wake..caught) are caught up and stand at the head as it was when
  *   they were last flushed. members[caught..n) are pending: each is in its connection's heap.
  *   published = delivered + dropped + conflated + what is pending, in frames, summed over members.
- *   A slab that is no longer in the log has been passed by every caught-up member.
+ *   A slab that is no longer in the log has been passed by every caught-up member, unless the
+ *   budget took it.
  */
 #ifndef FWS_TOPIC_H
 #define FWS_TOPIC_H
