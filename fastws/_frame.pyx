@@ -581,7 +581,7 @@ cdef class Connection:
         Idempotent: the same Subscription; its options are those of the last call.
 
         Args:
-            topic: a Topic, or the name of one.
+            topic: a Topic; on the thread that drives the engine also the name of one.
             on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's.
 
         Raises:
