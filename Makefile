@@ -87,7 +87,7 @@ fuzz-mask-utf8: fuzz-build ## the same of masking and UTF-8
 fuzz-deflate: fuzz-build ## the same of compression
 	$(call fuzz_run,deflate,-max_len=2048)
 
-fuzz-engine: fuzz-build ## the same of the engine: logs, cursors, policies, slots, variants, staging, both roles
+fuzz-engine: fuzz-build ## the same of the engine: logs, subscriptions, policies, slots, variants, staging, both roles
 	$(call fuzz_run,engine,-max_len=2048 -len_control=0)
 
 fuzz-python: ## FASTWS_EXAMPLES (10,000) new examples of each test with drawn input

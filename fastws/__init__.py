@@ -1,4 +1,4 @@
-"""fastws: a WebSocket broadcast server; one wire log per topic, a cursor per client.
+"""fastws: a WebSocket broadcast server; one wire log per topic, a position per subscriber.
 
 The public interface. `fastws serve` and the rest of the command line live in `fastws.cli`.
 """

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False
-"""The binding of the core: Engine, Connection, Topic and Frame.
+"""The binding of the core: Engine, Connection, Topic, Subscription and Frame.
 
-Layer 4. The four share one lifetime, so they stand in one module. An Engine owns one fws_engine,
+Layer 4. They share one lifetime, so they stand in one module. An Engine owns one fws_engine,
 which owns every fws_conn, fws_topic and fws_sub. The Engine also keeps one Connection object for
 each connection that its owner has heard of, in a list by slot, and the Topic objects that were
 configured. Another Topic object lives as long as somebody refers to it, holds a reference to its
@@ -263,8 +263,8 @@ cdef class Topic:
     reference to its Topic object is left; a topic of that name made later is another one, with
     another `epoch`.
 
-    `on_first_subscriber` and `on_last_subscriber`: called with the topic, in the engine's turn, when
-    it has got its first subscriber, or lost its last one. Setting either configures the topic.
+    `on_first_subscriber` and `on_last_subscriber`: called with the topic, in the engine's turn,
+    when it has got its first subscriber, or lost its last one. Setting either configures the topic.
     """
 
     cdef fws_topic *_t  # NULL once it or the engine is closed
@@ -579,7 +579,7 @@ cdef class Connection:
         Idempotent: the same Subscription; its options are those of the last call.
 
         Args:
-            topic: a Topic, or the name of one.
+            topic: a Topic; on the thread that drives the engine also the name of one.
             on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's.
 
         Raises:
@@ -694,8 +694,8 @@ cdef class Engine:
     request may be decided on later. When the handshake's deadline passes first,
     `on_undecided(connection)` may still answer (without one, the connection is ended); a peer that
     hangs up meanwhile ends its connection. `schedule()` is called, once until the next turn, when
-    something is waiting to be sent outside of a turn. `on_topic_error(topic, exception)` is called with
-    what the callbacks of topics raise.
+    something is waiting to be sent outside of a turn. `on_topic_error(topic, exception)` is called
+    with what the callbacks of topics raise.
 
     Args:
         head_limit: bytes of an HTTP head, 256 to 65,536.
@@ -862,7 +862,7 @@ cdef class Engine:
             retention_bytes: bytes of messages that slow subscribers may keep in memory, at least
                 max_lag; 16 MiB by default. What was not offered yet to a subscriber that keeps up
                 is kept in any case.
-            history: a History: what is kept for those who come back; nothing by default.
+            history: a History: what is kept for subscribers that come back; nothing by default.
 
         Raises:
             ValueError: an option is out of range, or the topic was configured with others.
@@ -1189,10 +1189,10 @@ cdef class Engine:
         return fws_engine_counters(self._e)
 
     def laggards(self, int n):
-        """Return [(connection, account)] of n (at most 64) subscribers, those furthest behind first.
+        """Return [(connection, account)] of n (at most 64) subscribers, furthest behind first.
 
-        They come from those that have lagged longest, ordered by bytes; where fewer lag, others are
-        among them. The cost does not grow with the number of connections.
+        They are taken from the 256 connections that have lagged longest, ordered by bytes; where
+        fewer lag, others follow. The cost does not grow with the number of connections.
         """
         cdef fws_conn *found[FWS_LIST_MOST]
         cdef uint32_t i, count

@@ -13,6 +13,7 @@ from fastws.errors import ConfigError, printable
 
 MAX_RATE = 100_000_000  # ticks a second
 CONTROL_PANEL_PORT = 8081  # one existing control panel has it hard-coded
+LEAST_LOG_BYTES = 1 << 20
 
 # As browsers send it (RFC 6454 6.2): no path, and no port that is the default of its scheme.
 _ORIGIN = re.compile(
@@ -118,6 +119,8 @@ class ServeOptions:
             `scheme://host[:port]`; empty: all.
         late: what becomes of ticks that are overdue: sent at once, at twice the rate, or skipped.
         deflate: whether clients that offer permessage-deflate get it.
+        max_log_bytes: bytes of memory for the logs of all topics, 1 MiB up, or None: the smaller
+            of 256 MiB and an eighth of the memory that there is.
 
     Raises:
         ConfigError: one clear line; the field is the argument's name.
@@ -138,6 +141,7 @@ class ServeOptions:
     max_per_address: int = 0
     allowed_origins: tuple[str, ...] = ()
     deflate: bool = False
+    max_log_bytes: int | None = None
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)
@@ -162,6 +166,8 @@ class ServeOptions:
         origins = origins_of("allowed_origin", self.allowed_origins)
         object.__setattr__(self, "allowed_origins", origins)
         _check_flag("deflate", self.deflate)
+        if self.max_log_bytes is not None:
+            check_log_bytes(self.max_log_bytes)
 
     def feed(self) -> FeedConfig:
         """Return the configuration that the feed starts with."""
@@ -215,6 +221,11 @@ def check_integer(field: str, value: object, low: int, high: int) -> None:
     """Refuse what is no integer from low to high."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(field, f"must be an integer from {low:,} to {high:,}")
+
+
+def check_log_bytes(value: object) -> None:
+    """Refuse what is no budget for the logs of all topics."""
+    check_integer("max_log_bytes", value, LEAST_LOG_BYTES, 2**62)
 
 
 def _check_number(field: str, value: object, low: float, high: float) -> float:

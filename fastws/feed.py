@@ -52,6 +52,7 @@ class TickFeed(App):
             max_per_address=options.max_per_address,
             allowed_origins=options.allowed_origins or None,
             deflate=options.deflate,
+            max_log_bytes=options.max_log_bytes,
         )
         self.config = options.feed()
         self.reports = ClientReports()

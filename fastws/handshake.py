@@ -252,7 +252,7 @@ def response(
         fields = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
     connection = "keep-alive" if keep_alive else "close"
     if any(name.lower() == "upgrade" for name, _ in extra):
-        connection += ", Upgrade"  # RFC 9110 7.8: whoever sends Upgrade names it here
+        connection += ", Upgrade"  # RFC 9110 7.8: a sender of Upgrade names it here
     fields += [("Connection", connection), *extra]
     start = f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
     return start + encode_fields(fields) + b"\r\n" + (b"" if head_only else body)

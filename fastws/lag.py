@@ -1,4 +1,4 @@
-"""How far a subscriber may fall behind, and what is kept for those who come back. Layer 4.
+"""How far a subscriber may fall behind, and what is kept for subscribers that come back. Layer 4.
 
 Values without behaviour: the engine checks and applies them.
 """
@@ -21,7 +21,7 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a topic keeps though every subscriber has it; a message goes when any limit says so.
+    """What a topic keeps though every subscriber has it; each limit bounds it.
 
     Without a limit nothing is kept. Memory is let go in pieces of about 1 to 64 KiB.
 

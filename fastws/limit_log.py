@@ -27,6 +27,7 @@ class LimitLog:
         "protocol_errors",
         "staged_refused",
         "log_full",
+        "lapped",
         *HTTP_LIMITS,
     )
 

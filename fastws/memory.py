@@ -3,11 +3,9 @@
 import os
 from pathlib import Path
 
-from fastws.config import check_integer
+from fastws.config import LEAST_LOG_BYTES, check_log_bytes
 
-MIB = 1 << 20
-MOST_LOG_BYTES = 256 * MIB
-LEAST_LOG_BYTES = MIB
+MOST_LOG_BYTES = 256 << 20  # unless an option says more
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -34,6 +32,6 @@ def log_budget(max_log_bytes: int | None) -> int:
         ConfigError: it is out of range.
     """
     if max_log_bytes is not None:
-        check_integer("max_log_bytes", max_log_bytes, LEAST_LOG_BYTES, 2**62)
+        check_log_bytes(max_log_bytes)
         return max_log_bytes
     return max(LEAST_LOG_BYTES, min(MOST_LOG_BYTES, available_memory() // 8))

@@ -177,9 +177,10 @@ class Server:
     async def stop(self, code: int = GOING_AWAY, reason: str = "") -> None:
         """Accept no more, close every WebSocket behind what is on its way, and let go of all.
 
-        Who is in the middle of a request gets 503. Takes at most the close time-out (5 s) and one
-        second; who has not answered by then is cut off, and handlers that do not end when they
-        are cancelled are left behind, which is logged. Idempotent; before `start` it is `close`.
+        A client in the middle of a request gets 503. Takes at most the close time-out (5 s) and
+        one second; connections that have not closed by then are cut off, and handlers that do not
+        end when they are cancelled are left behind, which is logged. Idempotent; before
+        `start` it is `close`.
 
         Raises:
             ValueError: a code or reason that `Connection.close` refuses.

@@ -1,18 +1,20 @@
 """The layers of the architecture: imports, includes and cimports point down or stay in their layer.
 
 A file that is in no table fails by name, so the tables are kept; an entry may be there before
-its file.
+its file. Inside layer 3 the files share headers, so there it is the calls that point down.
 """
 
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fastws"
+CORE = PACKAGE / "native" / "core"
 
 # The C core; a header and its source are one entry.
 NATIVE = {
@@ -21,6 +23,19 @@ NATIVE = {
     2: "message variant log outbox tick meter",
     3: "sys peers conn subs place account policy topic topics source gather send poll close flush "
     "command accept engine engine_state engine_internal facts sweep receive http turn",
+}
+# Order inside layer 3, the highest file first: a file calls functions of files below it only.
+ORDER = (
+    "turn http receive engine sweep flush command accept poll close send source gather topic "
+    "policy facts account conn subs topics place peers sys"
+)
+# The one circle: topics.c (all of them) and topic.c (one of them) call each other. These calls go
+# up, by caller and callee; an entry that is not needed any more fails.
+UPWARD_CALLS = {
+    ("fws_topic_close", "fws_topic_leave"),
+    ("fws_topics_sweep", "fws_topic_release"),
+    ("take_one", "fws_topic_dropped"),
+    ("take_one", "fws_topic_lap"),
 }
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {
@@ -44,6 +59,12 @@ CIMPORT = re.compile(
 )
 C_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 CLAIM = re.compile(r"\bLayer (\d)\b")
+
+# A definition in the shape of .clang-format: its head, its name, its body.
+FUNCTION = re.compile(
+    r"^([a-z][^\n;{}=]*?\b(?!__)(\w+)\([^;{}]*?\))\n\{\n(.*?)^\}", re.DOTALL | re.MULTILINE
+)
+CALL = re.compile(r"\b(\w+)\(")
 
 NATIVE_FILES = sorted(PACKAGE.glob("native/*/*.[ch]"))
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
@@ -146,6 +167,86 @@ def test_native_file_says_its_layer(path: Path) -> None:
     own = layer_of(path)
     claims = {int(claim) for claim in CLAIM.findall(path.read_text())}
     assert claims <= {own}, f"{name_of(path)} says layer {claims}, the table says {own}"
+
+
+def functions(source: str) -> Iterator[tuple[str, bool, set[str]]]:
+    """The functions that a C file defines: name, whether it is static, the names it calls."""
+    for head, name, body in FUNCTION.findall(C_COMMENT.sub(" ", source)):
+        yield name, "static" in head.split(), set(CALL.findall(body))
+
+
+def calls_between(sources: dict[str, str]) -> Iterator[tuple[str, str, str, str]]:
+    """(file, caller, other file, callee) of all calls from one .c file into another.
+
+    An inline function of a header stands for the calls that it makes.
+    """
+    found = {path: list(functions(source)) for path, source in sources.items()}
+    inline = {
+        name: called
+        for path, each in found.items()
+        if path.endswith(".h")
+        for name, _, called in each
+    }
+    home = {
+        name: path
+        for path, each in found.items()
+        if path.endswith(".c")
+        for name, static, _ in each
+        if not static
+    }
+    for path in filter(lambda path: path.endswith(".c"), found):
+        own = {name for name, _, _ in found[path]}
+        for caller, _, called in found[path]:
+            while reached := called & inline.keys():
+                called = (called - reached).union(*(inline[name] for name in reached))
+            for callee in sorted((called & home.keys()) - own):
+                yield path, caller, home[callee], callee
+
+
+def core_calls() -> list[tuple[str, str, str, str]]:
+    sources = {path.name: path.read_text() for path in sorted(CORE.glob("*.[ch]"))}
+    return [
+        (path.removesuffix(".c"), caller, other.removesuffix(".c"), callee)
+        for path, caller, other, callee in calls_between(sources)
+    ]
+
+
+def test_every_file_of_layer_3_has_a_place_in_its_order() -> None:
+    assert sorted(ORDER.split()) == sorted(path.stem for path in CORE.glob("*.c"))
+
+
+def test_calls_inside_layer_3_point_down() -> None:
+    calls, order = core_calls(), ORDER.split()
+    assert len(calls) > 150  # the parser has not lost the code
+    upward = {
+        (caller, callee): f"{caller} of {path}.c calls {callee} of {other}.c"
+        for path, caller, other, callee in calls
+        if order.index(other) < order.index(path)
+    }
+    found = [says for call, says in upward.items() if call not in UPWARD_CALLS]
+    assert not found, found
+    assert upward.keys() == UPWARD_CALLS, "some of UPWARD_CALLS are gone: take them out"
+
+
+def test_calls_inside_layer_3_make_no_circle() -> None:
+    below: dict[str, set[str]] = {}
+    for path, caller, other, callee in core_calls():
+        if (caller, callee) not in UPWARD_CALLS:
+            below.setdefault(path, set()).add(other)
+    tuple(TopologicalSorter(below).static_order())  # CycleError names the files
+
+
+def test_a_call_from_file_to_file_is_found_through_an_inline_function() -> None:
+    sources = {
+        "low.h": "static inline int fws_twice(int n)\n{\n    return fws_low(n) * 2;\n}\n",
+        "low.c": "int fws_low(int n)\n{\n    return n; /* fws_high(n) */\n}\n",
+        "high.c": "static int own(int n)\n{\n    return fws_twice(n);\n}\n\n"
+        "int fws_high(int n)\n{\n    return own(n) + fws_low(n);\n}\n",
+    }
+    assert list(calls_between(sources)) == [
+        ("high.c", "own", "low.c", "fws_low"),
+        ("high.c", "fws_high", "low.c", "fws_low"),
+    ]
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=name_of)

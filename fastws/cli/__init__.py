@@ -21,7 +21,7 @@ USAGE = 3  # exit status
 )
 @click.version_option(version("fastws"), prog_name="fastws")
 def cli() -> None:
-    """A WebSocket broadcast server: one wire log per topic, a cursor per client."""
+    """A WebSocket broadcast server: one wire log per topic, a position per subscriber."""
 
 
 cli.add_command(serve)

@@ -48,6 +48,12 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 )
 @click.option("--max-per-address", type=int, default=0, help="0: no limit; IPv6 counts by /64.")
 @click.option(
+    "--max-log-bytes",
+    type=int,
+    help="Memory for the logs of all topics, 1,048,576 up. Default: the smaller of 256 MiB and an "
+    "eighth of the memory that there is.",
+)
+@click.option(
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -74,6 +80,7 @@ def serve(
     unix: str | None,
     max_connections: int | None,
     max_per_address: int,
+    max_log_bytes: int | None,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
     late: str,
@@ -102,6 +109,7 @@ def serve(
         unix=unix,
         max_connections=max_connections,
         max_per_address=max_per_address,
+        max_log_bytes=max_log_bytes,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
         quiet=quiet,

@@ -1,4 +1,4 @@
-/* Listening sockets, newcomers, and the 503 without memory or descriptor. */
+/* Listening sockets, new connections, and the 503 when memory or descriptors are out. */
 #define _GNU_SOURCE /* SOCK_CLOEXEC in accept4 */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,14 +45,14 @@ void fws_engine_refuse(fws_engine *engine, int fd)
     struct iovec bytes = {.iov_base = (void *)(uintptr_t)answer, .iov_len = sizeof answer - 1};
     struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
     engine->counters.refused++;
-    /* What the client has said already is taken off, or a reset would outrun the answer. */
+    /* Bytes already received are read, or closing would reset and destroy the answer. */
     (void)engine->sys->recv(fd, engine->room + engine->room_used, FWS_RECEIVE_CHUNK, 0);
     (void)engine->sys->sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     engine->sys->shutdown(fd, SHUT_WR);
 }
 
 /* No descriptor is left: the reserve answers one client with 503, instead of letting it wait in
- * the backlog for nobody knows how long. */
+ * the backlog for an unknown time. */
 static bool answer_from_reserve(fws_engine *engine, uint32_t listener)
 {
     if (engine->reserve < 0)
@@ -112,5 +112,5 @@ void fws_engine_accept(fws_engine *engine)
         while (engine->listener_ready[i] && left-- > 0)
             engine->listener_ready[i] = accept_one(engine, i);
     }
-    engine->next_listener++; /* a flood on one port keeps nobody from the others */
+    engine->next_listener++; /* a flood on one port does not block the others */
 }

@@ -1,4 +1,4 @@
-/* What was published, delivered, acknowledged, dropped and is pending. */
+/* Accounts: frames published, delivered, acknowledged, dropped and pending; sums; snapshots. */
 #include <stdlib.h>
 
 #include "core/engine_internal.h"
@@ -26,8 +26,8 @@ uint64_t fws_sub_waiting_since(const fws_sub *sub)
     return opened > sub->conn->caught_up ? opened : sub->conn->caught_up;
 }
 
-/* What was delivered before the mark is confirmed, and the mark set anew; all: what came after it is
- * confirmed as well. */
+/* Frames delivered before the mark are confirmed, and the mark is set anew; all: those behind it,
+ * too. */
 static void confirm(fws_conn *conn, bool all)
 {
     fws_sub **link = &conn->unacked, *sub;

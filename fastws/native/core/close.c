@@ -95,7 +95,7 @@ void fws_conn_linger(fws_engine *engine, fws_conn *conn)
     if (got > 0 && conn->state == FWS_LINGER) /* until then the deadline is what bounds it */
         conn->lingered += (uint32_t)got;
     if (got == 0 && conn->state == FWS_DRAINING)
-        return; /* it has said all it has to say, but still reads */
+        return; /* the peer will send no more, but still reads */
     if (got == 0 || conn->lingered > FWS_LINGER_BYTES
         || (got < 0 && errno != EAGAIN && errno != EINTR))
         fws_conn_kill(engine, conn, conn->close_code);

@@ -1,4 +1,4 @@
-/* The one door for what changes what clients get; staging for other threads. */
+/* Commands: every change of what clients get; staging of those from other threads. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,7 +10,7 @@ static bool is_data(uint8_t opcode)
     return opcode == FWS_TEXT || opcode == FWS_BINARY;
 }
 
-/* Subscription of the connection that is not to get it; NULL: everybody is. */
+/* The subscription that is not to get the frame; NULL: all are. */
 static fws_sub *excluded(const fws_engine *engine, const fws_command *command)
 {
     const fws_conn *conn = command->conn == 0 ? NULL : fws_engine_find(engine, command->conn);
@@ -131,7 +131,7 @@ static int apply(fws_engine *engine, const fws_command *command)
     return status;
 }
 
-/* While it is staged, it refers to its topic. */
+/* A staged command of these kinds holds a reference to its topic. */
 static bool refers(uint8_t kind)
 {
     return kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_UNSUBSCRIBE || kind == FWS_CMD_PUBLISH;
@@ -181,7 +181,7 @@ static int stage(fws_engine *engine, const fws_command *command)
     return FWS_OK;
 }
 
-/* Takes what was staged: n bytes. */
+/* Takes the bytes of all staged commands. */
 static uint8_t *take_staged(fws_staging *staging, size_t *n)
 {
     pthread_mutex_lock(&staging->lock);

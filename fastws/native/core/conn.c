@@ -1,4 +1,4 @@
-/* Slots, sockets and marks of connections; events; input held over; counts by address. */
+/* Connections: slots, sockets, the ready and dirty rings, unparsed input, counts by address. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,7 +25,7 @@ static bool peer_key(const struct sockaddr_in6 *remote, uint8_t key[16])
     return remote->sin6_family == AF_INET || remote->sin6_family == AF_INET6;
 }
 
-/* False when the address has so many that nobody asks what this one wants. */
+/* False: the address has so many that this one is closed without an answer. */
 bool fws_conn_count_peer(fws_engine *engine, fws_conn *conn)
 {
     uint8_t key[16];
@@ -99,7 +99,7 @@ static fws_conn *slot_take(fws_engine *engine)
     conn->over_limit = engine->admitted >= engine->options.max_connections;
     engine->admitted += !conn->over_limit;
     if (engine->live++ == 0)
-        engine->sweep_at = engine->now + FWS_SWEEP_NS; /* none was due while nobody was here */
+        engine->sweep_at = engine->now + FWS_SWEEP_NS; /* none was due without connections */
     return conn;
 }
 

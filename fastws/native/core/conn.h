@@ -136,7 +136,7 @@ typedef struct fws_conn {
     /* A flush touches what stands above. */
     uint64_t id;           /* generation << 32 | slot */
     fws_link ready;        /* in one of the engine's rings to read */
-    fws_link lagging_link; /* in the engine's ring of those who lag, the longest first */
+    fws_link lagging_link; /* in the engine's ring of lagging ones, the longest first */
     struct fws_conn *next_dead;
     uint16_t close_code;      /* how it ended: the peer's code, else ours, else 1006 */
     uint16_t ending_code;     /* ending: the code of the Close to send; 0: none, just end */

@@ -1,4 +1,4 @@
-/* An engine from its making to its end. */
+/* Makes and frees an engine; attaches client sockets. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>

@@ -97,7 +97,7 @@ void fws_engine_free(fws_engine *engine);
 int fws_engine_listen(fws_engine *engine, int fd);
 void fws_engine_unlisten(fws_engine *engine, int fd);
 
-/* Takes over a connected (or connecting), non-blocking socket, in state RAW, and sends data
+/* Takes over a connected (or connecting), non-blocking socket, in state HTTP, and sends data
  * (n may be 0) first. NULL: errno says why, and the socket is still the caller's. */
 fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, const uint8_t *data,
                             size_t n);
@@ -115,7 +115,7 @@ fws_topics *fws_engine_topics(fws_engine *engine);
 /* Ends a connection now: unlinked, shut down, on the dead list. */
 void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code);
 
-/* The same with code 1006, and a reset of whoever has not taken everything. */
+/* The same with code 1006; a connection with unsent bytes is reset. */
 void fws_conn_cut_off(fws_engine *engine, fws_conn *conn);
 
 /* Frees the dead. The last step of a turn. */
@@ -133,7 +133,7 @@ int fws_engine_resume(fws_engine *engine);
 /* Whether the engine has work left that no socket will announce. */
 bool fws_engine_more(const fws_engine *engine);
 
-/* What the owner decides on a HEAD or BODY event; data[0..n) is sent. All answer FWS_OK,
+/* Answers to a HEAD or BODY event; data[0..n) is sent. All answer FWS_OK,
  * FWS_E_CLOSED when the connection is not waiting for it, FWS_E_NOMEM. body_n is 1 up. An answer
  * without keep_alive may come before the request is whole, once its first byte is there. */
 int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
@@ -160,8 +160,8 @@ int fws_conn_meter(fws_engine *engine, fws_conn *conn);
 
 /* flush.c */
 
-/* Sends what waits, for about budget_ns: topics are woken, connections sent to, the source run. While the
- * source runs at max rate it also waits for sockets, up to the budget, and stops when
+/* Sends what waits, for about budget_ns: topics are woken, connections sent to, the source run.
+ * While the source runs at max rate it also waits for sockets, up to the budget, and stops when
  * one has something to read. */
 void fws_engine_flush(fws_engine *engine, uint64_t budget_ns);
 
@@ -169,7 +169,7 @@ void fws_engine_flush(fws_engine *engine, uint64_t budget_ns);
  * is due by now at the old rate is appended first, so that no change makes ticks missed. */
 void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max);
 
-/* Tells all subscriptions what was published: after that the pending ones are all that have news. */
+/* Wakes all subscriptions that have news: after that the pending ones are all that have any. */
 void fws_engine_wake(fws_engine *engine);
 
 void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn);
@@ -220,12 +220,12 @@ typedef struct fws_command {
     size_t n;
 } fws_command;
 
-/* The one door for whatever changes what clients get. From the driving thread (and before
- * there is one) applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
- * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, or outbox_limit), FWS_E_NOMEM, FWS_E_INVALID (so is
- * a subscription in the client role: a topic's frames are not masked, RFC 6455 5.1). From
- * another thread copied and staged, the engine woken: FWS_OK, or FWS_E_FULL when
- * FWS_STAGING_BYTES wait. */
+/* All changes of what clients get go through here. From the driving thread (and before there is
+ * one) a command is applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
+ * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, or outbox_limit), FWS_E_NOMEM,
+ * FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not masked, RFC
+ * 6455 5.1). From another thread it is copied and staged, and the engine woken: FWS_OK, or
+ * FWS_E_FULL when FWS_STAGING_BYTES wait. */
 int fws_engine_command(fws_engine *engine, const fws_command *command);
 
 /* Whether the caller is not the thread that drives: then only fws_engine_command() is safe. */
@@ -234,7 +234,7 @@ bool fws_engine_foreign(const fws_engine *engine);
 /* Applies what other threads staged. The first step of a turn. */
 void fws_engine_drain(fws_engine *engine);
 
-/* facts.c: what the owner may know, as values */
+/* facts.c: snapshots for the owner */
 
 typedef struct fws_conn_facts {
     uint64_t id;
@@ -262,13 +262,14 @@ uint64_t fws_engine_now(const fws_engine *engine);
 fws_counters fws_engine_counters(const fws_engine *engine);
 /* What the last harvest raised: number i, below what it returned. */
 const fws_event *fws_engine_event(const fws_engine *engine, int i);
-/* Those who died since the last reap: the first one (conn NULL), the next one; NULL: no more. */
+/* Connections dead since the last reap: the first one (conn NULL), the next one; NULL: no more. */
 fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn);
 /* Every connection that is not dead, from *slot on; NULL: no more. Start with *slot = 0. */
 fws_conn *fws_engine_next_conn(const fws_engine *engine, uint32_t *slot);
-/* Up to `most` (at most FWS_LIST_MOST) connections with subscriptions, those furthest behind in bytes
- * first, from those that have lagged longest; where fewer lag, others. Their number. All topics must have been
- * woken. The cost does not depend on how many connections or topics there are. */
+/* Up to `most` (at most FWS_LIST_MOST) connections with subscriptions, those furthest behind in
+ * bytes first, out of the 256 that have lagged longest; where fewer lag, others. Their number. All
+ * topics must have been woken. The cost does not depend on how many connections or topics there
+ * are. */
 #define FWS_LIST_MOST 64u
 uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_t most);
 /* Up to `most` topics, those whose logs hold most first; their number. */

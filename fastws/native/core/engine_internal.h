@@ -1,4 +1,4 @@
-/* What the engine's own files share. Layer 3; nobody else includes it. */
+/* Functions that only the engine's own files share. Layer 3; no other file includes it. */
 #ifndef FWS_ENGINE_INTERNAL_H
 #define FWS_ENGINE_INTERNAL_H
 
@@ -9,8 +9,8 @@
 #define FWS_TAG_TIMER (FWS_TAG_SPECIAL | 0x100)
 #define FWS_TAG_WAKE (FWS_TAG_SPECIAL | 0x101)
 
-/* A peer is not read from while more than this waits for it: whoever does not read its answers
- * is held by its own window. */
+/* A peer is not read from while more than this waits for it: one that does not read its answers
+ * is stopped by its own window. */
 static inline size_t fws_read_paused_above(const fws_engine *engine)
 {
     return engine->options.outbox_limit / 4;
@@ -72,8 +72,8 @@ bool fws_engine_poll(fws_engine *engine, int timeout_ms);
 
 /* send.c */
 
-/* For a connection with window_bits: compresses a message for it alone: moves *data and *n to what is to be sent, and returns
- * the RSV bits of its frame. */
+/* Compresses a message for one connection, which has window_bits: moves *data and *n to the bytes
+ * to be sent, and returns the RSV bits of its frame. */
 unsigned fws_conn_compress(fws_engine *engine, const fws_conn *conn, uint8_t opcode,
                            const uint8_t **data, size_t *n);
 /* Sends engine->plan. 1: all of it is gone; 0: the socket is full; negative: it is dead. */

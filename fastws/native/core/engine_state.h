@@ -29,7 +29,7 @@ struct fws_engine {
     fws_conn *first_dead;
     fws_topics topics;
     uint32_t acknowledge_at; /* the slot that the sweep asks next */
-    fws_link lagging;        /* ring of connections that lag, the longest first */
+    fws_link lagging;        /* ring of lagging connections, the longest first */
     uint64_t waiting_bytes;  /* published since the last flush */
     int listeners[FWS_LISTENERS];
     bool listener_ready[FWS_LISTENERS];

@@ -1,10 +1,10 @@
-/* What the owner may know, as values: nothing outside the core reads a live struct. */
+/* Snapshots for the owner, by value: nothing outside the core reads a live struct. */
 #include <string.h>
 
 #include "core/engine_internal.h"
 
-#define CANDIDATES 256 /* of those who lag, the longest first */
-#define LOOKED_AT 1024 /* slots or places of a table, where fewer lag or hold something */
+#define CANDIDATES 256 /* of the lagging connections, the longest first */
+#define LOOKED_AT 1024 /* slots or table entries, to fill a list when fewer lag or hold frames */
 
 fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
 {

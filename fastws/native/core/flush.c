@@ -1,4 +1,4 @@
-/* Sends what waits: connections, then passes over topics, then the source. */
+/* The flush: wakes subscriptions, sends to connections, runs the source. */
 #define _GNU_SOURCE
 #include <sys/timerfd.h>
 
@@ -30,7 +30,7 @@ static fws_topic *next_to_wake(fws_engine *engine)
     return topic;
 }
 
-/* Moves members with news into their connections' heaps. True when all are there. */
+/* Moves members with news into their connections' heaps. True: no topic is left to wake. */
 static bool wake(fws_engine *engine, uint64_t deadline)
 {
     fws_topics *topics = &engine->topics;
@@ -54,8 +54,8 @@ void fws_engine_wake(fws_engine *engine)
     (void)wake(engine, UINT64_MAX);
 }
 
-/* Nothing published from there on may leave: some who are to get it have not been woken, and one
- * connection gets everything in the order of publishing. */
+/* Frames published from there on must not leave yet: some of their subscriptions have not been
+ * woken, and a connection gets everything in the order of publishing. */
 static uint64_t barrier(const fws_topics *topics)
 {
     if (topics->waking != NULL)
@@ -65,7 +65,7 @@ static uint64_t barrier(const fws_topics *topics)
 
 /* Connections. */
 
-/* False: it has ended at once. */
+/* False: there is no plan; the connection has ended or is blocked. */
 static bool plan_for(fws_engine *engine, fws_conn *conn)
 {
     fws_plan *plan = &engine->plan;
@@ -94,8 +94,8 @@ static void sent_some(fws_engine *engine, fws_conn *conn)
         engine->counters.deflated = fws_deflate_calls(engine->codec);
 }
 
-/* One call's worth for one connection; what is left over stays dirty. False: nothing could be
- * sent that waits. */
+/* One send call for one connection; with more pending it stays dirty. False: nothing of it could be
+ * sent, so that another round would not help. */
 static bool flush_conn(fws_engine *engine, fws_conn *conn)
 {
     int status = 1;
@@ -124,7 +124,7 @@ static bool flush_conn(fws_engine *engine, fws_conn *conn)
     return sent;
 }
 
-/* The kernel sends for microseconds: meanwhile the next one is fetched. */
+/* A send takes the kernel microseconds: meanwhile the next connection is fetched. */
 static void look_ahead(const fws_engine *engine)
 {
     const fws_conn *next = FWS_CONTAINER(engine->dirty.next, fws_conn, dirty);
@@ -134,7 +134,7 @@ static void look_ahead(const fws_engine *engine)
         __builtin_prefetch((const uint8_t *)next + at, 1);
 }
 
-/* Rounds over those that wait, first come, first served. True: time is left. */
+/* Rounds over dirty connections, first come, first served. True: time is left. */
 static bool flush_dirty(fws_engine *engine, uint64_t deadline)
 {
     uint32_t calls = 0;
@@ -153,7 +153,7 @@ static bool flush_dirty(fws_engine *engine, uint64_t deadline)
     return true;
 }
 
-/* Wakes and sends by turns, so that neither keeps the other waiting. True: all is done. */
+/* Wakes for half of the time, sends, then wakes on: neither starves the other. True: all done. */
 static bool send_all(fws_engine *engine, uint64_t deadline)
 {
     uint64_t now = engine->sys->monotonic();
@@ -174,7 +174,7 @@ static void run_source(fws_engine *engine)
 void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max)
 {
     engine->now = engine->sys->monotonic();
-    /* What is due by now is sent at the old rate, unless that is more than anybody could take. */
+    /* Ticks due by now are appended at the old rate, up to half of a log's common retention. */
     for (int batch = 0; batch < BACKLOG_BATCHES && !engine->source.max; batch++) {
         run_source(engine);
         if (!engine->source.behind)
@@ -197,8 +197,8 @@ static void arm_timer(fws_engine *engine)
     engine->timer_at = at;
 }
 
-/* At max rate it is the sockets that set the pace: wait for one here, without the
- * owner. False when the owner is needed, or nothing came. */
+/* At max rate the sockets set the pace: wait for one here, without the owner. False: the owner is
+ * needed, or no event came. */
 static bool wait_for_room(fws_engine *engine, uint64_t deadline)
 {
     if (!engine->source.max || !engine->source.running || out_of_time(engine, deadline))

@@ -1,4 +1,4 @@
-/* What leaves next, as a plan; and what a send took of it. */
+/* Plans the next send of a connection; then counts what the kernel took of it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,7 +111,7 @@ static bool aim(fws_plan *plan, fws_taken *taken)
     return true;
 }
 
-/* Those that were taken and have more: a heap of their numbers. */
+/* Subscriptions of the plan that have more: a heap of their numbers. */
 
 static void again_push(fws_plan *plan, uint16_t number)
 {
@@ -210,7 +210,7 @@ static int gather_merged(fws_conn *conn, fws_plan *plan, uint64_t before)
         uint64_t limit = earliest(conn, plan);
         limit = before < limit ? before : limit;
         limit = entry != NULL && entry->eseq < limit ? entry->eseq : limit;
-        /* What the heap said was the least that it could be: a policy may have moved it. */
+        /* The heap had its least possible engine sequence: a policy may have moved it. */
         if (taken->eseq < limit) {
             if (!plan_run(plan, taken, limit))
                 return FWS_OK;
@@ -222,7 +222,7 @@ static int gather_merged(fws_conn *conn, fws_plan *plan, uint64_t before)
     return FWS_OK;
 }
 
-/* The whole of one subscription: nothing to merge with, nothing to pay. */
+/* One pending subscription alone: whole runs, nothing to merge with. */
 static int gather_one(fws_conn *conn, fws_plan *plan, uint64_t before)
 {
     fws_taken *taken;
@@ -332,7 +332,7 @@ static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
     sub->seq = slab->base_seq + index + sub->partial;
 }
 
-/* Back to where it belongs: behind the border, or into the heap. */
+/* Back to the caught-up members, or into the heap. */
 static void put_back(fws_conn *conn, fws_sub *sub)
 {
     fws_sub_move(sub, sub->seq);

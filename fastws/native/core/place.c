@@ -1,4 +1,4 @@
-/* Where a subscription stands: the frames that it is not to get, and the mark that keeps its slab. */
+/* A subscription's position: the frames excluded for it, and its count on the slab it reads. */
 #include <stdlib.h>
 
 #include "core/topic.h"

@@ -1,4 +1,4 @@
-/* What becomes of a slow subscriber, and of the publisher whom it holds. */
+/* Policies of slow subscribers; back-pressure on the publisher of a lossless topic. */
 #include "core/topic.h"
 
 /* Bytes of the log behind its next frame; all that is retained when it is lapped. */
@@ -20,8 +20,7 @@ static uint64_t room_of(const fws_sub *sub)
     return lag < limit ? limit - lag : 0;
 }
 
-/* The least room of all lossless members; those that are caught up stand where the last wake left
- * them, or behind that. */
+/* The least room of all lossless members; a caught-up one stands at `woken` or later. */
 static uint64_t least_room(const fws_topic *topic)
 {
     const fws_log *log = &topic->log;
@@ -47,7 +46,7 @@ uint64_t fws_topic_room(const fws_topic *topic, uint64_t wanted)
     uint64_t limit = topic->lossless_lag, retained = fws_log_retained(log);
     if (topic->lossless == 0)
         return UINT64_MAX;
-    /* Nobody is behind what is retained: with room to spare, that is near enough. */
+    /* No member lags by more than what is retained: with room to spare, that is near enough. */
     if (retained <= limit / 2 && wanted <= limit - retained)
         return limit - retained;
     return least_room(topic);

@@ -32,7 +32,7 @@ bool fws_engine_poll(fws_engine *engine, int timeout_ms)
 {
     struct epoll_event events[FWS_POLL_EVENTS];
     int n, rounds = 0;
-    /* All that is known by now: the kernel tells in order, and a newcomer's news may be last. */
+    /* All events so far: the kernel reports in order, and those of new connections may be last. */
     do {
         n = engine->sys->epoll_wait(engine->epoll, events, FWS_POLL_EVENTS,
                                     rounds == 0 ? timeout_ms : 0);

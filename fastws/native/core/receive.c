@@ -74,7 +74,7 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
         fws_meter_message(engine->meter, conn->metered, message->opcode, message->data,
                           message->len, fws_header_size(message->len, false) + message->len,
                           engine->sys->realtime());
-    free(message->owned); /* RFC 6455 1.4: nothing counts after our Close but theirs */
+    free(message->owned); /* RFC 6455 1.4: after our Close only theirs counts */
 }
 
 static bool between_messages(const fws_reader *reader)
@@ -82,7 +82,7 @@ static bool between_messages(const fws_reader *reader)
     return !reader->parser.in_frame && reader->parser.have == 0 && reader->fragments == 0;
 }
 
-/* Whether frames are still listened to. */
+/* Whether frames are still parsed. */
 static bool parsing(const fws_conn *conn)
 {
     return (conn->state == FWS_OPEN || conn->state == FWS_CLOSING) && !conn->ending;

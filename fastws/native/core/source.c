@@ -24,8 +24,8 @@ void fws_source_set_rate(fws_source *source, uint64_t now, uint64_t rate, bool m
     set_rate(source, now, max ? 0 : rate);
 }
 
-/* A feed that nobody listens to stands still; the first subscriber starts it anew, so
- * that the time without one does not fall due at once. */
+/* A feed without subscribers stands still; the first subscriber starts it anew, so that the ticks
+ * of the time without one do not fall due at once. */
 static bool listened_to(fws_source *source, uint64_t now)
 {
     bool wanted = source->topic != NULL && source->topic->n > 0;

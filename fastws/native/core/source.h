@@ -15,7 +15,7 @@ typedef struct fws_source {
     fws_ticks ticks;
     fws_pace pace;
     bool max;     /* as fast as the slowest subscriber takes it */
-    bool running; /* somebody is subscribed; else time does not count */
+    bool running; /* the topic has subscribers; else time does not count */
     bool behind;  /* the last batch was cut short: more is due */
 } fws_source;
 

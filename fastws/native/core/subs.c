@@ -1,4 +1,4 @@
-/* The subscriptions of one connection: a table by topic, and a heap of those that have news. */
+/* The subscriptions of one connection: a table by topic, and the heap of pending ones. */
 #include <stdlib.h>
 
 #include "core/topic.h"
@@ -68,7 +68,7 @@ static bool too_large(uint32_t capacity, uint32_t n)
     return capacity > 64 && n < capacity / 8;
 }
 
-/* A subscription that is in the heap must never lack a place there: it is made when it joins. */
+/* A push must never fail for want of memory: the place in the heap is made when it joins. */
 static bool make_room(fws_conn *conn)
 {
     if (conn->capacity_subs == 0) {
@@ -104,7 +104,7 @@ void fws_conn_remove_sub(fws_conn *conn, const fws_sub *sub)
     conn->n_subs--;
     if (conn->capacity_subs == 1)
         return;
-    /* Whoever was pushed past the hole moves up. */
+    /* An entry that was pushed past the hole moves up. */
     for (uint32_t at = (hole + 1) & mask; conn->subs[at] != NULL; at = (at + 1) & mask) {
         uint32_t home = slot_of(conn, conn->subs[at]->topic);
         if (((at - home) & mask) < ((at - hole) & mask))

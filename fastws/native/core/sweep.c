@@ -1,4 +1,4 @@
-/* Deadlines, pings, and what blocked connections owe. */
+/* Every 250 ms: deadlines, pings, policies of blocked connections, acknowledgements. */
 
 #include "core/engine_internal.h"
 
@@ -19,7 +19,7 @@ static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
     fws_conn_cut_off(engine, conn);
 }
 
-/* It is the owner who is late: the peer has done its part and shall have an answer. */
+/* The owner is late, not the peer: the peer shall have an answer. */
 static bool undecided(fws_engine *engine, fws_conn *conn)
 {
     if (engine->n_events < FWS_EVENTS) { /* else the next sweep tells */
@@ -67,7 +67,7 @@ static void check_blocked(fws_engine *engine, fws_conn *conn, uint64_t grace)
         fws_conn_end_slow(engine, conn);
 }
 
-/* Whoever takes a byte now and then keeps below every other limit: a blocked peer has to
+/* A peer that takes a byte now and then keeps below every other limit: a blocked one has to
  * confirm FWS_WRITE_BYTES in each write_ns. */
 static void check_writing(fws_engine *engine, fws_conn *conn, uint64_t grace)
 {
@@ -146,7 +146,7 @@ static void check_one(fws_engine *engine, fws_conn *conn, uint64_t grace)
     }
     check_writing(engine, conn, grace);
     if (conn->state == FWS_OPEN && (conn->credit == 0 || conn->read_paused)) {
-        /* It is us who do not read: neither a pong nor the rest of a message can be seen. */
+        /* We do not read: neither a pong nor the rest of a message can be seen. */
         conn->pong_by = 0;
         conn->ping_at = fws_ping_due(engine, conn);
         conn->message_since = conn->message_since == 0 ? 0 : engine->now;
@@ -156,7 +156,7 @@ static void check_one(fws_engine *engine, fws_conn *conn, uint64_t grace)
     }
 }
 
-/* What the peers have confirmed, of a portion of the connections: the sums are as of these looks. */
+/* Asks the kernel what the peers have confirmed, for a portion of the connections. */
 static void acknowledge_some(fws_engine *engine)
 {
     uint64_t work = 0; /* a look at the kernel, and a step for each subscription */

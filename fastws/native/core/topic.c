@@ -1,4 +1,4 @@
-/* A topic's members: who is caught up, who is pending; and its publishing. */
+/* One topic: members, caught up or pending; options; the wake; what its log keeps; publishing. */
 #include "core/topic.h"
 
 #include <stdlib.h>
@@ -38,7 +38,7 @@ static bool members_resize(fws_topic *topic, uint32_t capacity)
     return true;
 }
 
-/* From wherever it is behind both borders. */
+/* Moves it to the pending members, from any part. */
 static void to_pending(fws_topic *topic, fws_sub *sub)
 {
     if (sub->member < topic->to_wake)
@@ -47,11 +47,11 @@ static void to_pending(fws_topic *topic, fws_sub *sub)
         swap(topic, sub->member, --topic->caught);
 }
 
-/* It stands at the head: it has everything. */
+/* Moves it to the caught-up members: it stands at the head. */
 static void caught(fws_topic *topic, fws_sub *sub)
 {
     if (topic->caught == 0)
-        topic->woken = topic->log.next_seq; /* nobody was there to be woken */
+        topic->woken = topic->log.next_seq; /* no member was there to be woken */
     swap(topic, sub->member, topic->caught++);
 }
 
@@ -157,7 +157,7 @@ static void extra_free(fws_sub *sub)
     sub->extra = NULL;
 }
 
-/* What a subscription needs besides itself. False: memory is out. */
+/* Options of its own and a variant, where it needs them. False: memory is out. */
 static bool equip(fws_sub *sub, const fws_topic_options *options)
 {
     fws_topic *topic = sub->topic;
@@ -326,7 +326,7 @@ void fws_topic_release(fws_topic *topic)
     uint64_t tail = log->tail;
     while ((oldest = fws_log_oldest(log)) != NULL && oldest->readers == 0 && topic->ahead == 0) {
         if (topic->lapped > 0 && oldest == log->growing)
-            break; /* the newest frame is what they may get next */
+            break; /* a policy may move them to the newest frame */
         uint64_t end = oldest->base_seq + oldest->n;
         if ((topic->caught > 0 && end > topic->woken) || end > history_from(topic))
             break;
@@ -345,7 +345,7 @@ void fws_topic_lap(fws_topic *topic)
 void fws_topic_dropped(fws_topic *topic)
 {
     trim_variants(topic);
-    fws_topic_release(topic); /* nobody may stand in what is the oldest slab now */
+    fws_topic_release(topic); /* the slab that is the oldest now may have no readers */
 }
 
 void fws_topic_passed(fws_topic *topic)
@@ -355,8 +355,8 @@ void fws_topic_passed(fws_topic *topic)
         fws_topic_release(topic);
 }
 
-/* Another slab was opened: subscribers that lag keep at most retention_bytes behind it. What was
- * not offered yet to those who keep up stays. */
+/* Another slab was opened: subscribers that lag keep at most retention_bytes. Frames that were not
+ * offered yet to a subscriber stay. */
 static void trim(fws_topic *topic)
 {
     fws_log *log = &topic->log;
@@ -382,7 +382,7 @@ static bool in_the_way(fws_topic *topic, size_t n)
         return false;
     uint64_t room = fws_topic_room(topic, n);
     topic->room_until = topic->log.bytes + room;
-    return room < n && room < topic->lossless_lag; /* one frame passes when nobody is behind */
+    return room < n && room < topic->lossless_lag; /* one frame passes when no member is behind */
 }
 
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
@@ -398,7 +398,7 @@ int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
     return *room == NULL ? FWS_E_NOMEM : FWS_OK;
 }
 
-/* Marks it to be woken, and lets go of what is too much. */
+/* Queues the topic to be woken, and frees what passes the retention. */
 static void appended(fws_topic *topic, uint64_t first_eseq)
 {
     fws_topics *topics = topic->topics;
@@ -409,7 +409,7 @@ static void appended(fws_topic *topic, uint64_t first_eseq)
     }
     if (topic->log.head - topic->log.tail > 1) {
         trim(topic);
-        fws_topic_passed(topic); /* the last slab may have been kept for those who are lapped */
+        fws_topic_passed(topic); /* the last slab may have been kept for lapped members */
     }
     if (topic->dirty || topic->caught == 0)
         return;

@@ -1,11 +1,12 @@
 /* A stream people subscribe to: a log, its members and its account. Layer 3.
  *
  * Invariants
- *   members[0..to_wake) are caught up and will be woken by the wake that runs; they stand at `woken`
- *   or later. members[to_wake..caught) are caught up and stand at the head as it was when they were
- *   last flushed. members[caught..n) are pending: each is in its connection's heap.
+ *   members[0..to_wake) are caught up and will be woken by the wake that runs; they stand at
+ *   `woken` or later. members[to_wake..caught) are caught up and stand at the head as it was when
+ *   they were last flushed. members[caught..n) are pending: each is in its connection's heap.
  *   published = delivered + dropped + conflated + what is pending, in frames, summed over members.
- *   A slab that is no longer in the log has been passed by every caught-up member.
+ *   A slab that is no longer in the log has been passed by every caught-up member, unless the
+ *   budget took it.
  */
 #ifndef FWS_TOPIC_H
 #define FWS_TOPIC_H
@@ -22,7 +23,7 @@ typedef struct fws_topic_options {
     uint64_t retention_bytes; /* what subscribers that lag may keep; at least max_lag_bytes */
     uint64_t max_lag_bytes;
     uint8_t on_slow; /* enum fws_on_slow */
-    /* Kept for those who come back, each 0: no such limit; all 0: nothing is. */
+    /* Kept for subscribers that come back, each 0: no such limit; all 0: nothing is. */
     uint64_t history_messages, history_bytes, history_ns;
     uint64_t max_lag_messages; /* 0: no such limit */
 } fws_topic_options;
@@ -44,7 +45,7 @@ typedef struct fws_topic {
     fws_log log;
     struct fws_topics *topics;
     const fws_topic_options *options; /* shared: fws_topics_share() */
-    fws_variant **variants;           /* by window bits; NULL while nobody reads one */
+    fws_variant **variants;           /* by window bits; NULL while none is read */
     fws_sub **members;                /* &one_member while capacity is 1 */
     fws_sub *one_member;
     uint32_t n, caught, to_wake, capacity;
@@ -101,8 +102,8 @@ void fws_topics_init(fws_topics *topics, const uint64_t *clock, uint64_t most, u
 void fws_topics_clear(fws_topics *topics);
 
 /* The topic of that name, made with these options when there is none. NULL: memory is out, or the
- * name is longer than FWS_NAME_MAX. A new one goes with the next fws_topics_collect() unless it has got a
- * subscriber, a reference or `configured` by then. */
+ * name is longer than FWS_NAME_MAX. A new one goes with the next fws_topics_collect() unless it has
+ * got a subscriber, a reference or `configured` by then. */
 fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
                           const fws_topic_options *options);
 fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n);
@@ -110,17 +111,17 @@ fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n)
 /* Equal options stand once, and live as long as the topics. NULL: memory is out. */
 const fws_topic_options *fws_topics_share(fws_topics *topics, const fws_topic_options *options);
 
-/* References keep a topic alive. Any thread that holds one may take another; whether it goes
- * is decided by fws_topics_collect(). */
+/* References keep a topic alive. Any thread that holds one may take another; the topic is freed by
+ * fws_topics_collect() only. */
 void fws_topic_ref(fws_topic *topic);
 void fws_topic_unref(fws_topic *topic); /* by the driver only */
 
 /* To be looked at by fws_topics_collect(). */
 void fws_topic_touch(fws_topic *topic);
 
-/* Frees the topics that nothing needs: no members, references, history, configuration. Returns a watched topic that
- * has got its first or lost its last subscriber since `wanted` was set (and sets it), until there
- * is none: then NULL. */
+/* Frees the topics that nothing needs: no members, references, history, configuration. Returns a
+ * watched topic that has got its first or lost its last subscriber since `wanted` was set (and sets
+ * it), until there is none: then NULL. */
 fws_topic *fws_topics_collect(fws_topics *topics);
 
 /* Takes the name away and ends all subscriptions; it goes when nothing refers to it any more. */
@@ -129,11 +130,11 @@ void fws_topic_close(fws_topic *topic);
 /* Whether a reader that stands at seq in that epoch can go on with nothing lost. */
 bool fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq);
 
-/* Lets the logs that hold most go back until another n bytes fit into the budget. False: it is
- * smaller than that, or what is left is needed by lossless members. */
+/* Drops the oldest slabs of the logs that hold most until n more bytes fit into the budget. False:
+ * the budget is smaller than that, or lossless members need the rest. */
 bool fws_topics_make_room(fws_topics *topics, size_t n);
 
-/* Lets go of history that is too old: in portions, with every sweep. */
+/* Frees history that is too old: in portions, with every sweep. */
 void fws_topics_sweep(fws_topics *topics);
 
 /* topic.c */
@@ -151,8 +152,8 @@ void fws_topic_leave(fws_sub *sub);
 /* Puts a policy of its own in force (NULL: the topic's). FWS_OK, FWS_E_NOMEM. */
 int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options);
 
-/* Room for a frame; FWS_E_FULL when a lossless member would get too far behind, or when the logs hold
- * as much as they may and none of it can go; FWS_E_NOMEM, FWS_E_INVALID (n out of range). */
+/* Room for a frame; FWS_E_FULL when a lossless member would get too far behind, or when the logs
+ * hold as much as they may and none of it can go; FWS_E_NOMEM, FWS_E_INVALID (n out of range). */
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room);
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq);
 
@@ -168,17 +169,18 @@ int fws_sub_exclude(fws_sub *sub);
 void fws_topic_begin_wake(fws_topic *topic);
 fws_sub *fws_topic_wake(fws_topic *topic);
 
-/* It has been sent everything: behind the border again. */
+/* It has been sent everything: it counts as caught up again. */
 void fws_topic_caught_up(fws_sub *sub);
 
-/* Lets go of what no member needs, nor history. */
+/* Frees the oldest slabs, as far as neither members nor history need them. */
 void fws_topic_release(fws_topic *topic);
 
-/* Drops the oldest slab, whoever stands there; fws_topic_dropped() says that this is all for now. */
+/* Drops the oldest slab, though members may stand there: those are lapped. After the last call of
+ * several comes fws_topic_dropped(). */
 void fws_topic_lap(fws_topic *topic);
 void fws_topic_dropped(fws_topic *topic);
 
-/* fws_topic_release() after a member has moved: looks only at the oldest slab when that is needed. */
+/* fws_topic_release() after a member has moved: returns at once when the oldest slab is read. */
 void fws_topic_passed(fws_topic *topic);
 
 /* policy.c */

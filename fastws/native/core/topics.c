@@ -1,4 +1,4 @@
-/* All topics of an engine: by name, what they share, and when one goes. */
+/* All topics of an engine: names, shared options, references and the end of a topic, the budget. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +23,7 @@ void fws_topics_init(fws_topics *topics, const uint64_t *clock, uint64_t most, u
 
 static uint32_t hash_of(const fws_topics *topics, const char *name, size_t n)
 {
-    uint64_t hash = topics->seed ^ 0xCBF29CE484222325ULL; /* a seed that nobody can aim at */
+    uint64_t hash = topics->seed ^ 0xCBF29CE484222325ULL; /* secret: no collisions on purpose */
     for (size_t i = 0; i < n; i++)
         hash = (hash ^ (uint8_t)name[i]) * 0x100000001B3ULL;
     hash = (hash ^ (hash >> 32)) * 0x9E3779B97F4A7C15ULL;

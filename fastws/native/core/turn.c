@@ -1,4 +1,4 @@
-/* One round: what happened is received, parsed and told. */
+/* The first half of a turn: poll, accept, receive, parse; and the time budget of a turn. */
 #include <stdlib.h>
 
 #include "core/engine_internal.h"
@@ -10,9 +10,9 @@ static void receive(fws_engine *engine, fws_conn *conn)
     if (conn->state >= FWS_DRAINING)
         fws_conn_linger(engine, conn);
     else if (conn->state == FWS_WAITING && conn->hung_up)
-        fws_conn_end(engine, conn, 0, NULL, 0); /* nobody waits for the decision */
+        fws_conn_end(engine, conn, 0, NULL, 0); /* the peer is gone: no decision is needed */
     else if (conn->ending || conn->credit == 0 || conn->read_paused || conn->state == FWS_WAITING)
-        return; /* whoever changes that marks it ready again */
+        return; /* the change of that marks it ready again */
     else if (conn->state == FWS_HTTP || conn->state == FWS_BODY)
         fws_receive_http(engine, conn);
     else
@@ -33,7 +33,7 @@ bool fws_engine_more(const fws_engine *engine)
     return false;
 }
 
-/* Reads each of a ring once, but `most` at most; the others go first next time. */
+/* Reads each connection of a ring once, at most `most` of them; the others go first next time. */
 static void read_ring(fws_engine *engine, fws_link *ring, uint32_t most)
 {
     const fws_link *last = ring->previous, *link = NULL;
@@ -41,7 +41,7 @@ static void read_ring(fws_engine *engine, fws_link *ring, uint32_t most)
         if (fws_turn_full(engine) || FWS_RECEIVE_ROOM - engine->room_used < 2 * FWS_RECEIVE_CHUNK)
             return;
         if (n % 16 == 15 && engine->sys->monotonic() - engine->now > FWS_TURN_NS)
-            return; /* what raises no event costs time, too */
+            return; /* reads that raise no event cost time, too */
         link = ring->next;
         fws_conn *conn = FWS_CONTAINER(ring->next, fws_conn, ready);
         engine->n_ready -= fws_link_remove(&conn->ready);
@@ -63,8 +63,8 @@ static int receive_all(fws_engine *engine)
     if (engine->now >= engine->sweep_at)
         fws_engine_sweep(engine);
     fws_engine_accept(engine); /* after the sweep: its grace is not for newcomers */
-    /* Few, for a handshake costs its owner many times what a message does; but first, so that
-     * those who are in never keep the others out. */
+    /* Few, because a handshake costs the owner many times what a message does; but first, so that
+     * open connections never keep new ones waiting. */
     read_ring(engine, &engine->http, FWS_HTTP_BATCH);
     read_ring(engine, &engine->ready, UINT32_MAX);
     return (int)engine->n_events;

@@ -96,7 +96,7 @@ static inline void fws_stride_next(fws_stride *stride)
 
 /* Slope of sent against due, least squares over the samples, as its distance from 1 in
  * parts per million: 0 for a sender that sent what was due (whatever the jitter of its
- * passes), -10,000 for one that loses 1 %; 0 with fewer than two samples. The anchor is
+ * batches), -10,000 for one that loses 1 %; 0 with fewer than two samples. The anchor is
  * the first sample. */
 double fws_pace_slope_ppm(const fws_pace *pace);
 

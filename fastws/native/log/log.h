@@ -1,10 +1,10 @@
 /* The wire log: finished frames back to back, in slabs. Layer 2: no I/O.
  *
  * The head grows, the tail is retired by the owner: the log itself keeps everything. A reader is a
- * sequence number; one that is older than the tail is lapped, and finds out when it is used. Slabs
- * grow with the log: the first one holds about 1 KiB, the next ones 4, 16 and 64. A retired slab goes
- * back to the pool that all logs share. Only a half-sent frame too large to copy keeps a slab
- * (fws_slab_pin), and only that one.
+ * sequence number; one that is older than the tail is lapped, which is found out when it is used.
+ * Slabs grow with the log: the first one holds about 1 KiB, the next ones 4, 16 and 64. A retired
+ * slab goes back to the pool that all logs share. Only a half-sent frame too large to copy keeps a
+ * slab (fws_slab_pin), and only that one.
  */
 #ifndef FWS_LOG_H
 #define FWS_LOG_H
@@ -78,7 +78,7 @@ void fws_logs_clear(fws_logs *logs);
 /* listed: see fws_log. The log must not move in memory afterwards. */
 void fws_log_init(fws_log *log, fws_logs *logs, bool listed);
 
-/* Retires every slab; pinned ones are freed with their last pin. The next frame keeps its number. */
+/* Retires every slab; a pinned one is freed with its last pin. The next frame keeps its number. */
 void fws_log_clear(fws_log *log);
 
 /* Room for one frame of up to n bytes (1..FWS_FRAME_LIMIT) with the given engine sequence

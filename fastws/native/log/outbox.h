@@ -31,8 +31,8 @@ typedef struct fws_outbox {
 
 /* Adds an entry of two pieces back to back (either may be empty). eseq 0 goes
  * behind a half-sent entry and other entries of 0, ahead of the rest; others go last. An
- * unsent pong is replaced by a newer one (RFC 6455 5.5.3), so that pings which nobody
- * reads the answers of cost no memory. The entry, whose bytes may still be changed, or NULL
+ * unsent pong is replaced by a newer one (RFC 6455 5.5.3), so that pings of a peer that
+ * does not read cost no memory. The entry, whose bytes may still be changed, or NULL
  * when memory is out. */
 fws_entry *fws_outbox_push(fws_outbox *outbox, uint64_t eseq, enum fws_entry_kind kind,
                            uint8_t opcode, const uint8_t *head, size_t head_n, const uint8_t *body,

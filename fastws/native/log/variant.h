@@ -25,8 +25,8 @@ typedef struct fws_variant {
 fws_variant *fws_variant_new(const fws_log *base, unsigned window_bits);
 void fws_variant_free(fws_variant *variant);
 
-/* Derives one step further, for a reader whose next frame is seq. What nobody needs any more is
- * passed over: a gap larger than a step. */
+/* Derives one step further, for a reader whose next frame is seq. Frames that no reader needs any
+ * more are skipped: a gap larger than a step. */
 void fws_variant_advance(fws_variant *variant, const fws_log *base, uint64_t seq,
                          fws_deflate *codec);
 
