@@ -10,6 +10,7 @@ Connection loses its fws_conn when the engine reaps it, a Topic its fws_topic wh
 is closed. A Subscription holds no pointer: it is looked up. The only `with nogil` stands here.
 """
 
+from cpython.exc cimport PyErr_WriteUnraisable
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 cimport cython
@@ -594,7 +595,8 @@ cdef class Connection:
             if wanted._t is NULL:
                 raise ConnectionClosed(1006, "the topic is closed")
             options = fws_topic_facts_of(wanted._t).options
-            options = topic_options(_merged(options_by_name(&options), on_slow, max_lag, None, None))
+            options = topic_options(
+                _merged(options_by_name(&options), on_slow, max_lag, None, None))
             self._membership(FWS_CMD_SUBSCRIBE, wanted, &options)
         return self._subscription(wanted)
 
@@ -621,7 +623,7 @@ cdef class Connection:
         if self._subscriptions is None:
             self._subscriptions = WeakValueDictionary()
         subscription = self._subscriptions.get(<size_t>topic._t)
-        if subscription is not None and (sub is NULL or subscription._id < 0
+        if subscription is not None and subscription.topic is topic and (sub is NULL or subscription._id < 0
                                          or subscription._id == fws_sub_facts_of(sub).id):
             return subscription
         subscription = Subscription.__new__(Subscription)
@@ -1122,8 +1124,9 @@ cdef class Engine:
                 self._interrupt = interrupt
             except BaseException as exception:
                 if self.on_topic_error is None:
-                    raise
-                self.on_topic_error(topic, exception)
+                    PyErr_WriteUnraisable(callback)
+                else:
+                    self.on_topic_error(topic, exception)
         return 0
 
     def close(self):

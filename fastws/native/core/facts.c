@@ -3,8 +3,8 @@
 
 #include "core/engine_internal.h"
 
-#define CANDIDATES 256 /* of the lagging connections, the longest first */
-#define LOOKED_AT 1024 /* slots or table entries, to fill a list when fewer lag or hold frames */
+#define CANDIDATES 4096 /* steps of looking at those that lag, the longest first */
+#define LOOKED_AT 1024  /* slots or table entries, to fill a list when fewer lag or hold frames */
 
 fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
 {
@@ -114,11 +114,13 @@ uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_
 {
     uint64_t sizes[FWS_LIST_MOST];
     void *ranked[FWS_LIST_MOST] = {NULL};
-    uint32_t n = 0, left = CANDIDATES, slot = 0;
+    uint32_t n = 0, slot = 0;
+    int64_t left = CANDIDATES;
     most = most < FWS_LIST_MOST ? most : FWS_LIST_MOST;
-    for (const fws_link *link = engine->lagging.next; link != &engine->lagging && left-- > 0;
+    for (const fws_link *link = engine->lagging.next; link != &engine->lagging && left > 0;
          link = link->next) {
         fws_conn *conn = FWS_CONTAINER(link, fws_conn, lagging_link);
+        left -= 16 + conn->n_pending;
         if (conn->n_subs > 0)
             rank(ranked, sizes, &n, most, conn, lag_bytes(conn));
     }

@@ -117,7 +117,7 @@ static bool flush_conn(fws_engine *engine, fws_conn *conn)
         fws_conn_block(engine, conn);
     else if (fws_conn_pending(conn))
         fws_engine_mark_dirty(engine, conn);
-    else if (sent)
+    else if (sent || conn->lagging)
         fws_conn_caught_up(engine, conn);
     if (conn->state == FWS_DRAINING && !conn->blocked && !fws_conn_finish(engine, conn))
         fws_engine_mark_dirty(engine, conn);

@@ -286,94 +286,6 @@ fws_sub *fws_topic_wake(fws_topic *topic)
     return NULL;
 }
 
-/* What is kept. */
-
-/* The first frame that history wants. */
-static uint64_t history_from(const fws_topic *topic)
-{
-    const fws_topic_options *wanted = topic->options;
-    const fws_log *log = &topic->log;
-    uint64_t from = log->first_seq;
-    if ((wanted->history_messages | wanted->history_bytes | wanted->history_ns) == 0)
-        return log->next_seq;
-    if (wanted->history_messages > 0 && log->next_seq - from > wanted->history_messages)
-        from = log->next_seq - wanted->history_messages;
-    /* By bytes and age only whole slabs go: the oldest one, when what follows it is enough. */
-    const fws_slab *oldest = fws_log_oldest(log);
-    if (oldest == NULL)
-        return from;
-    uint64_t behind = log->bytes - oldest->base_bytes - oldest->bytes;
-    bool last = oldest == log->growing;
-    uint64_t ended =
-        last ? topic->appended_at : log->ring[(log->tail + 1) & (log->capacity - 1)]->opened;
-    bool enough = !last && wanted->history_bytes > 0 && behind >= wanted->history_bytes;
-    bool old = wanted->history_ns > 0 && log->logs->clock != NULL
-               && *log->logs->clock - ended > wanted->history_ns;
-    return enough || old ? oldest->base_seq + oldest->n : from;
-}
-
-static void trim_variants(fws_topic *topic)
-{
-    for (unsigned i = 0; topic->variants != NULL && i < FWS_VARIANTS; i++)
-        if (topic->variants[i] != NULL)
-            fws_variant_trim(topic->variants[i], topic->log.first_seq);
-}
-
-void fws_topic_release(fws_topic *topic)
-{
-    fws_log *log = &topic->log;
-    const fws_slab *oldest;
-    uint64_t tail = log->tail;
-    while ((oldest = fws_log_oldest(log)) != NULL && oldest->readers == 0 && topic->ahead == 0) {
-        if (topic->lapped > 0 && oldest == log->growing)
-            break; /* a policy may move them to the newest frame */
-        uint64_t end = oldest->base_seq + oldest->n;
-        if ((topic->caught > 0 && end > topic->woken) || end > history_from(topic))
-            break;
-        fws_log_drop_oldest(log);
-    }
-    if (tail != log->tail)
-        trim_variants(topic);
-}
-
-void fws_topic_lap(fws_topic *topic)
-{
-    topic->lapped += fws_log_oldest(&topic->log)->readers;
-    fws_log_drop_oldest(&topic->log);
-}
-
-void fws_topic_dropped(fws_topic *topic)
-{
-    trim_variants(topic);
-    fws_topic_release(topic); /* the slab that is the oldest now may have no readers */
-}
-
-void fws_topic_passed(fws_topic *topic)
-{
-    const fws_slab *oldest = fws_log_oldest(&topic->log);
-    if (oldest != NULL && oldest->readers == 0)
-        fws_topic_release(topic);
-}
-
-/* Another slab was opened: subscribers that lag keep at most retention_bytes. Frames that were not
- * offered yet to a subscriber stay. */
-static void trim(fws_topic *topic)
-{
-    fws_log *log = &topic->log;
-    uint64_t tail = log->tail;
-    while (log->tail + 1 < log->head) {
-        const fws_slab *oldest = fws_log_oldest(log);
-        uint64_t end = oldest->base_seq + oldest->n;
-        if (log->bytes - (oldest->base_bytes + oldest->bytes) < topic->options->retention_bytes
-            || oldest->unoffered > 0 || (topic->caught > 0 && end > topic->woken)
-            || end > history_from(topic))
-            break;
-        fws_topic_lap(topic);
-    }
-    if (tail != log->tail)
-        fws_topic_dropped(topic);
-}
-
 /* Publishing. */
 
 static bool in_the_way(fws_topic *topic, size_t n)
@@ -408,7 +320,7 @@ static void appended(fws_topic *topic, uint64_t first_eseq)
         return;
     }
     if (topic->log.head - topic->log.tail > 1) {
-        trim(topic);
+        fws_topic_trim(topic);
         fws_topic_passed(topic); /* the last slab may have been kept for lapped members */
     }
     if (topic->dirty || topic->caught == 0)
@@ -434,4 +346,19 @@ void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq)
     topic->topics->account.published += frames * topic->n;
     if (frames > 0)
         appended(topic, first_eseq);
+}
+
+/* The end. */
+
+void fws_topic_close(fws_topic *topic)
+{
+    if (topic->closed)
+        return;
+    fws_topic_ref(topic);
+    while (topic->n > 0)
+        fws_topic_leave(topic->members[topic->n - 1]);
+    fws_topics_unname(topic->topics, topic);
+    fws_log_clear(&topic->log);
+    topic->closed = true;
+    fws_topic_unref(topic);
 }

@@ -124,9 +124,6 @@ void fws_topic_touch(fws_topic *topic);
  * it), until there is none: then NULL. */
 fws_topic *fws_topics_collect(fws_topics *topics);
 
-/* Takes the name away and ends all subscriptions; it goes when nothing refers to it any more. */
-void fws_topic_close(fws_topic *topic);
-
 /* Whether a reader that stands at seq in that epoch can go on with nothing lost. */
 bool fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq);
 
@@ -137,7 +134,13 @@ bool fws_topics_make_room(fws_topics *topics, size_t n);
 /* Frees history that is too old: in portions, with every sweep. */
 void fws_topics_sweep(fws_topics *topics);
 
+/* Frees the name: the topic is in no table any more. */
+void fws_topics_unname(fws_topics *topics, const fws_topic *topic);
+
 /* topic.c */
+
+/* Takes the name away and ends all subscriptions; it is freed when nothing refers to it any more. */
+void fws_topic_close(fws_topic *topic);
 
 /* Puts other limits and another policy in force, for present members too. FWS_OK, FWS_E_NOMEM. */
 int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options);
@@ -172,6 +175,8 @@ fws_sub *fws_topic_wake(fws_topic *topic);
 /* It has been sent everything: it counts as caught up again. */
 void fws_topic_caught_up(fws_sub *sub);
 
+/* keep.c */
+
 /* Frees the oldest slabs, as far as neither members nor history need them. */
 void fws_topic_release(fws_topic *topic);
 
@@ -182,6 +187,9 @@ void fws_topic_dropped(fws_topic *topic);
 
 /* fws_topic_release() after a member has moved: returns at once when the oldest slab is read. */
 void fws_topic_passed(fws_topic *topic);
+
+/* After another slab was opened: subscribers that lag keep at most retention_bytes behind it. */
+void fws_topic_trim(fws_topic *topic);
 
 /* policy.c */
 

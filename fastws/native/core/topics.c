@@ -62,7 +62,7 @@ static bool table_resize(fws_topics *topics, uint32_t capacity)
     return true;
 }
 
-static void table_remove(fws_topics *topics, const fws_topic *topic)
+void fws_topics_unname(fws_topics *topics, const fws_topic *topic)
 {
     uint32_t mask = topics->capacity - 1;
     uint32_t hole = table_find(topics, topic->hash, topic->name, topic->name_n);
@@ -195,23 +195,10 @@ fws_topic *fws_topics_collect(fws_topics *topics)
         if (needed(topic))
             continue;
         if (!topic->closed)
-            table_remove(topics, topic);
+            fws_topics_unname(topics, topic);
         topic_free(topic);
     }
     return NULL;
-}
-
-void fws_topic_close(fws_topic *topic)
-{
-    if (topic->closed)
-        return;
-    fws_topic_ref(topic);
-    while (topic->n > 0)
-        fws_topic_leave(topic->members[topic->n - 1]);
-    table_remove(topic->topics, topic);
-    fws_log_clear(&topic->log);
-    topic->closed = true;
-    fws_topic_unref(topic);
 }
 
 void fws_topics_clear(fws_topics *topics)

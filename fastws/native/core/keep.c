@@ -1,0 +1,89 @@
+/* What a log keeps, and when it lets go: for readers, retention, history. */
+#include "core/topic.h"
+
+/* The first frame that history wants. */
+static uint64_t history_from(const fws_topic *topic)
+{
+    const fws_topic_options *wanted = topic->options;
+    const fws_log *log = &topic->log;
+    uint64_t from = log->first_seq;
+    if ((wanted->history_messages | wanted->history_bytes | wanted->history_ns) == 0)
+        return log->next_seq;
+    if (wanted->history_messages > 0 && log->next_seq - from > wanted->history_messages)
+        from = log->next_seq - wanted->history_messages;
+    /* By bytes and age only whole slabs go: the oldest one, when what follows it is enough. */
+    const fws_slab *oldest = fws_log_oldest(log);
+    if (oldest == NULL)
+        return from;
+    uint64_t behind = log->bytes - oldest->base_bytes - oldest->bytes;
+    bool last = oldest == log->growing;
+    uint64_t ended =
+        last ? topic->appended_at : log->ring[(log->tail + 1) & (log->capacity - 1)]->opened;
+    bool enough = !last && wanted->history_bytes > 0 && behind >= wanted->history_bytes;
+    bool old = wanted->history_ns > 0 && log->logs->clock != NULL
+               && *log->logs->clock - ended > wanted->history_ns;
+    return enough || old ? oldest->base_seq + oldest->n : from;
+}
+
+static void trim_variants(fws_topic *topic)
+{
+    for (unsigned i = 0; topic->variants != NULL && i < FWS_VARIANTS; i++)
+        if (topic->variants[i] != NULL)
+            fws_variant_trim(topic->variants[i], topic->log.first_seq);
+}
+
+void fws_topic_release(fws_topic *topic)
+{
+    fws_log *log = &topic->log;
+    fws_log_unspare(log);
+    const fws_slab *oldest;
+    uint64_t tail = log->tail;
+    while ((oldest = fws_log_oldest(log)) != NULL && oldest->readers == 0 && topic->ahead == 0) {
+        if (topic->lapped > 0 && oldest == log->growing)
+            break; /* a policy may move them to the newest frame */
+        uint64_t end = oldest->base_seq + oldest->n;
+        if ((topic->caught > 0 && end > topic->woken) || end > history_from(topic))
+            break;
+        fws_log_drop_oldest(log);
+    }
+    if (tail != log->tail)
+        trim_variants(topic);
+}
+
+void fws_topic_lap(fws_topic *topic)
+{
+    topic->lapped += fws_log_oldest(&topic->log)->readers;
+    fws_log_drop_oldest(&topic->log);
+}
+
+void fws_topic_dropped(fws_topic *topic)
+{
+    trim_variants(topic);
+    fws_topic_release(topic); /* the slab that is the oldest now may have no readers */
+}
+
+void fws_topic_passed(fws_topic *topic)
+{
+    const fws_slab *oldest = fws_log_oldest(&topic->log);
+    if (oldest != NULL && oldest->readers == 0)
+        fws_topic_release(topic);
+}
+
+/* Another slab was opened: subscribers that lag keep at most retention_bytes. Frames that were not
+ * offered yet to a subscriber stay. */
+void fws_topic_trim(fws_topic *topic)
+{
+    fws_log *log = &topic->log;
+    uint64_t tail = log->tail;
+    while (log->tail + 1 < log->head) {
+        const fws_slab *oldest = fws_log_oldest(log);
+        uint64_t end = oldest->base_seq + oldest->n;
+        if (log->bytes - (oldest->base_bytes + oldest->bytes) < topic->options->retention_bytes
+            || oldest->unoffered > 0 || (topic->caught > 0 && end > topic->woken)
+            || end > history_from(topic))
+            break;
+        fws_topic_lap(topic);
+    }
+    if (tail != log->tail)
+        fws_topic_dropped(topic);
+}
