@@ -3,13 +3,15 @@
     make bench-c && python benchmarks/ratio.py
     python benchmarks/ratio.py --clients 1,100 --rounds 7 --duration 5
     python benchmarks/ratio.py --single --clients 100,1000
+    python benchmarks/ratio.py --against OLD/bin/python --against-tree OLD --rounds 11
 
 Each round measures, for each number of clients, `fastws serve --rate max` and the bare C loop
 (benchmarks/bare.py, contiguous runs of 512 frames) twice, as it is and with the
 TCP_NOTSENT_LOWAT of fastws (--lowat), one after the other, in turns first, with `fastws bench`;
-with --single all send one frame per call (benchmarks/fanout.py). The server has one core and
-the client another. Prints the medians and the median, least and largest ratio of fastws to either
-loop within a round, as a table and then as one line of JSON.
+with --single all send one frame per call (benchmarks/fanout.py). --against measures the server of
+another installation in the same rounds, instead of the bare loops, and the ratio of the two. The
+server has one core and the client another. Prints the medians and the median, least and largest
+ratio of fastws to the others within a round, as a table and then as one line of JSON.
 """
 
 import argparse
@@ -33,7 +35,7 @@ START_TIMEOUT = 10.0  # seconds
 STOP_TIMEOUT = 15.0
 SLACK = 60.0  # seconds that a measurement may take beyond its own time, warm-up included
 FASTWS = [sys.executable, "-m", "fastws"]
-CONTENDERS = ("fastws", "bare", "bareLowat")
+BARE_LOOPS = ("bare", "bareLowat")
 Rates = dict[str, float]  # frames/s of each contender
 
 
@@ -51,6 +53,18 @@ class Options:
     server_core: int
     client_core: int
     program: Path | None
+    against: Path | None
+    against_tree: Path | None
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """What fastws is compared with."""
+        return BARE_LOOPS if self.against is None else ("against",)
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """All that is measured."""
+        return ("fastws", *self.others)
 
 
 def arguments() -> Options:
@@ -68,6 +82,8 @@ def arguments() -> Options:
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--client-core", type=int, default=1)
     parser.add_argument("--program", type=Path, help="the compiled bare.c, if elsewhere")
+    parser.add_argument("--against", type=Path, help="interpreter of another installation")
+    parser.add_argument("--against-tree", type=Path, help="its tree, for --single")
     found = vars(parser.parse_args())
     found["clients"] = [int(text) for text in found["clients"].split(",")]
     return Options(**found)
@@ -87,34 +103,36 @@ def main() -> None:
             measured[clients].append(rates)
             print(
                 f"round {number + 1}/{options.rounds}, {clients} clients: "
-                + ", ".join(f"{name} {rates[name]:,.0f}/s" for name in CONTENDERS),
+                + ", ".join(f"{name} {rates[name]:,.0f}/s" for name in options.contenders),
                 file=sys.stderr,
                 flush=True,
             )
-    report([summary(clients, rounds) for clients, rounds in measured.items()])
+    report(options, [summary(options, *found) for found in measured.items()])
 
 
 def one_round(options: Options, clients: int, number: int) -> Rates:
     """Measure every contender, in each round another one first."""
-    first = number % len(CONTENDERS)
-    return {
-        name: measure(options, name, clients) for name in (*CONTENDERS[first:], *CONTENDERS[:first])
-    }
+    names = options.contenders
+    first = number % len(names)
+    return {name: measure(options, name, clients) for name in (*names[first:], *names[:first])}
 
 
 def measure(options: Options, name: str, clients: int) -> float:
     """Return the frames/s over all clients."""
     if name == "fastws":
-        return measure_fastws(options, clients)
+        return measure_fastws(options, clients, sys.executable, FANOUT)
+    if name == "against":
+        tree = options.against_tree or Path()
+        return measure_fastws(options, clients, str(options.against), tree / "benchmarks/fanout.py")
     return measure_bare(options, clients, options.lowat if name == "bareLowat" else 0)
 
 
-def measure_fastws(options: Options, clients: int) -> float:
+def measure_fastws(options: Options, clients: int, python: str, fanout: Path) -> float:
     """Measure `fastws serve --rate max`, or fanout.py; frames/s over all clients."""
     port = free_port()
-    command = [*FASTWS, "serve", "--rate", "max", "--quiet", "--port", str(port)]
+    command = [python, "-m", "fastws", "serve", "--rate", "max", "--quiet", "--port", str(port)]
     if options.single:
-        command = [sys.executable, str(FANOUT), "--port", str(port), "--clients", str(clients)]
+        command = [python, str(fanout), "--port", str(port), "--clients", str(clients)]
         command += ["--seconds", str(options.duration + options.warmup + SLACK)]
     with running(pinned(options.server_core, command)) as server:
         wait_until_it_listens(server, port)
@@ -202,35 +220,36 @@ def its_address(server: subprocess.Popen[str]) -> str:
     sys.exit("ratio: bare.py did not start")
 
 
-def summary(clients: int, rounds: list[Rates]) -> dict[str, float]:
-    """Return the medians of one number of clients, and the spread of both ratios."""
+def ratio_name(other: str) -> str:
+    """Return under which name the ratio to it is reported."""
+    return "ratioLowat" if other == "bareLowat" else "ratio"
+
+
+def summary(options: Options, clients: int, rounds: list[Rates]) -> dict[str, float]:
+    """Return the medians of one number of clients, and the spread of the ratios."""
     found: dict[str, float] = {"clients": clients, "rounds": len(rounds)}
-    for name in CONTENDERS:
+    for name in options.contenders:
         found[name] = statistics.median(rates[name] for rates in rounds)
-    for ratio, bare in (("ratio", "bare"), ("ratioLowat", "bareLowat")):
-        ratios = [rates["fastws"] / rates[bare] for rates in rounds]
+    for other in options.others:
+        ratio = ratio_name(other)
+        ratios = [rates["fastws"] / rates[other] for rates in rounds]
         found[ratio] = round(statistics.median(ratios), 3)
         found[f"{ratio}Min"] = round(min(ratios), 3)
         found[f"{ratio}Max"] = round(max(ratios), 3)
     return found
 
 
-def report(rows: list[dict[str, float]]) -> None:
+def report(options: Options, rows: list[dict[str, float]]) -> None:
     """Print the table, then the same as JSON."""
-    heads = (
-        "clients",
-        "fastws frames/s",
-        "bare frames/s",
-        "ratio [min-max]",
-        "bare, LOWAT",
-        "ratio",
+    heads = "".join(
+        f"  {name + ' frames/s':>18}  {'ratio [min-max]':<19}" for name in options.others
     )
-    print("{:>7}  {:>15}  {:>13}  {:<19}  {:>13}  {}".format(*heads))
+    print(f"{'clients':>7}  {'fastws frames/s':>15}{heads}")
     for row in rows:
-        print(
-            f"{row['clients']:>7}  {row['fastws']:>15,.0f}  {row['bare']:>13,.0f}  "
-            f"{spread(row, 'ratio'):<19}  {row['bareLowat']:>13,.0f}  {spread(row, 'ratioLowat')}"
+        others = "".join(
+            f"  {row[name]:>18,.0f}  {spread(row, ratio_name(name)):<19}" for name in options.others
         )
+        print(f"{row['clients']:>7}  {row['fastws']:>15,.0f}{others}")
     print(json.dumps(rows))
 
 
