@@ -116,6 +116,8 @@ uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_
     void *ranked[FWS_LIST_MOST] = {NULL};
     uint32_t n = 0, left = CANDIDATES, slot = 0;
     most = most < FWS_LIST_MOST ? most : FWS_LIST_MOST;
+    if (most == 0)
+        return 0;
     for (const fws_link *link = engine->lagging.next; link != &engine->lagging && left-- > 0;
          link = link->next) {
         fws_conn *conn = FWS_CONTAINER(link, fws_conn, lagging_link);
