@@ -195,8 +195,9 @@ void fws_topic_configure(fws_topic *topic, bool configured)
 
 void fws_topic_watch(fws_topic *topic, bool watched)
 {
+    if (!topic->watched)
+        topic->wanted = topic->n > 0; /* afterwards it may be still to tell */
     topic->watched = watched;
-    topic->wanted = topic->n > 0;
 }
 
 bool fws_topic_wanted(const fws_topic *topic)
