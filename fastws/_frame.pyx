@@ -122,8 +122,9 @@ cdef uint64_t _amount(str what, value, double scale=1) except? 0:
     """A limit as the core takes it; None: no such limit."""
     if value is None:
         return 0
-    if not isinstance(value, (int, float)) or not 0 < value * scale < 2**63:
-        raise ValueError(f"{what} must be more than 0, not {value!r}")
+    if (not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 2**63
+            or not 1 <= value * scale < 2.0**63):  # less would be 0: no limit
+        raise ValueError(f"{what} must be {1 / scale:g} to {2.0**63 / scale:g}, not {value!r}")
     return <uint64_t>(value * scale)
 
 
