@@ -907,6 +907,7 @@ cdef class Engine:
         Raises:
             ValueError: an option is out of range; the pattern has no `*` at its end, or another.
         """
+        self._check()
         start = pattern.removesuffix("*")
         if start == pattern or "*" in start:
             raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
