@@ -582,7 +582,7 @@ cdef class Connection:
         Idempotent: the same Subscription; its options are those of the last call.
 
         Args:
-            topic: a Topic, or the name of one.
+            topic: a Topic, or the name of one; a name in the thread that drives the engine only.
             on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's.
 
         Raises:
@@ -624,9 +624,11 @@ cdef class Connection:
         if self._subscriptions is None:
             self._subscriptions = WeakValueDictionary()
         subscription = self._subscriptions.get(<size_t>topic._t)
-        if subscription is not None and (sub is NULL or subscription._id < 0
-                                         or subscription._id == fws_sub_facts_of(sub).id):
-            return subscription
+        if subscription is not None and subscription.topic is topic:
+            if sub is NULL:
+                subscription._id = -1  # the staged command may begin it anew
+            if subscription._id < 0 or subscription._id == fws_sub_facts_of(sub).id:
+                return subscription
         subscription = Subscription.__new__(Subscription)
         subscription.connection = self
         subscription.topic = topic
