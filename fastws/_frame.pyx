@@ -121,8 +121,9 @@ cdef uint64_t _amount(str what, value, double scale=1) except? 0:
     """A limit as the core takes it; None: no such limit."""
     if value is None:
         return 0
-    if not isinstance(value, (int, float)) or not 0 < value * scale < 2**63:
-        raise ValueError(f"{what} must be more than 0, not {value!r}")
+    if (not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 2**63
+            or not 1 <= value * scale < 2.0**63):  # less would be 0: no limit
+        raise ValueError(f"{what} must be {1 / scale:g} to {2.0**63 / scale:g}, not {value!r}")
     return <uint64_t>(value * scale)
 
 
@@ -623,9 +624,11 @@ cdef class Connection:
         if self._subscriptions is None:
             self._subscriptions = WeakValueDictionary()
         subscription = self._subscriptions.get(<size_t>topic._t)
-        if subscription is not None and subscription.topic is topic and (sub is NULL or subscription._id < 0
-                                         or subscription._id == fws_sub_facts_of(sub).id):
-            return subscription
+        if subscription is not None and subscription.topic is topic:
+            if sub is NULL:
+                subscription._id = -1  # the staged command may begin it anew
+            if subscription._id < 0 or subscription._id == fws_sub_facts_of(sub).id:
+                return subscription
         subscription = Subscription.__new__(Subscription)
         subscription.connection = self
         subscription.topic = topic
@@ -902,6 +905,7 @@ cdef class Engine:
         Raises:
             ValueError: an option is out of range; the pattern has no `*` at its end, or another.
         """
+        self._check()
         start = pattern.removesuffix("*")
         if start == pattern or "*" in start:
             raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")

@@ -77,6 +77,21 @@ def test_respond_twice_raises() -> None:
             connection.send("not a WebSocket")
 
 
+def test_a_turn_without_poll_sends_and_leaves_the_sockets_alone(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    _, peer = rig.subscribed(topic)
+    rig.until(lambda: not rig.engine.turn())
+    peer.send(client_frame(TEXT, b"asked"))
+    topic.publish("x")
+    for _ in range(10):
+        rig.engine.turn(poll=False)
+    assert rig.messages == []
+    rig.until(lambda: peer.pull().frames)
+    assert peer.payloads == [b"x"]
+    rig.until(lambda: rig.messages)
+    assert rig.messages == ["asked"]
+
+
 # Ends.
 
 
@@ -89,7 +104,8 @@ def test_use_after_close_raises() -> None:
     calls: list[Callable[[], object]] = [
         engine.fileno, engine.flush, engine.counters, engine.pacing, engine.metered,
         lambda: engine.listen(0), lambda: engine.unlisten(0), lambda: engine.attach(0, b"x"),
-        lambda: engine.topic("new"), lambda: engine.laggards(1), lambda: engine.set_rate(1),
+        lambda: engine.topic("new"), lambda: engine.topics("new*"), engine.account,
+        lambda: engine.topic_accounts(1), lambda: engine.laggards(1), lambda: engine.set_rate(1),
         lambda: engine.set_format("json"), lambda: engine.record_latency(True),
         lambda: engine.start_source(topic, seed=1),
         topic.account, lambda: topic.subscribers, lambda: topic.delivered, lambda: topic.appended,

@@ -222,6 +222,20 @@ def test_what_an_unsubscriber_had_pending_counts_as_dropped(rig: Rig) -> None:
     assert len(peer.frames) - 1 == account["delivered"]
 
 
+def test_lists_are_as_long_as_asked_for_and_at_most_64(rig: Rig) -> None:
+    topics = [rig.engine.topic(f"topic.{i}") for i in range(100)]
+    for topic in topics[:3]:
+        for _ in range(2):
+            rig.subscribed(topic, receive_buffer=SMALL)
+        for i in range(500):
+            topic.publish(message(i))
+    rig.until(lambda: not rig.engine.turn())
+    for n, accounts, laggards in ((-1, 0, 0), (0, 0, 0), (1, 1, 1), (5, 5, 5), (1000, 64, 6)):
+        assert len(rig.engine.topic_accounts(n)) == accounts
+        assert len(rig.engine.laggards(n)) == laggards
+    assert set(rig.engine.topic_accounts(3)) == {"topic.0", "topic.1", "topic.2"}
+
+
 # Slow consumers.
 
 

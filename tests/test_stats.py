@@ -17,6 +17,8 @@ from support import (
     client_frame,
 )
 
+from fastws import History
+
 Run = Callable[[Any], Any]
 COUNTS = ["published", "delivered", "acknowledged", "dropped", "conflated", "pending"]
 
@@ -126,6 +128,44 @@ def test_at_most_twenty_clients_are_listed(run: Run) -> None:
             stats = await site.stats_when(lambda stats: stats["server"]["connections"] == 0)
             assert stats["server"]["clients"] == []
             assert balances(stats["server"])
+
+    run(story())
+
+
+def test_at_most_twenty_topics_are_listed_and_the_sums_are_of_all(run: Run) -> None:
+    async def story() -> None:
+        async with Site() as site, await site.websocket() as reader:
+            engine = site.feed.server.engine
+            (connection,) = engine.connections
+            topics = [engine.topic(f"topic.{i}") for i in range(100)]
+            kept = engine.topic("kept", history=History(messages=100))
+            for topic in topics:
+                connection.subscribe(topic)
+                topic.publish("x" * 100)
+                kept.publish("y" * 1000)
+            assert len(await reader.frames(100)) == 100
+            stats = await site.stats_when(
+                lambda stats: stats["server"]["acknowledged"] == stats["server"]["delivered"]
+            )
+            server = stats["server"]
+            assert len(server["topics"]) == 20
+            held = [account["retainedBytes"] for account in server["topics"].values()]
+            assert next(iter(server["topics"])) == "kept"
+            assert held == [100 * 1004] + [0] * 19
+            accounts = [topic.account() for topic in topics]
+            for count in COUNTS:
+                assert server[count] == sum(account[count] for account in accounts)  # type: ignore[literal-required]
+            assert balances(server)
+            assert (server["published"], server["delivered"]) == (100, 100)
+            (row,) = server["clients"]
+            assert (row["published"], row["delivered"]) == (100, 100)
+
+            del topics, topic
+            reader.sock.close()
+            await site.sockets(0)
+            server = (await site.stats())["server"]
+            assert (server["published"], server["delivered"]) == (100, 100)
+            assert sorted(server["topics"]) == ["kept", "ticks"]
 
     run(story())
 

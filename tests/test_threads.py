@@ -140,12 +140,16 @@ def test_methods_other_than_commands_raise_in_another_thread() -> None:
     with Rig() as rig:
         topic = rig.engine.topic("t")
         connection, _ = rig.subscribed(topic)
+        subscription = connection.subscribe(topic)
         engine = rig.engine
         calls: list[Callable[[], object]] = [
             engine.fileno, engine.flush, engine.close, engine.counters, engine.pacing,
             lambda: engine.listen(0), lambda: engine.topic("new"), lambda: engine.laggards(1),
             lambda: engine.set_rate(1), lambda: engine.set_format("json"), topic.account,
             lambda: topic.configure(on_slow="close", max_lag=Lag(bytes=1), retention_bytes=1),
+            topic.close, lambda: topic.epoch, lambda: setattr(topic, "on_first_subscriber", print),
+            lambda: engine.topics("new*"), engine.account, lambda: engine.topic_accounts(1),
+            subscription.account, lambda: subscription.active, lambda: subscription.on_slow,
             connection.account, connection.abort, connection.pause_reading,
             connection.resume_reading, lambda: engine.meter(connection),
             lambda: engine.upgrade(connection, b""), lambda: engine.expect_body(connection, 1),

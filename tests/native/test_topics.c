@@ -1,5 +1,6 @@
 /* The topics of an engine: names, options that are shared, what keeps a topic, and its end. */
 #include "conn_fixture.h"
+#include "core/engine.h"
 
 static const fws_topic_options PLAIN = {.retention_bytes = 1 << 20, .max_lag_bytes = 1 << 20};
 
@@ -320,6 +321,23 @@ static void test_the_owner_hears_of_the_first_and_the_last_subscriber(void)
     end();
 }
 
+static void test_who_watches_already_still_hears_what_was_to_be_told(void)
+{
+    begin();
+    fws_topic *topic = get("a");
+    fws_topic_configure(topic, true);
+    fws_topic_join(topic, &conns[0], NULL);
+    fws_topic_watch(topic, true);
+    collect(); /* what came before is no news */
+    fws_topic_leave(fws_conn_find_sub(&conns[0], topic));
+    fws_topic_watch(topic, true); /* for a second callback */
+    CHECK(fws_topics_collect(&topics) == topic && !topic->wanted);
+    fws_topic_join(topic, &conns[1], NULL);
+    fws_topic_watch(topic, false);
+    collect();
+    end();
+}
+
 static void test_a_watched_topic_that_nothing_needs_goes_after_it_was_told_of(void)
 {
     begin();
@@ -356,6 +374,7 @@ int main(void)
     RUN(test_a_topic_may_be_closed_during_its_wake);
     RUN(test_closed_topics_go_with_the_rest);
     RUN(test_the_owner_hears_of_the_first_and_the_last_subscriber);
+    RUN(test_who_watches_already_still_hears_what_was_to_be_told);
     RUN(test_a_watched_topic_that_nothing_needs_goes_after_it_was_told_of);
     return 0;
 }

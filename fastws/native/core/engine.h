@@ -293,7 +293,7 @@ typedef struct fws_topic_facts {
 fws_topic_facts fws_topic_facts_of(const fws_topic *topic);
 void fws_topic_own(fws_topic *topic, void *owner);
 void fws_topic_configure(fws_topic *topic, bool configured);
-/* Whether fws_topics_collect() tells of its first and last subscriber. */
+/* Whether fws_topics_collect() tells of its first and last subscriber, from now on. */
 void fws_topic_watch(fws_topic *topic, bool watched);
 bool fws_topic_wanted(const fws_topic *topic);
 

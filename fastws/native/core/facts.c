@@ -117,6 +117,8 @@ uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_
     uint32_t n = 0, slot = 0;
     int64_t left = CANDIDATES;
     most = most < FWS_LIST_MOST ? most : FWS_LIST_MOST;
+    if (most == 0)
+        return 0;
     for (const fws_link *link = engine->lagging.next; link != &engine->lagging && left > 0;
          link = link->next) {
         fws_conn *conn = FWS_CONTAINER(link, fws_conn, lagging_link);
@@ -195,8 +197,9 @@ void fws_topic_configure(fws_topic *topic, bool configured)
 
 void fws_topic_watch(fws_topic *topic, bool watched)
 {
+    if (!topic->watched)
+        topic->wanted = topic->n > 0; /* afterwards it may be still to tell */
     topic->watched = watched;
-    topic->wanted = topic->n > 0;
 }
 
 bool fws_topic_wanted(const fws_topic *topic)
