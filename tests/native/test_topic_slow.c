@@ -48,6 +48,26 @@ static void test_one_frame_past_the_limit_fits_when_all_have_everything(void)
     end();
 }
 
+static void test_no_frame_past_the_limit_fits_while_a_patient_member_is_behind(void)
+{
+    static const fws_topic_options patient = {
+        .retention_bytes = 10000, .max_lag_bytes = 10000, .on_slow = FWS_SLOW_LOSSLESS};
+    uint8_t *room;
+    begin(FWS_SLOW_LOSSLESS, 1000, 10000);
+    fws_topic_join(topic, &conns[0], NULL);
+    fws_sub *sub = fws_topic_join(topic, &conns[1], &patient);
+    publish(500);
+    deliver(&conns[0], SIZE_MAX);
+    leave_behind(&conns[1]);
+    CHECK_EQ(fws_topic_reserve(topic, 20000, eseq + 1, &room), FWS_E_FULL);
+    CHECK(!fws_sub_lapped(sub));
+    deliver(&conns[1], SIZE_MAX);
+    publish(20000);
+    deliver(&conns[1], SIZE_MAX);
+    CHECK_EQ(delivered(sub), 2);
+    end();
+}
+
 /* Neither history nor what others have not got is in the publisher's way. */
 static void test_only_lossless_members_hold_the_publisher(void)
 {
@@ -350,6 +370,7 @@ int main(void)
 {
     RUN(test_a_lossless_topic_is_full_at_its_slowest_member);
     RUN(test_one_frame_past_the_limit_fits_when_all_have_everything);
+    RUN(test_no_frame_past_the_limit_fits_while_a_patient_member_is_behind);
     RUN(test_only_lossless_members_hold_the_publisher);
     RUN(test_no_member_of_a_lossless_topic_is_ever_lapped);
     RUN(test_sizes_out_of_range_are_invalid);

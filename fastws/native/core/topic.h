@@ -184,8 +184,9 @@ void fws_topic_passed(fws_topic *topic);
 
 /* policy.c */
 
-/* Bytes that the topic takes before a lossless member is too far behind; where the wanted ones fit
- * it may say less than that: all members are looked at only when it matters. */
+/* Bytes that the topic takes before a lossless member is too far behind: lossless_lag when none of
+ * them is behind, else less. Where the wanted ones fit it may say less than that: all members are
+ * looked at only when it matters. */
 uint64_t fws_topic_room(const fws_topic *topic, uint64_t wanted);
 
 static inline const fws_topic_options *fws_sub_options(const fws_sub *sub)
