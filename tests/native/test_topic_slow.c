@@ -122,6 +122,25 @@ static void test_no_member_of_a_lossless_topic_is_ever_lapped(void)
     end();
 }
 
+/* A limit of its own may exceed the topic's retention; the topic's may be lowered later. */
+static void test_retention_takes_nothing_from_a_lossless_member(void)
+{
+    static const fws_topic_options patient = {
+        .retention_bytes = 50000, .max_lag_bytes = 50000, .on_slow = FWS_SLOW_LOSSLESS};
+    begin(FWS_SLOW_LATEST, 1000, 2000);
+    fws_sub *sub = fws_topic_join(topic, &conns[0], &patient);
+    publish(100);
+    leave_behind(&conns[0]);
+    for (int i = 0; i < 49; i++) {
+        publish(1000);
+        CHECK(!fws_sub_lapped(sub));
+    }
+    while (conns[0].n_pending > 0)
+        deliver(&conns[0], SIZE_MAX);
+    CHECK_EQ(delivered(sub), 50);
+    end();
+}
+
 static void test_sizes_out_of_range_are_invalid(void)
 {
     uint8_t *room;
@@ -373,6 +392,7 @@ int main(void)
     RUN(test_no_frame_past_the_limit_fits_while_a_patient_member_is_behind);
     RUN(test_only_lossless_members_hold_the_publisher);
     RUN(test_no_member_of_a_lossless_topic_is_ever_lapped);
+    RUN(test_retention_takes_nothing_from_a_lossless_member);
     RUN(test_sizes_out_of_range_are_invalid);
     RUN(test_latest_jumps_to_the_newest_frame_and_counts);
     RUN(test_the_lag_may_be_limited_in_messages);

@@ -98,8 +98,11 @@ static void count_lossless(fws_topic *topic, const fws_sub *sub)
     const fws_topic_options *options = fws_sub_options(sub);
     if (options->on_slow != FWS_SLOW_LOSSLESS)
         return;
-    if (topic->lossless++ == 0 || options->max_lag_bytes < topic->lossless_lag)
+    bool first = topic->lossless++ == 0;
+    if (first || options->max_lag_bytes < topic->lossless_lag)
         topic->lossless_lag = options->max_lag_bytes;
+    if (first || options->max_lag_bytes > topic->lossless_most)
+        topic->lossless_most = options->max_lag_bytes;
     topic->room_until = 0;
 }
 
@@ -351,18 +354,19 @@ void fws_topic_passed(fws_topic *topic)
         fws_topic_release(topic);
 }
 
-/* Another slab was opened: subscribers that lag keep at most retention_bytes behind it. What was
- * not offered yet to those who keep up stays. */
+/* Another slab was opened: subscribers that lag keep at most retention_bytes behind it, lossless
+ * ones their limit. What was not offered yet to those who keep up stays. */
 static void trim(fws_topic *topic)
 {
     fws_log *log = &topic->log;
-    uint64_t tail = log->tail;
+    uint64_t tail = log->tail, most = topic->options->retention_bytes;
+    if (topic->lossless > 0 && topic->lossless_most > most)
+        most = topic->lossless_most;
     while (log->tail + 1 < log->head) {
         const fws_slab *oldest = fws_log_oldest(log);
         uint64_t end = oldest->base_seq + oldest->n;
-        if (log->bytes - (oldest->base_bytes + oldest->bytes) < topic->options->retention_bytes
-            || oldest->unoffered > 0 || (topic->caught > 0 && end > topic->woken)
-            || end > history_from(topic))
+        if (log->bytes - (oldest->base_bytes + oldest->bytes) < most || oldest->unoffered > 0
+            || (topic->caught > 0 && end > topic->woken) || end > history_from(topic))
             break;
         fws_topic_lap(topic);
     }

@@ -62,6 +62,7 @@ typedef struct fws_topic {
     uint32_t ahead;        /* pending members that a policy moved to the head: nothing is let go */
     uint32_t lossless;     /* members that hold the publisher */
     uint64_t lossless_lag; /* the least max_lag_bytes of them, at most */
+    uint64_t lossless_most; /* the largest, at least */
     uint32_t hash;
     uint16_t name_n;
     bool dirty;      /* in the queue of topics to wake */
