@@ -22,7 +22,7 @@ static uint32_t stale_event = 4; /* the next wait tells of stale[that]; 4: of no
 static void publish_some(uint8_t topic, size_t size)
 {
     if ((work += size + 32) <= WORK_MAX)
-        publish_one(topic, size);
+        (void)publish_one(topic, size);
 }
 
 /* Once in some runs: other threads have filled the staging but for a few bytes. */
@@ -65,7 +65,7 @@ static void command_of(one *who, uint8_t what)
         join(who, topic);
         break;
     case 1:
-        unsubscribe(who->peer, topics[topic]);
+        leave(who, topic);
         break;
     case 2:
         send_one(who, take_size());
@@ -242,7 +242,7 @@ static void go_on(uint8_t what)
         fws_engine_flush(engine, what & 0x80 ? (what & 0x70U) * 4000 : FWS_TURN_NS);
         net.tick = 0;
     } else {
-        reap();
+        reap_and_learn();
     }
     phase = (phase + 1) % 3;
 }
@@ -320,12 +320,12 @@ static fws_options take_options(void)
     options.outbox_limit = 1000U << fuzz_byte(&input) % 8;
     options.limits = (fws_limits){.max_message_size = fuzz_byte(&input) * 4U,
                                   .max_fragments = 1U + fuzz_byte(&input) % 8};
-    uint8_t life = fuzz_byte(&input);
-    filled = life < 240; /* costs as much as all the rest of a run */
-    options.ping_ns = life & 1 ? SECOND : 0;
+    uint8_t times = fuzz_byte(&input);
+    filled = times < 240; /* costs as much as all the rest of a run */
+    options.ping_ns = times & 1 ? SECOND : 0;
     options.pong_ns = SECOND / 2;
-    options.message_ns = life & 2 ? 2 * SECOND : 0;
-    options.write_ns = life & 4 ? 2 * SECOND : 0;
+    options.message_ns = times & 2 ? 2 * SECOND : 0;
+    options.write_ns = times & 4 ? 2 * SECOND : 0;
     return options;
 }
 
@@ -343,7 +343,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     engine->sys = &sys;
     on_event = answer;
     for (uint8_t i = 0; i < TOPICS; i++)
-        topics[i] = topic_of(i, 1000ULL << fuzz_byte(&input) % 8);
+        make_lasting(i, i, 1000ULL << fuzz_byte(&input) % 8);
     for (uint32_t steps = 0; input.n > 0 && steps < STEPS_MAX; steps++) {
         step();
         check_all();

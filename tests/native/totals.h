@@ -7,7 +7,7 @@
 
 #define CLOSED_MAX 4096
 
-static fws_account gone_sums;              /* sums of topics that were freed */
+static fws_account gone_sums;                /* sums of topics that were freed */
 static fws_topic *closed_topics[CLOSED_MAX]; /* not in the table any more, and not freed yet */
 static uint32_t n_closed;
 
@@ -128,6 +128,7 @@ static inline uint64_t held_by_variants(const fws_topic *topic)
 static inline void check_held(const fws_logs *logs, uint64_t held, uint64_t derived, uint32_t n)
 {
     CHECK_EQ(logs->bytes, held + derived);
+
     for (uint32_t i = 0; i < FWS_LOG_BUCKETS; i++)
         for (const fws_link *at = logs->buckets[i].next; at != &logs->buckets[i]; at = at->next) {
             const fws_log *log = FWS_CONTAINER(at, fws_log, link);
