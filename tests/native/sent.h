@@ -39,7 +39,7 @@ typedef struct message {
     uint64_t seq;         /* of its topic, or of its client and lane */
     uint64_t to;          /* the client's id; 0: those who subscribed */
     uint64_t without;     /* but that one's; 0: all of them */
-    uint64_t at;          /* when, at the latest, ns */
+    uint64_t at;          /* when, at the earliest, ns */
     uint32_t size, life;
     uint8_t lane;
 } message;

@@ -331,7 +331,7 @@ static void play(uint64_t seed)
         }
     }
     CHECK(deaths > 50 && whole_frames > STEPS);
-    CHECK(compressed_frames > STEPS || !fws_deflate_available());
+    CHECK(compressed_frames > STEPS / 4 || !fws_deflate_available());
     CHECK(engine->counters.slow_closed > 50 && engine->counters.would_block > 5);
     CHECK(topics[1]->account.dropped > 100 && topics[2]->account.delivered > 1000);
     CHECK(n_lives > 200 && (engine->topics.budget_dropped > 100) == (seed % 2 == 0));
