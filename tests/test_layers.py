@@ -21,8 +21,8 @@ NATIVE = {
     0: "status link mask utf8 hist pace",
     1: "frame deflate",
     2: "message variant log outbox tick meter",
-    3: "sys peers conn subs place account policy keep topics topic source gather send poll close flush "
-    "command accept engine engine_state engine_internal facts sweep receive http turn",
+    3: "sys peers conn subs place account policy keep topics topic source gather send poll close "
+    "flush command accept engine engine_state engine_internal facts sweep receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (

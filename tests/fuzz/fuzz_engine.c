@@ -1,29 +1,18 @@
 /* The engine over the network in memory: commands of the driving thread and of others, peers of
  * both roles, plain and compressed, faults of system calls and the phases of a turn, all from the
  * input. Slots and descriptors are used again at once, and late events and commands for their last
- * occupants come in. At every step each client's bytes are legal and inflate to what was
+ * occupants come in; topics come and go, and their logs share a budget. At every step each client's bytes are legal and inflate to what was
  * published (streams.h), accounts balance, memory is bounded; in the end, when all read,
  * everything arrives.
  */
-#include "fuzz.h"
-#include "streams.h"
+#include "engine_topics.h"
 
-#define SEATS 6
-#define SIZE_MOST 40960U
-#define WORK_MAX 1500000U /* bytes published in one run, so that it stays quick */
 #define STEPS_MAX 1000U
 
-static fuzz_input input;
 static uint8_t phase; /* of the turn: harvest, handle and flush, reap */
-static size_t work;
 static bool filled;
+static bool many;                /* topics come and go */
 static uint32_t stale_event = 4; /* the next wait tells of stale[that]; 4: of none */
-
-static void publish_some(uint8_t topic, size_t size)
-{
-    if ((work += size + 32) <= WORK_MAX)
-        publish_one(topic, size);
-}
 
 /* Once in some runs: other threads have filled the staging but for a few bytes. */
 static void fill_staging(uint8_t left)
@@ -36,14 +25,6 @@ static void fill_staging(uint8_t left)
     filled = true;
     what.n = FWS_STAGING_BYTES - used;
     CHECK_EQ(fws_engine_command(engine, &what), FWS_OK); /* to nobody: dropped when applied */
-}
-
-/* A size that is small as often as not; the largest is alone in a slab, with a rest too large to
- * copy. */
-static size_t take_size(void)
-{
-    size_t size = fuzz_byte(&input);
-    return size < 192 ? size : (size - 191) * SIZE_MOST / 64;
 }
 
 /* Of any length, with a code or without; what cannot be sent is refused. */
@@ -65,7 +46,7 @@ static void command_of(one *who, uint8_t what)
         join(who, topic);
         break;
     case 1:
-        unsubscribe(who->peer, topics[topic]);
+        leave(who, topic);
         break;
     case 2:
         send_one(who, take_size());
@@ -74,12 +55,12 @@ static void command_of(one *who, uint8_t what)
         say_any_goodbye(who, what);
         break;
     case 4:
-        publish_some(topic, take_size());
+        publish_some(topic, NULL, take_size());
         break;
     default:
         size = take_size();
         for (uint8_t n = fuzz_byte(&input); n > 0; n--)
-            publish_some(topic, size);
+            publish_some(topic, NULL, size);
     }
 }
 
@@ -242,7 +223,7 @@ static void go_on(uint8_t what)
         fws_engine_flush(engine, what & 0x80 ? (what & 0x70U) * 4000 : FWS_TURN_NS);
         net.tick = 0;
     } else {
-        reap();
+        reap_and_learn();
     }
     phase = (phase + 1) % 3;
 }
@@ -286,7 +267,13 @@ static void step(void)
         net.now += more * (uint64_t)10000000;
         break;
     case 11:
-        publish_some(more % TOPICS, take_size());
+        publish_some(more % TOPICS, NULL, take_size());
+        break;
+    case 12:
+        if (many)
+            topics_step(who, fuzz_byte(&input), more);
+        else
+            go_on(more);
         break;
     case 15:
         if (more & 0x80) {
@@ -317,15 +304,18 @@ static void check_bounds(void)
 static fws_options take_options(void)
 {
     fws_options options = OPTIONS;
-    options.outbox_limit = 1000U << fuzz_byte(&input) % 8;
+    uint8_t first = fuzz_byte(&input), budget = first & 0x80 ? fuzz_byte(&input) : 0;
+    many = first & 0x80;
+    options.outbox_limit = 1000U << first % 8;
+    options.max_log_bytes = budget & 1 ? 10000ULL << (budget >> 1) % 8 : 0;
     options.limits = (fws_limits){.max_message_size = fuzz_byte(&input) * 4U,
                                   .max_fragments = 1U + fuzz_byte(&input) % 8};
-    uint8_t life = fuzz_byte(&input);
-    filled = life < 240; /* costs as much as all the rest of a run */
-    options.ping_ns = life & 1 ? SECOND : 0;
+    uint8_t times = fuzz_byte(&input);
+    filled = times < 240; /* costs as much as all the rest of a run */
+    options.ping_ns = times & 1 ? SECOND : 0;
     options.pong_ns = SECOND / 2;
-    options.message_ns = life & 2 ? 2 * SECOND : 0;
-    options.write_ns = life & 4 ? 2 * SECOND : 0;
+    options.message_ns = times & 2 ? 2 * SECOND : 0;
+    options.write_ns = times & 4 ? 2 * SECOND : 0;
     return options;
 }
 
@@ -342,8 +332,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     streams_open(&options);
     engine->sys = &sys;
     on_event = answer;
+    on_wanted = hear;
+    on_told = told;
     for (uint8_t i = 0; i < TOPICS; i++)
-        topics[i] = topic_of(i, 1000ULL << fuzz_byte(&input) % 8);
+        make_lasting(i, i, 1000ULL << fuzz_byte(&input) % 8);
     for (uint32_t steps = 0; input.n > 0 && steps < STEPS_MAX; steps++) {
         step();
         check_all();
@@ -352,6 +344,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     while (phase != 0)
         go_on(0);
     settle_down();
+    if (many)
+        check_age();
     engine_close();
     return 0;
 }

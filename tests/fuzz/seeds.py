@@ -85,9 +85,32 @@ def of_deflate() -> dict[str, bytes]:
     return {name: b"\x01\x00\x03" + data for name, data in found.items()}
 
 
+def of_topics() -> dict[str, bytes]:
+    """Programs for fuzz_engine.c with topics that come and go, every other one with a budget."""
+    found = {}
+    for number in range(12):
+        draw = random.Random(number)
+        budget = number % 2 | draw.randrange(3, 8) << 1
+        program = bytes([0x80 | draw.randrange(8), budget, 64, 7, draw.choice([0, 3])])
+        program += draw.randbytes(3)
+        for _ in range(draw.choice([60, 120, 200])):
+            who = draw.randrange(6) << 4
+            kind = draw.random()
+            if kind < 0.4:
+                program += bytes([who | draw.randrange(13, 16), draw.choice([0, 0, 0, 0x10])])
+            elif kind < 0.85:
+                program += bytes([who | 12]) + draw.randbytes(2 + draw.randrange(2, 5))
+            elif kind < 0.95:
+                program += bytes([who | 6]) + draw.randbytes(1)
+            else:
+                program += bytes([who | draw.randrange(12)]) + draw.randbytes(1)
+        found[f"topics_{number}"] = program
+    return found
+
+
 def of_engine() -> dict[str, bytes]:
     """Programs for fuzz_engine.c: options, then two bytes a step, mostly turns."""
-    found = {}
+    found = of_topics()
     for number in range(16):
         draw = random.Random(number)
         program = bytes([draw.randrange(8), draw.choice([10, 64, 255]), draw.randrange(8)])

@@ -6,7 +6,7 @@
 #include "core/engine_state.h"
 #include "fake.h"
 #include "wire/mask.h"
-#include "conn_fixture.h"
+#include "totals.h"
 
 #define SECOND 1000000000ULL
 #define HEAD "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -31,6 +31,7 @@ static size_t heard_n;
 static uint32_t deaths;
 static uint16_t last_code;
 static void (*on_event)(const fws_event *event);
+static void (*on_wanted)(fws_topic *topic); /* NULL: no topic is watched */
 
 static inline void note(const char *what, const void *data, size_t n)
 {
@@ -63,20 +64,7 @@ static inline void expect_heard(const char *text)
 
 static inline void check_engine(void)
 {
-    fws_account sums = {0};
-    for (uint32_t i = 0; i < engine->topics.capacity; i++) {
-        const fws_topic *topic = engine->topics.table[i].topic;
-        if (topic == NULL)
-            continue;
-        check_account(topic);
-        sums.published += topic->account.published;
-        sums.delivered += topic->account.delivered;
-        sums.dropped += topic->account.dropped;
-    }
-    /* Those of topics that are gone besides. */
-    CHECK(engine->topics.account.published >= sums.published);
-    CHECK(engine->topics.account.delivered >= sums.delivered);
-    CHECK(engine->topics.account.dropped >= sums.dropped);
+    check_topics(&engine->topics);
 }
 
 static inline void engine_open(const fws_options *options)
@@ -86,6 +74,8 @@ static inline void engine_open(const fws_options *options)
     CHECK(engine != NULL);
     CHECK_EQ(fws_engine_listen(engine, FAKE_LISTENER), FWS_OK);
     on_event = usual;
+    on_wanted = NULL;
+    totals_begin();
     heard_n = deaths = last_code = 0;
     heard[0] = 0;
 }
@@ -94,6 +84,7 @@ static inline void engine_close(void)
 {
     check_engine();
     fws_engine_free(engine);
+    totals_begin();
     fake_clear();
 }
 
@@ -123,7 +114,10 @@ static inline void reap(void)
         last_code = conn->close_code;
     }
     fws_engine_reap(engine);
-    CHECK(fws_topics_collect(fws_engine_topics(engine)) == NULL);
+    for (fws_topic *topic; (topic = collect(&engine->topics)) != NULL;) {
+        CHECK(on_wanted != NULL);
+        on_wanted(topic);
+    }
 }
 
 static inline void turn(void)

@@ -3,25 +3,34 @@
 #ifndef FWS_TEST_SENT_H
 #define FWS_TEST_SENT_H
 
-#include "engine_fixture.h"
+#include "lives.h"
 
 #define CLIENTS 24
-#define TOPICS 3
 #define PAYLOAD_MAX 150000U
 #define MESSAGES_MAX (1U << 18)
 
 enum lane { AT_ONCE, STAGED }; /* a command from the driving thread, from another one */
 
+/* A client's subscription under one name. */
+typedef struct seat {
+    uint32_t life, id;   /* of the topic, of the subscription */
+    bool joined;         /* it is there */
+    bool jumps;          /* its policy may have been to skip, since it last had everything */
+    bool waits;          /* its policy has been lossless since then */
+    uint64_t start, got; /* its first sequence number; messages that arrived */
+    uint64_t next;       /* sequence number that is due, if nothing is excluded */
+} seat;
+
 typedef struct one {
-    fake_peer *peer;                      /* NULL: free */
-    bool upgraded, open, closed;          /* it was to get the 101, got it, got a Close */
-    bool server;                          /* the peer is: the engine has the client role */
-    unsigned window_bits;                 /* that it agreed on; 0: nothing is compressed */
-    uint64_t order;                       /* engine sequence that the last message had, at least */
-    uint64_t direct[2], direct_next[2];   /* by lane: expected, given */
-    uint64_t next[TOPICS], start[TOPICS]; /* sequence number expected; of its subscription */
-    uint64_t owed[TOPICS]; /* that of a former one's frame that is half sent, and 1; 0: none */
-    bool joined[TOPICS];
+    fake_peer *peer;                    /* NULL: free */
+    bool upgraded, open, closed;        /* it was to get the 101, got it, got a Close */
+    bool server;                        /* the peer is: the engine has the client role */
+    unsigned window_bits;               /* that it agreed on; 0: nothing is compressed */
+    uint64_t order;                     /* engine sequence that the last message had, at least */
+    uint64_t direct[2], direct_next[2]; /* by lane: expected, given */
+    seat seats[NAMES];
+    uint32_t joined;       /* of the seats */
+    seat owed;             /* a former one, of which a frame is half sent; life 0: none */
     uint64_t pings, pongs; /* sent, and the number that is due next: the driver's */
 } one;
 
@@ -29,16 +38,15 @@ typedef struct message {
     uint64_t first, last; /* engine sequence: at least, at most; last 0: never taken */
     uint64_t seq;         /* of its topic, or of its client and lane */
     uint64_t to;          /* the client's id; 0: those who subscribed */
-    uint32_t size;
-    uint8_t topic, lane;
+    uint64_t without;     /* but that one's; 0: all of them */
+    uint64_t at;          /* when, at the earliest, ns */
+    uint32_t size, life;
+    uint8_t lane;
 } message;
 
 static one ones[CLIENTS];
-static fws_topic *topics[TOPICS];
 static message messages[MESSAGES_MAX];
 static uint32_t n_messages, staged[MESSAGES_MAX], n_staged;
-static uint64_t known[TOPICS]; /* the topic's messages before that number were looked at */
-static uint64_t staged_for[TOPICS];
 static enum lane lane;
 
 /* What a message holds behind its number: text that shrinks, or noise that does not. */
@@ -92,41 +100,93 @@ static inline int stage_message(const fws_command *what)
 
 /* What the topic's log has got since: its numbers, and when each was taken. What the log has
  * retired since, nobody can have been sent. */
-static inline void learn_topic(uint8_t topic)
+static inline void learn_life(life *it, uint64_t at)
 {
-    const fws_log *log = &topics[topic]->log;
-    for (; known[topic] < log->next_seq; known[topic]++) {
+    const fws_log *log = &it->topic->log;
+    if (it->known < log->first_seq)
+        it->known = it->unseen = log->first_seq;
+    for (; it->known < log->next_seq; it->known++) {
         fws_header header;
         uint32_t number;
-        if (known[topic] < log->first_seq)
-            continue;
-        const fws_slab *slab = fws_log_slab(log, known[topic], log->head);
-        uint32_t index = (uint32_t)(known[topic] - slab->base_seq);
+        const fws_slab *slab = fws_log_slab(log, it->known, log->head);
+        uint32_t index = (uint32_t)(it->known - slab->base_seq);
         const uint8_t *frame = slab->data + fws_slab_start(slab, index);
         int head = fws_header_decode(frame, FWS_HEADER_MAX, &header);
         CHECK(head > 0);
         memcpy(&number, frame + head, sizeof number);
         CHECK(number < n_messages && messages[number].last == 0);
-        CHECK(messages[number].topic == topic && messages[number].to == 0);
-        messages[number].seq = known[topic];
+        CHECK(&lives[messages[number].life] == it);
+        messages[number].seq = it->known;
+        messages[number].at = at;
         messages[number].first = fws_slab_eseq(slab, index);
         messages[number].last = messages[number].first;
+        numbers[it->name][it->known % NUMBERS] = number;
     }
 }
 
-static inline void publish_one(uint8_t topic, size_t n)
+/* Its message with that sequence number; NULL: not known any more. */
+static inline const message *message_of(const life *it, uint64_t seq)
 {
-    bool lossless = topics[topic]->options->on_slow == FWS_SLOW_LOSSLESS;
-    fws_command what = compose(FWS_CMD_PUBLISH, n);
-    what.topic = topics[topic];
-    messages[n_messages - 1].topic = topic;
-    if (lane == STAGED) {
-        staged_for[topic] += stage_message(&what) == FWS_OK;
+    uint32_t number = numbers[it->name][seq % NUMBERS];
+    const message *found = &messages[number];
+    bool same = number < n_messages && found->seq == seq && &lives[found->life] == it;
+    return same && found->last != 0 ? found : NULL;
+}
+
+/* A log may refuse: to keep what lossless members need, within their limits or the budget. */
+static inline bool may_refuse(const fws_topic *topic)
+{
+    return topic->lossless > 0 || topic->topics->logs.most > 0;
+}
+
+/* Without lossless members of its own it may refuse only what does not fit into the budget, when the
+ * logs hold nothing but what lossless members need. */
+static inline void check_refusal(const fws_topic *topic, size_t n)
+{
+    const fws_logs *logs = &topic->topics->logs;
+    if (topic->lossless > 0)
         return;
+    size_t need = fws_log_need(&topic->log, fws_header_size(n, false) + n);
+    CHECK(logs->most > 0 && logs->bytes + need > logs->most);
+    for (uint32_t i = 0; need <= logs->most && i < FWS_LOG_BUCKETS; i++)
+        for (fws_link *at = logs->buckets[i].next; at != &logs->buckets[i]; at = at->next)
+            CHECK(FWS_CONTAINER(FWS_CONTAINER(at, fws_log, link), fws_topic, log)->lossless > 0);
+}
+
+/* Publishes n bytes for all subscribers but that client. */
+static inline int publish_without(uint8_t name, const one *but, size_t n)
+{
+    life *it = present(name);
+    if (it == NULL)
+        return FWS_E_CLOSED;
+    const fws_topic *topic = it->topic;
+    fws_command what = compose(FWS_CMD_PUBLISH, n);
+    message *sent = &messages[n_messages - 1];
+    what.topic = it->topic;
+    sent->life = (uint32_t)(it - lives);
+    what.conn = sent->without = but == NULL || but->peer == NULL ? 0 : but->peer->tag;
+    if (lane == STAGED) {
+        int status = stage_message(&what);
+        it->staged += status == FWS_OK;
+        it->held |= may_refuse(topic);
+        return status;
     }
+    const fws_conn *conn = what.conn == 0 ? NULL : conn_of(but->peer);
+    bool excluded = conn != NULL && fws_conn_find_sub(conn, topic) != NULL;
+    uint64_t before = topic->account.published;
     int status = fws_engine_command(engine, &what);
-    CHECK(status >= 0 || (status == FWS_E_FULL && lossless));
-    learn_topic(topic);
+    CHECK(status >= 0 || (status == FWS_E_FULL && may_refuse(topic))
+          || (status == FWS_E_CLOSED && it->closed));
+    if (status == FWS_E_FULL)
+        check_refusal(topic, fws_header_size(what.n, false) + what.n);
+    CHECK_EQ(topic->account.published - before, status < 0 ? 0 : topic->n - excluded);
+    learn_life(it, engine->now);
+    return status;
+}
+
+static inline int publish_one(uint8_t name, size_t n)
+{
+    return publish_without(name, NULL, n);
 }
 
 static inline void send_one(one *who, size_t n)

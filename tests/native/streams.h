@@ -4,79 +4,186 @@
 #ifndef FWS_TEST_STREAMS_H
 #define FWS_TEST_STREAMS_H
 
-#include "sent.h"
+#include "kept.h"
 
 #define OK_ANSWER "HTTP/1.1 200 OK\r\n\r\n"
 #define CONTINUE_ANSWER "HTTP/1.1 100 Continue\r\n\r\n"
 
 static uint64_t stale[4], n_stale; /* ids of the dead, whose slots and descriptors others have */
-static uint64_t received[TOPICS], whole_frames, compressed_frames;
+static uint64_t received, whole_frames, compressed_frames; /* received: of any topic */
 static fws_deflate *codec;
 static void (*on_pong)(one *who, const uint8_t *payload, size_t n);
 
 static inline void check_stream(one *who);
 
-/* Where its subscriptions start. */
-static inline void learn_starts(one *who)
+/* Its subscriptions: where they start, which policies they have had. */
+
+/* The sequence number that is due, those passed that it was not to get. */
+static inline uint64_t due_next(const one *who, const seat *at)
 {
-    const fws_conn *conn = conn_of(who->peer);
-    for (uint8_t i = 0; conn != NULL && i < TOPICS; i++) {
-        const fws_sub *sub = fws_conn_find_sub(conn, topics[i]);
-        if (sub == NULL || (who->joined[i] && who->start[i] == sub->start))
-            continue;
-        CHECK(!who->server);
-        check_stream(who); /* all that it got whole is of former ones; what is half sent, too */
-        if (conn->partial.data == NULL || !conn->partial.sub->left
-            || conn->partial.sub->topic != topics[i])
-            who->owed[i] = 0;
-        else if (who->owed[i] == 0)
-            who->owed[i] = 1 + (who->start[i] > who->next[i] ? who->start[i] : who->next[i]);
-        who->joined[i] = true;
-        who->start[i] = sub->start;
-    }
+    const message *sent;
+    uint64_t seq = at->next;
+    while ((sent = message_of(&lives[at->life], seq)) != NULL && sent->without == who->peer->tag)
+        seq++;
+    return seq;
 }
 
-static inline void join(one *who, uint8_t topic)
+/* It has everything: all of it arrived, but for what a policy skipped. */
+static inline void catch_up(const one *who, seat *at, uint64_t head)
 {
-    int status = subscribe(who->peer, topics[topic]);
-    CHECK(status != FWS_OK || !who->server || lane == STAGED); /* its frames would be masked */
-    learn_starts(who);
+    uint64_t due = due_next(who, at);
+    CHECK(due == head || (due < head && (at->jumps || due < lives[at->life].unseen)));
+    at->next = head;
+}
+
+static inline void leave_seat(one *who, seat *at, const fws_conn *conn)
+{
+    const fws_sub *rest = conn == NULL || conn->partial.data == NULL ? NULL : conn->partial.sub;
+    if (rest != NULL && rest->id == at->id) {
+        CHECK(rest->left && rest->topic->epoch == lives[at->life].epoch);
+        who->owed = *at; /* that one frame leaves whole */
+    }
+    at->joined = false;
+    who->joined--;
+}
+
+static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
+{
+    seat *at = &who->seats[name];
+    const fws_sub *sub = conn == NULL || topics[name] == NULL || conn->n_subs == 0
+                             ? NULL
+                             : fws_conn_find_sub(conn, topics[name]);
+    if (at->joined && (sub == NULL || sub->id != at->id))
+        leave_seat(who, at, conn);
+    if (sub == NULL)
+        return;
+    if (!at->joined) {
+        CHECK(!who->server); /* its frames would be masked */
+        *at = (seat){.life = life_of[name],
+                     .id = sub->id,
+                     .joined = true,
+                     .start = sub->start,
+                     .next = sub->start,
+                     .waits = true};
+        who->joined++;
+    }
+    uint8_t policy = fws_sub_options(sub)->on_slow;
+    bool caught_up = sub->seq == sub->topic->log.next_seq && !sub->partial;
+    if (caught_up)
+        catch_up(who, at, sub->seq);
+    at->jumps = (at->jumps && !caught_up) || policy == FWS_SLOW_LATEST;
+    at->waits = (at->waits || caught_up) && policy == FWS_SLOW_LOSSLESS;
+    CHECK(!at->waits || !fws_sub_lapped(sub));
+}
+
+/* All that it got whole is of those that it had until now. */
+static inline void learn_seats(one *who)
+{
+    const fws_conn *conn = conn_of(who->peer);
+    check_stream(who);
+    if (who->joined == 0 && (conn == NULL || conn->n_subs == 0))
+        return;
+    for (uint8_t i = 0; i < NAMES; i++)
+        learn_seat(who, conn, i);
+    CHECK_EQ(who->joined, conn == NULL ? 0 : conn->n_subs);
+}
+
+static inline void learn_all_seats(void)
+{
+    for (int i = 0; i < CLIENTS; i++)
+        if (ones[i].peer != NULL)
+            learn_seats(&ones[i]);
+}
+
+/* Subscribes it, or gives its subscription other options; own NULL: the topic's. */
+static inline int join_with(one *who, uint8_t name, const fws_topic_options *own)
+{
+    if (topics[name] == NULL)
+        return FWS_E_CLOSED;
+    int status =
+        command(FWS_CMD_SUBSCRIBE, who->peer, topics[name], 0, own, own == NULL ? 0 : sizeof *own);
+    CHECK(status != FWS_OK || !who->server || lane == STAGED);
+    present(name)->held |=
+        (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;
+    if (lane == AT_ONCE)
+        learn_seats(who);
+    return status;
+}
+
+static inline void join(one *who, uint8_t name)
+{
+    (void)join_with(who, name, NULL);
+}
+
+static inline void leave(one *who, uint8_t name)
+{
+    if (topics[name] == NULL)
+        return;
+    unsubscribe(who->peer, topics[name]);
+    if (lane == AT_ONCE)
+        learn_seats(who);
 }
 
 /* A harvest applies what was staged, in order; all of it that a publisher is promised. */
+
+static inline void learn_staged(life *it, uint64_t refused, uint64_t at)
+{
+    const fws_topic *topic = it->topic; /* what is published to it refers to it until the reap */
+    uint64_t taken = topic->log.next_seq - it->known;
+    CHECK(taken <= it->staged && it->staged - taken <= refused);
+    CHECK(taken == it->staged || it->closed || it->held || may_refuse(topic));
+    it->staged = 0;
+    learn_life(it, at);
+}
+
 static inline void harvest_and_learn(void)
 {
-    const uint64_t before = engine->eseq;
+    const uint64_t before = engine->eseq, at = engine->now;
     uint64_t refused = engine->counters.staged_refused;
     harvest();
     refused = engine->counters.staged_refused - refused;
     CHECK_EQ(engine->staging.n, 0);
-    for (uint8_t i = 0; i < TOPICS; i++) {
-        uint64_t taken = topics[i]->log.next_seq - known[i];
-        CHECK(taken <= staged_for[i] && staged_for[i] - taken <= refused);
-        CHECK(taken == staged_for[i] || topics[i]->options->on_slow == FWS_SLOW_LOSSLESS);
-        staged_for[i] = 0;
-        learn_topic(i);
-    }
-    for (uint32_t i = 0; i < n_staged; i++)
-        if (messages[staged[i]].to != 0) {
-            messages[staged[i]].first = before + 1;
-            messages[staged[i]].last = engine->eseq;
+    for (uint32_t i = 0; i < n_staged; i++) {
+        message *sent = &messages[staged[i]];
+        if (sent->to == 0 && lives[sent->life].staged > 0)
+            learn_staged(&lives[sent->life], refused, at);
+        if (sent->to != 0) {
+            sent->first = before + 1;
+            sent->last = engine->eseq;
         }
+    }
     n_staged = 0;
-    for (int i = 0; i < CLIENTS; i++)
-        if (ones[i].peer != NULL)
-            learn_starts(&ones[i]);
+    for (uint8_t i = 0; i < NAMES; i++)
+        if (topics[i] != NULL)
+            present(i)->held = false;
+    learn_all_seats();
 }
 
 /* What each one got. */
 
-static inline bool may_follow(const one *who, uint8_t topic, uint64_t seq)
+static inline bool may_follow(const one *who, const seat *at, const message *sent)
 {
-    if (seq == who->next[topic] || seq + 1 == who->owed[topic])
-        return true;
-    return seq > who->next[topic]
-           && (seq == who->start[topic] || topics[topic]->options->on_slow == FWS_SLOW_LATEST);
+    uint64_t due = due_next(who, at);
+    return at->life == sent->life && sent->seq >= at->start
+           && (sent->seq == due
+               || (sent->seq > due && (at->jumps || due < lives[at->life].unseen)));
+}
+
+static inline void check_published(one *who, const message *sent)
+{
+    life *it = &lives[sent->life];
+    seat *at = &who->seats[it->name];
+    CHECK(sent->without != who->peer->tag);
+    it->received++;
+    received++;
+    if (who->owed.life != 0) { /* nothing else before that one, and nothing more of it */
+        CHECK(may_follow(who, &who->owed, sent));
+        who->owed.life = 0;
+        return;
+    }
+    CHECK(at->joined && may_follow(who, at, sent));
+    at->next = sent->seq + 1;
+    at->got++;
 }
 
 static inline void check_data(one *who, const uint8_t *payload, size_t n)
@@ -90,17 +197,15 @@ static inline void check_data(one *who, const uint8_t *payload, size_t n)
     CHECK(memcmp(payload + sizeof number, filling(number), n - sizeof number) == 0);
     CHECK(sent->last > who->order); /* the order of publishing, across everything */
     who->order = sent->first > who->order ? sent->first : who->order;
-    if (sent->to != 0) {
-        CHECK_EQ(sent->to, who->peer->tag);
-        CHECK(sent->lane == STAGED ? sent->seq >= who->direct[STAGED]
-                                   : sent->seq == who->direct[AT_ONCE]);
-        who->direct[sent->lane] = sent->seq + 1;
+    if (sent->to == 0) {
+        check_published(who, sent);
         return;
     }
-    CHECK(who->joined[sent->topic] && may_follow(who, sent->topic, sent->seq));
-    who->next[sent->topic] = sent->seq + 1;
-    who->owed[sent->topic] = 0;
-    received[sent->topic]++;
+    CHECK_EQ(sent->to, who->peer->tag);
+    CHECK(sent->lane == STAGED ? sent->seq >= who->direct[STAGED]
+                               : sent->seq == who->direct[AT_ONCE]);
+    CHECK(who->owed.life == 0);
+    who->direct[sent->lane] = sent->seq + 1;
 }
 
 /* The size of the HTTP message that the bytes begin with, 0 when it is not whole. */
@@ -175,27 +280,15 @@ static inline void check_stream(one *who)
     peer->out_n -= at;
 }
 
-/* A variant is there while somebody reads it; the logs hold what somebody needs, and more than the
- * retention only for those who were not offered it yet, or until the next sweep applies policies. */
-static inline void check_logs(const fws_topic *topic)
+/* What a subscription's account says was delivered has arrived. */
+static inline void check_seats(one *who)
 {
-    const uint64_t most = topic->options->retention_bytes + 2 * FWS_SLAB_BYTES + PAYLOAD_MAX;
-    uint32_t readers[FWS_VARIANTS] = {0};
-    const fws_slab *oldest = fws_log_oldest(&topic->log);
-    CHECK(oldest == NULL || oldest->readers > 0 || topic->ahead > 0
-          || (topic->lapped > 0 && oldest == topic->log.growing)
-          || (topic->caught > 0 && oldest->base_seq + oldest->n > topic->woken));
-    bool excess = oldest != NULL && (oldest->readers > 0 || topic->caught > 0);
-    CHECK(fws_log_retained(&topic->log) <= most || excess);
-    for (uint32_t i = 0; i < topic->n; i++)
-        if (topic->members[i]->extra != NULL && topic->members[i]->extra->variant != NULL)
-            readers[topic->members[i]->extra->variant->window_bits - FWS_WINDOW_MIN]++;
-    for (uint32_t i = 0; i < FWS_VARIANTS; i++) {
-        const fws_variant *variant = topic->variants == NULL ? NULL : topic->variants[i];
-        CHECK_EQ(variant == NULL ? 0 : variant->readers, readers[i]);
-        CHECK((variant == NULL) == (readers[i] == 0));
-        CHECK(variant == NULL || fws_log_retained(&variant->log) <= most || excess);
-    }
+    const fws_conn *conn = conn_of(who->peer);
+    learn_seats(who);
+    for (uint8_t i = 0; who->joined > 0 && i < NAMES; i++)
+        if (who->seats[i].joined)
+            CHECK_EQ(fws_sub_snapshot(fws_conn_find_sub(conn, topics[i]), 0).delivered,
+                     who->seats[i].got);
 }
 
 static inline void check_all(void)
@@ -206,18 +299,18 @@ static inline void check_all(void)
         one *who = &ones[i];
         if (who->peer == NULL)
             continue;
-        if (who->peer->out_n > 0)
-            check_stream(who);
+        check_seats(who);
         if (who->peer->closed) {
             stale[n_stale++ % 4] = who->peer->tag;
             *who = (one){0};
         }
     }
-    for (int i = 0; i < TOPICS; i++) {
-        CHECK_EQ(received[i],
-                 topics[i]->account.delivered); /* what counts as delivered arrived whole */
-        check_logs(topics[i]);
-    }
+    CHECK_EQ(received, engine->topics.account.delivered); /* what counts as delivered arrived */
+    for (uint8_t i = 0; i < NAMES; i++)
+        if (topics[i] != NULL) {
+            CHECK_EQ(present(i)->received, topics[i]->account.delivered);
+            check_kept(present(i));
+        }
 }
 
 /* The beginning and the end of a run. */
@@ -227,13 +320,13 @@ static inline void streams_open(const fws_options *options)
     n_stale = n_messages = n_staged = 0;
     whole_frames = compressed_frames = 0;
     memset(stale, 0, sizeof stale);
-    memset(known, 0, sizeof known);
-    memset(staged_for, 0, sizeof staged_for);
-    memset(received, 0, sizeof received);
+    received = 0;
+    lives_begin();
     memset(ones, 0, sizeof ones);
     if (codec == NULL && fws_deflate_available())
         codec = fws_deflate_new();
     engine_open(options);
+    engine->topics.seed = 1;  /* a run is the same each time */
     fws_engine_drain(engine); /* from here on there is a thread that drives */
     from_lane(AT_ONCE);
 }
@@ -255,12 +348,18 @@ static inline void call(one *who)
           != NULL);
 }
 
+static inline void reap_and_learn(void)
+{
+    reap();
+    learn_gone();
+}
+
 static inline void whole_turn(void)
 {
     harvest_and_learn();
     handle();
     flush();
-    reap();
+    reap_and_learn();
 }
 
 static inline void until_at_rest(void)
@@ -285,10 +384,13 @@ static inline void settle_down(void)
     net.now += FWS_SWEEP_NS;
     until_at_rest();
     check_all();
-    for (int i = 0; i < TOPICS; i++) {
+    for (uint8_t i = 0; i < NAMES; i++) {
+        if (topics[i] == NULL)
+            continue;
         CHECK_EQ(fws_topic_snapshot(topics[i]).pending, 0);
         CHECK_EQ(topics[i]->caught, topics[i]->n);
     }
+    CHECK_EQ(fws_topics_sums(&engine->topics).pending, 0);
 }
 
 #endif

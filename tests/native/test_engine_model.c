@@ -1,9 +1,12 @@
 /* Random steps against a model: whatever happens, each client gets a prefix of legal frames with
  * rising numbers, nothing of anybody else's, and every account balances at every step. Some
- * are compressed, some commands come from other threads. */
-#include "streams.h"
+ * are compressed, some commands come from other threads. Three topics are there from beginning to
+ * end; many small ones come and go, with policies, histories and exclusions of all kinds. In
+ * every other run all logs share a small budget. */
+#include "many_topics.h"
 
 #define STEPS 10000
+#define BUDGET 300000 /* for all logs, in every other run */
 
 static uint64_t random_state;
 static unsigned window_bits; /* of those who are compressed; deflate takes most of the time */
@@ -94,7 +97,7 @@ static void command_of(one *who)
         say_goodbye(who->peer, 1001);
         break;
     case 1:
-        unsubscribe(who->peer, topics[draw(TOPICS)]);
+        leave(who, (uint8_t)draw(TOPICS));
         break;
     case 2:
     case 3:
@@ -103,6 +106,112 @@ static void command_of(one *who)
     default:
         send_one(who, draw_size());
         break;
+    }
+}
+
+/* Topics that come and go. */
+
+static uint8_t draw_name(void)
+{
+    return (uint8_t)(TOPICS + draw(NAMES - TOPICS));
+}
+
+static size_t draw_small(void)
+{
+    return draw(30) == 0 ? draw(30000) : draw(200);
+}
+
+static fws_topic_options draw_options(void)
+{
+    const uint64_t max_lag = 500U << draw(9);
+    fws_topic_options options = {.retention_bytes = max_lag * (1 + draw(3)),
+                                 .max_lag_bytes = max_lag,
+                                 .on_slow = (uint8_t)draw(3),
+                                 .max_lag_messages = draw(4) == 0 ? 1 + draw(200) : 0};
+    if (draw(3) == 0) {
+        options.history_messages = draw(2) * (1 + draw(60));
+        options.history_bytes = draw(2) * (1 + draw(20000));
+        options.history_ns = draw(2) * (1 + draw(2 * SECOND));
+    }
+    return options;
+}
+
+static void join_small(one *who, uint8_t name)
+{
+    fws_topic_options own = draw_options();
+    (void)join_with(who, name, draw(3) == 0 ? &own : NULL);
+}
+
+static void make_one(one *who, uint8_t name)
+{
+    const fws_topic_options options = draw_options();
+    make_topic(name, &options, (unsigned)draw(4));
+    if (who->peer != NULL && draw(2) == 0)
+        join_small(who, name);
+}
+
+/* A rush over all small topics, in any order. */
+static void rush(void)
+{
+    for (uint64_t n = draw(2) == 0 ? draw(10) : draw(100); n > 0; n--)
+        publish_without(draw_name(), draw(4) == 0 ? &ones[draw(CLIENTS)] : NULL, draw_small());
+}
+
+static void told(uint8_t name)
+{
+    if (draw(3) == 0)
+        drop_reference(name);
+    else if (draw(3) == 0)
+        publish_one(name, draw_small());
+    else if (draw(8) == 0)
+        fws_topic_watch(topics[name], false);
+    if (topics[name] != NULL)
+        present(name)->wanted = topics[name]->watched && topics[name]->wanted;
+}
+
+static void many_topics(one *who)
+{
+    const uint64_t max_lag = 500U << draw(9);
+    uint8_t name = draw_name();
+    switch (draw(16)) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+        make_one(who, name);
+        break;
+    case 4:
+        drop_reference(name);
+        break;
+    case 5:
+        if (draw(2) == 0)
+            close_topic(name);
+        break;
+    case 6:
+        change_topic(name, (uint8_t)draw(3), max_lag, max_lag * (1 + draw(3)));
+        break;
+    case 7:
+    case 8: /* to all, to half of them, to none */
+        for (uint8_t i = TOPICS; who->peer != NULL && i < NAMES; i++)
+            if (draw(4) > 0)
+                join_small(who, i);
+        break;
+    case 9:
+        for (uint8_t i = TOPICS; who->peer != NULL && i < NAMES; i++)
+            if (draw(3) > 0)
+                leave(who, i);
+        break;
+    case 10:
+    case 11:
+        if (who->peer != NULL)
+            leave(who, name);
+        break;
+    case 12:
+        if (who->peer != NULL)
+            join_small(who, (uint8_t)draw(TOPICS)); /* a policy of its own, or none again */
+        break;
+    default:
+        rush();
     }
 }
 
@@ -159,7 +268,7 @@ static void answer(const fws_event *event)
         publish_one((uint8_t)draw(TOPICS), draw_size());
         break;
     case 'c':
-        unsubscribe(who->peer, topics[draw(TOPICS)]);
+        leave(who, (uint8_t)draw(TOPICS));
         break;
     case 'd':
         join(who, (uint8_t)draw(TOPICS));
@@ -181,7 +290,10 @@ static void step(void)
         act(who);
     from_lane(draw(8) == 0 ? STAGED : AT_ONCE);
     for (uint64_t n = draw(12); n > 0; n--)
-        publish_one((uint8_t)draw(TOPICS), draw_size());
+        publish_without((uint8_t)draw(TOPICS), draw(8) == 0 ? &ones[draw(CLIENTS)] : NULL,
+                        draw_size());
+    if (draw(2) == 0)
+        many_topics(&ones[draw(CLIENTS)]);
     if (lane == STAGED && who->peer != NULL)
         command_of(who);
     from_lane(AT_ONCE);
@@ -201,21 +313,28 @@ static void play(uint64_t seed)
 {
     random_state = seed;
     window_bits = FWS_WINDOW_MIN + seed % FWS_VARIANTS;
-    streams_open(&OPTIONS);
+    fws_options options = OPTIONS;
+    options.max_log_bytes = seed % 2 == 0 ? BUDGET : 0;
+    streams_open(&options);
     on_event = answer;
     on_pong = check_pong;
-    topics[0] = topic_of(FWS_SLOW_CLOSE, 300000);
-    topics[1] = topic_of(FWS_SLOW_LATEST, 100000);
-    topics[2] = topic_of(FWS_SLOW_LOSSLESS, 200000);
+    on_wanted = hear;
+    on_told = told;
+    make_lasting(0, FWS_SLOW_CLOSE, 300000);
+    make_lasting(1, FWS_SLOW_LATEST, 100000);
+    make_lasting(2, FWS_SLOW_LOSSLESS, 200000);
     for (int i = 0; i < STEPS; i++) {
         step();
-        if (i % 2000 == 1999)
+        if (i % 2000 == 1999) {
             settle_down();
+            check_age();
+        }
     }
     CHECK(deaths > 50 && whole_frames > STEPS);
-    CHECK(compressed_frames > STEPS || !fws_deflate_available());
-    CHECK(engine->counters.slow_closed > 5 && engine->counters.would_block > 20);
+    CHECK(compressed_frames > STEPS / 4 || !fws_deflate_available());
+    CHECK(engine->counters.slow_closed > 50 && engine->counters.would_block > 5);
     CHECK(topics[1]->account.dropped > 100 && topics[2]->account.delivered > 1000);
+    CHECK(n_lives > 200 && (engine->topics.budget_dropped > 100) == (seed % 2 == 0));
     engine_close();
 }
 

@@ -48,6 +48,26 @@ static void test_one_frame_past_the_limit_fits_when_all_have_everything(void)
     end();
 }
 
+static void test_no_frame_past_the_limit_fits_while_a_patient_member_is_behind(void)
+{
+    static const fws_topic_options patient = {
+        .retention_bytes = 10000, .max_lag_bytes = 10000, .on_slow = FWS_SLOW_LOSSLESS};
+    uint8_t *room;
+    begin(FWS_SLOW_LOSSLESS, 1000, 10000);
+    fws_topic_join(topic, &conns[0], NULL);
+    fws_sub *sub = fws_topic_join(topic, &conns[1], &patient);
+    publish(500);
+    deliver(&conns[0], SIZE_MAX);
+    leave_behind(&conns[1]);
+    CHECK_EQ(fws_topic_reserve(topic, 20000, eseq + 1, &room), FWS_E_FULL);
+    CHECK(!fws_sub_lapped(sub));
+    deliver(&conns[1], SIZE_MAX);
+    publish(20000);
+    deliver(&conns[1], SIZE_MAX);
+    CHECK_EQ(delivered(sub), 2);
+    end();
+}
+
 /* Neither history nor what others have not got is in the publisher's way. */
 static void test_only_lossless_members_hold_the_publisher(void)
 {
@@ -99,6 +119,25 @@ static void test_no_member_of_a_lossless_topic_is_ever_lapped(void)
     }
     check_account(topic);
     CHECK_EQ(topic->account.dropped, 0);
+    end();
+}
+
+/* A limit of its own may exceed the topic's retention; the topic's may be lowered later. */
+static void test_retention_takes_nothing_from_a_lossless_member(void)
+{
+    static const fws_topic_options patient = {
+        .retention_bytes = 50000, .max_lag_bytes = 50000, .on_slow = FWS_SLOW_LOSSLESS};
+    begin(FWS_SLOW_LATEST, 1000, 2000);
+    fws_sub *sub = fws_topic_join(topic, &conns[0], &patient);
+    publish(100);
+    leave_behind(&conns[0]);
+    for (int i = 0; i < 49; i++) {
+        publish(1000);
+        CHECK(!fws_sub_lapped(sub));
+    }
+    while (conns[0].n_pending > 0)
+        deliver(&conns[0], SIZE_MAX);
+    CHECK_EQ(delivered(sub), 50);
     end();
 }
 
@@ -350,8 +389,10 @@ int main(void)
 {
     RUN(test_a_lossless_topic_is_full_at_its_slowest_member);
     RUN(test_one_frame_past_the_limit_fits_when_all_have_everything);
+    RUN(test_no_frame_past_the_limit_fits_while_a_patient_member_is_behind);
     RUN(test_only_lossless_members_hold_the_publisher);
     RUN(test_no_member_of_a_lossless_topic_is_ever_lapped);
+    RUN(test_retention_takes_nothing_from_a_lossless_member);
     RUN(test_sizes_out_of_range_are_invalid);
     RUN(test_latest_jumps_to_the_newest_frame_and_counts);
     RUN(test_the_lag_may_be_limited_in_messages);

@@ -69,18 +69,19 @@ void fws_topic_passed(fws_topic *topic)
         fws_topic_release(topic);
 }
 
-/* Another slab was opened: subscribers that lag keep at most retention_bytes. Frames that were not
- * offered yet to a subscriber stay. */
+/* Subscribers that lag keep at most retention_bytes behind the slab that was opened, lossless ones
+ * their limit. What was not offered yet to those who keep up stays. */
 void fws_topic_trim(fws_topic *topic)
 {
     fws_log *log = &topic->log;
-    uint64_t tail = log->tail;
+    uint64_t tail = log->tail, most = topic->options->retention_bytes;
+    if (topic->lossless > 0 && topic->lossless_most > most)
+        most = topic->lossless_most;
     while (log->tail + 1 < log->head) {
         const fws_slab *oldest = fws_log_oldest(log);
         uint64_t end = oldest->base_seq + oldest->n;
-        if (log->bytes - (oldest->base_bytes + oldest->bytes) < topic->options->retention_bytes
-            || oldest->unoffered > 0 || (topic->caught > 0 && end > topic->woken)
-            || end > history_from(topic))
+        if (log->bytes - (oldest->base_bytes + oldest->bytes) < most || oldest->unoffered > 0
+            || (topic->caught > 0 && end > topic->woken) || end > history_from(topic))
             break;
         fws_topic_lap(topic);
     }

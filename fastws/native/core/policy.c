@@ -14,13 +14,16 @@ static uint64_t lag_of(const fws_sub *sub)
     return log->bytes - slab->base_bytes - fws_slab_start(slab, index);
 }
 
-static uint64_t room_of(const fws_sub *sub)
+/* Below `most` when it is behind at all, however much its own limit leaves. */
+static uint64_t room_of(const fws_sub *sub, uint64_t most)
 {
     uint64_t lag = lag_of(sub), limit = fws_sub_options(sub)->max_lag_bytes;
-    return lag < limit ? limit - lag : 0;
+    uint64_t room = lag < limit ? limit - lag : 0;
+    return lag > 0 && room >= most ? most - 1 : room;
 }
 
-/* The least room of all lossless members; a caught-up one stands at `woken` or later. */
+/* The least room of all lossless members, lossless_lag when none of them is behind; a caught-up one
+ * stands at `woken` or later. */
 static uint64_t least_room(const fws_topic *topic)
 {
     const fws_log *log = &topic->log;
@@ -34,7 +37,7 @@ static uint64_t least_room(const fws_topic *topic)
         const fws_sub *sub = topic->members[i];
         if (fws_sub_options(sub)->on_slow != FWS_SLOW_LOSSLESS)
             continue;
-        uint64_t own = room_of(sub);
+        uint64_t own = room_of(sub, limit);
         room = own < room ? own : room;
     }
     return room;

@@ -44,7 +44,7 @@ static size_t append(fws_source *source, uint64_t ts_ns, uint64_t *eseq)
 {
     fws_topic *topic = source->topic;
     if (!fws_log_fits(&topic->log, FWS_TICK_MAX, *eseq + 1)
-        && !fws_topics_make_room(topic->topics, fws_log_need(&topic->log, FWS_TICK_MAX)))
+        && !fws_topic_make_room(topic, FWS_TICK_MAX))
         return 0;
     uint8_t *room = fws_log_reserve(&topic->log, FWS_TICK_MAX, *eseq + 1);
     if (room == NULL)

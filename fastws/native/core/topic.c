@@ -97,8 +97,11 @@ static void count_lossless(fws_topic *topic, const fws_sub *sub)
     const fws_topic_options *options = fws_sub_options(sub);
     if (options->on_slow != FWS_SLOW_LOSSLESS)
         return;
-    if (topic->lossless++ == 0 || options->max_lag_bytes < topic->lossless_lag)
+    bool first = topic->lossless++ == 0;
+    if (first || options->max_lag_bytes < topic->lossless_lag)
         topic->lossless_lag = options->max_lag_bytes;
+    if (first || options->max_lag_bytes > topic->lossless_most)
+        topic->lossless_most = options->max_lag_bytes;
     topic->room_until = 0;
 }
 
@@ -303,8 +306,7 @@ int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
         return FWS_E_INVALID;
     if (in_the_way(topic, n))
         return FWS_E_FULL;
-    if (!fws_log_fits(&topic->log, n, eseq)
-        && !fws_topics_make_room(topic->topics, fws_log_need(&topic->log, n)))
+    if (!fws_log_fits(&topic->log, n, eseq) && !fws_topic_make_room(topic, n))
         return FWS_E_FULL;
     *room = fws_log_reserve(&topic->log, n, eseq);
     return *room == NULL ? FWS_E_NOMEM : FWS_OK;

@@ -63,6 +63,7 @@ typedef struct fws_topic {
     uint32_t ahead;        /* pending members that a policy moved to the head: nothing is let go */
     uint32_t lossless;     /* members that hold the publisher */
     uint64_t lossless_lag; /* the least max_lag_bytes of them, at most */
+    uint64_t lossless_most; /* the largest, at least */
     uint32_t hash;
     uint16_t name_n;
     bool dirty;      /* in the queue of topics to wake */
@@ -129,7 +130,7 @@ bool fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq);
 
 /* Drops the oldest slabs of the logs that hold most until n more bytes fit into the budget. False:
  * the budget is smaller than that, or lossless members need the rest. */
-bool fws_topics_make_room(fws_topics *topics, size_t n);
+bool fws_topic_make_room(fws_topic *topic, size_t n);
 
 /* Frees history that is too old: in portions, with every sweep. */
 void fws_topics_sweep(fws_topics *topics);
@@ -193,8 +194,9 @@ void fws_topic_trim(fws_topic *topic);
 
 /* policy.c */
 
-/* Bytes that the topic takes before a lossless member is too far behind; where the wanted ones fit
- * it may say less than that: all members are looked at only when it matters. */
+/* Bytes that the topic takes before a lossless member is too far behind: lossless_lag when none of
+ * them is behind, else less. Where the wanted ones fit it may say less than that: all members are
+ * looked at only when it matters. */
 uint64_t fws_topic_room(const fws_topic *topic, uint64_t wanted);
 
 static inline const fws_topic_options *fws_sub_options(const fws_sub *sub)

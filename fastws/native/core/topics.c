@@ -270,15 +270,16 @@ static bool take_one(fws_topics *topics)
     return false;
 }
 
-bool fws_topics_make_room(fws_topics *topics, size_t n)
+bool fws_topic_make_room(fws_topic *topic, size_t n)
 {
-    const fws_logs *logs = &topics->logs;
+    const fws_logs *logs = &topic->topics->logs;
     if (logs->most == 0)
         return true;
     if (n > logs->most)
         return false; /* not even if everything else went */
-    while (logs->bytes + n > logs->most)
-        if (!take_one(topics))
+    /* What it needs may change: its own slabs may be taken. */
+    while (logs->bytes + fws_log_need(&topic->log, n) > logs->most)
+        if (!take_one(topic->topics))
             return false;
     return true;
 }

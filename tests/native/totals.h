@@ -1,0 +1,182 @@
+/* What must hold of all topics of an engine together, those that are gone included: the table of
+ * names, the lists, the sums, and what the logs hold. */
+#ifndef FWS_TEST_TOTALS_H
+#define FWS_TEST_TOTALS_H
+
+#include "conn_fixture.h"
+
+#define CLOSED_MAX 4096
+
+static fws_account gone_sums;                /* sums of topics that were freed */
+static fws_topic *closed_topics[CLOSED_MAX]; /* not in the table any more, and not freed yet */
+static uint32_t n_closed;
+
+static inline void totals_begin(void)
+{
+    gone_sums = (fws_account){0};
+    n_closed = 0;
+}
+
+static inline void add_account(fws_account *sums, const fws_account *account)
+{
+    sums->published += account->published;
+    sums->delivered += account->delivered;
+    sums->acknowledged += account->acknowledged;
+    sums->dropped += account->dropped;
+    sums->conflated += account->conflated;
+}
+
+static inline void check_same_account(const fws_account *left, const fws_account *right)
+{
+    CHECK_EQ(left->published, right->published);
+    CHECK_EQ(left->delivered, right->delivered);
+    CHECK_EQ(left->acknowledged, right->acknowledged);
+    CHECK_EQ(left->dropped, right->dropped);
+    CHECK_EQ(left->conflated, right->conflated);
+}
+
+/* What keeps a topic (topic.h). */
+static inline bool stays(const fws_topics *topics, const fws_topic *topic)
+{
+    if (topic->n > 0 || topic->refs > 0 || topic->dirty || topic == topics->waking)
+        return true;
+    return !topic->closed && (topic->configured || topic->log.head != topic->log.tail);
+}
+
+static inline void note_closed(fws_topic *topic)
+{
+    for (uint32_t i = 0; i < n_closed; i++)
+        if (closed_topics[i] == topic)
+            return;
+    CHECK(n_closed < CLOSED_MAX);
+    closed_topics[n_closed++] = topic;
+}
+
+static inline void forget_closed(const fws_topic *topic)
+{
+    for (uint32_t i = 0; i < n_closed; i++)
+        if (closed_topics[i] == topic)
+            closed_topics[i--] = closed_topics[--n_closed];
+}
+
+/* fws_topics_collect(), and what it must do: frees what nothing keeps, up to a topic to tell of. */
+static inline fws_topic *collect(fws_topics *topics)
+{
+    uint32_t left = topics->n;
+    fws_topic *topic = topics->touched;
+    for (; topic != NULL; topic = topic->next_touched) {
+        if (topic->watched && (topic->n > 0) != topic->wanted)
+            break;
+        if (topic->closed && stays(topics, topic))
+            note_closed(topic);
+        if (stays(topics, topic))
+            continue;
+        add_account(&gone_sums, &topic->account);
+        left -= !topic->closed;
+        if (topic->closed)
+            forget_closed(topic);
+    }
+    fws_topic *told = fws_topics_collect(topics);
+    CHECK(told == topic);
+    CHECK(told == NULL || told->wanted == (told->n > 0));
+    CHECK_EQ(topics->n, left);
+    return told;
+}
+
+/* The lists that topics stand in say the same as their flags. */
+static inline void check_lists(const fws_topics *topics, uint32_t dirty, uint32_t touched)
+{
+    fws_topic *const *end = &topics->dirty;
+    for (const fws_topic *topic = topics->dirty; topic != NULL; topic = topic->next_dirty) {
+        CHECK(topic->dirty);
+        CHECK(topic->next_dirty == NULL || topic->next_dirty->dirty_eseq >= topic->dirty_eseq);
+        dirty -= !topic->closed;
+        end = &topic->next_dirty;
+    }
+    CHECK_EQ(dirty, 0);
+    CHECK(topics->dirty == NULL || topics->dirty_end == end);
+    for (const fws_topic *topic = topics->touched; topic != NULL; topic = topic->next_touched) {
+        CHECK(topic->touched);
+        touched -= !topic->closed;
+    }
+    CHECK_EQ(touched, 0);
+}
+
+static inline uint64_t held_by(const fws_log *log)
+{
+    uint64_t held = 0;
+    for (uint64_t id = log->tail; id != log->head; id++) {
+        const fws_slab *slab = log->ring[id & (log->capacity - 1)];
+        held += sizeof *slab + 2 * (uint64_t)slab->max_frames * sizeof(uint32_t) + slab->max_bytes;
+    }
+    CHECK_EQ(log->held, held);
+    CHECK_EQ(log->link.next != NULL, log->listed && held > 0);
+    return held;
+}
+
+/* Allocated for the logs of a topic's variants. */
+static inline uint64_t held_by_variants(const fws_topic *topic)
+{
+    uint64_t held = 0;
+    for (uint32_t i = 0; topic->variants != NULL && i < FWS_VARIANTS; i++)
+        if (topic->variants[i] != NULL)
+            held += held_by(&topic->variants[i]->log);
+    return held;
+}
+
+/* What the logs hold is counted, and each stands in the bucket of its size. */
+static inline void check_held(const fws_logs *logs, uint64_t held, uint64_t derived, uint32_t n)
+{
+    CHECK_EQ(logs->bytes, held + derived);
+
+    for (uint32_t i = 0; i < FWS_LOG_BUCKETS; i++)
+        for (const fws_link *at = logs->buckets[i].next; at != &logs->buckets[i]; at = at->next) {
+            const fws_log *log = FWS_CONTAINER(at, fws_log, link);
+            CHECK(log->held >> i == 1 && log->bucket == i);
+            n--;
+        }
+    CHECK_EQ(n, 0);
+    /* A slab may be larger than the frame that it was opened for. */
+    CHECK(logs->most == 0 || held <= logs->most + 2 * FWS_SLAB_BYTES);
+}
+
+static inline void check_topics(const fws_topics *topics)
+{
+    fws_account sums = gone_sums;
+    uint64_t held = 0, derived = 0;
+    uint32_t n = 0, dirty = 0, touched = 0, holding = 0;
+    for (uint32_t i = 0; i < topics->capacity; i++) {
+        const fws_topic *topic = topics->table[i].topic;
+        if (topic == NULL)
+            continue;
+        CHECK(topic->topics == topics && !topic->closed);
+        CHECK_EQ(topics->table[i].hash, topic->hash);
+        CHECK(fws_topics_find(topics, topic->name, topic->name_n) == topic);
+        CHECK(topic->touched || stays(topics, topic)); /* it will go when nothing keeps it */
+        CHECK(topic->touched || !topic->watched || topic->wanted == (topic->n > 0));
+        CHECK(topic->refs >= topic->n);
+        check_account(topic);
+        add_account(&sums, &topic->account);
+        held += held_by(&topic->log);
+        derived += held_by_variants(topic);
+        holding += topic->log.held > 0;
+        n++;
+        dirty += topic->dirty;
+        touched += topic->touched;
+    }
+    CHECK_EQ(n, topics->n);
+    for (uint32_t i = 0; i < n_closed; i++)
+        add_account(&sums, &closed_topics[i]->account);
+    for (const fws_topic *topic = topics->touched; topic != NULL; topic = topic->next_touched) {
+        bool noted = !topic->closed;
+        for (uint32_t i = 0; i < n_closed; i++)
+            noted |= closed_topics[i] == topic;
+        if (!noted) /* closed since the last look */
+            add_account(&sums, &topic->account);
+    }
+    check_same_account(&topics->account, &sums);
+    check_lists(topics, dirty, touched);
+    check_held(&topics->logs, held, derived, holding);
+}
+
+#endif
