@@ -220,7 +220,7 @@ def test_calls_inside_layer_3_point_down() -> None:
 
 def test_calls_inside_layer_3_make_no_circle() -> None:
     below: dict[str, set[str]] = {}
-    for path, caller, other, callee in core_calls():
+    for path, _caller, other, _callee in core_calls():
         below.setdefault(path, set()).add(other)
     tuple(TopologicalSorter(below).static_order())  # CycleError names the files
 
