@@ -482,8 +482,12 @@ cdef class Subscription:
         """End it: pending messages count as dropped. Idempotent, from any thread."""
         if self.connection._c is NULL or self.topic._t is NULL:
             return
-        if fws_engine_foreign(self.connection.engine._e) or self._find() is not NULL:
-            self.connection._membership(FWS_CMD_UNSUBSCRIBE, self.topic, NULL)
+        if fws_engine_foreign(self.connection.engine._e):
+            if self.connection._subscriptions.get(<size_t>self.topic._t) is not self:
+                return  # it has ended, and another one has begun
+        elif self._find() is NULL:
+            return
+        self.connection._membership(FWS_CMD_UNSUBSCRIBE, self.topic, NULL)
 
     def account(self):
         """Return its counts, and its lag: see `Connection.account`.

@@ -178,6 +178,24 @@ def test_who_jumps_is_not_counted_for_what_it_was_not_to_get(rig: Rig) -> None:
     assert account["dropped"] == 601 - len(peer.frames) > 0
 
 
+def test_what_a_stalled_speaker_says_itself_does_not_count_against_it(rig: Rig) -> None:
+    room = rig.engine.topic("room")
+    speaker, peer = rig.connect(receive_buffer=SMALL)
+    subscription = speaker.subscribe(room, max_lag=Lag(messages=1000))
+    for i in range(200):
+        room.publish(message(i))
+        rig.engine.turn()
+    pending = subscription.account()["pending"]
+    assert pending > 0, "it was to stall"
+    for _ in range(1500):
+        room.publish("mine", exclude=speaker)
+        rig.engine.turn()
+    assert subscription.account()["pending"] == pending
+    rig.until(lambda: len(peer.pull().frames) == 200)
+    assert numbers(peer) == list(range(200))
+    assert speaker.is_open
+
+
 def test_large_messages_are_kept_from_the_speaker_as_small_ones_are(rig: Rig) -> None:
     room = rig.engine.topic("room")
     connection, peer = rig.subscribed(room)

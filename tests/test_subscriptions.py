@@ -263,6 +263,19 @@ def test_another_threads_subscription_is_active_though_an_ended_one_is_remembere
     assert topic.subscribers == 0
 
 
+def test_an_ended_subscription_does_not_end_the_next_one_from_another_thread(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    connection, _ = rig.connect()
+    ended = connection.subscribe(topic)
+    ended.unsubscribe()
+    current = connection.subscribe(topic)
+    elsewhere(ended.unsubscribe)
+    rig.engine.turn()
+    assert current.active
+    elsewhere(current.unsubscribe)
+    rig.until(lambda: not current.active)
+
+
 def test_a_closed_topics_subscription_does_not_stand_for_the_next_topics(rig: Rig) -> None:
     connection, _ = rig.connect()
     kept: list[Subscription] = []

@@ -208,6 +208,31 @@ static void test_excluded_frames_are_not_dropped_at_a_jump(void)
     }
 }
 
+static void test_excluded_frames_do_not_count_as_lag_in_messages(void)
+{
+    static const fws_topic_options ten = {.retention_bytes = 1000,
+                                          .max_lag_bytes = 1000,
+                                          .on_slow = FWS_SLOW_LATEST,
+                                          .max_lag_messages = 10};
+    begin_with(&ten, 0);
+    fws_sub *sub = fws_topic_join(topic, &conns[0], NULL);
+    fws_topic_join(topic, &conns[1], NULL);
+    for (int i = 0; i < 10; i++)
+        publish_to_all();
+    wake_all(&topics);
+    stall(&conns[0]);
+    for (int i = 0; i < 100; i++)
+        publish_without(&conns[0], NULL);
+    CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
+    CHECK_EQ(sub->dropped, 0);
+    CHECK_EQ(pending(sub), 10);
+    publish_to_all();
+    CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
+    CHECK_EQ(sub->dropped, 10);
+    check_account(topic);
+    end();
+}
+
 /* It was moved to the head by its policy; then it is lapped there. */
 static void test_a_member_that_jumped_to_the_head_may_be_lapped_again(void)
 {
@@ -302,6 +327,7 @@ int main(void)
     RUN(test_a_member_that_gets_nothing_keeps_nothing);
     RUN(test_excluded_frames_are_not_dropped_at_a_jump);
     RUN(test_a_member_that_jumped_to_the_head_may_be_lapped_again);
+    RUN(test_excluded_frames_do_not_count_as_lag_in_messages);
     RUN(test_excluded_frames_are_not_dropped_when_it_is_lapped);
     RUN(test_excluded_frames_are_not_dropped_at_the_end);
     RUN(test_a_member_counts_in_the_slab_of_its_next_frame);

@@ -55,15 +55,21 @@ uint64_t fws_topic_room(const fws_topic *topic, uint64_t wanted)
     return least_room(topic);
 }
 
+/* Frames that it has still to get: what is kept from it is no lag. */
+static uint64_t messages_behind(const fws_sub *sub)
+{
+    uint64_t next_seq = sub->topic->log.next_seq;
+    return next_seq - sub->seq - fws_sub_excluded(sub, sub->seq, next_seq);
+}
+
 static bool within(const fws_sub *sub, const fws_topic_options *options)
 {
     if (fws_sub_lapped(sub))
         return false;
     if (options->on_slow == FWS_SLOW_LOSSLESS)
         return true;
-    uint64_t messages = sub->topic->log.next_seq - sub->seq;
     return lag_of(sub) <= options->max_lag_bytes
-           && (options->max_lag_messages == 0 || messages <= options->max_lag_messages);
+           && (options->max_lag_messages == 0 || messages_behind(sub) <= options->max_lag_messages);
 }
 
 int fws_sub_apply_policy(fws_sub *sub)
