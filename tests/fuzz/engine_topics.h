@@ -1,5 +1,5 @@
-/* Steps of fuzz_engine.c with topics that come and go; only inputs that ask for them make such steps, so
- * that the others mean what they meant before. */
+/* Steps of fuzz_engine.c with topics that come and go. Only inputs that ask for them make such
+ * steps, so that all others mean what they meant before. */
 #ifndef FWS_FUZZ_ENGINE_TOPICS_H
 #define FWS_FUZZ_ENGINE_TOPICS_H
 
