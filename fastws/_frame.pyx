@@ -32,6 +32,7 @@ _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 cdef enum:
     MIB = 1048576
+    CALLBACKS = 1000  # of topics, in one turn
 
 
 cdef class Connection
@@ -1118,7 +1119,10 @@ cdef class Engine:
         """Call back for topics that got their first or lost their last subscriber; free others."""
         cdef fws_topic *t
         cdef Topic topic
-        while self._e is not NULL:
+        cdef int i
+        for i in range(CALLBACKS):  # callbacks that undo each other go on in the next turn
+            if self._e is NULL:
+                return 0
             t = fws_topics_collect(fws_engine_topics(self._e))
             if t is NULL:
                 return 0

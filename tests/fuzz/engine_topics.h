@@ -1,5 +1,5 @@
-/* Steps of fuzz_engine.c with topics that come and go; only inputs that ask for them make such steps, so
- * that the others mean what they meant before. */
+/* Steps of fuzz_engine.c with topics that come and go. Only inputs that ask for them make such
+ * steps, so that all others mean what they meant before. */
 #ifndef FWS_FUZZ_ENGINE_TOPICS_H
 #define FWS_FUZZ_ENGINE_TOPICS_H
 
@@ -100,7 +100,7 @@ static void of_many(one *who, uint8_t what, uint8_t name)
             join_small(who, i, what & 0x10);
 }
 
-/* Whatever other threads may do, they do when bit 7 is set. */
+/* Bit 7: the command comes from another thread, where one may give it. */
 static void topics_step(one *who, uint8_t kind, uint8_t what)
 {
     const uint8_t small = TOPICS + fuzz_byte(&input) % (NAMES - TOPICS);

@@ -1,9 +1,9 @@
 /* The engine over the network in memory: commands of the driving thread and of others, peers of
  * both roles, plain and compressed, faults of system calls and the phases of a turn, all from the
  * input. Slots and descriptors are used again at once, and late events and commands for their last
- * occupants come in; topics come and go, and their logs share a budget. At every step each client's bytes are legal and inflate to what was
- * published (streams.h), accounts balance, memory is bounded; in the end, when all read,
- * everything arrives.
+ * occupants come in; topics come and go, and their logs share a budget. At every step each
+ * client's bytes are legal and inflate to what was published (streams.h), accounts balance, memory
+ * is bounded; in the end, when all read, everything arrives.
  */
 #include "engine_topics.h"
 

@@ -86,7 +86,7 @@ def of_deflate() -> dict[str, bytes]:
 
 
 def of_topics() -> dict[str, bytes]:
-    """Programs for fuzz_engine.c with topics that come and go, every other one with a budget."""
+    """Programs for fuzz_engine.c with topics that come and go; every other one has a budget."""
     found = {}
     for number in range(12):
         draw = random.Random(number)

@@ -1,5 +1,5 @@
-/* The topics of a run, each incarnation of a name as a life of its own: those of the first TOPICS names
- * are there from its beginning to its end, the others are made, closed, freed and made again. */
+/* The topics of a run. Each incarnation of a name is one life. The topics of the first TOPICS names
+ * exist for the whole run, the others are made, closed, freed and made again. */
 #ifndef FWS_TEST_LIVES_H
 #define FWS_TEST_LIVES_H
 

@@ -1,6 +1,6 @@
-/* Topics that come and go under a few names, and what is promised of them: nobody gets anything of
- * another life, a closed one takes nothing, who watches hears of first and last subscribers in turn. What
- * happens when is up to the driver of the steps. */
+/* Topics that come and go under a few names, and what is promised of them: nobody gets a message of
+ * another life, a closed topic takes nothing, first and last subscribers are told of in turn. The
+ * driver of the steps decides what happens when. */
 #ifndef FWS_TEST_MANY_TOPICS_H
 #define FWS_TEST_MANY_TOPICS_H
 
@@ -10,8 +10,8 @@ enum how { OWNED = 1, WATCHED = 2 };
 
 static void (*on_told)(uint8_t name); /* NULL: what is told is only checked */
 
-/* Makes the topic of that name, or finds it. One that is not OWNED goes when it has no subscriber by
- * the end of the turn. */
+/* Makes the topic of that name, or finds it. A topic that is not OWNED is freed at the end of the
+ * turn unless it has a subscriber by then. */
 static inline void make_topic(uint8_t name, const fws_topic_options *options, unsigned how)
 {
     char text[16];

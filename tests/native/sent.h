@@ -139,8 +139,8 @@ static inline bool may_refuse(const fws_topic *topic)
     return topic->lossless > 0 || topic->topics->logs.most > 0;
 }
 
-/* Without lossless members of its own it may refuse only what does not fit into the budget, when the
- * logs hold nothing but what lossless members need. */
+/* A topic without lossless members may refuse only what does not fit into the budget, and only while
+ * all that the logs hold belongs to topics with lossless members. */
 static inline void check_refusal(const fws_topic *topic, size_t n)
 {
     const fws_logs *logs = &topic->topics->logs;

@@ -34,6 +34,18 @@ uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq)
                : seq;
 }
 
+uint64_t fws_sub_newest(const fws_sub *sub)
+{
+    const fws_excluded *excluded = excluded_of(sub);
+    const fws_log *log = &sub->topic->log;
+    uint64_t behind = log->next_seq; /* the newest one lies before that: runs do not touch */
+    if (excluded != NULL && excluded->n > 0) {
+        uint64_t first = excluded->runs[excluded->n - 1].seq;
+        behind = first + excluded->runs[excluded->n - 1].n == log->next_seq ? first : behind;
+    }
+    return behind > log->first_seq && behind > sub->seq ? behind - 1 : log->next_seq;
+}
+
 uint64_t fws_sub_next_excluded(const fws_sub *sub, uint64_t seq)
 {
     const fws_excluded *excluded = excluded_of(sub);

@@ -80,8 +80,7 @@ int fws_sub_apply_policy(fws_sub *sub)
         return FWS_OK;
     if (options->on_slow != FWS_SLOW_LATEST)
         return FWS_E_SLOW;
-    /* To the newest frame, where there is one: when the log was emptied, to its end. */
-    uint64_t newest = log->next_seq - (log->first_seq < log->next_seq);
+    uint64_t newest = fws_sub_newest(sub);
     fws_sub_dropped(sub, newest - sub->seq - fws_sub_excluded(sub, sub->seq, newest));
     fws_sub_move(sub, newest);
     return FWS_OK;

@@ -239,6 +239,8 @@ uint64_t fws_sub_eseq(const fws_sub *sub);
 uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq);
 uint64_t fws_sub_excluded(const fws_sub *sub, uint64_t from, uint64_t to);
 uint64_t fws_sub_next_excluded(const fws_sub *sub, uint64_t seq);
+/* The newest frame that is retained and not excluded; the log's end where there is none. */
+uint64_t fws_sub_newest(const fws_sub *sub);
 
 /* subs.c: the subscriptions of one connection */
 
