@@ -74,7 +74,6 @@ static bool within(const fws_sub *sub, const fws_topic_options *options)
 
 int fws_sub_apply_policy(fws_sub *sub)
 {
-    const fws_log *log = &sub->topic->log;
     const fws_topic_options *options = fws_sub_options(sub);
     if (within(sub, options))
         return FWS_OK;
