@@ -11,6 +11,7 @@ is closed. A Subscription holds no pointer: it is looked up. The only `with nogi
 """
 
 from cpython.exc cimport PyErr_WriteUnraisable
+from cpython.object cimport PyObject
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 cimport cython
@@ -282,7 +283,8 @@ cdef class Topic:
         cdef fws_command command
         if self._t is NULL:
             return
-        fws_topic_own(self._t, NULL)
+        if fws_topic_facts_of(self._t).owner == <void *>self:
+            fws_topic_own(self._t, NULL)
         command.kind = FWS_CMD_UNREF
         command.topic = self._t
         command.conn = command.n = 0
@@ -816,7 +818,11 @@ cdef class Engine:
 
     cdef void _flush(self):
         # It is short, so the GIL is kept: beside a busy thread, to get it back takes 5 ms.
-        fws_engine_flush(self._e, FWS_TURN_NS)
+        if fws_engine_waits(self._e):
+            with nogil:
+                fws_engine_flush(self._e, FWS_TURN_NS)
+        else:
+            fws_engine_flush(self._e, FWS_TURN_NS)
 
     def fileno(self):
         """The descriptor that is readable when a turn is due."""
@@ -897,6 +903,7 @@ cdef class Engine:
         topic = self._topic_of(t)
         if given:
             self._keep(topic)
+        self._schedule_flush()  # what is only named is looked at in the next turn
         return topic
 
     def topics(self, str pattern not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
@@ -935,7 +942,8 @@ cdef class Engine:
     cdef Topic _topic_of(self, fws_topic *t):
         cdef void *owner = fws_topic_facts_of(t).owner
         cdef Topic topic
-        if owner is not NULL:
+        # One that is being deallocated is found while its weak references are called back.
+        if owner is not NULL and (<PyObject *>owner).ob_refcnt > 0:
             return <Topic>owner
         topic = Topic.__new__(Topic)
         topic._t = t

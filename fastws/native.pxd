@@ -264,6 +264,7 @@ cdef extern from "core/engine.h" nogil:
     int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits)
     void fws_conn_credit(fws_engine *engine, fws_conn *conn, uint16_t messages)
     int fws_conn_meter(fws_engine *engine, fws_conn *conn)
+    bint fws_engine_waits(const fws_engine *engine)
     void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
     void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bint max)
     void fws_engine_wake(fws_engine *engine)

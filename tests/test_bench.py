@@ -110,7 +110,9 @@ def ticking(
                 connection.sendall(b"".join(frames))
             if select.select([connection], [], [], 0.005)[0]:
                 said = connection.recv(4096)
-                if not said or 0x88 in (said[0], said[-8]):
+                # A masked Close with a code ends it, alone or behind a report: two bytes, because
+                # one byte of a masked report may be anything.
+                if not said or said[:1] == b"\x88" or said[-8:-6] == b"\x88\x82":
                     connection.sendall(at_close)
                     return
 

@@ -23,6 +23,7 @@ static void begin_within(uint64_t most, uint8_t on_slow, uint64_t max_lag, enum 
     topic = fws_topics_get(&topics, "ticks", 5, &options);
     CHECK(topic != NULL);
     topic->configured = true;
+    source = (fws_source){0};
     fws_source_init(&source, topic, 1, FWS_TICK_BINARY, FWS_TICK_SEQ, late);
 }
 
@@ -278,8 +279,24 @@ static void test_the_budget_of_all_logs_holds_for_ticks(void)
     end();
 }
 
+static void test_a_source_whose_topic_is_closed_stands_still(void)
+{
+    begin(FWS_SLOW_LATEST, 1 << 20, FWS_LATE_BURST);
+    fws_topic_join(topic, &conns[0], NULL);
+    fws_source_set_rate(&source, 1000, 1000, false);
+    fws_topic_close(topic);
+    CHECK_EQ(fws_source_run(&source, 2000000000, 0, &eseq), 0);
+    CHECK(source.topic == NULL);
+    CHECK_EQ(fws_source_next(&source, 3000000000), UINT64_MAX);
+    CHECK(fws_topics_collect(&topics) == NULL);
+    CHECK_EQ(topics.n, 0);
+    fws_topics_clear(&topics);
+    fws_conn_clear_subs(&conns[0]);
+}
+
 int main(void)
 {
+    RUN(test_a_source_whose_topic_is_closed_stands_still);
     RUN(test_counts_are_exact_at_every_rate);
     RUN(test_every_tick_carries_its_due_time_and_number);
     RUN(test_a_feed_without_members_stands_still);

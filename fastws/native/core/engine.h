@@ -165,6 +165,9 @@ int fws_conn_meter(fws_engine *engine, fws_conn *conn);
  * one has something to read. */
 void fws_engine_flush(fws_engine *engine, uint64_t budget_ns);
 
+/* Whether a flush may wait for sockets, up to 1 ms: the source runs at max rate. */
+bool fws_engine_waits(const fws_engine *engine);
+
 /* The source's rate from now on, ticks/s (max: as fast as the slowest subscriber takes them). What
  * is due by now at the old rate is appended first, so that no change makes ticks missed. */
 void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max);

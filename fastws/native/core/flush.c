@@ -4,8 +4,8 @@
 
 #include "core/engine_internal.h"
 
-#define WAKE_STEPS 64      /* and */
-#define FLUSH_CALLS 8      /* between two looks at the clock */
+#define WAKE_STEPS 64      /* members woken, and */
+#define FLUSH_CALLS 8      /* sends, between two looks at the clock */
 #define BACKLOG_BATCHES 32 /* of FWS_SOURCE_BATCH: half of a log's common retention */
 
 /* Waking. */
@@ -197,11 +197,16 @@ static void arm_timer(fws_engine *engine)
     engine->timer_at = at;
 }
 
+bool fws_engine_waits(const fws_engine *engine)
+{
+    return engine->source.max && engine->source.running;
+}
+
 /* At max rate the sockets set the pace: wait for one here, without the owner. False: the owner is
  * needed, or no event came. */
 static bool wait_for_room(fws_engine *engine, uint64_t deadline)
 {
-    if (!engine->source.max || !engine->source.running || out_of_time(engine, deadline))
+    if (!fws_engine_waits(engine) || out_of_time(engine, deadline))
         return false;
     int timeout_ms = engine->source_at == 0 || engine->n_dirty > 0 ? 0 : 1;
     return fws_engine_poll(engine, timeout_ms) && engine->n_ready == 0

@@ -3,6 +3,9 @@
 void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
                      enum fws_tick_format format, enum fws_tick_fields fields, enum fws_late late)
 {
+    fws_topic_ref(topic); /* until the source has another topic, or this one is closed */
+    if (source->topic != NULL)
+        fws_topic_unref(source->topic);
     source->topic = topic;
     source->max = source->running = source->behind = false;
     fws_ticks_init(&source->ticks, seed, format, fields);
@@ -28,6 +31,10 @@ void fws_source_set_rate(fws_source *source, uint64_t now, uint64_t rate, bool m
  * of the time without one do not fall due at once. */
 static bool listened_to(fws_source *source, uint64_t now)
 {
+    if (source->topic != NULL && source->topic->closed) {
+        fws_topic_unref(source->topic);
+        source->topic = NULL;
+    }
     bool wanted = source->topic != NULL && source->topic->n > 0;
     if (wanted && !source->running)
         set_rate(source, now, source->pace.rate);
@@ -44,11 +51,15 @@ static size_t append(fws_source *source, uint64_t ts_ns, uint64_t *eseq)
 {
     fws_topic *topic = source->topic;
     if (!fws_log_fits(&topic->log, FWS_TICK_MAX, *eseq + 1)
-        && !fws_topic_make_room(topic, FWS_TICK_MAX))
+        && !fws_topic_make_room(topic, FWS_TICK_MAX)) {
+        source->starved = true;
         return 0;
+    }
     uint8_t *room = fws_log_reserve(&topic->log, FWS_TICK_MAX, *eseq + 1);
-    if (room == NULL)
+    if (room == NULL) {
+        source->starved = true;
         return 0;
+    }
     size_t n = fws_tick_write(&source->ticks, room, ts_ns, topic->log.next_seq);
     fws_log_commit(&topic->log, n, ++*eseq);
     return n;
@@ -94,6 +105,7 @@ uint64_t fws_source_run(fws_source *source, uint64_t now, uint64_t now_real, uin
 {
     if (!listened_to(source, now))
         return 0;
+    source->starved = false;
     uint64_t room = room_left(source), first_eseq = *eseq + 1;
     uint64_t count = source->max ? run_max(source, now_real, eseq, room)
                                  : run_paced(source, now, now_real, eseq, room);
@@ -105,6 +117,8 @@ uint64_t fws_source_next(fws_source *source, uint64_t now)
 {
     if (!listened_to(source, now))
         return UINT64_MAX;
+    if (source->starved) /* no socket will announce memory, or room in the budget */
+        return now + FWS_STARVED_NS;
     if (room_left(source) < FWS_TICK_MAX)
         return UINT64_MAX; /* a socket that becomes writable wakes the engine */
     return source->max || source->behind ? 0 : fws_pace_next(&source->pace);

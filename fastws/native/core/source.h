@@ -8,6 +8,7 @@
 #include "feed/tick.h"
 #include "core/topic.h"
 
+#define FWS_STARVED_NS 1000000u  /* until a source without memory tries again */
 #define FWS_SOURCE_BATCH 262144u /* bytes appended before the clients are looked at again */
 
 typedef struct fws_source {
@@ -16,9 +17,11 @@ typedef struct fws_source {
     fws_pace pace;
     bool max;     /* as fast as the slowest subscriber takes it */
     bool running; /* the topic has subscribers; else time does not count */
+    bool starved; /* the last batch found no memory, or no room in the budget */
     bool behind;  /* the last batch was cut short: more is due */
 } fws_source;
 
+/* The source must be zeroed before its first use. Holds a reference to the topic. */
 void fws_source_init(fws_source *source, fws_topic *topic, uint64_t seed,
                      enum fws_tick_format format, enum fws_tick_fields fields, enum fws_late late);
 

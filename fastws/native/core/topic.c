@@ -124,6 +124,8 @@ int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
     const fws_topic_options *shared = fws_topics_share(topic->topics, options);
     if (shared == NULL)
         return FWS_E_NOMEM;
+    if (shared == topic->options)
+        return FWS_OK;
     topic->options = shared;
     topic->lossless = 0;
     fws_log_unspare(&topic->log);

@@ -237,7 +237,7 @@ bool fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq)
 static bool oldest_needed(const fws_topic *topic)
 {
     const fws_slab *oldest = fws_log_oldest(&topic->log);
-    return oldest->readers > 0
+    return oldest->readers > 0 || topic->ahead > 0
            || (topic->caught > 0 && oldest->base_seq + oldest->n > topic->woken);
 }
 
