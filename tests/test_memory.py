@@ -10,17 +10,36 @@ from fastws import ConfigError, History, ServeOptions, TickFeed, memory
 MIB = 1 << 20
 
 
-def test_available_memory_is_the_least_limit(
+def test_available_memory_is_the_least_limit_of_the_group_and_those_above(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    none, some = tmp_path / "none", tmp_path / "some"
-    none.write_text("max\n")
-    monkeypatch.setattr(memory, "CGROUP_LIMITS", (str(none), str(tmp_path / "missing")))
+    own = tmp_path / "own"
+    own.write_text("0::/system.slice/feed.service\n")
+    monkeypatch.setattr(memory, "OWN_CGROUP", own)
+    monkeypatch.setattr(memory, "CGROUP_ROOT", tmp_path / "cgroup")
+    assert memory.available_memory() == machine  # there are no files
+    service = tmp_path / "cgroup/system.slice/feed.service"
+    service.mkdir(parents=True)
+    (service / "memory.max").write_text("max\n")
     assert memory.available_memory() == machine
-    some.write_text(f"{64 * MIB}\n")
-    monkeypatch.setattr(memory, "CGROUP_LIMITS", (str(none), str(some)))
+    (service.parent / "memory.max").write_text(f"{64 * MIB}\n")
     assert memory.available_memory() == 64 * MIB
+    (service / "memory.max").write_text(f"{32 * MIB}\n")
+    assert memory.available_memory() == 32 * MIB
+
+
+def test_available_memory_knows_limits_of_cgroup_version_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    own.write_text("12:cpu,cpuacct:/docker/1\n4:memory:/docker/1\n")
+    monkeypatch.setattr(memory, "OWN_CGROUP", own)
+    monkeypatch.setattr(memory, "CGROUP_ROOT", tmp_path)
+    group = tmp_path / "memory/docker/1"
+    group.mkdir(parents=True)
+    (group / "memory.limit_in_bytes").write_text(f"{48 * MIB}\n")
+    assert memory.available_memory() == 48 * MIB
 
 
 @pytest.mark.parametrize(

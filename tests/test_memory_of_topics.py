@@ -262,12 +262,16 @@ def test_a_message_larger_than_the_budget_is_refused() -> None:
 def test_memory_is_the_least_of_the_machine_and_the_control_groups(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, texts: list[str], machine: int, found: int
 ) -> None:
-    paths = [str(tmp_path / "missing")]
+    group = tmp_path / "missing"
     for i, text in enumerate(texts):
-        paths.append(str(tmp_path / str(i)))
-        Path(paths[-1]).write_text(text)
+        group = group / str(i)
+        group.mkdir(parents=True)
+        (group / "memory.max").write_text(text)
+    own = tmp_path / "own"
+    own.write_text(f"0::/{group.relative_to(tmp_path)}\n")
+    monkeypatch.setattr("fastws.memory.OWN_CGROUP", own)
+    monkeypatch.setattr("fastws.memory.CGROUP_ROOT", tmp_path)
     known = {"SC_PHYS_PAGES": machine // 4096, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr("fastws.memory.CGROUP_LIMITS", paths)
     monkeypatch.setattr("os.sysconf", known.__getitem__)
     assert available_memory() == found
     assert log_budget(None) == min(256 * MIB, found // 8)
