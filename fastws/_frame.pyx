@@ -820,7 +820,7 @@ cdef class Engine:
         # It is short, so the GIL is kept: beside a busy thread, to get it back takes 5 ms.
         if fws_engine_waits(self._e):
             with nogil:
-                fws_engine_flush(self._e, FWS_TURN_NS)
+                fws_engine_flush(self._e, FWS_MAX_TURN_NS)
         else:
             fws_engine_flush(self._e, FWS_TURN_NS)
 

@@ -189,6 +189,7 @@ cdef extern from "core/source.h" nogil:
 cdef extern from "core/engine.h" nogil:
     enum:
         FWS_TURN_NS
+        FWS_MAX_TURN_NS
     ctypedef struct fws_options:
         uint32_t head_limit
         uint32_t max_connections

@@ -13,14 +13,16 @@
 #include "core/sys.h"
 #include "core/topic.h"
 
-#define FWS_EVENTS 512              /* events of one turn */
-#define FWS_RECEIVE_ROOM 524288u    /* the one receive buffer */
-#define FWS_OWNED_BYTES 1048576u    /* of messages put together in one turn, past which it ends */
-#define FWS_RECEIVE_CHUNK 65536u    /* bytes of one connection in one turn */
-#define FWS_ACCEPT_BATCH 64         /* connections accepted in one turn */
-#define FWS_HTTP_BATCH 32           /* reads of connections that are no WebSockets in one turn */
-#define FWS_FLUSH_BYTES 262144u     /* published and waiting: flush at once */
-#define FWS_TURN_NS 300000ULL       /* a flush gives way to new events after that */
+#define FWS_EVENTS 512           /* events of one turn */
+#define FWS_RECEIVE_ROOM 524288u /* the one receive buffer */
+#define FWS_OWNED_BYTES 1048576u /* of messages put together in one turn, past which it ends */
+#define FWS_RECEIVE_CHUNK 65536u /* bytes of one connection in one turn */
+#define FWS_ACCEPT_BATCH 64      /* connections accepted in one turn */
+#define FWS_HTTP_BATCH 32        /* reads of connections that are no WebSockets in one turn */
+#define FWS_FLUSH_BYTES 262144u  /* published and waiting: flush at once */
+#define FWS_TURN_NS 300000ULL    /* a flush gives way to new events after that */
+#define FWS_MAX_TURN_NS \
+    2000000ULL /* or that, while the source runs at max rate: 0.9 of the speed else */
 #define FWS_SWEEP_NS 250000000ULL   /* deadlines and policies are looked at that often */
 #define FWS_LINGER_NS 1000000000ULL /* and FWS_LINGER_BYTES: a lingering close */
 #define FWS_LINGER_BYTES 65536u
