@@ -95,33 +95,13 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys);
 /* Closes every connection at once and frees everything; listening sockets are only let go. */
 void fws_engine_free(fws_engine *engine);
 
-/* Accepts on a listening, non-blocking socket, which stays the caller's. */
-int fws_engine_listen(fws_engine *engine, int fd);
-void fws_engine_unlisten(fws_engine *engine, int fd);
-
 /* Takes over a connected (or connecting), non-blocking socket, in state HTTP, and sends data
  * (n may be 0) first. NULL: errno says why, and the socket is still the caller's. */
 fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, const uint8_t *data,
                             size_t n);
 
-/* The connection with that id, NULL when it is gone. */
-fws_conn *fws_engine_find(const fws_engine *engine, uint64_t id);
-
-/* Writes the peer's address to host (at least INET6_ADDRSTRLEN bytes; an IPv4-mapped one as
- * IPv4, "" for a Unix socket or an unknown peer) and returns its port. */
-uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n);
-
 /* The topics: fws_topics_get() makes one. */
 fws_topics *fws_engine_topics(fws_engine *engine);
-
-/* Ends a connection now: unlinked, shut down, on the dead list. */
-void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code);
-
-/* The same with code 1006; a connection with unsent bytes is reset. */
-void fws_conn_cut_off(fws_engine *engine, fws_conn *conn);
-
-/* Frees the dead. The last step of a turn. */
-void fws_engine_reap(fws_engine *engine);
 
 /* turn.c */
 
@@ -135,6 +115,8 @@ int fws_engine_resume(fws_engine *engine);
 /* Whether the engine has work left that no socket will announce. */
 bool fws_engine_more(const fws_engine *engine);
 
+/* http.c */
+
 /* Answers to a HEAD or BODY event; data[0..n) is sent. All answer FWS_OK,
  * FWS_E_CLOSED when the connection is not waiting for it, FWS_E_NOMEM. body_n is 1 up. An answer
  * without keep_alive may come before the request is whole, once its first byte is there. */
@@ -143,9 +125,37 @@ int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
 int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n);
 int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n, const uint8_t *data,
                          size_t n);
+
+/* receive.c */
+
+/* Counts data messages in engine->meter instead of making events of them, from the first call on.
+ * FWS_OK or FWS_E_NOMEM. */
+int fws_conn_meter(fws_engine *engine, fws_conn *conn);
+
+/* send.c */
+
 /* Compresses for it with a window of that many bits (FWS_WINDOW_MIN..MAX, else FWS_E_INVALID, as
  * in a build without zlib), and takes compressed messages. Goes before fws_conn_upgrade(). */
 int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits);
+
+/* A WebSocket frame of our own for one connection, masked in the client role. */
+int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
+                        const uint8_t *data, size_t n);
+
+/* accept.c */
+
+/* Accepts on a listening, non-blocking socket, which stays the caller's. */
+int fws_engine_listen(fws_engine *engine, int fd);
+void fws_engine_unlisten(fws_engine *engine, int fd);
+
+/* conn.c */
+
+/* The connection with that id, NULL when it is gone. */
+fws_conn *fws_engine_find(const fws_engine *engine, uint64_t id);
+
+/* Writes the peer's address to host (at least INET6_ADDRSTRLEN bytes; an IPv4-mapped one as
+ * IPv4, "" for a Unix socket or an unknown peer) and returns its port. */
+uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n);
 
 /* How many messages of it become events from now on (0 up; FWS_ANY_MESSAGES: all); behind the last
  * one it is not read from, and handler_queue_full counts that. Our Close ends it. */
@@ -156,9 +166,29 @@ static inline void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool pause
     fws_conn_credit(engine, conn, paused ? 0 : FWS_ANY_MESSAGES);
 }
 
-/* Counts data messages in engine->meter instead of making events of them, from the first call on.
- * FWS_OK or FWS_E_NOMEM. */
-int fws_conn_meter(fws_engine *engine, fws_conn *conn);
+void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn);
+
+/* close.c */
+
+/* Ends a connection now: unlinked, shut down, on the dead list. */
+void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code);
+
+/* The same with code 1006; a connection with unsent bytes is reset. */
+void fws_conn_cut_off(fws_engine *engine, fws_conn *conn);
+
+/* Frees the dead. The last step of a turn. */
+void fws_engine_reap(fws_engine *engine);
+
+/* Ends a connection at the next flush, after the messages of this turn were handled: the
+ * subscriptions end, then Close with that code and reason goes out behind what was sent directly
+ * (RFC 6455 7.1.7); code 1005: an empty Close; code 0: no Close, the peer is gone. */
+void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
+                  size_t reason_n);
+
+/* Queues a Close frame in the order of publishing (1005: without a payload). FWS_E_INVALID: a
+ * reason longer than FWS_REASON_MAX, or one with 1005. */
+int fws_conn_push_close(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
+                        size_t reason_n);
 
 /* flush.c */
 
@@ -177,22 +207,7 @@ void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max);
 /* Wakes all subscriptions that have news: after that the pending ones are all that have any. */
 void fws_engine_wake(fws_engine *engine);
 
-void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn);
-
-/* A WebSocket frame of our own for one connection, masked in the client role. */
-int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
-                        const uint8_t *data, size_t n);
-
-/* Ends a connection at the next flush, after the messages of this turn were handled: the
- * subscriptions end, then Close with that code and reason goes out behind what was sent directly
- * (RFC 6455 7.1.7); code 1005: an empty Close; code 0: no Close, the peer is gone. */
-void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
-                  size_t reason_n);
-
-/* Queues a Close frame in the order of publishing (1005: without a payload). FWS_E_INVALID: a
- * reason longer than FWS_REASON_MAX, or one with 1005. */
-int fws_conn_push_close(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
-                        size_t reason_n);
+/* account.c */
 
 /* Asks the kernel what the peer has confirmed, for every subscription of it. */
 void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn);
