@@ -42,6 +42,7 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     fws_link_init(&engine->ready);
     fws_link_init(&engine->http);
     fws_link_init(&engine->dirty);
+    fws_link_init(&engine->answers);
     fws_link_init(&engine->lagging);
     pthread_mutex_init(&engine->staging.lock, NULL);
     engine->now = sys->monotonic();

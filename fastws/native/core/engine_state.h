@@ -25,7 +25,8 @@ struct fws_engine {
     uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
     fws_link ready, http;                        /* rings to read: WebSockets; those before that */
     fws_link dirty;                              /* ring of connections to flush */
-    uint32_t n_ready, n_dirty;                   /* n_ready: of ready and http */
+    fws_link answers; /* the same, of HTTP answers: the two by turns, so that neither starves */
+    uint32_t n_ready, n_dirty; /* of ready and http; of dirty and answers */
     fws_conn *first_dead;
     fws_topics topics;
     uint32_t acknowledge_at; /* the slot that the sweep asks next */

@@ -124,17 +124,25 @@ static bool flush_conn(fws_engine *engine, fws_conn *conn)
     return sent;
 }
 
-/* A send takes the kernel microseconds: meanwhile the next connection is fetched. */
-static void look_ahead(const fws_engine *engine)
+/* The one to send to next, from the two rings by turns. */
+static fws_conn *next_dirty(const fws_engine *engine, uint32_t turn)
 {
-    const fws_conn *next = FWS_CONTAINER(engine->dirty.next, fws_conn, dirty);
+    bool answer =
+        !fws_link_empty(&engine->answers) && (turn % 2 == 0 || fws_link_empty(&engine->dirty));
+    return FWS_CONTAINER(answer ? engine->answers.next : engine->dirty.next, fws_conn, dirty);
+}
+
+/* A send takes microseconds: meanwhile the next connection is fetched. */
+static void look_ahead(const fws_engine *engine, uint32_t turn)
+{
     if (engine->n_dirty == 0)
         return;
+    const fws_conn *next = next_dirty(engine, turn);
     for (size_t at = 0; at < FWS_CONN_HOT; at += 64)
         __builtin_prefetch((const uint8_t *)next + at, 1);
 }
 
-/* Rounds over dirty connections, first come, first served. True: time is left. */
+/* Rounds over those that wait, first come, first served. True: time is left. */
 static bool flush_dirty(fws_engine *engine, uint64_t deadline)
 {
     uint32_t calls = 0;
@@ -142,9 +150,9 @@ static bool flush_dirty(fws_engine *engine, uint64_t deadline)
     while (engine->n_dirty > 0 && progress) {
         progress = false;
         for (uint32_t left = engine->n_dirty; left > 0 && engine->n_dirty > 0; left--) {
-            fws_conn *conn = FWS_CONTAINER(engine->dirty.next, fws_conn, dirty);
+            fws_conn *conn = next_dirty(engine, calls);
             engine->n_dirty -= fws_link_remove(&conn->dirty);
-            look_ahead(engine);
+            look_ahead(engine, calls + 1);
             progress |= flush_conn(engine, conn);
             if (++calls % FLUSH_CALLS == 0 && out_of_time(engine, deadline))
                 return false;

@@ -84,7 +84,7 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
     fws_conn_move(conn, state);
     fws_engine_mark_dirty(engine, conn);
     if (fws_link_remove(&conn->dirty)) /* not behind a crowd that a broadcast is for */
-        fws_link_append(engine->dirty.next, &conn->dirty);
+        fws_link_append(&engine->answers, &conn->dirty);
     /* What lies behind the head, here or in the kernel; on the ring of its new state. */
     engine->n_ready -= fws_link_remove(&conn->ready);
     fws_engine_mark_ready(engine, conn);
