@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -30,8 +31,13 @@ def run(
     loop_factory: Callable[[], asyncio.AbstractEventLoop],
 ) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
     """Runs a coroutine to its end, on one loop a test, of each kind in turn."""
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        yield runner.run
+    runner = asyncio.Runner(loop_factory=loop_factory)
+    yield runner.run
+    with warnings.catch_warnings():
+        # As an error, uvloop's warning of a transport that a failed test left open would interrupt
+        # the closing of its handle, and the loop would wait for that handle for ever.
+        warnings.simplefilter("default", ResourceWarning)
+        runner.close()
 
 
 @pytest.fixture
