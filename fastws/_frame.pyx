@@ -486,7 +486,8 @@ cdef class Subscription:
         if self.connection._c is NULL or self.topic._t is NULL:
             return
         if fws_engine_foreign(self.connection.engine._e):
-            if self.connection._subscriptions.get(<size_t>self.topic._t) is not self:
+            key = (self.connection.id, <size_t>self.topic._t)
+            if self.connection.engine._subscriptions.get(key) is not self:
                 return  # it has ended, and another one has begun
         elif self._find() is NULL:
             return
@@ -520,7 +521,6 @@ cdef class Connection:
     cdef public object context
     cdef readonly int close_code
     cdef readonly str reason
-    cdef object _subscriptions  # Subscription objects that somebody refers to, by topic; or None
     cdef object __weakref__
 
     def __init__(self):
@@ -628,9 +628,8 @@ cdef class Connection:
         cdef const fws_sub *sub = NULL
         if not fws_engine_foreign(self.engine._e) and self._c is not NULL:
             sub = fws_conn_find_sub(self._c, topic._t)
-        if self._subscriptions is None:
-            self._subscriptions = WeakValueDictionary()
-        subscription = self._subscriptions.get(<size_t>topic._t)
+        key = (self.id, <size_t>topic._t)
+        subscription = self.engine._subscriptions.get(key)
         if subscription is not None and subscription.topic is topic:
             if sub is NULL:
                 subscription._id = -1  # the staged command may begin it anew
@@ -640,7 +639,7 @@ cdef class Connection:
         subscription.connection = self
         subscription.topic = topic
         subscription._id = -1 if sub is NULL else <int64_t>fws_sub_facts_of(sub).id
-        self._subscriptions[<size_t>topic._t] = subscription
+        self.engine._subscriptions[key] = subscription
         return subscription
 
     def pause_reading(self, *, uint16_t after=0):
@@ -735,6 +734,7 @@ cdef class Engine:
     cdef fws_engine *_e  # NULL once closed
     cdef list _connections  # those that the owner has heard of, by slot
     cdef dict _kept  # configured topics, by name
+    cdef object _subscriptions  # those that somebody refers to, by connection and topic
     cdef dict _patterns  # options of topics that are only named, by the beginning of the name
     cdef Topic _source_topic
     cdef bint _in_turn, _scheduled, _closing
@@ -772,6 +772,7 @@ cdef class Engine:
             raise _error(FWS_E_SYSTEM)
         self._connections = []
         self._kept = {}
+        self._subscriptions = WeakValueDictionary()
         self._patterns = {}
 
     def __dealloc__(self):

@@ -1,5 +1,6 @@
 """Subscriptions: one connection and one topic, their options, their end and their account."""
 
+import gc
 import random
 import threading
 from collections.abc import Callable
@@ -31,6 +32,17 @@ def elsewhere(work: Callable[[], object]) -> None:
 
 
 # One object, its options and its end.
+
+
+def test_a_subscription_that_nobody_refers_to_leaves_no_object_behind(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    connections = [rig.connect()[0] for _ in range(10)]
+    gc.collect()
+    before = len(gc.get_objects())
+    for connection in connections:
+        connection.subscribe(topic)
+    gc.collect()
+    assert len(gc.get_objects()) - before < len(connections)
 
 
 def test_subscribing_again_returns_the_same_subscription(rig: Rig) -> None:
