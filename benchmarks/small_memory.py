@@ -264,7 +264,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, {CLIENT_CORE})
     cases = options.case or list(CASES)
-    sys.exit(0 if all([measure(c, options.limit_mib, options.seconds) for c in cases]) else 1)
+    stood = [measure(case, options.limit_mib, options.seconds) for case in cases]
+    sys.exit(0 if all(stood) else 1)
 
 
 if __name__ == "__main__":
