@@ -21,6 +21,7 @@ from libc.string cimport memcpy
 from fastws.native cimport *
 
 import os
+from threading import current_thread
 from weakref import WeakValueDictionary
 
 from fastws.errors import ConnectionClosed, LogFull
@@ -31,6 +32,8 @@ FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ}
 _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SKIP}
 _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS}
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)
+_INHERITED = ("the engine belongs to the process that this one was forked from: make another one "
+              "here; close() closes the descriptors and leaves the parent's connections alone")
 cdef enum:
     MIB = 1048576
     CALLBACKS = 1000  # of topics, in one turn
@@ -281,7 +284,7 @@ cdef class Topic:
 
     def __dealloc__(self):
         cdef fws_command command
-        if self._t is NULL:
+        if self._t is NULL or self.engine._e is NULL:
             return
         if fws_topic_facts_of(self._t).owner == <void *>self:
             fws_topic_own(self._t, NULL)
@@ -521,6 +524,7 @@ cdef class Connection:
     cdef public object context
     cdef readonly int close_code
     cdef readonly str reason
+    cdef object _remote  # its remote_address once it has ended
     cdef object __weakref__
 
     def __init__(self):
@@ -661,11 +665,11 @@ cdef class Connection:
 
     @property
     def remote_address(self):
-        """(host, port) of the peer; ("", 0) for a Unix socket, or when the connection has ended."""
+        """(host, port) of the peer, also when it has ended; ("", 0) for a Unix socket."""
         cdef char host[46]
         cdef uint16_t port
         if self._c is NULL:
-            return ("", 0)
+            return self._remote or ("", 0)
         port = fws_conn_remote(self._c, host, sizeof(host))
         return ((<bytes>host).decode("ascii"), port)
 
@@ -697,6 +701,12 @@ cdef class Connection:
 @cython.final
 cdef class Engine:
     """All peers and their poller. One thread drives it, by `turn`.
+
+    That is the thread of the first `turn`, until it ends; then whichever takes a turn or closes the
+    engine is next. Another thread may publish, send, close, subscribe and unsubscribe; everything
+    else is a RuntimeError there. In a child of the process (fork) everything is, except `close`:
+    it closes the child's descriptors, tells nobody, and leaves the parent's connections alone. A
+    turn in which a handler forked ends at once in the child, with what the handler raised.
 
     The owner sets `on_head(connection, head)`, `on_head_limit(connection, part)`,
     `on_body(connection, body)`, `on_message(connection, message)` and `on_close(connection)`,
@@ -738,6 +748,7 @@ cdef class Engine:
     cdef dict _patterns  # options of topics that are only named, by the beginning of the name
     cdef Topic _source_topic
     cdef bint _in_turn, _scheduled, _closing
+    cdef object _driver  # the Thread of the first turn; None before
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
     cdef public object on_error, on_topic_error, schedule
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
@@ -784,10 +795,24 @@ cdef class Engine:
         """Only publish, send, close, subscribe and unsubscribe may come from other threads."""
         if self._e is NULL:
             raise RuntimeError("the engine is closed")
-        if fws_engine_foreign(self._e):
-            raise RuntimeError("called from a thread that does not drive the engine; "
-                               "use loop.call_soon_threadsafe")
+        if fws_engine_inherited(self._e):
+            raise RuntimeError(_INHERITED)
+        if fws_engine_foreign(self._e) and self._driver.is_alive():
+            raise RuntimeError(f"another thread, {self._driver.name}, drives the engine: call this "
+                               "there, from an event loop's by loop.call_soon_threadsafe")
         return 0
+
+    cdef int _drive(self) except -1:
+        """Make the calling thread the driver, unless there is one."""
+        self._check()
+        if self._driver is None or fws_engine_foreign(self._e):
+            self._driver = current_thread()
+            fws_engine_drive(self._e)
+        return 0
+
+    cdef bint _left(self) noexcept:
+        """Whether a handler has closed it in a child of this process, or forked: see `turn`."""
+        return self._e is NULL or fws_engine_inherited(self._e)
 
     cdef int _command(self, const fws_command *command) except -1:
         cdef int status
@@ -795,6 +820,8 @@ cdef class Engine:
             raise ConnectionClosed(1006, "the engine is closed")
         status = fws_engine_command(self._e, command)
         if status < 0:
+            if fws_engine_inherited(self._e):
+                raise RuntimeError(_INHERITED)
             raise _error(status)
         if fws_engine_foreign(self._e):
             return 0
@@ -993,10 +1020,15 @@ cdef class Engine:
 
         Raises:
             KeyboardInterrupt, SystemExit: a handler did; raised at the end of the turn.
+            RuntimeError: another thread drives the engine, or the process that this one was
+                forked from.
         """
         cdef int timeout_ms = -1 if timeout is None else <int>(timeout * 1000)
         cdef int n, i
-        if self._in_turn or self._e is NULL:
+        if self._e is NULL:
+            return False
+        self._drive()
+        if self._in_turn:
             return False
         self._in_turn = True
         self._scheduled = False
@@ -1010,11 +1042,19 @@ cdef class Engine:
                     n = fws_engine_harvest(self._e, timeout_ms)
             for i in range(n):
                 self._deliver(fws_engine_event(self._e, i))
-            self._flush()
-            self._reap()
-            self._tell_topics()
+                if self._left():
+                    break
+            else:
+                self._flush()
+                self._reap()
+                self._tell_topics()
         finally:
             self._in_turn = False
+        if self._left():
+            self._raise_interrupt()
+            if self._e is not NULL:
+                self._check()
+            return False
         if self._closing:
             self.close()
             return False
@@ -1078,7 +1118,7 @@ cdef class Engine:
         return 0
 
     cdef int _failed(self, connection, exception) except -1:
-        if isinstance(exception, _INTERRUPTS):
+        if self._left() or isinstance(exception, _INTERRUPTS):
             self._interrupt = exception  # the others' events come first
             return 0
         if self.on_error is not None:
@@ -1110,6 +1150,7 @@ cdef class Engine:
             if connection is not None:
                 connection.close_code = facts.close_code
                 connection.reason = facts.reason[:facts.reason_n].decode("utf-8", "replace")
+                connection._remote = connection.remote_address
                 connection._c = NULL
                 self._connections[index] = None
                 ended.append(connection)
@@ -1122,6 +1163,8 @@ cdef class Engine:
                 self.on_close(connection)
             except BaseException as exception:
                 self._failed(connection, exception)
+            if self._left():
+                return 0
         return 0
 
     cdef int _tell_topics(self) except -1:
@@ -1130,7 +1173,7 @@ cdef class Engine:
         cdef Topic topic
         cdef int i
         for i in range(CALLBACKS):  # callbacks that undo each other go on in the next turn
-            if self._e is NULL:
+            if self._left():
                 return 0
             t = fws_topics_collect(fws_engine_topics(self._e))
             if t is NULL:
@@ -1144,17 +1187,25 @@ cdef class Engine:
             except _INTERRUPTS as interrupt:
                 self._interrupt = interrupt
             except BaseException as exception:
-                if self.on_topic_error is None:
+                if self._left():
+                    self._interrupt = exception
+                elif self.on_topic_error is None:
                     PyErr_WriteUnraisable(callback)
                 else:
                     self.on_topic_error(topic, exception)
         return 0
 
     def close(self):
-        """Close every connection at once and free everything; idempotent."""
+        """Close every connection at once and free everything; idempotent.
+
+        In a turn it is done at the turn's end. Raises RuntimeError while another thread drives.
+        """
         if self._e is NULL:
             return
-        self._check()
+        if fws_engine_inherited(self._e):
+            self._forget()
+            return
+        self._drive()
         if self._in_turn:
             self._closing = True
             return
@@ -1169,6 +1220,19 @@ cdef class Engine:
         fws_engine_free(self._e)
         self._e = NULL
         self._raise_interrupt()
+
+    cdef int _forget(self) except -1:
+        """Close the descriptors of a child. Nothing has ended, so nobody is told."""
+        cdef Connection connection
+        for connection in self.connections:
+            connection._remote = connection.remote_address
+            connection._c = NULL
+        self._connections.clear()
+        self._kept.clear()
+        self._source_topic = None
+        fws_engine_free(self._e)
+        self._e = NULL
+        return 0
 
     cdef int _let_go_of_topics(self) except -1:
         cdef uint32_t place = 0
@@ -1190,6 +1254,16 @@ cdef class Engine:
     def connections(self):
         """Connections that the owner has heard of, in a list."""
         return [c for c in self._connections if c is not None]
+
+    @property
+    def foreign(self):
+        """Whether another thread drives it, one that has not ended."""
+        return self._e is not NULL and fws_engine_foreign(self._e) and self._driver.is_alive()
+
+    @property
+    def inherited(self):
+        """Whether it is open and belongs to the process that this one was forked from."""
+        return self._e is not NULL and fws_engine_inherited(self._e)
 
     def all_connections(self):
         """Return also those that have not sent a whole request; `on_close` follows for them too."""

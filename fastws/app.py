@@ -55,7 +55,11 @@ class App:
         """
 
     def opened(self, connection: Connection, request: Request) -> Awaitable[None] | None:
-        """Take a new WebSocket; its 101 leaves ahead of whatever is sent here."""
+        """Take a new WebSocket; its 101 leaves ahead of whatever is sent here.
+
+        `message` is not called before an async one has returned: put an endless loop in a task
+        (`asyncio.create_task`), and cancel it in `closed`.
+        """
 
     def message(self, connection: Connection, message: str | bytes) -> Awaitable[None] | None:
         """Take a message of a client."""

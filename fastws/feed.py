@@ -114,9 +114,10 @@ class TickFeed(App):
         it would when further behind at any time (`latest`); what it missed is counted as dropped.
         """
         self._cancel_timers()
-        self._engine.set_rate(0)
-        if self.config.rate != "max":
-            self._topic.configure(max_lag=LAST_LAG)
+        if not self.server.ended:
+            self._engine.set_rate(0)
+            if self.config.rate != "max":
+                self._topic.configure(max_lag=LAST_LAG)
         await self.server.stop()
 
     def close(self) -> None:

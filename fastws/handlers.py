@@ -6,7 +6,8 @@ Layer 6. Knows connections, tasks and the loop; what a handler is for it does no
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from inspect import iscoroutinefunction, unwrap
 from typing import Any
 
@@ -15,7 +16,18 @@ from fastws._frame import Connection
 logger = logging.getLogger("fastws")
 
 Handler = Callable[..., Awaitable[None] | None]
-_Waiting = deque[tuple[Handler, tuple[Any, ...]]]
+PATIENCE = 5.0  # seconds that a handler may keep others waiting before the log says so
+
+
+class _Job:
+    """What one connection has to do: what waits, and the task that does it."""
+
+    def __init__(self, handler: Handler, arguments: tuple[Any, ...]) -> None:
+        self.waiting: deque[tuple[Handler, tuple[Any, ...]]] = deque([(handler, arguments)])
+        self.task: asyncio.Task[None] | None = None
+        self.running: Handler = handler
+        self.begun = 0  # handlers, and
+        self.seen = 0  # those at the last look
 
 
 def is_async(handler: Handler) -> bool:
@@ -47,40 +59,86 @@ class Handlers:
     def __init__(self, limit: int, failed: Callable[[Connection, BaseException], None]) -> None:
         self._limit = limit
         self._failed = failed
-        self._jobs: dict[Connection, tuple[_Waiting, asyncio.Task[None]]] = {}
+        self._jobs: dict[Connection, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._spared: set[asyncio.Task[Any]] = set()
+        self._watch: asyncio.TimerHandle | None = None
+        self._said = self._ended = False
 
     def put(self, connection: Connection, handler: Handler, *arguments: object) -> None:
         """Call handler(connection, *arguments) once what was put before is done."""
-        if connection in self._jobs:
-            self._jobs[connection][0].append((handler, arguments))
+        job = self._jobs.get(connection)
+        if job is not None:
+            job.waiting.append((handler, arguments))
+            if self._watch is None and not self._said:
+                self._watch = asyncio.get_running_loop().call_later(PATIENCE, self._look)
             return
-        waiting: _Waiting = deque([(handler, arguments)])
-        self._jobs[connection] = (waiting, self._start(self._work(connection, waiting)))
+        self._jobs[connection] = job = _Job(handler, arguments)
+        job.task = self._start(self._work(connection, job))
 
     def cancel(self, connection: Connection) -> asyncio.Task[None] | None:
-        """Drop what waits and cancel what runs: the task, unless there is none."""
-        if connection not in self._jobs:
+        """Drop what waits and cancel what runs: its task, unless there is none or it is spared."""
+        job = self._jobs.pop(connection, None)
+        if job is None:
             return None
-        waiting, task = self._jobs.pop(connection)
-        waiting.clear()
-        task.cancel()
-        return task
+        job.waiting.clear()
+        if job.task is None or job.task in self._spared or job.task.get_loop().is_closed():
+            return None
+        job.task.cancel()
+        return job.task
 
     def end(self, connection: Connection, closed: Handler) -> None:
-        """Cancel, and call closed(connection) once that has come to its end."""
-        task = self.cancel(connection)
-        if task is None and not is_async(closed):
+        """Cancel, and call closed(connection) once that has come to its end.
+
+        Without a running loop there is nobody to wait: an `async` one is not called, which is said.
+        """
+        task, running = self.cancel(connection), asyncio._get_running_loop() is not None
+        if not is_async(closed) and (task is None or not running):
             check_done(closed(connection))
-        else:
+        elif running:
             self._start(self._last(connection, task, closed))
+        elif not self._ended:
+            self._ended = True
+            logger.warning("the loop has ended: `closed`, which is async, is not called any more")
+
+    @contextmanager
+    def sparing(self, task: asyncio.Task[Any] | None) -> Iterator[None]:
+        """Meanwhile the task is neither cancelled nor waited for: it waits for all the others."""
+        if task is not None:
+            self._spared.add(task)
+        try:
+            yield
+        finally:
+            if task is not None:
+                self._spared.discard(task)
 
     async def finish(self, seconds: float) -> None:
-        """Wait for all that were cancelled; they have that long."""
-        if self._tasks and (late := (await asyncio.wait(self._tasks, timeout=seconds))[1]):
+        """Wait for all that were cancelled, but not for those spared; they have that long."""
+        tasks = self._tasks - self._spared
+        if tasks and (late := (await asyncio.wait(tasks, timeout=seconds))[1]):
             logger.error("%d tasks of handlers did not end in %.1f s", len(late), seconds)
             for task in late:
                 task.cancel()
+
+    def _look(self) -> None:
+        """Say, once, that a handler keeps others waiting, such as an endless loop in `opened`."""
+        self._watch = None
+        for connection, job in self._jobs.items():
+            if job.waiting and job.begun and job.begun == job.seen:
+                logger.warning(
+                    "connection %s: the handler %s has run for %g s, and %d calls wait for it, "
+                    "because the handlers of a connection run one after the other. Put a long "
+                    "loop in a task of its own (asyncio.create_task). This is said once",
+                    connection.remote_address,
+                    getattr(job.running, "__name__", job.running),
+                    PATIENCE,
+                    len(job.waiting),
+                )
+                self._said = True
+                return
+            job.seen = job.begun
+        if self._jobs:
+            self._watch = asyncio.get_running_loop().call_later(PATIENCE, self._look)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine)
@@ -88,17 +146,21 @@ class Handlers:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _work(self, connection: Connection, waiting: _Waiting) -> None:
+    async def _work(self, connection: Connection, job: _Job) -> None:
         try:
-            while waiting:
-                handler, arguments = waiting.popleft()
-                if not waiting and self._limit:
+            if job.task is None:  # an eager task (asyncio.eager_task_factory), still in the turn:
+                await asyncio.sleep(0)  # the turn's other messages come first, or the bound fails
+            while job.waiting:
+                job.running, arguments = job.waiting.popleft()
+                job.begun += 1
+                if not job.waiting and self._limit:
                     connection.pause_reading(after=self._limit)
-                if not await self._call(connection, handler, *arguments):
+                if not await self._call(connection, job.running, *arguments):
                     return
         finally:
-            self._jobs.pop(connection, None)
-            waiting.clear()
+            if self._jobs.get(connection) is job:
+                del self._jobs[connection]
+            job.waiting.clear()
 
     async def _last(
         self, connection: Connection, task: asyncio.Task[None] | None, closed: Handler

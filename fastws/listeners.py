@@ -1,11 +1,13 @@
 """Listening sockets: TCP on every address of a name, and Unix sockets. Layer 6."""
 
 import errno
+import fcntl
 import os
 import socket
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastws.config import check_integer
@@ -16,6 +18,34 @@ from fastws.errors import ConfigError
 BACKLOG = 65535
 MOST = 8  # listening sockets of one engine
 PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
+LOCK_TIME = 0.2  # seconds to wait for another server that looks at the same folder
+
+
+class UnixListener(socket.socket):
+    """A listening Unix socket that knows the file it made."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._path = ""
+        self._made: tuple[int, int, int] | None = None  # process, device, inode
+
+    def make(self, path: str) -> None:
+        """Bind and listen, in place of a socket that nobody listens on; raises OSError."""
+        self._path = os.path.abspath(path)  # the working directory may be another one at the end
+        with _alone(self._path):
+            _remove_stale(path)
+            self.bind(path)
+            self._made = (os.getpid(), *_identity(path))
+            self.listen(BACKLOG)
+
+    def remove(self) -> None:
+        """Remove the file, if this process made it and it is still the same."""
+        made, self._made = self._made, None
+        if made is None or made[0] != os.getpid():
+            return
+        with suppress(OSError), _alone(self._path):
+            if made[1:] == _identity(self._path):
+                Path(self._path).unlink()
 
 
 def listen_tcp(host: str, port: int) -> list[socket.socket]:
@@ -48,13 +78,11 @@ def listen_unix(path: str) -> socket.socket:
     Raises:
         ConfigError: field `unix`; the path is too long, in use, or something else is there.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    listener = UnixListener()
     try:
-        _remove_stale(path)
-        listener.bind(path)
-        listener.listen(BACKLOG)
+        listener.make(path)
     except OSError as error:
-        listener.close()
+        close(listener)
         why = str(error) if error.errno is None else os.strerror(error.errno)
         raise ConfigError("unix", f"cannot listen on {path!r}: {why}") from None
     return listener
@@ -75,11 +103,51 @@ def keep(kept: list[socket.socket], more: list[socket.socket]) -> None:
 
 
 def close(listener: socket.socket) -> None:
-    """Close a listening socket; the file of a Unix socket goes with it."""
-    if listener.family == socket.AF_UNIX:
-        with suppress(OSError):
-            Path(listener.getsockname()).unlink()
+    """Close a listening socket; the file that it made goes with it."""
+    if isinstance(listener, UnixListener):
+        listener.remove()
     listener.close()
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Keep servers that come and go in a folder from each other, for as long as that takes.
+
+    Between a look at a file and its removal another one could take its place, and one that is
+    bound but does not listen yet looks stale. The folder itself is locked, so that no lock file
+    stays; where that cannot be had in time, it goes without.
+    """
+    try:
+        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield  # to bind there says why
+        return
+    try:
+        _lock(folder)
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_UN)  # a fork may have copied the descriptor
+        os.close(folder)
+
+
+def _lock(folder: int) -> None:
+    until = time.monotonic() + LOCK_TIME
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return
+            time.sleep(0.002)
+        except OSError:
+            return
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
 
 
 def _remove_stale(path: str) -> None:
@@ -88,12 +156,14 @@ def _remove_stale(path: str) -> None:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             Path(path).unlink()
             return
+        except BlockingIOError:
+            pass  # its queue is full, so somebody listens
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 

@@ -287,6 +287,8 @@ cdef extern from "core/engine.h" nogil:
         size_t n
     int fws_engine_command(fws_engine *engine, const fws_command *command)
     bint fws_engine_foreign(const fws_engine *engine)
+    bint fws_engine_inherited(const fws_engine *engine)
+    void fws_engine_drive(fws_engine *engine)
     ctypedef struct fws_conn_facts:
         uint64_t id
         uint8_t state

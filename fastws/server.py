@@ -7,7 +7,6 @@ served it asks its App. Owns the listening sockets and the engine, which owns al
 import asyncio
 import logging
 import socket
-import threading
 from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from fastws._frame import Connection, Engine, Topic, check_close, deflate_available
 from fastws.app import App
 from fastws.config import check_integer, origins_of
+from fastws.driver import FORKED, Driver
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, printable
 from fastws.extensions import negotiate
 from fastws.handlers import Handlers, check_done, is_async
@@ -118,13 +118,11 @@ class Server:
         self.engine.on_close = self._on_close
         self.engine.on_error = self._failed
         self.engine.on_topic_error = self._topic_failed
+        self._driver = Driver(self.engine)
         self._sockets: list[socket.socket] = []
-        self._thread = 0  # that of the loop, once there is one
         self._ended = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._turn_due = False
-        self._events = False  # the engine's descriptor was readable since the last turn
-        self._empty: asyncio.Event | None = None
+        self._empty: asyncio.Event | None = None  # set: it stops
+        self._stopping: asyncio.Task[None] | None = None
         self._bodies: dict[int, Request] = {}  # by connection: whose body is still to come
         self._http_refused = dict.fromkeys(HTTP_LIMITS, 0)
         self._limits = LimitLog(self.counters)
@@ -165,35 +163,60 @@ class Server:
             RuntimeError: it has started already, or is closed; no loop is running.
         """
         self._check_new()
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self.engine.schedule = self._turn_soon
+        self._driver.start()
         for listener in self._sockets:
             self.engine.listen(listener.fileno())
-        self._loop.add_reader(self.engine.fileno(), self._ready)
         self._limits.start()
-        self._turn_soon()
 
     async def stop(self, code: int = GOING_AWAY, reason: str = "") -> None:
         """Accept no more, close every WebSocket behind what is on its way, and let go of all.
 
         A client in the middle of a request gets 503. Takes at most the close time-out (5 s) and
         one second; connections that have not closed by then are cut off, and handlers that do not
-        end when they are cancelled are left behind, which is logged. Idempotent; before
-        `start` it is `close`.
+        end when they are cancelled are left behind, which is logged.
+
+        An async handler may await it (another one: `asyncio.create_task(server.stop())`): that
+        handler is not cancelled, and continues when everything else has ended. A second call waits
+        for the same end. A cancelled call still stops the server. Before `start`, and once the loop
+        has ended, it is `close`.
 
         Raises:
             ValueError: a code or reason that `Connection.close` refuses.
-            RuntimeError: called in another thread than the loop's.
+            RuntimeError: called in another thread than the loop's, or in a child of the process.
         """
         check_close(code, reason)
-        self._check_thread()
-        if self._loop is None:
+        self._driver.check_thread()
+        loop = asyncio.get_running_loop()
+        if self._stopping is None and self._driver.loop is loop:
+            self._stop_listening()
+            self._empty = asyncio.Event()
+            self._stopping = loop.create_task(self._stop(self._empty, code, reason))
+        task = self._stopping
+        if task is None or task.cancelled() or task.get_loop() is not loop:
             self.close()
             return
-        self._stop_listening()
-        self._empty = self._empty or asyncio.Event()
-        self._turn()  # requests that have come are known to have begun
+        with self._handlers.sparing(asyncio.current_task()):
+            await asyncio.shield(task)
+
+    async def _stop(self, empty: asyncio.Event, code: int, reason: str) -> None:
+        deadline = asyncio.get_running_loop().time() + CLOSE_TIMEOUT + 1
+        try:
+            await asyncio.sleep(0)  # an eager task begins in the turn
+            self._driver.turn()  # requests that have come are known to have begun
+            self._take_leave(code, reason)
+            self._driver.turn_soon()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline - 0.5):
+                    while self.engine.connections:
+                        empty.clear()
+                        await empty.wait()
+        finally:
+            self.close()
+        await self._handlers.finish(deadline - asyncio.get_running_loop().time())
+
+    def _take_leave(self, code: int, reason: str) -> None:
+        if self._ended:
+            return  # a handler has closed it
         for connection in self.engine.all_connections():
             if connection.is_open:
                 with suppress(ConnectionClosed):
@@ -201,16 +224,6 @@ class Server:
             elif self.engine.is_http(connection):
                 self._handlers.cancel(connection)
                 self._dismiss(connection)
-        self._turn_soon()
-        loop = self._loop
-        deadline = loop.time() + CLOSE_TIMEOUT + 1
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline - 0.5):
-                while self.engine.connections:
-                    self._empty.clear()
-                    await self._empty.wait()
-        self.close()
-        await self._handlers.finish(deadline - loop.time())
 
     def _dismiss(self, connection: Connection) -> None:
         try:  # in the middle of a request
@@ -219,41 +232,40 @@ class Server:
             if not connection.buffered_amount:  # else it has an answer on its way, and then ends
                 connection.abort()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed, or has stopped."""
+        return self._ended
+
     def counters(self) -> dict[str, int]:
         """Return what was counted since the start, by name: the engine's, and `http_STATUS`."""
         return self.engine.counters() | self._http_refused
 
     def close(self) -> None:
-        """Let go of everything at once, handlers cancelled. Idempotent.
+        """Let go of everything at once; handlers are cancelled, also the calling one. Idempotent.
+
+        In a handler that is not async, connections end behind the present turn. Once the loop has
+        ended, any thread may call it if the loop's has ended; an async `closed` is not called then.
+        In a child of the process (fork) it only closes the child's descriptors.
 
         Raises:
             RuntimeError: called in another thread than the loop's.
         """
-        self._check_thread()
+        if not self.engine.inherited:
+            self._driver.check_thread()
         self._ended = True
         self._stop_listening()
         self._limits.stop()
-        if self._loop is not None:
-            with suppress(RuntimeError):
-                self._loop.remove_reader(self.engine.fileno())
-            self._loop = None
-        self.engine.schedule = None
+        self._driver.stop()
         self.engine.close()
 
     def _check_new(self) -> None:
+        if self.engine.inherited:
+            raise RuntimeError(f"{FORKED}; make a new Server in the child")
         if self._ended:
             raise RuntimeError("the server is closed; make a new Server")
-        if self._loop is not None:
+        if self._driver.loop is not None:
             raise RuntimeError("the server has started already; listen before start, start once")
-
-    def _check_thread(self) -> None:
-        if self._loop is None or not self._loop.is_running():
-            return  # where the loop has ended, its thread may have, too
-        if threading.get_ident() != self._thread:
-            raise RuntimeError(
-                "called in another thread than the loop's; use loop.call_soon_threadsafe for "
-                "close, asyncio.run_coroutine_threadsafe for stop"
-            )
 
     def _stop_listening(self) -> None:
         for listener in self._sockets:
@@ -299,33 +311,6 @@ class Server:
             retention_bytes=retention_bytes,
             history=history,
         )
-
-    # The loop.
-
-    def _turn_soon(self) -> None:
-        if not self._turn_due and self._loop is not None:
-            self._turn_due = True
-            self._loop.call_soon(self._due)
-
-    def _due(self) -> None:
-        self._turn_due = False
-        self._turn(poll=self._events)
-
-    def _ready(self) -> None:
-        # A turn that is due looks at the events as well. With two in a round of the loop, each
-        # asking for another, they would pile up and the loop's other work would wait for them all.
-        self._events = True
-        if not self._turn_due:
-            self._turn()
-
-    def _turn(self, *, poll: bool = True) -> None:
-        more = self._loop is not None
-        self._events = False
-        try:
-            more = more and self.engine.turn(poll=poll)
-        finally:  # a KeyboardInterrupt may be caught, and then the loop goes on
-            if more:
-                self._turn_soon()
 
     # What the engine raises.
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import re
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from handler_apps import Gate, ask, connected, eventually, serving, texts, websocket
-from support import CLOSE, TEXT, Client, client_frame, close_payload, http_request
+from support import CLOSE, PING, PONG, TEXT, Client, client_frame, close_payload, http_request
 
 from fastws import App, Connection, Request, Server
 
@@ -283,3 +285,120 @@ def test_a_closed_that_looks_plain_and_returns_an_awaitable_is_logged(
 
     run(story())
     assert "async def" in str(logged.records[0].exc_info)
+
+
+# A handler that does not come back.
+
+
+class Endless(App):
+    """What many write first: a loop in `opened`, or in `message`."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.heard: list[str | bytes] = []
+
+    async def opened(self, connection: Connection, request: Request) -> None:
+        while self.where == "opened":
+            connection.send("tick")
+            await asyncio.sleep(0.01)
+
+    async def message(self, connection: Connection, message: str | bytes) -> None:
+        self.heard.append(message)
+        if self.where == "message":
+            await asyncio.Event().wait()
+
+
+@pytest.mark.hostile("X27")
+@pytest.mark.parametrize("where", ["opened", "message"])
+def test_an_endless_handler_that_keeps_messages_waiting_is_said_once(
+    run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr("fastws.handlers.PATIENCE", 0.05)
+
+    async def story() -> None:
+        app = Endless(where)
+        async with serving(app) as (server, address):
+            first, second = await websocket(address), await websocket(address)
+            for client in (first, second):
+                await client.send(texts(["a", "b"]) + client_frame(PING, b"there?"))
+                assert await client.until(PONG) == b"there?"  # the engine's, in any case
+            await eventually(lambda: logged.records)
+            await asyncio.sleep(0.2)  # more would be said in that time
+            assert len(app.heard) == (0 if where == "opened" else 2)
+            await first.send(client_frame(CLOSE, close_payload(1000)))
+            assert await first.until(CLOSE) == close_payload(1000)
+            await eventually(lambda: server.engine.live == 1)
+            for client in (first, second):
+                client.sock.close()
+            await eventually(lambda: server.engine.live == 0)
+
+    with logged.at_level(logging.WARNING, "fastws"):
+        run(story())
+    (record,) = logged.records
+    assert f"the handler {where} " in record.getMessage()
+    assert "asyncio.create_task" in record.getMessage()
+    assert re.search(r"127\.0\.0\.1', \d{4,5}\)", record.getMessage())
+
+
+def test_slow_handlers_that_come_to_an_end_are_not_complained_of(
+    run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastws.handlers.PATIENCE", 0.05)
+
+    class Slow(App):
+        async def message(self, connection: Connection, message: str | bytes) -> None:
+            await asyncio.sleep(0.01)
+            connection.send(message)
+
+    async def story() -> None:
+        async with serving(Slow()) as (_, address), await websocket(address) as client:
+            await client.send(texts(["x"] * 20))
+            await client.frames(20)
+
+    with logged.at_level(logging.WARNING, "fastws"):
+        run(story())
+    assert not logged.records
+
+
+# Who it was.
+
+
+@pytest.mark.parametrize("leave", ["close", "reset", "abort", "server"])
+def test_who_has_left_is_known_in_closed_and_in_the_log(
+    run: Run, logged: pytest.LogCaptureFixture, leave: str
+) -> None:
+    class Who(App):
+        came: tuple[str, int] | None = None
+        went: tuple[str, int] | None = None
+        connection: Connection | None = None
+
+        def opened(self, connection: Connection, request: Request) -> None:
+            self.came, self.connection = connection.remote_address, connection
+
+        def message(self, connection: Connection, message: str | bytes) -> None:
+            connection.abort()
+
+        def closed(self, connection: Connection) -> None:
+            self.went = connection.remote_address
+            raise ZeroDivisionError
+
+    async def story() -> None:
+        app = Who()
+        async with serving(app) as (server, address):
+            client = await websocket(address)
+            mine = client.sock.getsockname()
+            if leave == "server":
+                server.close()
+            elif leave == "abort":
+                await client.send(texts(["x"]))
+                assert await client.ended()
+            elif leave == "reset":
+                client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.sock.close()
+            await eventually(lambda: app.went)
+            assert app.connection is not None
+            assert app.came == app.went == app.connection.remote_address == mine
+            assert str(mine[1]) in logged.records[0].getMessage()
+
+    run(story())
+    assert len(logged.records) == 1

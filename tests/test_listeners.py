@@ -1,5 +1,8 @@
+import fcntl
+import os
 import socket
 import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,3 +74,101 @@ def test_a_path_that_cannot_be_had_is_one_clear_line(tmp_path: Path, kind: str) 
     with pytest.raises(ConfigError, match="unix: cannot listen on"):
         listen_unix(str(path))
     assert kind != "file" or path.read_text() == "mine"
+
+
+# What is ours and what is not.
+
+
+@pytest.mark.hostile("X53")
+@pytest.mark.parametrize("successor", ["server", "file", "nothing"])
+def test_a_successors_file_is_left_alone(tmp_path: Path, successor: str) -> None:
+    path, aside = tmp_path / "s", tmp_path / "aside"
+    old = listen_unix(str(path))
+    path.rename(aside)
+    new = listen_unix(str(path)) if successor == "server" else None
+    if successor == "file":
+        path.write_text("mine")
+    close(old)
+    assert aside.exists()  # whoever moved it there may keep it
+    assert path.exists() == (successor != "nothing")
+    if new is not None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+        close(new)
+        assert not path.exists()
+
+
+@pytest.mark.hostile("X53")
+def test_a_file_is_found_again_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    listener = listen_unix("s")
+    monkeypatch.chdir("elsewhere")
+    Path("s").write_text("mine")
+    close(listener)
+    assert not (tmp_path / "s").exists()
+    assert Path("s").read_text() == "mine"
+
+
+@pytest.mark.hostile("X53", "X67")
+def test_a_child_leaves_the_file_of_its_parent(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    listener = listen_unix(str(path))
+    child = os.fork()
+    if child == 0:
+        close(listener)
+        os._exit(0)
+    os.waitpid(child, 0)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    close(listener)
+    assert not path.exists()
+
+
+@pytest.mark.hostile("X53")
+def test_of_many_that_replace_a_stale_file_at_once_one_is_reached(tmp_path: Path) -> None:
+    path, got, refused = tmp_path / "s", list[socket.socket](), list[str]()
+    for _ in range(20):
+        listen_unix(str(path)).close()  # as a crash leaves it
+        barrier = threading.Barrier(4)
+
+        def start(barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            try:
+                got.append(listen_unix(str(path)))
+            except ConfigError as error:
+                refused.append(str(error))
+
+        threads = [threading.Thread(target=start) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 1, refused
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+        close(got.pop())
+    assert all("in use" in why for why in refused)
+
+
+@pytest.mark.hostile("X53")
+def test_one_whose_queue_is_full_is_in_use(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as client:
+        busy.bind(path)
+        busy.listen(0)
+        client.connect(path)
+        with pytest.raises(ConfigError, match="in use"):
+            listen_unix(path)
+
+
+@pytest.mark.hostile("X53")
+def test_a_folder_that_somebody_keeps_locked_does_not_hold_it_up_for_long(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    listener = listen_unix(str(tmp_path / "s"))
+    close(listener)
+    os.close(folder)
+    assert not (tmp_path / "s").exists()

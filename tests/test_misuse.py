@@ -163,16 +163,42 @@ def test_stopping_with_a_close_that_cannot_be_sent_changes_nothing(run: Run) -> 
     run(story())
 
 
-def test_a_server_whose_loop_has_ended_lets_go_of_its_sockets_in_any_thread(tmp_path: Path) -> None:
+def test_a_server_whose_loop_has_ended_may_be_closed_in_any_thread(tmp_path: Path) -> None:
     server = Server(App())
     server.listen_unix(str(tmp_path / "s"))
 
     async def story() -> None:
         server.start()
+        await asyncio.sleep(0)
 
     thread = threading.Thread(target=asyncio.run, args=(story(),))
     thread.start()
     thread.join()
-    with pytest.raises(RuntimeError, match="thread"):  # the engine was another's
-        server.close()
+    server.close()
+    server.close()
     assert not (tmp_path / "s").exists()
+    with pytest.raises(RuntimeError, match="closed"):
+        server.counters()
+
+
+def test_a_server_whose_loop_has_stopped_is_closed_in_the_loops_thread(run: Run) -> None:
+    server = Server(App())
+    said: list[str] = []
+
+    async def story() -> None:
+        server.listen("127.0.0.1", 0)
+        server.start()
+        await asyncio.sleep(0)
+
+    def elsewhere() -> None:
+        try:
+            server.close()
+        except RuntimeError as error:
+            said.append(str(error))
+
+    run(story())
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert "has not ended: call it there" in said[0]
+    server.close()

@@ -37,7 +37,7 @@ class Busy:
 
     turns = 0
 
-    def turn(self) -> bool:
+    def turn(self, *, poll: bool) -> bool:
         self.turns += 1
         return True
 
@@ -47,13 +47,14 @@ def test_an_engine_with_work_left_takes_one_turn_each_time_the_loop_comes_round(
         server, busy = Server(App()), Busy()
         (address,) = server.listen("127.0.0.1", 0)
         server.start()
-        engine, server.engine = server.engine, busy  # the other one is never read, so stays ready
+        driver = server._driver
+        engine, driver.engine = driver.engine, busy  # the other one is never read, so stays ready
         with socket.create_connection(address):
             for _ in range(50):
                 await asyncio.sleep(0)
-        server.engine = engine
+        driver.engine = engine
         server.close()
-        assert busy.turns <= 51
+        assert 25 < busy.turns <= 51
 
     run(story())
 

@@ -168,3 +168,129 @@ def test_methods_other_than_commands_raise_in_another_thread() -> None:
         thread.join()
         assert len(refused) == len(calls)
         assert connection.is_open
+
+
+# One driver.
+
+
+def refused_in_thread(*calls: Callable[[], object]) -> list[str]:
+    """What each call says in a thread called "second", where it must fail."""
+    said: list[str] = []
+
+    def elsewhere() -> None:
+        for call in calls:
+            try:
+                call()
+            except RuntimeError as error:
+                said.append(str(error))
+
+    thread = threading.Thread(target=elsewhere, name="second")
+    thread.start()
+    thread.join()
+    assert len(said) == len(calls)
+    return said
+
+
+def test_a_turn_in_a_second_thread_is_refused_and_names_the_first(rig: Rig) -> None:
+    connection, peer = rig.connect()
+    (said,) = refused_in_thread(rig.engine.turn)
+    assert threading.current_thread().name in said
+    assert "call_soon_threadsafe" in said
+    connection.send("here")
+    rig.until(lambda: peer.pull().payloads == [b"here"])
+
+
+def test_a_second_thread_is_refused_while_the_first_waits_in_a_turn(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    connection, peer = rig.subscribed(topic)
+    began, refused = threading.Event(), list[str]()
+
+    def elsewhere() -> None:
+        began.wait()
+        calls: list[Callable[[], object]] = [
+            rig.engine.turn, lambda: rig.engine.turn(1.0), rig.engine.close, rig.engine.flush
+        ]  # fmt: skip
+        for call in calls * 50:
+            try:
+                call()
+            except RuntimeError as error:
+                refused.append(str(error))
+        topic.publish("done")  # wakes the first
+
+    thread = in_thread(elsewhere)
+    began.set()
+    while not peer.pull().payloads:
+        rig.engine.turn(PATIENCE)
+    thread.join()
+    assert len(refused) == 200
+    assert connection.is_open
+
+
+def test_turns_race_for_an_engine_that_nobody_drives_and_one_thread_wins() -> None:
+    with Rig() as rig:
+        rig.listen()
+        barrier, drove, refused = threading.Barrier(8), list[str](), list[str]()
+        ended = threading.Event()
+
+        def elsewhere() -> None:
+            barrier.wait()
+            try:
+                for _ in range(20):
+                    rig.engine.turn(0.001)
+                drove.append(threading.current_thread().name)
+            except RuntimeError:
+                refused.append(threading.current_thread().name)
+            if len(drove) + len(refused) == 8:
+                ended.set()
+            ended.wait(PATIENCE)  # whoever ended before would leave the engine to another one
+
+        threads = [in_thread(elsewhere) for _ in range(8)]
+        for thread in threads:
+            thread.join()
+        assert (len(drove), len(refused)) == (1, 7)
+
+
+def test_once_the_driver_has_ended_the_next_one_drives() -> None:
+    with Rig() as rig:
+        topic = rig.engine.topic("t")
+        first: list[Peer] = []
+        in_thread(lambda: first.append(rig.subscribed(topic)[1])).join()
+        topic.publish("staged, for nobody drives")
+        rig.until(lambda: first[0].pull().payloads)  # from here on this one does
+        assert not rig.engine.foreign
+        refused_in_thread(rig.engine.turn, rig.engine.close)
+        _, second = rig.subscribed(topic)
+        topic.publish("on")
+        rig.until(lambda: second.pull().payloads == [b"on"])
+
+
+def test_an_engine_whose_driver_has_ended_may_be_closed_by_anyone() -> None:
+    with Rig() as rig:
+        in_thread(rig.connect).join()
+        in_thread(rig.engine.close).join()
+        assert rig.engine.live == 0
+        assert len(rig.closed) == 1
+        assert rig.engine.turn() is False
+
+
+def test_a_thread_whose_number_was_used_before_is_not_taken_for_the_one_that_has_ended() -> None:
+    with Rig() as rig:
+        identities, refused = set[int](), list[str]()
+
+        def turn() -> None:
+            try:
+                rig.engine.turn()
+            except RuntimeError as error:
+                refused.append(str(error))
+
+        def drive() -> None:
+            identities.add(threading.get_ident())
+            rig.engine.turn()
+            in_thread(turn).join()
+
+        for i in range(20):  # the C library gives the next thread the same stack, and so its number
+            thread = threading.Thread(target=drive, name=f"driver {i}")
+            thread.start()
+            thread.join()
+        assert len(identities) < 20
+        assert [f", driver {i}, " in said for i, said in enumerate(refused)] == [True] * 20

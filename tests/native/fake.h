@@ -285,6 +285,8 @@ static inline uint64_t fake_realtime(void)
     return net.now + 1769951234000000000ULL;
 }
 
+static uint32_t fake_forks;
+
 static const fws_sys fake_sys = {
     .recv = fake_recv,
     .sendmsg = fake_sendmsg,
@@ -297,6 +299,7 @@ static const fws_sys fake_sys = {
     .reset_at_close = fake_reset_at_close,
     .monotonic = fake_monotonic,
     .realtime = fake_realtime,
+    .forks = &fake_forks,
 };
 
 /* Frees what the peers got; every socket must have been closed by then. */

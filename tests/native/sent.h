@@ -79,7 +79,10 @@ static inline fws_command compose(uint8_t kind, size_t n)
 static inline void from_lane(enum lane which)
 {
     lane = which;
-    engine->driver = which == AT_ONCE ? pthread_self() : (pthread_t)0;
+    if (which == AT_ONCE)
+        fws_engine_drive(engine);
+    else
+        engine->driver = UINT64_MAX; /* no thread has that number */
 }
 
 static inline bool staging_fits(size_t n)

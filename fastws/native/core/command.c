@@ -199,13 +199,26 @@ static uint8_t *take_staged(fws_staging *staging, size_t *n)
     return bytes;
 }
 
+/* A number that no other thread ever has: a pthread_t is used again when its thread has ended. */
+static uint64_t this_thread(void)
+{
+    static uint64_t threads;
+    static _Thread_local uint64_t number;
+    if (number == 0)
+        number = __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED);
+    return number;
+}
+
+void fws_engine_drive(fws_engine *engine)
+{
+    __atomic_store_n(&engine->driver, this_thread(), __ATOMIC_RELEASE);
+}
+
 void fws_engine_drain(fws_engine *engine)
 {
     size_t n;
-    if (!engine->driven || fws_engine_foreign(engine)) {
-        __atomic_store_n(&engine->driver, pthread_self(), __ATOMIC_RELAXED);
-        __atomic_store_n(&engine->driven, true, __ATOMIC_RELEASE);
-    }
+    if (engine->driver == 0)
+        fws_engine_drive(engine);
     engine->woken = false;
     const uint8_t *bytes = take_staged(&engine->staging, &n);
     for (size_t at = 0; at < n;) {
@@ -234,12 +247,19 @@ void fws_engine_discard(fws_engine *engine)
 
 bool fws_engine_foreign(const fws_engine *engine)
 {
-    return __atomic_load_n(&engine->driven, __ATOMIC_ACQUIRE)
-           && !pthread_equal(__atomic_load_n(&engine->driver, __ATOMIC_RELAXED), pthread_self());
+    uint64_t driver = __atomic_load_n(&engine->driver, __ATOMIC_ACQUIRE);
+    return driver != 0 && driver != this_thread();
+}
+
+bool fws_engine_inherited(const fws_engine *engine)
+{
+    return *engine->sys->forks != engine->forks;
 }
 
 int fws_engine_command(fws_engine *engine, const fws_command *command)
 {
+    if (fws_engine_inherited(engine))
+        return FWS_E_CLOSED;
     if (fws_engine_foreign(engine))
         return stage(engine, command);
     return apply(engine, command);

@@ -27,6 +27,7 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     if (engine == NULL)
         return NULL;
     engine->sys = sys;
+    engine->forks = *sys->forks;
     engine->options = *options;
     if (engine->options.head_limit > FWS_RECEIVE_CHUNK)
         engine->options.head_limit = FWS_RECEIVE_CHUNK;
@@ -69,8 +70,25 @@ static void drop_events(fws_engine *engine)
     engine->n_events = 0;
 }
 
+static void close_descriptors(fws_engine *engine)
+{
+    for (uint32_t i = 0; i < engine->n_slots; i++)
+        if (engine->slots[i].conn != NULL)
+            engine->sys->close(engine->slots[i].conn->fd);
+    close_if_open(engine->epoll);
+    close_if_open(engine->timer);
+    close_if_open(engine->wake);
+    close_if_open(engine->reserve);
+}
+
 void fws_engine_free(fws_engine *engine)
 {
+    if (fws_engine_inherited(engine)) {
+        /* Shutting a socket down would end the parent's connection, unwatching one deafen the
+         * parent's epoll; to free memory that is shared until it is written to costs memory. */
+        close_descriptors(engine);
+        return;
+    }
     for (uint32_t i = 0; i < engine->n_slots; i++)
         if (engine->slots[i].conn != NULL)
             fws_conn_cut_off(engine, engine->slots[i].conn);

@@ -92,7 +92,8 @@ typedef struct fws_engine fws_engine;
  * is at most FWS_RECEIVE_CHUNK. */
 fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys);
 
-/* Closes every connection at once and frees everything; listening sockets are only let go. */
+/* Closes every connection at once and frees everything; listening sockets are only let go. In a
+ * child (fws_engine_inherited()) it only closes its descriptors, and leaves the memory. */
 void fws_engine_free(fws_engine *engine);
 
 /* Takes over a connected (or connecting), non-blocking socket, in state HTTP, and sends data
@@ -250,6 +251,15 @@ int fws_engine_command(fws_engine *engine, const fws_command *command);
 
 /* Whether the caller is not the thread that drives: then only fws_engine_command() is safe. */
 bool fws_engine_foreign(const fws_engine *engine);
+
+/* The calling thread drives from here on. Without it the first one to take a turn does. The one
+ * before must have ended, and no call be in progress. */
+void fws_engine_drive(fws_engine *engine);
+
+/* Whether this process is a child of the one that made the engine, by fork(2). Sockets and epoll
+ * are shared with the parent, and another thread may have been in the middle of a change: nothing
+ * but fws_engine_free() may be called; fws_engine_command() answers FWS_E_CLOSED. */
+bool fws_engine_inherited(const fws_engine *engine);
 
 /* Applies what other threads staged. The first step of a turn. */
 void fws_engine_drain(fws_engine *engine);

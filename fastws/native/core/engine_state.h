@@ -17,8 +17,8 @@ struct fws_engine {
     const fws_sys *sys;
     fws_options options;
     int epoll, timer, wake;
-    pthread_t driver;
-    bool driven; /* driver is known */
+    uint64_t driver; /* number of the thread that drives; 0: none has yet */
+    uint32_t forks;  /* *sys->forks when it was made */
     uint64_t now, eseq;
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;

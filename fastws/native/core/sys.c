@@ -2,6 +2,7 @@
 #include "core/sys.h"
 
 #include <linux/sockios.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,6 +47,19 @@ static int reset_at_close(int fd)
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
 }
 
+/* Counted instead of compared process ids: those are used again, and to ask costs a call. */
+static uint32_t forks;
+
+static void count_fork(void)
+{
+    forks++;
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+    (void)pthread_atfork(NULL, NULL, count_fork);
+}
+
 const fws_sys fws_sys_linux = {
     .recv = recv,
     .sendmsg = send_message,
@@ -58,4 +72,5 @@ const fws_sys fws_sys_linux = {
     .reset_at_close = reset_at_close,
     .monotonic = monotonic,
     .realtime = realtime,
+    .forks = &forks,
 };

@@ -26,6 +26,7 @@ typedef struct fws_sys {
     int (*reset_at_close)(int fd);             /* setsockopt(SO_LINGER), for no time */
     uint64_t (*monotonic)(void);               /* CLOCK_MONOTONIC, ns */
     uint64_t (*realtime)(void);                /* CLOCK_REALTIME, ns since the Unix epoch */
+    const uint32_t *forks;                     /* grows by one in the child of each fork(2) */
 } fws_sys;
 
 extern const fws_sys fws_sys_linux;
