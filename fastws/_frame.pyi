@@ -13,6 +13,7 @@ class TopicOptions(TypedDict):
     max_lag: Lag
     retention_bytes: int
     history: History
+    min_rate: int
 
 def deflate_available() -> bool: ...
 def check_close(code: int, reason: str) -> None: ...
@@ -94,6 +95,7 @@ class Topic:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        min_rate: int | None = None,
     ) -> None: ...
     def close(self) -> None: ...
     def account(self) -> TopicAccount: ...
@@ -184,6 +186,7 @@ class Engine:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        min_rate: int | None = None,
     ) -> Topic: ...
     def topics(
         self,
@@ -193,6 +196,7 @@ class Engine:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        min_rate: int | None = None,
     ) -> None: ...
     def topic_accounts(self, n: int) -> dict[str, TopicAccount]: ...
     def account(self) -> Sums: ...

@@ -21,6 +21,7 @@ from libc.string cimport memcpy
 from fastws.native cimport *
 
 import os
+from dataclasses import replace
 from threading import current_thread
 from weakref import WeakValueDictionary
 
@@ -112,14 +113,17 @@ def check_close(code, str reason not None):
 
 
 _DEFAULTS = {"on_slow": "close", "max_lag": Lag(bytes=12 * MIB), "retention_bytes": 16 * MIB,
-             "history": History()}
+             "history": History(), "min_rate": 64 * 1024}
 
 
-def _merged(dict base, on_slow, max_lag, retention_bytes, history):
+def _merged(dict base, on_slow, max_lag, retention_bytes, history, min_rate):
     """Options by name: those given, else those of base."""
     given = {"on_slow": on_slow, "max_lag": max_lag, "retention_bytes": retention_bytes,
-             "history": history}
-    return {name: base[name] if value is None else value for name, value in given.items()}
+             "history": history, "min_rate": min_rate}
+    merged = {name: base[name] if value is None else value for name, value in given.items()}
+    if max_lag is None and merged["on_slow"] == "lossless":  # that of others is not for it
+        merged["max_lag"] = replace(merged["max_lag"], seconds=None)
+    return merged
 
 
 cdef uint64_t _amount(str what, value, double scale=1) except? 0:
@@ -145,6 +149,11 @@ cdef fws_topic_options topic_options(dict options) except *:
     found.history_messages = _amount("History.messages", history.messages)
     found.history_bytes = _amount("History.bytes", history.bytes)
     found.history_ns = _amount("History.seconds", history.seconds, 1e9)
+    found.max_lag_ns = _amount("Lag.seconds", lag.seconds, 1e9)
+    found.min_rate = 0 if options["min_rate"] == 0 else _amount("min_rate", options["min_rate"])
+    if found.max_lag_ns > 0 and found.on_slow == FWS_SLOW_LOSSLESS:
+        raise ValueError("Lag.seconds is not for a lossless topic: min_rate bounds how slow a "
+                         "subscriber may be")
     if found.max_lag_bytes > found.retention_bytes:
         raise ValueError("max_lag must not exceed retention_bytes")
     return found
@@ -155,11 +164,13 @@ cdef dict options_by_name(const fws_topic_options *options):
     on_slow = next(name for name, number in _ON_SLOW.items() if number == options.on_slow)
     return {
         "on_slow": on_slow,
-        "max_lag": Lag(bytes=options.max_lag_bytes, messages=options.max_lag_messages or None),
+        "max_lag": Lag(bytes=options.max_lag_bytes, messages=options.max_lag_messages or None,
+                       seconds=options.max_lag_ns / 1e9 or None),
         "retention_bytes": options.retention_bytes,
         "history": History(messages=options.history_messages or None,
                            bytes=options.history_bytes or None,
                            seconds=options.history_ns / 1e9 or None),
+        "min_rate": options.min_rate,
     }
 
 
@@ -347,7 +358,8 @@ cdef class Topic:
             command.opcode = FWS_TEXT
         self.engine._command(&command)
 
-    def configure(self, *, str on_slow=None, max_lag=None, retention_bytes=None, history=None):
+    def configure(self, *, str on_slow=None, max_lag=None, retention_bytes=None, history=None,
+                  min_rate=None):
         """Change options, for the present subscribers too; the topic stays until it is closed.
 
         Args: as for `Engine.topic`; None leaves an option as it is.
@@ -355,7 +367,7 @@ cdef class Topic:
         cdef fws_topic *t = self._held()
         cdef fws_topic_options now = fws_topic_facts_of(t).options
         cdef fws_topic_options wanted = topic_options(
-            _merged(options_by_name(&now), on_slow, max_lag, retention_bytes, history))
+            _merged(options_by_name(&now), on_slow, max_lag, retention_bytes, history, min_rate))
         if fws_topic_set_options(t, &wanted) < 0:
             raise MemoryError()
         self.engine._keep(self)
@@ -608,7 +620,7 @@ cdef class Connection:
                 raise ConnectionClosed(1006, "the topic is closed")
             options = fws_topic_facts_of(wanted._t).options
             options = topic_options(
-                _merged(options_by_name(&options), on_slow, max_lag, None, None))
+                _merged(options_by_name(&options), on_slow, max_lag, None, None, None))
             self._membership(FWS_CMD_SUBSCRIBE, wanted, &options)
         return self._subscription(wanted)
 
@@ -649,7 +661,8 @@ cdef class Connection:
     def pause_reading(self, *, uint16_t after=0):
         """Stop reading; the peer's sends fill the kernel's buffers, then block.
 
-        Closing the connection ends the pause.
+        Closing the connection ends the pause. A peer that goes meanwhile, or says Close, ends the
+        connection: at once when it is reset, else within 2.5 s, and what it sent is lost.
 
         Args:
             after: messages (0 to 65,534) that are still delivered first; when they have been,
@@ -891,7 +904,7 @@ cdef class Engine:
         return self._binding(c)
 
     def topic(self, str name not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
-              history=None):
+              history=None, min_rate=None):
         """Return the topic of that name; it is made when there is none.
 
         With options it is configured: it stays until `Topic.close()`. Without, it is the one that
@@ -907,6 +920,9 @@ cdef class Engine:
                 max_lag; 16 MiB by default. What was not offered yet to a subscriber that keeps up
                 is kept in any case.
             history: a History: what is kept for subscribers that come back; nothing by default.
+            min_rate: bytes a second that a lossless subscriber takes over max_stall while it holds
+                the publisher, else it is closed with 1013; 64 KiB by default, 0: no minimum. All
+                lossless subscribers of a topic together need not take more than 16 MiB/s for that.
 
         Raises:
             ValueError: an option is out of range, or the topic was configured with others.
@@ -918,12 +934,12 @@ cdef class Engine:
         cdef fws_topic_options options
         cdef Topic topic
         given = not (on_slow is None and max_lag is None and retention_bytes is None
-                     and history is None)
+                     and history is None and min_rate is None)
         if len(key) > FWS_NAME_MAX:
             raise ValueError(f"a topic's name has at most {FWS_NAME_MAX} bytes, not {len(key)}")
         if t is NULL or given:
             options = topic_options(_merged(self._options_for(name), on_slow, max_lag,
-                                            retention_bytes, history))
+                                            retention_bytes, history, min_rate))
             self._check_same(t, &options, name)
             t = fws_topics_get(topics, key, len(key), &options)
             if t is NULL or (given and fws_topic_set_options(t, &options) < 0):
@@ -935,7 +951,7 @@ cdef class Engine:
         return topic
 
     def topics(self, str pattern not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
-               history=None):
+               history=None, min_rate=None):
         """Set the options of topics that are only named and match the pattern, made from now on.
 
         Args:
@@ -949,7 +965,7 @@ cdef class Engine:
         start = pattern.removesuffix("*")
         if start == pattern or "*" in start:
             raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
-        options = _merged(_DEFAULTS, on_slow, max_lag, retention_bytes, history)
+        options = _merged(_DEFAULTS, on_slow, max_lag, retention_bytes, history, min_rate)
         topic_options(options)
         self._patterns[start] = options
 

@@ -121,6 +121,10 @@ class ServeOptions:
         deflate: whether clients that offer permessage-deflate get it.
         max_log_bytes: bytes of memory for the logs of all topics, 1 MiB up, or None: the smaller
             of 256 MiB and an eighth of the memory that there is.
+        max_lag: seconds that a tick may be old when it is sent, 0 to 86,400, else its client jumps
+            to the newest one; 0: no limit. Not at rate "max".
+        min_rate: bytes a second, 0 to 10^12, that a client takes at rate "max" while it holds the
+            feed, else it is closed with 1013; 0: no minimum.
 
     Raises:
         ConfigError: one clear line; the field is the argument's name.
@@ -142,6 +146,8 @@ class ServeOptions:
     allowed_origins: tuple[str, ...] = ()
     deflate: bool = False
     max_log_bytes: int | None = None
+    max_lag: float = 0.5
+    min_rate: int = 1 << 20
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)
@@ -168,6 +174,9 @@ class ServeOptions:
         _check_flag("deflate", self.deflate)
         if self.max_log_bytes is not None:
             check_log_bytes(self.max_log_bytes)
+        if 0 < _check_number("max_lag", self.max_lag, 0, 86_400) < 0.001:
+            raise ConfigError("max_lag", "must be 0 or from 0.001")
+        check_integer("min_rate", self.min_rate, 0, 10**12)
 
     def feed(self) -> FeedConfig:
         """Return the configuration that the feed starts with."""

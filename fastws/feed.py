@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from fastws._frame import Connection
@@ -27,8 +28,8 @@ TOPIC = "ticks"
 LISTED = 20  # clients and topics in /stats
 KIB, MIB = 1 << 10, 1 << 20
 Policy = tuple[Literal["latest", "lossless"], Lag, int]  # on_slow, max_lag, retention_bytes
-# At a fixed rate a slow client jumps to the newest tick; at "max" the slowest sets the pace,
-# and a small log stays in the processor's cache.
+# At a fixed rate a slow client jumps to the newest tick, past `--max-lag` too; at "max" the slowest
+# sets the pace, and a small log stays in the processor's cache.
 FIXED_RATE_POLICY: Policy = ("latest", Lag(bytes=12 * MIB), 16 * MIB)
 MAX_RATE_POLICY: Policy = ("lossless", Lag(bytes=256 * KIB), 1 * MIB)
 # Behind more than this a Close would come too late for the close time-out, to many clients at once.
@@ -62,7 +63,11 @@ class TickFeed(App):
         self._engine = self.server.engine
         policy, max_lag, retention = FIXED_RATE_POLICY
         self._topic = self._engine.topic(
-            TOPIC, on_slow=policy, max_lag=max_lag, retention_bytes=retention
+            TOPIC,
+            on_slow=policy,
+            max_lag=self._of_age(max_lag),
+            retention_bytes=retention,
+            min_rate=options.min_rate,
         )
         self._engine.start_source(
             self._topic,
@@ -117,7 +122,7 @@ class TickFeed(App):
         if not self.server.ended:
             self._engine.set_rate(0)
             if self.config.rate != "max":
-                self._topic.configure(max_lag=LAST_LAG)
+                self._topic.configure(max_lag=self._of_age(LAST_LAG))
         await self.server.stop()
 
     def close(self) -> None:
@@ -146,7 +151,12 @@ class TickFeed(App):
         rate = self.config.rate
         self._engine.set_rate(rate)  # publishes what is due at the old one
         policy, max_lag, retention = MAX_RATE_POLICY if rate == "max" else FIXED_RATE_POLICY
+        if rate != "max":
+            max_lag = self._of_age(max_lag)
         self._topic.configure(on_slow=policy, max_lag=max_lag, retention_bytes=retention)
+
+    def _of_age(self, max_lag: Lag) -> Lag:
+        return replace(max_lag, seconds=self._options.max_lag or None)
 
     def _schedule_ramp(self) -> None:
         if self._ramp is not None:

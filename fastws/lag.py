@@ -13,10 +13,13 @@ class Lag:
     Args:
         bytes: of messages not sent yet, more than 0; None: what the topic retains.
         messages: not sent yet, more than 0; None: no limit.
+        seconds: age of the oldest message not sent yet, counted from when the subscriber began to
+            lag at the earliest, more than 0; None: no limit. Not for lossless ones: see `min_rate`.
     """
 
     bytes: int | None = None
     messages: int | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,8 @@ cdef extern from "core/topic.h" nogil:
         uint64_t history_messages
         uint64_t history_bytes
         uint64_t history_ns
+        uint64_t max_lag_ns
+        uint64_t min_rate
     ctypedef struct fws_account:
         uint64_t published
         uint64_t delivered

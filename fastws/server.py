@@ -284,6 +284,7 @@ class Server:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        min_rate: int | None = None,
     ) -> Topic:
         """Return the topic of that name; see `Engine.topic`."""
         return self.engine.topic(
@@ -292,6 +293,7 @@ class Server:
             max_lag=max_lag,
             retention_bytes=retention_bytes,
             history=history,
+            min_rate=min_rate,
         )
 
     def topics(
@@ -302,6 +304,7 @@ class Server:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        min_rate: int | None = None,
     ) -> None:
         """Set the options of topics that are only named and match; see `Engine.topics`."""
         self.engine.topics(
@@ -310,6 +313,7 @@ class Server:
             max_lag=max_lag,
             retention_bytes=retention_bytes,
             history=history,
+            min_rate=min_rate,
         )
 
     # What the engine raises.

@@ -328,7 +328,9 @@ class Site:
     """A feed on the running loop, at a port of its own."""
 
     def __init__(self, *, lines: Callable[[str], None] | None = None, **options: Any) -> None:
-        self.feed = TickFeed(ServeOptions(**{"port": 0, "rate": 0} | options), lines)
+        # A client that is late here is so because the machine is: nothing is dropped for that.
+        usual = {"port": 0, "rate": 0, "max_lag": 0, "min_rate": 0}
+        self.feed = TickFeed(ServeOptions(**usual | options), lines)
         try:
             self.addresses = self.feed.listen()
         except ConfigError:

@@ -375,3 +375,34 @@ def test_thousands_of_subscriptions_of_one_connection_come_and_go(rig: Rig) -> N
     peer.sock.close()
     rig.until(lambda: rig.closed)
     assert sum(topic.subscribers for topic in topics) == 0
+
+
+def test_an_age_is_not_for_a_lossless_subscription(rig: Rig) -> None:
+    topic = rig.engine.topic("t", on_slow="latest", max_lag=Lag(bytes=1 * KIB, seconds=0.5))
+    connection, _ = rig.connect()
+    subscription = connection.subscribe(topic, on_slow="lossless")  # the topic's goes
+    assert subscription.max_lag == Lag(bytes=1 * KIB)
+    with pytest.raises(ValueError, match="not for a lossless topic"):
+        connection.subscribe(topic, on_slow="lossless", max_lag=Lag(seconds=1))
+    connection.subscribe(topic, max_lag=Lag(seconds=1))
+    assert subscription.max_lag.seconds == 1
+    topic.configure(on_slow="lossless")
+    assert topic.options["max_lag"] == Lag(bytes=1 * KIB)
+
+
+def test_a_subscriber_jumps_when_what_it_lacks_is_old(rig: Rig) -> None:
+    topic = rig.engine.topic("t", on_slow="latest", max_lag=Lag(seconds=0.3))
+    connection, peer = rig.connect(receive_buffer=SMALL)
+    subscription = connection.subscribe(topic)
+    n = 0
+    while not subscription.account()["dropped"]:
+        topic.publish(message(n))
+        n += 1
+        rig.engine.turn(0.005)
+        assert n < 10_000
+    assert subscription.account()["lag_bytes"] < 1000 * KIB
+    topic.publish(message(n))
+    rig.until(lambda: peer.pull().frames and numbers(peer)[-1] == n)
+    account = subscription.account()
+    assert account["dropped"] == n + 1 - len(peer.frames)
+    assert balances(account)

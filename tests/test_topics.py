@@ -15,15 +15,17 @@ from fastws.app import App
 KIB = 1024
 OPTIONS: dict[str, Any] = {
     "on_slow": "latest",
-    "max_lag": Lag(bytes=64 * KIB, messages=100),
+    "max_lag": Lag(bytes=64 * KIB, messages=100, seconds=0.25),
     "retention_bytes": 128 * KIB,
     "history": History(messages=10, bytes=1 * KIB, seconds=60.0),
+    "min_rate": 0,
 }
 DEFAULTS = {
     "on_slow": "close",
     "max_lag": Lag(bytes=12 * KIB * KIB),
     "retention_bytes": 16 * KIB * KIB,
     "history": History(),
+    "min_rate": 64 * KIB,
 }
 
 
@@ -87,10 +89,13 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_lag": Lag(bytes=2 * KIB), "retention_bytes": 1 * KIB}, ValueError, "must not exceed"),
     ({"retention_bytes": 0}, ValueError, "retention_bytes must be 1 to"),
     ({"retention_bytes": "many"}, ValueError, "retention_bytes must be"),
+    ({"min_rate": -1}, ValueError, "min_rate must be 1 to"),
+    ({"min_rate": 0.5}, ValueError, "min_rate must be 1 to"),
+    ({"on_slow": "lossless", "max_lag": Lag(seconds=1)}, ValueError, "not for a lossless topic"),
     *(
         ({option: kind(**{limit: value})}, ValueError, rf"{kind.__name__}\.{limit} must be")
         for option, kind, limits in (
-            ("max_lag", Lag, ("bytes", "messages")),
+            ("max_lag", Lag, ("bytes", "messages", "seconds")),
             ("history", History, ("bytes", "messages", "seconds")),
         )
         for limit in limits

@@ -54,6 +54,22 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "eighth of the memory that there is.",
 )
 @click.option(
+    "--max-lag",
+    type=float,
+    default=0.5,
+    metavar="SECONDS",
+    help="A client that has yet to get older ticks jumps to the newest one; 0: no limit. Not at "
+    "--rate max.",
+)
+@click.option(
+    "--min-rate",
+    type=int,
+    default=1 << 20,
+    metavar="BYTES",
+    help="At --rate max a client that holds the feed takes so many a second over 5 s, else it is "
+    "closed (1013); 0: no minimum.",
+)
+@click.option(
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -81,6 +97,8 @@ def serve(
     max_connections: int | None,
     max_per_address: int,
     max_log_bytes: int | None,
+    max_lag: float,
+    min_rate: int,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
     late: str,
@@ -110,6 +128,8 @@ def serve(
         max_connections=max_connections,
         max_per_address=max_per_address,
         max_log_bytes=max_log_bytes,
+        max_lag=max_lag,
+        min_rate=min_rate,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
         quiet=quiet,

@@ -68,6 +68,26 @@ static inline void check_sub(const fws_topic *topic, uint32_t i)
     CHECK(account.acknowledged <= account.delivered);
 }
 
+/* What its members' limits come to, counted anew. */
+static inline void check_limits(const fws_topic *topic)
+{
+    uint64_t least = UINT64_MAX, age = UINT64_MAX;
+    uint32_t lossless = 0, with_least = 0;
+    for (uint32_t i = 0; i < topic->n; i++) {
+        const fws_topic_options *options = fws_sub_options(topic->members[i]);
+        bool holds = options->on_slow == FWS_SLOW_LOSSLESS;
+        lossless += holds;
+        with_least = holds && options->max_lag_bytes < least ? 0 : with_least;
+        least = holds && options->max_lag_bytes < least ? options->max_lag_bytes : least;
+        with_least += holds && options->max_lag_bytes == least;
+        age = !holds && options->max_lag_ns > 0 && options->max_lag_ns < age ? options->max_lag_ns
+                                                                             : age;
+    }
+    CHECK_EQ(topic->lossless, lossless);
+    CHECK(lossless == 0 || (topic->lossless_lag == least && topic->lossless_least == with_least));
+    CHECK(age == UINT64_MAX || (topic->log.slab_ns > 0 && topic->log.slab_ns <= (age + 3) / 4));
+}
+
 /* What must hold of a topic between two calls (topic.h), and of each of its subscriptions. */
 static inline void check_account(const fws_topic *topic)
 {
@@ -76,6 +96,7 @@ static inline void check_account(const fws_topic *topic)
     CHECK(topic->n <= topic->capacity);
     for (uint32_t i = 0; i < topic->n; i++)
         check_sub(topic, i);
+    check_limits(topic);
     check_log(topic);
     uint64_t missing = sums->published - sums->delivered - sums->dropped - sums->conflated;
     CHECK(missing >= walk_topic(topic)); /* half-sent frames of who has left besides */

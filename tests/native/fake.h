@@ -134,7 +134,6 @@ static inline int fail(int why)
 static inline ssize_t fake_recv(int fd, void *room, size_t n, int flags)
 {
     fake_peer *peer = fake_at(fd);
-    (void)flags;
     if (peer->recv_errno != 0) {
         int why = peer->recv_errno;
         peer->recv_errno = 0;
@@ -146,7 +145,7 @@ static inline ssize_t fake_recv(int fd, void *room, size_t n, int flags)
     n = n < there ? n : there;
     CHECK(n > 0);
     memcpy(room, peer->in + peer->in_at, n);
-    peer->in_at += n;
+    peer->in_at += flags & MSG_PEEK ? 0 : n;
     return (ssize_t)n;
 }
 

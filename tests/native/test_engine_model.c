@@ -127,7 +127,9 @@ static fws_topic_options draw_options(void)
     fws_topic_options options = {.retention_bytes = max_lag * (1 + draw(3)),
                                  .max_lag_bytes = max_lag,
                                  .on_slow = (uint8_t)draw(3),
-                                 .max_lag_messages = draw(4) == 0 ? 1 + draw(200) : 0};
+                                 .max_lag_messages = draw(4) == 0 ? 1 + draw(200) : 0,
+                                 .max_lag_ns = draw(4) == 0 ? 1 + draw(SECOND) : 0,
+                                 .min_rate = draw(2) * draw(1 << 20)};
     if (draw(3) == 0) {
         options.history_messages = draw(2) * (1 + draw(60));
         options.history_bytes = draw(2) * (1 + draw(20000));
@@ -215,8 +217,18 @@ static void many_topics(one *who)
     }
 }
 
+/* It is read from no more, or for so many messages, or again. */
+static void pause_or_not(const one *who)
+{
+    fws_conn *conn = conn_of(who->peer);
+    if (conn != NULL && conn->state == FWS_OPEN)
+        fws_conn_credit(engine, conn, draw(3) == 0 ? (uint16_t)draw(3) : FWS_ANY_MESSAGES);
+}
+
 static void act(one *who)
 {
+    if (draw(20) == 0)
+        pause_or_not(who);
     switch (draw(16)) {
     case 0:
     case 1:

@@ -123,9 +123,10 @@ static void test_equal_options_stand_once(void)
     CHECK(fws_topics_share(&topics, &PLAIN) == plain && plain != &options);
     uint64_t *members[] = {&options.retention_bytes,  &options.max_lag_bytes,
                            &options.history_messages, &options.history_bytes,
-                           &options.history_ns,       &options.max_lag_messages};
-    const fws_topic_options *seen[7] = {plain};
-    for (int i = 0; i < 6; i++) {
+                           &options.history_ns,       &options.max_lag_messages,
+                           &options.max_lag_ns,       &options.min_rate};
+    const fws_topic_options *seen[9] = {plain};
+    for (int i = 0; i < 8; i++) {
         options = PLAIN;
         *members[i] += 1;
         seen[i + 1] = fws_topics_share(&topics, &options);

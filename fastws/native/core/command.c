@@ -26,8 +26,8 @@ static int publish(fws_engine *engine, const fws_command *command)
         return FWS_E_CLOSED;
     if (n > FWS_FRAME_LIMIT || !is_data(command->opcode))
         return FWS_E_INVALID;
-    if (topic->options->history_ns > 0)
-        engine->now = engine->sys->monotonic(); /* the age of history counts from here */
+    if (topic->options->history_ns > 0 || topic->log.slab_ns > 0)
+        engine->now = engine->sys->monotonic(); /* ages count from here */
     int status = fws_topic_reserve(topic, head_n + n, engine->eseq + 1, &room);
     if (status != FWS_OK)
         return status;

@@ -174,6 +174,13 @@ void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn)
     engine->n_ready++;
 }
 
+void fws_conn_resume(fws_engine *engine, fws_conn *conn)
+{
+    if (conn->pong_by != 0)
+        conn->pong_by = engine->now + engine->options.pong_ns;
+    fws_engine_mark_ready(engine, conn);
+}
+
 bool fws_inbuf_add(fws_inbuf *inbuf, const uint8_t *data, size_t n)
 {
     if (inbuf->capacity - inbuf->n < n) {
@@ -214,7 +221,7 @@ void fws_conn_credit(fws_engine *engine, fws_conn *conn, uint16_t messages)
     if (conn->state > FWS_OPEN)
         return; /* what comes behind our Close is thrown away, but theirs is waited for */
     if (conn->credit == 0 && messages > 0)
-        fws_engine_mark_ready(engine, conn);
+        fws_conn_resume(engine, conn);
     conn->credit = messages;
 }
 

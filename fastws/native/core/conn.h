@@ -107,6 +107,8 @@ typedef struct fws_conn {
     bool lagging;        /* blocked since it last had everything: policies look at it */
     bool retry;          /* blocked for want of kernel memory: the sweep tries again */
     bool hung_up;        /* the peer will send no more: read up to the end */
+    bool broken;         /* it was reset: nothing comes or goes any more */
+    bool end_unread;     /* not read from, and the peer's end or Close lies unread */
     bool ending;         /* it ends at the next flush, after this turn's messages are handled */
     bool slow;           /* ending as a slow consumer: what has not begun to leave is dropped */
     bool read_paused;    /* not read until it has taken more of its answers, HTTP or not */
@@ -118,6 +120,7 @@ typedef struct fws_conn {
     bool acknowledges;   /* a TCP socket: the kernel can say what the peer confirmed */
     uint64_t progress;   /* when the kernel last took bytes, or first refused some, ns */
     uint64_t caught_up;  /* when nothing was left to send to it, ns */
+    uint64_t lag_since;  /* lagging: since when, ns; ages of what it lacks count from there */
     uint64_t bytes_written;
     fws_next *heap;                       /* pending subscriptions, the earliest first */
     uint32_t n_pending, capacity_pending; /* n_pending: those that have left included */
@@ -147,6 +150,8 @@ typedef struct fws_conn {
     uint64_t message_since;   /* first byte of a message that is not whole; 0: none */
     uint64_t write_since;     /* blocked: the present window of write_ns began; 0: not blocked */
     uint64_t write_confirmed; /* bytes confirmed at that time */
+    uint64_t hold_since;      /* the window of fws_conn_drags() began; 0: it holds no topic */
+    uint64_t hold_written;    /* bytes written at that time */
     uint32_t body_n;          /* BODY: bytes wanted */
     uint32_t lingered;        /* LINGER: bytes thrown away since writing was shut down */
     fws_inbuf inbuf;

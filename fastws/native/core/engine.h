@@ -25,6 +25,8 @@
     2000000ULL /* or that, while the source runs at max rate: 0.9 of the speed else */
 #define FWS_SWEEP_NS 250000000ULL   /* deadlines and policies are looked at that often */
 #define FWS_LINGER_NS 1000000000ULL /* and FWS_LINGER_BYTES: a lingering close */
+#define FWS_UNREAD_NS 1000000000ULL /* until unread input is looked at; then to read up to an end */
+#define FWS_UNREAD_BYTES 16384u     /* of it that are looked at */
 #define FWS_LINGER_BYTES 65536u
 #define FWS_STAGING_BYTES 4194304u /* commands of other threads waiting */
 #define FWS_REFUSED_ROOM 64u       /* connections past a limit that still get an answer */

@@ -16,6 +16,13 @@ static inline size_t fws_read_paused_above(const fws_engine *engine)
     return engine->options.outbox_limit / 4;
 }
 
+/* Whether nothing is read from a WebSocket for now: its handler's queue or its outbox is full, or
+ * its owner has paused it. */
+static inline bool fws_conn_stopped(const fws_conn *conn)
+{
+    return conn->credit == 0 || conn->read_paused;
+}
+
 /* http.c */
 void fws_receive_http(fws_engine *engine, fws_conn *conn);
 
@@ -64,6 +71,15 @@ void fws_conn_move(fws_conn *conn, enum fws_state state);
 /* Forgets what was staged. */
 void fws_engine_discard(fws_engine *engine);
 
+/* unread.c */
+
+/* Something came for a connection that is not read from. A reset ends it, so does the end of a peer
+ * that is being decided on; of a WebSocket the rest is looked at within FWS_UNREAD_NS. */
+void fws_conn_hear(fws_engine *engine, fws_conn *conn);
+/* The deadline of an OPEN connection: looks at what it has unread. Once the peer's end or its Close
+ * has lain there for FWS_UNREAD_NS, it counts. False: the connection is dead. */
+bool fws_conn_look(fws_engine *engine, fws_conn *conn);
+
 /* poll.c */
 #define FWS_POLL_EVENTS 256
 #define FWS_POLL_ROUNDS 64 /* then a turn goes on with what it has */
@@ -102,6 +118,8 @@ void fws_slot_release(fws_engine *engine, fws_conn *conn);
 bool fws_conn_count_peer(fws_engine *engine, fws_conn *conn);
 void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn);
 void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn);
+/* It is read from again; a pong may have lain unread. */
+void fws_conn_resume(fws_engine *engine, fws_conn *conn);
 fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
                          const uint8_t *data, size_t n);
 /* Whether the turn has as many messages as it may. */

@@ -88,7 +88,7 @@ static void sent_some(fws_engine *engine, fws_conn *conn)
         fws_conn_leave_all(conn);
     if (conn->read_paused && conn->outbox.bytes <= fws_read_paused_above(engine) / 2) {
         conn->read_paused = false;
-        fws_engine_mark_ready(engine, conn);
+        fws_conn_resume(engine, conn);
     }
     if (engine->codec != NULL)
         engine->counters.deflated = fws_deflate_calls(engine->codec);

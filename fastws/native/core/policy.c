@@ -1,5 +1,57 @@
-/* Policies of slow subscribers; back-pressure on the publisher of a lossless topic. */
+/* Limits and policies of slow subscribers; back-pressure on the publisher of a lossless topic. */
 #include "core/topic.h"
+
+/* The limits of the members. */
+
+static void count_lossless(fws_topic *topic, uint64_t lag)
+{
+    bool first = topic->lossless++ == 0;
+    if (first || lag < topic->lossless_lag) {
+        topic->lossless_lag = lag;
+        topic->lossless_least = 0;
+    }
+    topic->lossless_least += lag == topic->lossless_lag;
+    if (first || lag > topic->lossless_most)
+        topic->lossless_most = lag;
+    topic->room_until = 0;
+}
+
+void fws_topic_count_limits(fws_topic *topic, const fws_sub *sub)
+{
+    const fws_topic_options *options = fws_sub_options(sub);
+    uint64_t quarter = options->max_lag_ns / 4 + (options->max_lag_ns % 4 > 0);
+    if (options->on_slow == FWS_SLOW_LOSSLESS)
+        count_lossless(topic, options->max_lag_bytes);
+    else if (quarter > 0 && (topic->log.slab_ns == 0 || quarter < topic->log.slab_ns))
+        topic->log.slab_ns = quarter;
+}
+
+void fws_topic_uncount_limits(fws_topic *topic, const fws_sub *sub)
+{
+    const fws_topic_options *options = fws_sub_options(sub);
+    if (options->on_slow == FWS_SLOW_LOSSLESS) {
+        topic->lossless--;
+        topic->lossless_least -= options->max_lag_bytes == topic->lossless_lag;
+    }
+    topic->room_until = 0;
+    fws_log_unspare(&topic->log);
+}
+
+void fws_topic_renew_limits(fws_topic *topic)
+{
+    topic->lossless = 0;
+    topic->log.slab_ns = 0;
+    for (uint32_t i = 0; i < topic->n; i++)
+        fws_topic_count_limits(topic, topic->members[i]);
+}
+
+void fws_topic_check_limits(fws_topic *topic)
+{
+    if (topic->n == 0 || (topic->lossless > 0 && topic->lossless_least == 0))
+        fws_topic_renew_limits(topic);
+}
+
+/* Back-pressure. */
 
 /* Bytes of the log behind its next frame; all that is retained when it is lapped. */
 static uint64_t lag_of(const fws_sub *sub)
@@ -28,31 +80,62 @@ static uint64_t least_room(const fws_topic *topic)
 {
     const fws_log *log = &topic->log;
     uint64_t limit = topic->lossless_lag, room = limit;
-    if (topic->caught > 0) {
-        uint64_t from = topic->woken > log->first_seq ? topic->woken : log->first_seq;
-        uint64_t lag = log->bytes - fws_log_position(log, from);
-        room = lag < limit ? limit - lag : 0;
-    }
+    uint32_t behind = 0;
     for (uint32_t i = topic->caught; i < topic->n; i++) {
         const fws_sub *sub = topic->members[i];
         if (fws_sub_options(sub)->on_slow != FWS_SLOW_LOSSLESS)
             continue;
         uint64_t own = room_of(sub, limit);
         room = own < room ? own : room;
+        behind++;
+    }
+    if (behind < topic->lossless) {
+        uint64_t from = topic->woken > log->first_seq ? topic->woken : log->first_seq;
+        uint64_t lag = log->bytes - fws_log_position(log, from);
+        uint64_t caught = lag < limit ? limit - lag : 0;
+        room = caught < room ? caught : room;
     }
     return room;
 }
 
-uint64_t fws_topic_room(const fws_topic *topic, uint64_t wanted)
+uint64_t fws_topic_room(fws_topic *topic, uint64_t wanted)
 {
     const fws_log *log = &topic->log;
     uint64_t limit = topic->lossless_lag, retained = fws_log_retained(log);
+    topic->refused = 0;
     if (topic->lossless == 0)
         return UINT64_MAX;
     /* No member lags by more than what is retained: with room to spare, that is near enough. */
     if (retained <= limit / 2 && wanted <= limit - retained)
         return limit - retained;
-    return least_room(topic);
+    uint64_t room = least_room(topic);
+    if (room < wanted && room < limit)
+        topic->refused = wanted;
+    return room;
+}
+
+uint64_t fws_sub_held_rate(const fws_sub *sub)
+{
+    const fws_topic *topic = sub->topic;
+    const fws_topic_options *options = fws_sub_options(sub);
+    if (options->on_slow != FWS_SLOW_LOSSLESS || topic->refused == 0)
+        return 0;
+    uint64_t lag = lag_of(sub), limit = options->max_lag_bytes;
+    if (lag == 0 || (lag < limit && limit - lag >= topic->refused))
+        return 0;
+    uint64_t share = FWS_HELD_RATE / topic->lossless;
+    return options->min_rate < share ? options->min_rate : share;
+}
+
+bool fws_conn_drags(fws_conn *conn, uint64_t rate, uint64_t now, uint64_t window_ns)
+{
+    uint64_t since = conn->hold_since, taken = conn->bytes_written - conn->hold_written;
+    bool goes_on = rate > 0 && since > 0 && since > conn->caught_up;
+    if (goes_on && (now < since || now - since < window_ns))
+        return false;
+    conn->hold_since = rate > 0 ? now : 0;
+    conn->hold_written = conn->bytes_written;
+    return goes_on && (double)taken * 1e9 < (double)rate * (double)(now - since);
 }
 
 /* Frames that it has still to get: what is kept from it is no lag. */
@@ -62,13 +145,25 @@ static uint64_t messages_behind(const fws_sub *sub)
     return next_seq - sub->seq - fws_sub_excluded(sub, sub->seq, next_seq);
 }
 
+/* Whether what it has still to get is young enough. It was refused some since: what it was not
+ * offered in time, and the time in which no socket was looked at, are not its fault. */
+static bool fresh(const fws_sub *sub, uint64_t most_ns)
+{
+    uint64_t by = sub->topic->topics->looked_at, since = sub->conn->lag_since;
+    if (most_ns == 0 || sub->seq >= sub->topic->log.next_seq)
+        return true;
+    uint64_t opened = fws_sub_slab(sub)->opened;
+    since = opened > since ? opened : since;
+    return by <= since || by - since <= most_ns;
+}
+
 static bool within(const fws_sub *sub, const fws_topic_options *options)
 {
     if (fws_sub_lapped(sub))
         return false;
     if (options->on_slow == FWS_SLOW_LOSSLESS)
         return true;
-    return lag_of(sub) <= options->max_lag_bytes
+    return lag_of(sub) <= options->max_lag_bytes && fresh(sub, options->max_lag_ns)
            && (options->max_lag_messages == 0 || messages_behind(sub) <= options->max_lag_messages);
 }
 

@@ -10,6 +10,7 @@ static void sort_connection(fws_engine *engine, uint64_t id, uint32_t what)
         return; /* an event of the dead, or of the slot's last occupant */
     if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         conn->hung_up = true;
+    conn->broken |= (what & EPOLLERR) != 0;
     if (what & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         fws_engine_mark_ready(engine, conn);
     if ((what & EPOLLOUT) && conn->blocked)
@@ -32,6 +33,7 @@ bool fws_engine_poll(fws_engine *engine, int timeout_ms)
 {
     struct epoll_event events[FWS_POLL_EVENTS];
     int n, rounds = 0;
+    engine->topics.looked_at = engine->polled_at;
     /* All events so far: the kernel reports in order, and those of new connections may be last. */
     do {
         n = engine->sys->epoll_wait(engine->epoll, events, FWS_POLL_EVENTS,
@@ -39,6 +41,6 @@ bool fws_engine_poll(fws_engine *engine, int timeout_ms)
         for (int i = 0; i < n; i++)
             sort_event(engine, events[i].data.u64, events[i].events);
     } while (n == FWS_POLL_EVENTS && ++rounds < FWS_POLL_ROUNDS);
-    engine->now = engine->sys->monotonic();
+    engine->now = engine->polled_at = engine->sys->monotonic();
     return n >= 0 || errno == EINTR;
 }

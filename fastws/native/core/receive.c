@@ -118,6 +118,10 @@ void fws_receive_frames(fws_engine *engine, fws_conn *conn)
 {
     uint8_t *room = engine->room + engine->room_used;
     size_t got = conn->inbuf.n;
+    if (conn->state == FWS_OPEN && conn->deadline != 0) {
+        conn->deadline = 0; /* it was not read from */
+        conn->end_unread = false;
+    }
     if (got > 0) {
         memcpy(room, conn->inbuf.data, got);
         fws_inbuf_drop(&conn->inbuf, (uint32_t)got);

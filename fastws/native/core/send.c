@@ -11,7 +11,8 @@ void fws_conn_block(fws_engine *engine, fws_conn *conn)
     conn->blocked = true;
     if (conn->lagging)
         return;
-    conn->progress = engine->now; /* nothing was offered before: that was no stall */
+    /* Nothing was offered before: that was no stall, and what is old is not so by its fault. */
+    conn->progress = conn->lag_since = engine->now;
     for (uint32_t i = 0; i < conn->n_pending; i++)
         if (conn->heap[i].sub->counted)
             fws_sub_refused(conn->heap[i].sub);

@@ -107,6 +107,7 @@ uint64_t fws_source_run(fws_source *source, uint64_t now, uint64_t now_real, uin
         return 0;
     source->starved = false;
     uint64_t room = room_left(source), first_eseq = *eseq + 1;
+    fws_log_age(&source->topic->log);
     uint64_t count = source->max ? run_max(source, now_real, eseq, room)
                                  : run_paced(source, now, now_real, eseq, room);
     fws_topic_appended(source->topic, count, first_eseq);

@@ -39,6 +39,8 @@ static bool in_time(fws_engine *engine, fws_conn *conn, uint64_t grace)
         return true;
     if (conn->state == FWS_WAITING)
         return undecided(engine, conn);
+    if (conn->state == FWS_OPEN)
+        return fws_conn_look(engine, conn);
     if (conn->state < FWS_OPEN)
         (*(conn->answered ? &engine->counters.keep_alive_timeouts
                           : &engine->counters.handshake_timeouts))++;
@@ -64,6 +66,20 @@ static void check_blocked(fws_engine *engine, fws_conn *conn, uint64_t grace)
         fws_topic_passed(sub->topic);
     }
     if (end)
+        fws_conn_end_slow(engine, conn);
+}
+
+/* Not only of a blocked one: it may have taken a little just now. */
+static void check_holding(fws_engine *engine, fws_conn *conn, uint64_t grace)
+{
+    uint64_t rate = 0;
+    for (uint32_t i = 0; i < conn->n_pending; i++) {
+        const fws_sub *sub = conn->heap[i].sub;
+        uint64_t own = sub->left ? 0 : fws_sub_held_rate(sub);
+        rate = own > rate ? own : rate;
+    }
+    conn->hold_since += conn->hold_since > 0 ? grace : 0;
+    if (fws_conn_drags(conn, rate, engine->now, engine->options.max_stall_ns))
         fws_conn_end_slow(engine, conn);
 }
 
@@ -110,11 +126,17 @@ static void ping(fws_engine *engine, fws_conn *conn)
         conn->pong_by = 0; /* no memory for two bytes: the next sweep tries again */
 }
 
-/* A slow reader is not a dead one: bytes confirmed since the ping begin its time anew. */
+/* A slow reader is not a dead one: bytes confirmed since the ping begin its time anew. The pong of
+ * a peer that is not read from cannot be seen, but its kernel confirms the ping; while its own
+ * window is closed, write_ns is what bounds it. */
 static void check_pong(fws_engine *engine, fws_conn *conn)
 {
     uint64_t confirmed = fws_conn_confirmed(engine, conn);
-    if (conn->acknowledges && confirmed > conn->ping_confirmed) {
+    if (fws_conn_stopped(conn)
+        && (conn->blocked || confirmed > conn->ping_confirmed - PING_BYTES)) {
+        conn->pong_by = 0;
+        conn->ping_at = fws_ping_due(engine, conn);
+    } else if (conn->acknowledges && confirmed > conn->ping_confirmed) {
         conn->ping_confirmed = confirmed;
         conn->pong_by = engine->now + engine->options.pong_ns;
     } else {
@@ -144,16 +166,16 @@ static void check_one(fws_engine *engine, fws_conn *conn, uint64_t grace)
     } else if (conn->blocked) {
         check_blocked(engine, conn, grace);
     }
+    if (conn->lagging && !conn->ending)
+        check_holding(engine, conn, grace);
     check_writing(engine, conn, grace);
-    if (conn->state == FWS_OPEN && (conn->credit == 0 || conn->read_paused)) {
-        /* We do not read: neither a pong nor the rest of a message can be seen. */
-        conn->pong_by = 0;
-        conn->ping_at = fws_ping_due(engine, conn);
+    if (conn->state != FWS_OPEN)
+        return;
+    if (fws_conn_stopped(conn)) /* we do not read: the rest of a message cannot be seen */
         conn->message_since = conn->message_since == 0 ? 0 : engine->now;
-    } else if (conn->state == FWS_OPEN) {
+    else
         check_message(engine, conn, grace);
-        check_life(engine, conn, grace);
-    }
+    check_life(engine, conn, grace);
 }
 
 /* Asks the kernel what the peers have confirmed, for a portion of the connections. */

@@ -92,26 +92,6 @@ static void leave_variant(fws_topic *topic, fws_variant *variant)
 
 /* Options. */
 
-static void count_lossless(fws_topic *topic, const fws_sub *sub)
-{
-    const fws_topic_options *options = fws_sub_options(sub);
-    if (options->on_slow != FWS_SLOW_LOSSLESS)
-        return;
-    bool first = topic->lossless++ == 0;
-    if (first || options->max_lag_bytes < topic->lossless_lag)
-        topic->lossless_lag = options->max_lag_bytes;
-    if (first || options->max_lag_bytes > topic->lossless_most)
-        topic->lossless_most = options->max_lag_bytes;
-    topic->room_until = 0;
-}
-
-static void uncount_lossless(fws_topic *topic, const fws_sub *sub)
-{
-    topic->lossless -= fws_sub_options(sub)->on_slow == FWS_SLOW_LOSSLESS;
-    topic->room_until = 0;
-    fws_log_unspare(&topic->log);
-}
-
 /* For history by age: the newest frame is at most that old. */
 static void note_time(fws_topic *topic)
 {
@@ -127,10 +107,8 @@ int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
     if (shared == topic->options)
         return FWS_OK;
     topic->options = shared;
-    topic->lossless = 0;
     fws_log_unspare(&topic->log);
-    for (uint32_t i = 0; i < topic->n; i++)
-        count_lossless(topic, topic->members[i]);
+    fws_topic_renew_limits(topic);
     topic->room_until = 0;
     note_time(topic);
     fws_topic_release(topic);
@@ -146,9 +124,10 @@ int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options)
         return FWS_E_NOMEM;
     if (sub->extra == NULL && (sub->extra = calloc(1, sizeof *sub->extra)) == NULL)
         return FWS_E_NOMEM;
-    uncount_lossless(sub->topic, sub);
+    fws_topic_uncount_limits(sub->topic, sub);
     sub->extra->options = shared;
-    count_lossless(sub->topic, sub);
+    fws_topic_count_limits(sub->topic, sub);
+    fws_topic_check_limits(sub->topic);
     return FWS_OK;
 }
 
@@ -206,7 +185,7 @@ fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_option
     }
     place(topic, topic->n++, sub);
     caught(topic, sub);
-    count_lossless(topic, sub);
+    fws_topic_count_limits(topic, sub);
     fws_topic_ref(topic); /* until the subscription is freed: it may outlive its membership */
     if (topic->n == 1)
         fws_topic_touch(topic);
@@ -220,10 +199,11 @@ void fws_topic_leave(fws_sub *sub)
     uint64_t bytes;
     fws_sub_dropped(sub, fws_sub_pending(sub, &bytes) - sub->partial);
     fws_sub_uncount(sub);
-    uncount_lossless(topic, sub);
+    fws_topic_uncount_limits(topic, sub);
     fws_conn_remove_sub(conn, sub);
     to_pending(topic, sub);
     swap(topic, sub->member, --topic->n);
+    fws_topic_check_limits(topic);
     if (topic->capacity > 64 && topic->n < topic->capacity / 8)
         (void)members_resize(topic, topic->capacity / 4); /* the larger one serves as well */
     if (sub->extra != NULL)
@@ -308,6 +288,7 @@ int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
         return FWS_E_INVALID;
     if (in_the_way(topic, n))
         return FWS_E_FULL;
+    fws_log_age(&topic->log);
     if (!fws_log_fits(&topic->log, n, eseq) && !fws_topic_make_room(topic, n))
         return FWS_E_FULL;
     *room = fws_log_reserve(&topic->log, n, eseq);

@@ -26,6 +26,8 @@ typedef struct fws_topic_options {
     /* Kept for subscribers that come back, each 0: no such limit; all 0: nothing is. */
     uint64_t history_messages, history_bytes, history_ns;
     uint64_t max_lag_messages; /* 0: no such limit */
+    uint64_t max_lag_ns;       /* age of what waits for it; 0, and for lossless ones: no limit */
+    uint64_t min_rate;         /* bytes/s of a lossless one that holds the publisher; 0: any */
 } fws_topic_options;
 
 typedef struct fws_account {
@@ -35,6 +37,10 @@ typedef struct fws_account {
     uint64_t dropped, conflated;
     uint64_t pending; /* of a snapshot only */
 } fws_account;
+
+/* Bytes/s of all lossless members of a topic together. Where min_rate comes to more, each is asked
+ * for its share of this only: then it is the machine that is slow. */
+#define FWS_HELD_RATE 16777216u
 
 #define FWS_VARIANTS (FWS_WINDOW_MAX - FWS_WINDOW_MIN + 1)
 #define FWS_NAME_MAX 1024u /* bytes of a topic's name */
@@ -63,7 +69,9 @@ typedef struct fws_topic {
     uint32_t ahead;        /* pending members that a policy moved to the head: nothing is let go */
     uint32_t lossless;     /* members that hold the publisher */
     uint64_t lossless_lag; /* the least max_lag_bytes of them, at most */
-    uint64_t lossless_most; /* the largest, at least */
+    uint64_t lossless_most;  /* the largest, at least */
+    uint32_t lossless_least; /* members with lossless_lag */
+    uint64_t refused;        /* bytes of the frame that there was no room for; 0: there is room */
     uint32_t hash;
     uint16_t name_n;
     bool dirty;      /* in the queue of topics to wake */
@@ -91,6 +99,7 @@ typedef struct fws_topics {
     uint32_t n, capacity;
     uint32_t next_sub_id, sweep_at;
     uint64_t incarnations, seed;
+    uint64_t looked_at; /* who could be sent to before that has been, ns: ages count up to it */
     struct fws_settings *settings;
 } fws_topics;
 
@@ -194,10 +203,18 @@ void fws_topic_trim(fws_topic *topic);
 
 /* policy.c */
 
+/* What the limits of the members come to. A member's are counted when it has got them and uncounted
+ * before it loses them; afterwards the least one may be gone, which check finds. renew: all of them
+ * anew. That slabs are closed by age is not undone before all have left or the options are set. */
+void fws_topic_count_limits(fws_topic *topic, const fws_sub *sub);
+void fws_topic_uncount_limits(fws_topic *topic, const fws_sub *sub);
+void fws_topic_check_limits(fws_topic *topic);
+void fws_topic_renew_limits(fws_topic *topic);
+
 /* Bytes that the topic takes before a lossless member is too far behind: lossless_lag when none of
  * them is behind, else less. Where the wanted ones fit it may say less than that: all members are
  * looked at only when it matters. */
-uint64_t fws_topic_room(const fws_topic *topic, uint64_t wanted);
+uint64_t fws_topic_room(fws_topic *topic, uint64_t wanted);
 
 static inline const fws_topic_options *fws_sub_options(const fws_sub *sub)
 {
@@ -214,6 +231,13 @@ static inline bool fws_sub_lapped(const fws_sub *sub)
 /* Looks at the lag and applies the policy: may move its place. FWS_OK, or FWS_E_SLOW when the
  * connection has to be closed. */
 int fws_sub_apply_policy(fws_sub *sub);
+
+/* Bytes/s that its connection has to take, because it holds the publisher; 0: it does not. */
+uint64_t fws_sub_held_rate(const fws_sub *sub);
+
+/* Told now and then of a connection that lags: the greatest held_rate of its subscriptions.
+ * Whether it has held a publisher for window_ns and took less than that. */
+bool fws_conn_drags(fws_conn *conn, uint64_t rate, uint64_t now, uint64_t window_ns);
 
 /* place.c */
 

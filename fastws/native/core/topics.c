@@ -121,7 +121,8 @@ static bool same_options(const fws_topic_options *left, const fws_topic_options 
            && left->max_lag_bytes == right->max_lag_bytes && left->on_slow == right->on_slow
            && left->history_messages == right->history_messages
            && left->history_bytes == right->history_bytes && left->history_ns == right->history_ns
-           && left->max_lag_messages == right->max_lag_messages;
+           && left->max_lag_messages == right->max_lag_messages
+           && left->max_lag_ns == right->max_lag_ns && left->min_rate == right->min_rate;
 }
 
 const fws_topic_options *fws_topics_share(fws_topics *topics, const fws_topic_options *options)

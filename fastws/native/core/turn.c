@@ -9,10 +9,8 @@ static void receive(fws_engine *engine, fws_conn *conn)
         conn->read_paused = true;
     if (conn->state >= FWS_DRAINING)
         fws_conn_linger(engine, conn);
-    else if (conn->state == FWS_WAITING && conn->hung_up)
-        fws_conn_end(engine, conn, 0, NULL, 0); /* the peer is gone: no decision is needed */
-    else if (conn->ending || conn->credit == 0 || conn->read_paused || conn->state == FWS_WAITING)
-        return; /* the change of that marks it ready again */
+    else if (conn->ending || fws_conn_stopped(conn) || conn->state == FWS_WAITING)
+        fws_conn_hear(engine, conn); /* the change of that marks it ready again */
     else if (conn->state == FWS_HTTP || conn->state == FWS_BODY)
         fws_receive_http(engine, conn);
     else

@@ -154,10 +154,17 @@ static bool ring_grow(fws_log *log)
     return true;
 }
 
-/* Of the next slab: when one was filled, the log is busier than that. */
+/* Of the next slab: when one was filled, the log is busier than that; when one was closed for its
+ * age with little in it, less busy. */
 static uint8_t next_grade(const fws_log *log)
 {
-    return log->grade + (log->growing != NULL && log->grade < FWS_GRADES - 1);
+    const fws_slab *last = log->growing;
+    if (last == NULL)
+        return log->grade;
+    if (last->full_at == last->max_frames)
+        return log->grade + (log->grade < FWS_GRADES - 1);
+    bool sparse = last->n < last->max_frames / 8 && last->bytes < last->max_bytes / 8;
+    return log->grade - (sparse && log->grade > 0);
 }
 
 static uint8_t grade_for(const fws_log *log, size_t n)
@@ -193,6 +200,7 @@ uint8_t *fws_log_open(fws_log *log, size_t n, uint64_t eseq)
     slab->base_bytes = log->bytes;
     slab->base_eseq = eseq;
     slab->opened = log->logs->clock == NULL ? 0 : *log->logs->clock;
+    slab->full_at = slab->max_frames;
     slab->n = slab->bytes = slab->pins = slab->readers = slab->unoffered = 0;
     slab->retired = false;
     log->ring[log->head & (log->capacity - 1)] = slab;

@@ -34,6 +34,7 @@ typedef struct fws_slab {
     uint32_t n;          /* frames */
     uint32_t bytes;      /* used */
     uint32_t max_frames, max_bytes;
+    uint32_t full_at;   /* frames that it takes: max_frames, fewer once it was closed for its age */
     uint32_t readers;   /* pending members of the topic whose next frame lies here */
     uint32_t unoffered; /* those of them whose socket has not refused anything since */
     uint32_t pins;      /* half-sent frames that lie here */
@@ -65,6 +66,7 @@ typedef struct fws_log {
     uint64_t next_seq;   /* sequence number of the next frame: frames ever appended */
     uint64_t bytes;      /* bytes ever appended */
     uint64_t held;       /* allocated for its slabs */
+    uint64_t slab_ns;    /* a slab takes frames for that long; 0: no limit */
     fws_link link;       /* in a bucket of logs, while it is listed and holds something */
     uint32_t capacity;   /* of the ring: a power of two */
     uint8_t grade;       /* of the next slab */
@@ -85,6 +87,10 @@ void fws_log_clear(fws_log *log);
  * at the log's head, valid until the next call on this log; NULL when memory is out
  * or n is out of range; nothing is appended then. */
 static inline uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq);
+
+/* Before frames are appended: closes a slab that has been open for slab_ns. So the time when a slab
+ * was opened says of each of its frames when it was appended, but for slab_ns. */
+static inline void fws_log_age(fws_log *log);
 
 /* Bytes of memory that the slab takes which such a frame would open. */
 size_t fws_log_need(const fws_log *log, size_t n);
@@ -153,11 +159,20 @@ static inline fws_slab *fws_log_oldest(const fws_log *log)
     return log->head == log->tail ? NULL : log->ring[log->tail & (log->capacity - 1)];
 }
 
+static inline void fws_log_age(fws_log *log)
+{
+    fws_slab *slab = log->growing;
+    const uint64_t *clock = log->logs->clock;
+    if (log->slab_ns > 0 && clock != NULL && slab != NULL && slab->n > 0
+        && *clock - slab->opened >= log->slab_ns)
+        slab->full_at = slab->n;
+}
+
 static inline bool fws_log_fits(const fws_log *log, size_t n, uint64_t eseq)
 {
     const fws_slab *slab = log->growing;
     return slab != NULL && n != 0 && n <= slab->max_bytes - slab->bytes && n <= FWS_SLAB_ALONE
-           && slab->n != slab->max_frames && eseq - slab->base_eseq <= UINT32_MAX;
+           && slab->n != slab->full_at && eseq - slab->base_eseq <= UINT32_MAX;
 }
 
 static inline uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq)
