@@ -121,6 +121,8 @@ class ServeOptions:
         deflate: whether clients that offer permessage-deflate get it.
         max_log_bytes: bytes of memory for the logs of all topics, 1 MiB up, or None: the smaller
             of 256 MiB and an eighth of the memory that there is.
+        max_buffered_bytes: bytes of memory for all else that waits: what is to be sent to one
+            client alone, messages and requests that are not whole; 1 MiB up, or None: likewise.
 
     Raises:
         ConfigError: one clear line; the field is the argument's name.
@@ -142,6 +144,7 @@ class ServeOptions:
     allowed_origins: tuple[str, ...] = ()
     deflate: bool = False
     max_log_bytes: int | None = None
+    max_buffered_bytes: int | None = None
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)
@@ -168,6 +171,8 @@ class ServeOptions:
         _check_flag("deflate", self.deflate)
         if self.max_log_bytes is not None:
             check_log_bytes(self.max_log_bytes)
+        if self.max_buffered_bytes is not None:
+            check_buffered_bytes(self.max_buffered_bytes)
 
     def feed(self) -> FeedConfig:
         """Return the configuration that the feed starts with."""
@@ -226,6 +231,11 @@ def check_integer(field: str, value: object, low: int, high: int) -> None:
 def check_log_bytes(value: object) -> None:
     """Refuse what is no budget for the logs of all topics."""
     check_integer("max_log_bytes", value, LEAST_LOG_BYTES, 2**62)
+
+
+def check_buffered_bytes(value: object) -> None:
+    """Refuse what is no budget for all else that waits in user memory."""
+    check_integer("max_buffered_bytes", value, LEAST_LOG_BYTES, 2**62)
 
 
 def _check_number(field: str, value: object, low: float, high: float) -> float:

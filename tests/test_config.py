@@ -140,6 +140,8 @@ def test_default_options_listen_on_loopback() -> None:
         {"late": "smooth"},
         {"max_log_bytes": None},
         {"max_log_bytes": 1 << 20},
+        {"max_buffered_bytes": None},
+        {"max_buffered_bytes": 1 << 20},
         {"allowed_origins": ("null", "https://example.com", "http://localhost:3000")},
         {"allowed_origins": ("tauri://localhost", "app://.", "http://[::1]:8000", "HTTPS://X.Y")},
         {"allowed_origins": ("http://a.example:443", "https://a.example:80")},
@@ -165,6 +167,7 @@ def test_good_options_are_taken(options: dict[str, Any]) -> None:
         ("fields", ("quote", None)),
         ("late", ("drop", None)),
         ("max_log_bytes", (0, -1, (1 << 20) - 1, 2**62 + 1, 2e6, True, "256M")),
+        ("max_buffered_bytes", (0, -1, (1 << 20) - 1, 2**62 + 1, 2e6, True, "256M")),
     ],
 )
 def test_bad_options_are_one_clear_line(field: str, bad: tuple[object, ...]) -> None:

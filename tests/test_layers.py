@@ -22,12 +22,13 @@ NATIVE = {
     1: "frame deflate",
     2: "message variant log outbox tick meter",
     3: "sys peers conn subs place account policy keep topics topic source gather send poll close "
-    "flush command accept engine engine_state engine_internal facts sweep receive http turn",
+    "flush command accept engine engine_state engine_internal facts sweep receive http turn "
+    "buffers shed",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
-    "turn http receive engine sweep flush command accept poll close send source gather topic "
-    "policy facts account conn subs topics keep place peers sys"
+    "turn http receive engine sweep flush shed command accept poll close send source gather topic "
+    "policy facts account buffers conn subs topics keep place peers sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {

@@ -54,6 +54,12 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "eighth of the memory that there is.",
 )
 @click.option(
+    "--max-buffered-bytes",
+    type=int,
+    help="Memory for what waits for single clients or is not whole, 1,048,576 up; past it those "
+    "that hold most are closed. Default: likewise.",
+)
+@click.option(
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -81,6 +87,7 @@ def serve(
     max_connections: int | None,
     max_per_address: int,
     max_log_bytes: int | None,
+    max_buffered_bytes: int | None,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
     late: str,
@@ -110,6 +117,7 @@ def serve(
         max_connections=max_connections,
         max_per_address=max_per_address,
         max_log_bytes=max_log_bytes,
+        max_buffered_bytes=max_buffered_bytes,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
         quiet=quiet,
