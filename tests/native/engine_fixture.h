@@ -91,8 +91,8 @@ static inline void check_buffers(void)
         sum += conn->held;
     }
     CHECK_EQ(engine->buffered, sum);
-    CHECK_EQ(engine->staging.held, fws_allocated(engine->staging.capacity)
-                                       + fws_allocated(engine->staging.draining_capacity));
+    CHECK_EQ(engine->staged, fws_allocated(engine->staging.capacity)
+                                 + fws_allocated(engine->staging.draining_capacity));
 }
 
 static inline void check_engine(void)

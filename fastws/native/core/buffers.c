@@ -30,6 +30,15 @@ size_t fws_conn_buffered(const fws_conn *conn)
            + fws_allocated(conn->inbuf.capacity);
 }
 
+void fws_conn_recount_out(fws_engine *engine, fws_conn *conn)
+{
+    size_t out = fws_conn_out(conn), held = conn->held - conn->held_out + out;
+    if (conn->state == FWS_DEAD)
+        return;
+    conn->held_out = out;
+    hold(engine, conn, held);
+}
+
 void fws_conn_count(fws_engine *engine, fws_conn *conn)
 {
     if (conn->state == FWS_DEAD)
@@ -55,7 +64,7 @@ fws_conn *fws_engine_largest(const fws_engine *engine)
 
 uint64_t fws_engine_buffered(const fws_engine *engine)
 {
-    return engine->buffered + __atomic_load_n(&engine->staging.held, __ATOMIC_RELAXED);
+    return engine->buffered + __atomic_load_n(&engine->staged, __ATOMIC_RELAXED);
 }
 
 /* What is kept for others: who reads is served while others fill the rest. */

@@ -147,17 +147,18 @@ static size_t staged_size(size_t n)
     return sizeof(fws_command) + ((n + 7) & ~(size_t)7);
 }
 
-static void staging_count(fws_staging *staging)
+static void staging_count(fws_engine *engine)
 {
+    const fws_staging *staging = &engine->staging;
     size_t held = fws_allocated(staging->capacity) + fws_allocated(staging->draining_capacity);
-    __atomic_store_n(&staging->held, held, __ATOMIC_RELAXED);
+    __atomic_store_n(&engine->staged, held, __ATOMIC_RELAXED);
 }
 
 /* Whether so much more is within max_buffered_bytes. */
 static bool may_hold(fws_engine *engine, size_t more)
 {
     uint64_t most = engine->options.max_buffered_bytes;
-    uint64_t held = __atomic_load_n(&engine->buffered, __ATOMIC_RELAXED) + engine->staging.held;
+    uint64_t held = __atomic_load_n(&engine->buffered, __ATOMIC_RELAXED) + engine->staged;
     if (most == 0 || held + more <= most)
         return true;
     __atomic_store_n(&engine->staging.pressed, true, __ATOMIC_RELAXED);
@@ -179,7 +180,7 @@ static bool staging_grow(fws_engine *engine, size_t n, bool always)
         return false;
     staging->bytes = grown;
     staging->capacity = capacity;
-    staging_count(staging);
+    staging_count(engine);
     return true;
 }
 
@@ -228,15 +229,16 @@ static uint8_t *take_staged(fws_staging *staging, size_t *n)
 }
 
 /* What was drained is freed when it was much: threads that do nothing any more hold nothing. */
-static void let_go(fws_staging *staging)
+static void let_go(fws_engine *engine)
 {
+    fws_staging *staging = &engine->staging;
     if (staging->draining_capacity <= STAGING_KEPT)
         return;
     pthread_mutex_lock(&staging->lock);
     free(staging->draining);
     staging->draining = NULL;
     staging->draining_capacity = 0;
-    staging_count(staging);
+    staging_count(engine);
     pthread_mutex_unlock(&staging->lock);
 }
 
@@ -258,7 +260,7 @@ void fws_engine_drain(fws_engine *engine)
         if (refers(command.kind))
             fws_topic_unref(command.topic);
     }
-    let_go(&engine->staging);
+    let_go(engine);
     engine->pressed |= __atomic_exchange_n(&engine->staging.pressed, false, __ATOMIC_RELAXED);
 }
 

@@ -128,7 +128,8 @@ typedef struct fws_conn {
     fws_sub *one_sub;
     fws_partial partial;
     fws_outbox outbox;
-    size_t held_out;  /* of its share of the engine's buffered: what waits to be sent */
+    size_t held;      /* its share of the engine's buffered, as of the last look */
+    size_t held_out;  /* of that, what waits to be sent */
     fws_sub *unacked; /* subscriptions with frames that the peer has not confirmed */
     uint64_t marked;  /* bytes written when the mark was set; unacked[0] counts up to it */
     /* Its account, over all of its subscriptions ever: messages. */
@@ -151,7 +152,6 @@ typedef struct fws_conn {
     uint32_t body_n;          /* BODY: bytes wanted */
     uint32_t lingered;        /* LINGER: bytes thrown away since writing was shut down */
     fws_inbuf inbuf;
-    size_t held;        /* its share of the engine's buffered, as of the last look */
     fws_link held_link; /* in one of the engine's rings of holders */
     uint64_t messages_in;
     uint32_t reason_n;

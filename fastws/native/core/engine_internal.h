@@ -30,11 +30,12 @@ static inline size_t fws_conn_out(const fws_conn *conn)
 size_t fws_conn_buffered(const fws_conn *conn);
 /* What it holds has changed. */
 void fws_conn_count(fws_engine *engine, fws_conn *conn);
-/* The same, where only what waits to be sent can have. */
+/* The same, where only what waits to be sent can have: it touches nothing else. */
+void fws_conn_recount_out(fws_engine *engine, fws_conn *conn);
 static inline void fws_conn_count_out(fws_engine *engine, fws_conn *conn)
 {
     if (fws_conn_out(conn) != conn->held_out)
-        fws_conn_count(engine, conn);
+        fws_conn_recount_out(engine, conn);
 }
 /* It holds nothing any more: it is dead, and freed at the end of the turn. */
 void fws_conn_uncount(fws_engine *engine, fws_conn *conn);

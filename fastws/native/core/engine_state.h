@@ -11,7 +11,6 @@ typedef struct fws_staging {
     pthread_mutex_t lock;
     uint8_t *bytes, *draining;
     size_t n, capacity, draining_capacity;
-    size_t held;      /* allocated for the two; read without the lock */
     uint64_t refused; /* commands for which there was no room; read without the lock */
     bool pressed;     /* one was refused for max_buffered_bytes; read without the lock */
 } fws_staging;
@@ -25,6 +24,7 @@ struct fws_engine {
     pthread_t driver;
     bool driven; /* driver is known */
     uint64_t now, eseq;
+    size_t buffered, staged; /* allocated for what the connections hold, for commands; atomic */
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
     uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
@@ -37,7 +37,6 @@ struct fws_engine {
     uint32_t acknowledge_at;       /* the slot that the sweep asks next */
     fws_link lagging;              /* ring of lagging connections, the longest first */
     uint64_t waiting_bytes;        /* published since the last flush */
-    size_t buffered;               /* allocated for what the connections hold; atomic */
     fws_link holders[FWS_HOLDERS]; /* those that hold 1 KiB or more, by the logarithm; 0: none */
     bool pressed; /* max_buffered_bytes was met: the next flush closes the largest */
     int listeners[FWS_LISTENERS];
