@@ -565,7 +565,8 @@ cdef class Connection:
 
         Raises:
             ConnectionClosed: the connection is not open.
-            LogFull: more than `outbox_limit` bytes are waiting for this peer already.
+            LogFull: more than `outbox_limit` bytes are waiting for this peer already, or
+                `max_buffered_bytes` for all.
         """
         cdef fws_command command
         payload_of(data, &command.data, &command.n, &command.opcode)
@@ -745,13 +746,18 @@ cdef class Engine:
             an HTTP answer (see `over_address`).
         max_message_size: bytes of a message received, all fragments together.
         max_fragments: frames of one.
-        outbox_limit: bytes of direct sends waiting for one connection past which `send` raises
-            LogFull; past a quarter of it the peer is not read from.
+        outbox_limit: bytes of memory for direct sends waiting for one connection past which `send`
+            raises LogFull; past a quarter of it the peer is not read from.
         notsent_lowat: bytes that the kernel holds unsent for a peer that does not read
             (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel.
         max_log_bytes: bytes of memory that the logs of all topics may take together, indexes
             included; past it the oldest messages of the topics that hold most go first. 0: no
             limit.
+        max_buffered_bytes: bytes of memory that all else may take that waits: direct sends and
+            responses, messages and requests that are not whole, what other threads staged. Past
+            it `send` raises LogFull, requests are answered with 503, and the connections that
+            hold most are closed (1013) until a quarter is free; the last eighth is for those
+            that hold less than 4 KiB, the last sixteenth for those that hold nothing. 0: no limit.
     """
 
     cdef fws_engine *_e  # NULL once closed
@@ -773,7 +779,7 @@ cdef class Engine:
                   double write_timeout=30.0, uint32_t max_per_address=0,
                   uint64_t max_message_size=MIB, uint32_t max_fragments=16384,
                   uint32_t outbox_limit=MIB, int notsent_lowat=16384,
-                  uint64_t max_log_bytes=256 * MIB):
+                  uint64_t max_log_bytes=256 * MIB, uint64_t max_buffered_bytes=256 * MIB):
         cdef fws_options options
         options.head_limit = min(max(head_limit, 256), 65536)
         options.max_connections = max_connections
@@ -789,6 +795,7 @@ cdef class Engine:
         options.outbox_limit = outbox_limit
         options.notsent_lowat = notsent_lowat
         options.max_log_bytes = max_log_bytes
+        options.max_buffered_bytes = max_buffered_bytes
         options.limits.max_message_size = max_message_size
         options.limits.max_fragments = max_fragments
         self._e = fws_engine_new(&options, &fws_sys_linux)
@@ -832,6 +839,8 @@ cdef class Engine:
         if self._e is NULL:
             raise ConnectionClosed(1006, "the engine is closed")
         status = fws_engine_command(self._e, command)
+        if status == FWS_E_FULL and not fws_engine_foreign(self._e):
+            self._schedule_flush()  # it may make room
         if status < 0:
             if fws_engine_inherited(self._e):
                 raise RuntimeError(_INHERITED)
@@ -1301,6 +1310,11 @@ cdef class Engine:
         """Return what was counted since the start, by name."""
         self._check()
         return fws_engine_counters(self._e)
+
+    @property
+    def buffered_bytes(self):
+        """Bytes of memory that `max_buffered_bytes` limits."""
+        return 0 if self._e is NULL else fws_engine_buffered(self._e)
 
     def laggards(self, int n):
         """Return [(connection, account)] of n (at most 64) subscribers, furthest behind first.

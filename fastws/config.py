@@ -125,6 +125,8 @@ class ServeOptions:
             to the newest one; 0: no limit. Not at rate "max".
         min_rate: bytes a second, 0 to 10^12, that a client takes at rate "max" while it holds the
             feed, else it is closed with 1013; 0: no minimum.
+        max_buffered_bytes: bytes of memory for all else that waits: what is to be sent to one
+            client alone, messages and requests that are not whole; 1 MiB up, or None: likewise.
 
     Raises:
         ConfigError: one clear line; the field is the argument's name.
@@ -148,6 +150,7 @@ class ServeOptions:
     max_log_bytes: int | None = None
     max_lag: float = 0.5
     min_rate: int = 1 << 20
+    max_buffered_bytes: int | None = None
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)
@@ -177,6 +180,8 @@ class ServeOptions:
         if 0 < _check_number("max_lag", self.max_lag, 0, 86_400) < 0.001:
             raise ConfigError("max_lag", "must be 0 or from 0.001")
         check_integer("min_rate", self.min_rate, 0, 10**12)
+        if self.max_buffered_bytes is not None:
+            check_buffered_bytes(self.max_buffered_bytes)
 
     def feed(self) -> FeedConfig:
         """Return the configuration that the feed starts with."""
@@ -235,6 +240,11 @@ def check_integer(field: str, value: object, low: int, high: int) -> None:
 def check_log_bytes(value: object) -> None:
     """Refuse what is no budget for the logs of all topics."""
     check_integer("max_log_bytes", value, LEAST_LOG_BYTES, 2**62)
+
+
+def check_buffered_bytes(value: object) -> None:
+    """Refuse what is no budget for all else that waits in user memory."""
+    check_integer("max_buffered_bytes", value, LEAST_LOG_BYTES, 2**62)
 
 
 def _check_number(field: str, value: object, low: float, high: float) -> float:

@@ -7,9 +7,11 @@ connection is subscribed to the topic `ticks` by connecting.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
+
+import orjson
 
 from fastws._frame import Connection
 from fastws.app import App
@@ -54,6 +56,7 @@ class TickFeed(App):
             allowed_origins=options.allowed_origins or None,
             deflate=options.deflate,
             max_log_bytes=options.max_log_bytes,
+            max_buffered_bytes=options.max_buffered_bytes,
         )
         self.config = options.feed()
         self.reports = ClientReports()
@@ -76,11 +79,12 @@ class TickFeed(App):
             fields=options.fields,
             late=options.late,
         )
+        self._shared_stats = _Shared(self.stats)
         self._api = HttpApi(
             lambda: self.config,
             self.set_config,
-            self.stats,
-            self.reports.clear,
+            self._shared_stats.get,
+            self._clear_reports,
             options.admin_token,
             options.allowed_origins or None,
         )
@@ -140,6 +144,7 @@ class TickFeed(App):
     def set_config(self, config: FeedConfig) -> None:
         """Put a configuration in force at once, for everybody; what stays the same goes on."""
         before, self.config = self.config, config
+        self._shared_stats.forget()
         if config.rate != before.rate:
             self._set_rate()
         self._engine.set_format(config.format)
@@ -223,6 +228,10 @@ class TickFeed(App):
             "server": self._server_stats(),
         }
 
+    def _clear_reports(self) -> None:
+        self.reports.clear()
+        self._shared_stats.forget()
+
     def _server_stats(self) -> dict[str, object]:
         sums = self._engine.account()
         topics = self._engine.topic_accounts(LISTED)
@@ -243,6 +252,36 @@ class TickFeed(App):
                 for connection, account in self._engine.laggards(LISTED)
             ],
         }
+
+
+class _Shared:
+    """JSON that many may ask for at a time: made anew as long as that takes a quarter of the time.
+
+    Beyond that the last one serves for a moment, at most a second.
+    """
+
+    SHARE = 0.25
+    AT_ONCE = 0.02  # seconds of work before anything is shared
+
+    def __init__(self, make: Callable[[], Mapping[str, object]]) -> None:
+        self._make = make
+        self._made: orjson.Fragment | None = None
+        self._credit = self.AT_ONCE  # seconds; negative: it is shared until that has come back
+        self._at = time.monotonic()
+
+    def get(self) -> orjson.Fragment:
+        """Return it, for orjson to embed."""
+        begun = time.monotonic()
+        self._credit = min(self.AT_ONCE, self._credit + self.SHARE * (begun - self._at))
+        self._at = begun
+        if self._made is None or self._credit > 0:
+            self._made = orjson.Fragment(orjson.dumps(self._make()))
+            self._credit = max(-self.SHARE, self._credit - (time.monotonic() - begun))
+        return self._made
+
+    def forget(self) -> None:
+        """Make it anew when it is asked for: what it tells has been changed on purpose."""
+        self._made = None
 
 
 class _Seconds:

@@ -31,7 +31,7 @@ class HttpApi:
     Args:
         get_config: the configuration in force.
         set_config: puts one in force at once; may raise ConfigError to refuse it.
-        stats: the object of `GET /stats`, keys in order.
+        stats: the object of `GET /stats`, keys in order, or its JSON.
         clear_stats: forgets the client reports.
         admin_token: secret for changes from elsewhere than loopback; None refuses them all.
         allowed_origins: whose web pages may change something, as for `check_origin`.
@@ -41,7 +41,7 @@ class HttpApi:
         self,
         get_config: Callable[[], FeedConfig],
         set_config: Callable[[FeedConfig], None],
-        stats: Callable[[], Mapping[str, object]],
+        stats: Callable[[], Mapping[str, object] | orjson.Fragment],
         clear_stats: Callable[[], None],
         admin_token: str | None = None,
         allowed_origins: Collection[str] | None = None,

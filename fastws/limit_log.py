@@ -28,6 +28,7 @@ class LimitLog:
         "staged_refused",
         "log_full",
         "lapped",
+        "buffered_closed",
         *HTTP_LIMITS,
     )
 

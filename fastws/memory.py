@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fastws.config import LEAST_LOG_BYTES, check_log_bytes
+from fastws.config import LEAST_LOG_BYTES, check_buffered_bytes, check_log_bytes
 
 MOST_LOG_BYTES = 256 << 20  # unless an option says more
 OWN_CGROUP = Path("/proc/self/cgroup")
@@ -56,4 +56,23 @@ def log_budget(max_log_bytes: int | None) -> int:
     if max_log_bytes is not None:
         check_log_bytes(max_log_bytes)
         return max_log_bytes
+    return _default_budget()
+
+
+def buffer_budget(max_buffered_bytes: int | None) -> int:
+    """Return how many bytes all else that waits in user memory may take together.
+
+    Args:
+        max_buffered_bytes: 1 MiB up; None: the smaller of 256 MiB and an eighth of the memory.
+
+    Raises:
+        ConfigError: it is out of range.
+    """
+    if max_buffered_bytes is not None:
+        check_buffered_bytes(max_buffered_bytes)
+        return max_buffered_bytes
+    return _default_budget()
+
+
+def _default_budget() -> int:
     return max(LEAST_LOG_BYTES, min(MOST_LOG_BYTES, available_memory() // 8))

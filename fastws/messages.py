@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import orjson
@@ -11,6 +12,7 @@ from fastws.errors import printable
 
 MAX_CLIENT_ID = 128  # characters
 MAX_REPORTS = 1000
+SHOWN_REPORTS = 100  # in one answer: names may be long, and nobody has to read it
 REPORT_IDLE_MS = 3_600_000
 RECENT_MS = 5_000
 
@@ -120,8 +122,13 @@ class ClientReports:
         return [row for row in self._rows() if now_ms - row.last_update <= within_ms]
 
     def to_wire(self) -> dict[str, dict[str, object]]:
-        """Return `clients` of `GET /stats`: rows by client id. Call `expire` before."""
-        return {row.stats.client_id: row.to_wire() for row in self._rows()}
+        """Return `clients` of `GET /stats`: rows by client id, of the 100 heard of last.
+
+        Call `expire` before.
+        """
+        newest = islice(reversed(self._by_age.values()), SHOWN_REPORTS)
+        rows = sorted(newest, key=lambda row: row.order)
+        return {row.stats.client_id: row.to_wire() for row in rows}
 
     def clear(self) -> None:
         """Forget every report."""

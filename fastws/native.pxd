@@ -207,6 +207,7 @@ cdef extern from "core/engine.h" nogil:
         uint32_t outbox_limit
         int notsent_lowat
         uint64_t max_log_bytes
+        uint64_t max_buffered_bytes
         fws_limits limits
     enum fws_event_kind:
         FWS_EVENT_HEAD
@@ -243,6 +244,7 @@ cdef extern from "core/engine.h" nogil:
         uint64_t handler_queue_full
         uint64_t deflated
         uint64_t lapped
+        uint64_t buffered_closed
     ctypedef struct fws_engine:
         pass
     fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
@@ -312,6 +314,7 @@ cdef extern from "core/engine.h" nogil:
     uint32_t fws_engine_live(const fws_engine *engine)
     uint64_t fws_engine_now(const fws_engine *engine)
     fws_counters fws_engine_counters(const fws_engine *engine)
+    uint64_t fws_engine_buffered(const fws_engine *engine)
     const fws_event *fws_engine_event(const fws_engine *engine, int i)
     fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn)
     fws_conn *fws_engine_next_conn(const fws_engine *engine, uint32_t *slot)

@@ -30,7 +30,7 @@ from fastws.lag import History, Lag
 from fastws.limit_log import HTTP_LIMITS, LimitLog
 from fastws.listeners import close as close_listener
 from fastws.listeners import keep, listen_tcp, listen_unix
-from fastws.memory import log_budget
+from fastws.memory import buffer_budget, log_budget
 from fastws.open_files import room_for
 from fastws.origin import check_origin
 
@@ -61,6 +61,10 @@ class Server:
             it the oldest messages of those that hold most go first. None: the smaller of 256 MiB
             and an eighth of the memory that the control group or the machine has.
         handler_queue: messages of one client (1 to 65,534) that may wait for an `async` handler.
+        max_buffered_bytes: bytes of memory that all else may take that waits in user memory, 1 MiB
+            up: direct sends and responses, messages and requests that are not whole, what other
+            threads staged. Past it sends raise LogFull, requests get 503, and those connections
+            that hold most are closed with 1013. None: as for max_log_bytes.
 
     Raises:
         ConfigError: an option out of range, or deflate in a build without zlib; one clear line.
@@ -79,6 +83,7 @@ class Server:
         deflate: bool = False,
         max_log_bytes: int | None = None,
         handler_queue: int = 16,
+        max_buffered_bytes: int | None = None,
     ) -> None:
         if not isinstance(app, App):
             raise TypeError(f"app must be an instance of App, not {app!r}")
@@ -99,6 +104,7 @@ class Server:
             max_message_size=max_message_size,
             max_fragments=max_fragments,
             max_log_bytes=log_budget(max_log_bytes),
+            max_buffered_bytes=buffer_budget(max_buffered_bytes),
             handshake_timeout=HANDSHAKE_TIMEOUT,
             close_timeout=CLOSE_TIMEOUT,
         )

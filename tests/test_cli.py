@@ -120,7 +120,8 @@ def test_help_names_every_option() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for option in (
         "host", "port", "rate", "format", "fields", "loop", "http-port", "max-connections",
-        "max-log-bytes", "max-lag", "min-rate", "admin-token", "late", "quiet",
+        "max-log-bytes", "max-buffered-bytes", "max-lag", "min-rate", "admin-token", "late",
+        "quiet",
     ):  # fmt: skip
         assert f"--{option}" in done.stdout
     assert command("serve", "-h").stdout == done.stdout
@@ -154,6 +155,8 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["serve", "--max-log-bytes", "1048575"], {}, "--max-log-bytes: must be an integer from"),
         (["serve", "--max-lag", "-1"], {}, "--max-lag: must be a number from"),
         (["serve"], {"FASTWS_MIN_RATE": "-1"}, "--min-rate: must be an integer from"),
+        (["serve", "--max-buffered-bytes", "9"], {}, "--max-buffered-bytes: must be an integer"),
+        (["serve"], {"FASTWS_MAX_BUFFERED_BYTES": "0"}, "--max-buffered-bytes: must be an integer"),
         (["serve", "--max-log-bytes", "256M"], {}, "'--max-log-bytes': '256M' is not a valid"),
         (["serve"], {"FASTWS_MAX_LOG_BYTES": "0"}, "--max-log-bytes: must be an integer from"),
         (["serve", "--http-port", "-1"], {}, "--http-port: must be"),

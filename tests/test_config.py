@@ -143,6 +143,8 @@ def test_default_options_listen_on_loopback() -> None:
         {"max_lag": 0, "min_rate": 0},
         {"max_lag": 0.001, "min_rate": 10**12},
         {"max_lag": 86_400},
+        {"max_buffered_bytes": None},
+        {"max_buffered_bytes": 1 << 20},
         {"allowed_origins": ("null", "https://example.com", "http://localhost:3000")},
         {"allowed_origins": ("tauri://localhost", "app://.", "http://[::1]:8000", "HTTPS://X.Y")},
         {"allowed_origins": ("http://a.example:443", "https://a.example:80")},
@@ -170,6 +172,7 @@ def test_good_options_are_taken(options: dict[str, Any]) -> None:
         ("max_log_bytes", (0, -1, (1 << 20) - 1, 2**62 + 1, 2e6, True, "256M")),
         ("max_lag", (-1, 1e-9, 86_401, float("nan"), True, "1", None)),
         ("min_rate", (-1, 10**12 + 1, 0.5, True, "1", None)),
+        ("max_buffered_bytes", (0, -1, (1 << 20) - 1, 2**62 + 1, 2e6, True, "256M")),
     ],
 )
 def test_bad_options_are_one_clear_line(field: str, bad: tuple[object, ...]) -> None:

@@ -126,6 +126,7 @@ def test_the_row_longest_unheard_of_makes_room() -> None:
     assert len(reports) == 1000
     assert "c0" in reports.to_wire()
     assert "c1" not in reports.to_wire()
+    assert list(reports.to_wire()) == ["c0", *(f"c{n}" for n in range(902, 1000)), "new"]
 
 
 def test_recent_means_five_seconds() -> None:

@@ -70,6 +70,12 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "closed (1013); 0: no minimum.",
 )
 @click.option(
+    "--max-buffered-bytes",
+    type=int,
+    help="Memory for what waits for single clients or is not whole, 1,048,576 up; past it those "
+    "that hold most are closed. Default: likewise.",
+)
+@click.option(
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -99,6 +105,7 @@ def serve(
     max_log_bytes: int | None,
     max_lag: float,
     min_rate: int,
+    max_buffered_bytes: int | None,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
     late: str,
@@ -130,6 +137,7 @@ def serve(
         max_log_bytes=max_log_bytes,
         max_lag=max_lag,
         min_rate=min_rate,
+        max_buffered_bytes=max_buffered_bytes,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
         quiet=quiet,

@@ -24,7 +24,8 @@ static void fill_staging(uint8_t left)
         return;
     filled = true;
     what.n = FWS_STAGING_BYTES - used;
-    CHECK_EQ(fws_engine_command(engine, &what), FWS_OK); /* to nobody: dropped when applied */
+    int status = fws_engine_command(engine, &what); /* to nobody: dropped when applied */
+    CHECK(status == FWS_OK || engine->options.max_buffered_bytes > 0);
 }
 
 /* Of any length, with a code or without; what cannot be sent is refused. */
@@ -308,6 +309,7 @@ static fws_options take_options(void)
     many = first & 0x80;
     options.outbox_limit = 1000U << first % 8;
     options.max_log_bytes = budget & 1 ? 10000ULL << (budget >> 1) % 8 : 0;
+    options.max_buffered_bytes = budget & 0x10 ? 3000ULL << (budget >> 5) : 0;
     options.limits = (fws_limits){.max_message_size = fuzz_byte(&input) * 4U,
                                   .max_fragments = 1U + fuzz_byte(&input) % 8};
     uint8_t times = fuzz_byte(&input);

@@ -3,7 +3,7 @@
 #ifndef FWS_ENGINE_FIXTURE_H
 #define FWS_ENGINE_FIXTURE_H
 
-#include "core/engine_state.h"
+#include "core/engine_internal.h"
 #include "fake.h"
 #include "wire/mask.h"
 #include "totals.h"
@@ -62,9 +62,43 @@ static inline void expect_heard(const char *text)
     heard[0] = 0;
 }
 
+static inline size_t allocated_in(const fws_block *queue)
+{
+    size_t n = 0;
+    const fws_block *block = queue;
+    while (block != NULL) {
+        n += fws_allocated(sizeof *block + block->room);
+        block = block->next == queue ? NULL : block->next;
+    }
+    return n;
+}
+
+/* What waits is counted again, by what is allocated. */
+static inline void check_buffers(void)
+{
+    size_t sum = 0;
+    for (uint32_t i = 0; i < engine->n_slots; i++) {
+        const fws_conn *conn = engine->slots[i].conn;
+        if (conn == NULL || conn->state == FWS_DEAD)
+            continue;
+        CHECK_EQ(conn->outbox.allocated,
+                 allocated_in(conn->outbox.urgent) + allocated_in(conn->outbox.direct));
+        CHECK(conn->outbox.bytes <= conn->outbox.allocated);
+        size_t rest = conn->partial.pinned == NULL ? fws_allocated(conn->partial.n) : 0;
+        CHECK_EQ(conn->held, conn->outbox.allocated + rest + fws_allocated(conn->reader.capacity)
+                                 + fws_allocated(conn->inbuf.capacity));
+        CHECK((conn->held_link.next != NULL) == (conn->held >= 1024));
+        sum += conn->held;
+    }
+    CHECK_EQ(engine->buffered, sum);
+    CHECK_EQ(engine->staged, fws_allocated(engine->staging.capacity)
+                                 + fws_allocated(engine->staging.draining_capacity));
+}
+
 static inline void check_engine(void)
 {
     check_topics(&engine->topics);
+    check_buffers();
 }
 
 static inline void engine_open(const fws_options *options)
@@ -105,6 +139,8 @@ static inline void flush(void)
 {
     fws_engine_flush(engine, FWS_TURN_NS);
     check_engine();
+    uint64_t most = engine->options.max_buffered_bytes;
+    CHECK(most == 0 || fws_engine_buffered(engine) <= most || fws_engine_largest(engine) == NULL);
 }
 
 static inline void reap(void)

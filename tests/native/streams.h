@@ -8,6 +8,8 @@
 
 #define OK_ANSWER "HTTP/1.1 200 OK\r\n\r\n"
 #define CONTINUE_ANSWER "HTTP/1.1 100 Continue\r\n\r\n"
+#define BUSY_ANSWER /* of the engine itself */ \
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 static uint64_t stale[4], n_stale; /* ids of the dead, whose slots and descriptors others have */
 static uint64_t received, whole_frames, compressed_frames; /* received: of any topic */
@@ -211,8 +213,9 @@ static inline void check_data(one *who, const uint8_t *payload, size_t n)
 /* The size of the HTTP message that the bytes begin with, 0 when it is not whole. */
 static inline size_t check_http(one *who, const uint8_t *data, size_t n)
 {
-    const char *const answers[] = {who->server ? REQUEST : ANSWER, OK_ANSWER, CONTINUE_ANSWER};
-    for (int i = 0; i < (who->server ? 1 : 3); i++) {
+    const char *const answers[] = {who->server ? REQUEST : ANSWER, OK_ANSWER, CONTINUE_ANSWER,
+                                   BUSY_ANSWER};
+    for (int i = 0; i < (who->server ? 1 : 4); i++) {
         size_t whole = strlen(answers[i]), there = n < whole ? n : whole;
         if (memcmp(data, answers[i], there) != 0)
             continue;

@@ -2,11 +2,12 @@
  * rising numbers, nothing of anybody else's, and every account balances at every step. Some
  * are compressed, some commands come from other threads. Three topics are there from beginning to
  * end; many small ones come and go, with policies, histories and exclusions of all kinds. In
- * every other run all logs share a small budget. */
+ * every other run all logs share a small budget, in every third all else that waits. */
 #include "many_topics.h"
 
 #define STEPS 10000
-#define BUDGET 300000 /* for all logs, in every other run */
+#define BUDGET 300000  /* for all logs, in every other run */
+#define BUFFERED 60000 /* for all else that waits, in every third */
 
 static uint64_t random_state;
 static unsigned window_bits; /* of those who are compressed; deflate takes most of the time */
@@ -327,6 +328,7 @@ static void play(uint64_t seed)
     window_bits = FWS_WINDOW_MIN + seed % FWS_VARIANTS;
     fws_options options = OPTIONS;
     options.max_log_bytes = seed % 2 == 0 ? BUDGET : 0;
+    options.max_buffered_bytes = seed % 3 == 2 ? BUFFERED : 0;
     streams_open(&options);
     on_event = answer;
     on_pong = check_pong;
@@ -346,6 +348,7 @@ static void play(uint64_t seed)
     CHECK(compressed_frames > STEPS / 4 || !fws_deflate_available());
     CHECK(engine->counters.slow_closed > 50 && engine->counters.would_block > 5);
     CHECK(topics[1]->account.dropped > 100 && topics[2]->account.delivered > 1000);
+    CHECK((engine->counters.buffered_closed > 20) == (seed % 3 == 2));
     CHECK(n_lives > 200 && (engine->topics.budget_dropped > 100) == (seed % 2 == 0));
     engine_close();
 }

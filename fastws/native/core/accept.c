@@ -38,11 +38,18 @@ void fws_engine_keep_reserve(fws_engine *engine)
         engine->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-void fws_engine_refuse(fws_engine *engine, int fd)
+const uint8_t *fws_unavailable(size_t *n)
 {
     static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\n"
                                  "Content-Length: 0\r\nConnection: close\r\n\r\n";
-    struct iovec bytes = {.iov_base = (void *)(uintptr_t)answer, .iov_len = sizeof answer - 1};
+    *n = sizeof answer - 1;
+    return (const uint8_t *)answer;
+}
+
+void fws_engine_refuse(fws_engine *engine, int fd)
+{
+    struct iovec bytes;
+    bytes.iov_base = (void *)(uintptr_t)fws_unavailable(&bytes.iov_len);
     struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
     engine->counters.refused++;
     /* Bytes already received are read, or closing would reset and destroy the answer. */
@@ -89,9 +96,9 @@ static bool accept_one(fws_engine *engine, uint32_t listener)
         return false;
     }
     engine->counters.accepted++;
-    fws_conn *conn = engine->live < (uint64_t)engine->options.max_connections + FWS_REFUSED_ROOM
-                         ? fws_engine_take(engine, fd, FWS_SERVER, &remote)
-                         : NULL;
+    bool room = engine->live < (uint64_t)engine->options.max_connections + FWS_REFUSED_ROOM;
+    fws_conn *conn =
+        room && !fws_engine_full(engine) ? fws_engine_take(engine, fd, FWS_SERVER, &remote) : NULL;
     if (conn == NULL) {
         fws_engine_refuse(engine, fd);
         engine->sys->close(fd);

@@ -40,6 +40,7 @@ void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
     engine->n_dirty -= fws_link_remove(&conn->dirty);
     engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
     engine->sys->shutdown(conn->fd, SHUT_RDWR);
+    fws_conn_uncount(engine, conn);
     fws_conn_move(conn, FWS_DEAD);
     conn->next_dead = engine->first_dead;
     engine->first_dead = conn;
@@ -163,6 +164,7 @@ void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn)
     fws_conn_leave_all(conn);
     if (conn->slow) /* not before: a handler of this turn may still have sent something */
         fws_outbox_drop_unsent(&conn->outbox);
+    fws_conn_count_out(engine, conn);
     if (conn->state == FWS_OPEN /* else a Close of ours is there already */
         && fws_conn_push_close(engine, conn, conn->ending_code, conn->reason, conn->reason_n)
                != FWS_OK) {

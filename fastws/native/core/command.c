@@ -5,6 +5,8 @@
 
 #include "core/engine_internal.h"
 
+#define STAGING_KEPT 262144u /* bytes of the buffer that are kept for the next turn */
+
 static bool is_data(uint8_t opcode)
 {
     return opcode == FWS_TEXT || opcode == FWS_BINARY;
@@ -79,7 +81,8 @@ static int send_direct(fws_engine *engine, fws_conn *conn, const fws_command *co
         return FWS_E_CLOSED;
     if (!is_data(command->opcode))
         return FWS_E_INVALID;
-    if (conn->outbox.bytes > engine->options.outbox_limit)
+    if (conn->outbox.allocated > engine->options.outbox_limit
+        || !fws_conn_has_room(engine, conn, command->n))
         return FWS_E_FULL;
     return fws_conn_push_frame(engine, conn, command->opcode, ++engine->eseq, command->data,
                                command->n);
@@ -144,16 +147,40 @@ static size_t staged_size(size_t n)
     return sizeof(fws_command) + ((n + 7) & ~(size_t)7);
 }
 
-static bool staging_grow(fws_staging *staging, size_t n)
+static void staging_count(fws_engine *engine)
 {
-    if (staging->capacity >= staging->n + n)
+    const fws_staging *staging = &engine->staging;
+    size_t held = fws_allocated(staging->capacity) + fws_allocated(staging->draining_capacity);
+    __atomic_store_n(&engine->staged, held, __ATOMIC_RELAXED);
+}
+
+/* Whether so much more is within max_buffered_bytes. */
+static bool may_hold(fws_engine *engine, size_t more)
+{
+    uint64_t most = engine->options.max_buffered_bytes;
+    uint64_t held = __atomic_load_n(&engine->buffered, __ATOMIC_RELAXED) + engine->staged;
+    if (most == 0 || held + more <= most)
         return true;
-    size_t capacity = (staging->n + n) * 2;
+    __atomic_store_n(&engine->staging.pressed, true, __ATOMIC_RELAXED);
+    return false;
+}
+
+static bool staging_grow(fws_engine *engine, size_t n, bool always)
+{
+    fws_staging *staging = &engine->staging;
+    size_t need = staging->n + n, capacity = need * 2;
+    if (staging->capacity >= need)
+        return true;
+    if (capacity > FWS_STAGING_BYTES)
+        capacity = need > FWS_STAGING_BYTES ? need : FWS_STAGING_BYTES;
+    if (!always && !may_hold(engine, capacity - staging->capacity))
+        return false;
     uint8_t *grown = realloc(staging->bytes, capacity);
     if (grown == NULL)
         return false;
     staging->bytes = grown;
     staging->capacity = capacity;
+    staging_count(engine);
     return true;
 }
 
@@ -163,9 +190,9 @@ static int stage(fws_engine *engine, const fws_command *command)
     size_t n = staged_size(command->n);
     pthread_mutex_lock(&staging->lock);
     bool first = staging->n == 0;
-    bool fits = command->kind == FWS_CMD_UNREF
-                || (command->n <= FWS_STAGING_BYTES && staging->n + n <= FWS_STAGING_BYTES);
-    fits = fits && staging_grow(staging, n);
+    bool always = command->kind == FWS_CMD_UNREF;
+    bool fits = always || (command->n <= FWS_STAGING_BYTES && staging->n + n <= FWS_STAGING_BYTES);
+    fits = fits && staging_grow(engine, n, always);
     if (fits) {
         if (refers(command->kind))
             fws_topic_ref(command->topic); /* until it is applied */
@@ -173,6 +200,8 @@ static int stage(fws_engine *engine, const fws_command *command)
         if (command->n > 0)
             memcpy(staging->bytes + staging->n + sizeof *command, command->data, command->n);
         staging->n += n;
+    } else {
+        __atomic_add_fetch(&staging->refused, 1, __ATOMIC_RELAXED);
     }
     pthread_mutex_unlock(&staging->lock);
     if (!fits)
@@ -214,6 +243,20 @@ void fws_engine_drive(fws_engine *engine)
     __atomic_store_n(&engine->driver, this_thread(), __ATOMIC_RELEASE);
 }
 
+/* What was drained is freed when it was much: threads that do nothing any more hold nothing. */
+static void let_go(fws_engine *engine)
+{
+    fws_staging *staging = &engine->staging;
+    if (staging->draining_capacity <= STAGING_KEPT)
+        return;
+    pthread_mutex_lock(&staging->lock);
+    free(staging->draining);
+    staging->draining = NULL;
+    staging->draining_capacity = 0;
+    staging_count(engine);
+    pthread_mutex_unlock(&staging->lock);
+}
+
 void fws_engine_drain(fws_engine *engine)
 {
     size_t n;
@@ -230,6 +273,8 @@ void fws_engine_drain(fws_engine *engine)
         if (refers(command.kind))
             fws_topic_unref(command.topic);
     }
+    let_go(engine);
+    engine->pressed |= __atomic_exchange_n(&engine->staging.pressed, false, __ATOMIC_RELAXED);
 }
 
 void fws_engine_discard(fws_engine *engine)

@@ -131,6 +131,8 @@ typedef struct fws_conn {
     fws_sub *one_sub;
     fws_partial partial;
     fws_outbox outbox;
+    size_t held;      /* its share of the engine's buffered, as of the last look */
+    size_t held_out;  /* of that, what waits to be sent */
     fws_sub *unacked; /* subscriptions with frames that the peer has not confirmed */
     uint64_t marked;  /* bytes written when the mark was set; unacked[0] counts up to it */
     /* Its account, over all of its subscriptions ever: messages. */
@@ -155,6 +157,7 @@ typedef struct fws_conn {
     uint32_t body_n;          /* BODY: bytes wanted */
     uint32_t lingered;        /* LINGER: bytes thrown away since writing was shut down */
     fws_inbuf inbuf;
+    fws_link held_link; /* in one of the engine's rings of holders */
     uint64_t messages_in;
     uint32_t reason_n;
     uint8_t reason[FWS_REASON_MAX]; /* of the close */
@@ -224,7 +227,8 @@ void fws_commit(fws_conn *conn, fws_plan *plan, size_t sent);
 static inline bool fws_conn_pending(const fws_conn *conn)
 {
     return conn->partial.data != NULL
-           || (!conn->close_sent && (conn->outbox.first != NULL || conn->n_pending > conn->n_left));
+           || (!conn->close_sent
+               && (!fws_outbox_empty(&conn->outbox) || conn->n_pending > conn->n_left));
 }
 
 /* Frees the rest of a half-sent frame, and counts the frame as dropped. */

@@ -45,6 +45,8 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     fws_link_init(&engine->dirty);
     fws_link_init(&engine->answers);
     fws_link_init(&engine->lagging);
+    for (int i = 0; i < FWS_HOLDERS; i++)
+        fws_link_init(&engine->holders[i]);
     pthread_mutex_init(&engine->staging.lock, NULL);
     engine->now = sys->monotonic();
     engine->sweep_at = engine->now + FWS_SWEEP_NS;
@@ -125,6 +127,7 @@ fws_conn *fws_engine_attach(fws_engine *engine, int fd, enum fws_role role, cons
         errno = ENOMEM;
         return NULL;
     }
+    fws_conn_count(engine, conn);
     fws_engine_mark_dirty(engine, conn);
     return conn;
 }

@@ -45,10 +45,12 @@ typedef struct fws_options {
     uint64_t message_ns;      /* from a message's first byte to its last; 0: no limit */
     uint64_t write_ns;        /* in which a blocked peer must confirm 1 KiB; 0: no limit */
     uint64_t max_stall_ns;    /* a lossless subscriber that takes nothing */
-    uint32_t outbox_limit;    /* bytes of direct sends waiting for one connection, past which no
-                                   more are taken; past a quarter of it the peer is not read */
+    uint32_t outbox_limit;    /* bytes allocated for direct sends waiting for one connection, past
+                                   which no more are taken; past a quarter of it the peer is not read */
     int notsent_lowat;        /* TCP_NOTSENT_LOWAT, bytes; 0: the kernel's own */
     uint64_t max_log_bytes;   /* allocated for all logs together; 0: no limit */
+    uint64_t max_buffered_bytes; /* allocated for all else that waits: to be sent, to be put
+                                    together, to be applied; 0: no limit */
     fws_limits limits;
 } fws_options;
 
@@ -84,6 +86,7 @@ typedef struct fws_counters {
     uint64_t handler_queue_full; /* times a connection had brought all that fws_conn_credit() let */
     uint64_t deflated;           /* messages compressed, for however many */
     uint64_t lapped;             /* slabs taken from subscribers to keep within max_log_bytes */
+    uint64_t buffered_closed;    /* connections closed to keep within max_buffered_bytes */
 } fws_counters;
 
 typedef struct fws_engine fws_engine;
@@ -120,7 +123,8 @@ bool fws_engine_more(const fws_engine *engine);
 
 /* http.c */
 
-/* Answers to a HEAD or BODY event; data[0..n) is sent. All answer FWS_OK,
+/* Answers to a HEAD or BODY event; data[0..n) is sent (past max_buffered_bytes, instead of a
+ * response above 1 KiB, a 503, and then the connection ends). All answer FWS_OK,
  * FWS_E_CLOSED when the connection is not waiting for it, FWS_E_NOMEM. body_n is 1 up. An answer
  * without keep_alive may come before the request is whole, once its first byte is there. */
 int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
@@ -170,6 +174,11 @@ static inline void fws_conn_pause(fws_engine *engine, fws_conn *conn, bool pause
 }
 
 void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn);
+
+/* buffers.c */
+
+/* Bytes that max_buffered_bytes limits. */
+uint64_t fws_engine_buffered(const fws_engine *engine);
 
 /* close.c */
 
@@ -245,10 +254,11 @@ typedef struct fws_command {
 
 /* All changes of what clients get go through here. From the driving thread (and before there is
  * one) a command is applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
- * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, or outbox_limit), FWS_E_NOMEM,
+ * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, outbox_limit, or
+ * max_buffered_bytes), FWS_E_NOMEM,
  * FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not masked, RFC
  * 6455 5.1). From another thread it is copied and staged, and the engine woken: FWS_OK, or
- * FWS_E_FULL when FWS_STAGING_BYTES wait. */
+ * FWS_E_FULL when FWS_STAGING_BYTES wait, or past max_buffered_bytes (staged_refused counts that). */
 int fws_engine_command(fws_engine *engine, const fws_command *command);
 
 /* Whether the caller is not the thread that drives: then only fws_engine_command() is safe. */

@@ -23,6 +23,46 @@ static inline bool fws_conn_stopped(const fws_conn *conn)
     return conn->credit == 0 || conn->read_paused;
 }
 
+/* buffers.c: what waits in user memory apart from the logs, by what is allocated. What a connection
+ * holds is counted whenever it has changed. */
+
+/* Of that, what waits to be sent to it. */
+static inline size_t fws_conn_out(const fws_conn *conn)
+{
+    const fws_partial *partial = &conn->partial;
+    return conn->outbox.allocated + (partial->pinned == NULL ? fws_allocated(partial->n) : 0);
+}
+
+/* What it holds now. */
+size_t fws_conn_buffered(const fws_conn *conn);
+/* What it holds has changed. */
+void fws_conn_count(fws_engine *engine, fws_conn *conn);
+/* The same, where only what waits to be sent can have: it touches nothing else. */
+void fws_conn_recount_out(fws_engine *engine, fws_conn *conn);
+static inline void fws_conn_count_out(fws_engine *engine, fws_conn *conn)
+{
+    if (fws_conn_out(conn) != conn->held_out)
+        fws_conn_recount_out(engine, conn);
+}
+/* It holds nothing any more: it is dead, and freed at the end of the turn. */
+void fws_conn_uncount(fws_engine *engine, fws_conn *conn);
+/* One of those that hold most, within a factor of two; NULL: nobody holds 1 KiB. */
+fws_conn *fws_engine_largest(const fws_engine *engine);
+/* Whether n bytes more for it are within max_buffered_bytes, the last eighth of which is for those
+ * that hold little, the last sixteenth for those that hold nothing; else the next flush makes room. */
+bool fws_conn_has_room(fws_engine *engine, const fws_conn *conn, size_t n);
+/* Whether what is new is to be refused. */
+static inline bool fws_engine_full(const fws_engine *engine)
+{
+    uint64_t most = engine->options.max_buffered_bytes;
+    return engine->pressed || (most != 0 && fws_engine_buffered(engine) > most);
+}
+
+/* shed.c */
+
+/* When max_buffered_bytes was met: closes those that hold most, until a quarter of it is free. */
+void fws_engine_shed(fws_engine *engine);
+
 /* http.c */
 void fws_receive_http(fws_engine *engine, fws_conn *conn);
 
@@ -42,6 +82,8 @@ uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn);
 void fws_engine_accept(fws_engine *engine);
 /* Answers 503 on a server's socket, whatever is asked, without memory or descriptor, and counts. */
 void fws_engine_refuse(fws_engine *engine, int fd);
+/* That 503, *n bytes. */
+const uint8_t *fws_unavailable(size_t *n);
 /* Opens the reserve descriptor again when it is gone. */
 void fws_engine_keep_reserve(fws_engine *engine);
 

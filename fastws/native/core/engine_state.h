@@ -11,7 +11,11 @@ typedef struct fws_staging {
     pthread_mutex_t lock;
     uint8_t *bytes, *draining;
     size_t n, capacity, draining_capacity;
+    uint64_t refused; /* commands for which there was no room; read without the lock */
+    bool pressed;     /* one was refused for max_buffered_bytes; read without the lock */
 } fws_staging;
+
+#define FWS_HOLDERS 32
 
 struct fws_engine {
     const fws_sys *sys;
@@ -21,6 +25,7 @@ struct fws_engine {
     uint32_t forks;  /* *sys->forks when it was made */
     uint64_t now, eseq;
     uint64_t polled_at;                     /* when the sockets were looked at last, ns */
+    size_t buffered, staged; /* allocated for what the connections hold, for commands; atomic */
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
     uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
@@ -30,9 +35,11 @@ struct fws_engine {
     uint32_t n_ready, n_dirty; /* of ready and http; of dirty and answers */
     fws_conn *first_dead;
     fws_topics topics;
-    uint32_t acknowledge_at; /* the slot that the sweep asks next */
-    fws_link lagging;        /* ring of lagging connections, the longest first */
-    uint64_t waiting_bytes;  /* published since the last flush */
+    uint32_t acknowledge_at;       /* the slot that the sweep asks next */
+    fws_link lagging;              /* ring of lagging connections, the longest first */
+    uint64_t waiting_bytes;        /* published since the last flush */
+    fws_link holders[FWS_HOLDERS]; /* those that hold 1 KiB or more, by the logarithm; 0: none */
+    bool pressed; /* max_buffered_bytes was met: the next flush closes the largest */
     int listeners[FWS_LISTENERS];
     bool listener_ready[FWS_LISTENERS];
     uint32_t n_listeners;

@@ -55,6 +55,7 @@ fws_counters fws_engine_counters(const fws_engine *engine)
 {
     fws_counters counters = engine->counters;
     counters.lapped = engine->topics.budget_dropped;
+    counters.staged_refused += __atomic_load_n(&engine->staging.refused, __ATOMIC_RELAXED);
     return counters;
 }
 

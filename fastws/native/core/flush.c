@@ -84,9 +84,10 @@ static bool plan_for(fws_engine *engine, fws_conn *conn)
 
 static void sent_some(fws_engine *engine, fws_conn *conn)
 {
+    fws_conn_count_out(engine, conn);
     if (conn->close_sent)
         fws_conn_leave_all(conn);
-    if (conn->read_paused && conn->outbox.bytes <= fws_read_paused_above(engine) / 2) {
+    if (conn->read_paused && conn->outbox.allocated <= fws_read_paused_above(engine) / 2) {
         conn->read_paused = false;
         fws_conn_resume(engine, conn);
     }
@@ -235,6 +236,7 @@ void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
         engine->source_at = fws_source_next(&engine->source, engine->now);
     } while (engine->source_at <= engine->now ? !out_of_time(engine, deadline)
                                               : wait_for_room(engine, deadline));
+    fws_engine_shed(engine);
     engine->now = engine->sys->monotonic();
     engine->source_at = fws_source_next(&engine->source, engine->now);
     arm_timer(engine);

@@ -35,10 +35,14 @@ static void plan_add(fws_plan *plan, fws_run run, const uint8_t *data)
         (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = run.bytes};
 }
 
-static void plan_entry(fws_plan *plan, fws_entry *entry)
+/* Direct messages that lie together, up to that engine sequence. False: it is a Close. */
+static bool plan_direct(fws_plan *plan, const fws_outbox *outbox, fws_place *place, uint64_t limit)
 {
-    fws_run run = {.kind = FWS_RUN_ENTRY, .bytes = entry->n - entry->sent};
-    plan_add(plan, run, entry->data + entry->sent);
+    bool close = place->block->kind == FWS_ENTRY_CLOSE;
+    const uint8_t *data;
+    fws_run run = {.kind = FWS_RUN_ENTRY, .bytes = fws_outbox_take(outbox, place, limit, &data)};
+    plan_add(plan, run, data);
+    return !close;
 }
 
 /* Frames of one slab from where it stands, with engine sequences below the limit and
@@ -184,20 +188,17 @@ static int take(fws_conn *conn, fws_plan *plan, fws_taken **taken)
     return 1;
 }
 
-/* Frames of subscriptions and entries of the outbox, by engine sequence. */
+/* Frames of subscriptions and direct messages, by engine sequence. */
 static int gather_merged(fws_conn *conn, fws_plan *plan, uint64_t before)
 {
-    fws_entry *entry = conn->outbox.first;
+    fws_place place = fws_outbox_first(&conn->outbox);
     while (!plan_full(plan) && !plan->stop) {
-        uint64_t first = earliest(conn, plan);
+        uint64_t first = earliest(conn, plan), direct = fws_place_eseq(&place);
         fws_taken *taken;
-        if (entry != NULL && (entry->sent > 0 || entry->eseq <= first)) {
-            if (entry->eseq >= before)
+        if (place.block != NULL && direct <= first) {
+            if (direct >= before
+                || !plan_direct(plan, &conn->outbox, &place, first < before ? first : before - 1))
                 return FWS_OK;
-            plan_entry(plan, entry);
-            if (entry->kind == FWS_ENTRY_CLOSE)
-                return FWS_OK;
-            entry = entry->next;
             continue;
         }
         if (first >= before)
@@ -209,7 +210,7 @@ static int gather_merged(fws_conn *conn, fws_plan *plan, uint64_t before)
             continue;
         uint64_t limit = earliest(conn, plan);
         limit = before < limit ? before : limit;
-        limit = entry != NULL && entry->eseq < limit ? entry->eseq : limit;
+        limit = direct < limit ? direct : limit;
         /* The heap had its least possible engine sequence: a policy may have moved it. */
         if (taken->eseq < limit) {
             if (!plan_run(plan, taken, limit))
@@ -243,7 +244,7 @@ int fws_gather(fws_conn *conn, fws_plan *plan, uint64_t before)
     }
     if (conn->close_sent)
         return FWS_OK;
-    if (conn->outbox.first == NULL && conn->n_pending == 1)
+    if (fws_outbox_empty(&conn->outbox) && conn->n_pending == 1)
         return gather_one(conn, plan, before);
     plan->merged = true;
     return gather_merged(conn, plan, before);
@@ -304,18 +305,6 @@ static void partial_begin(fws_conn *conn, const fws_run *run, uint32_t index, ui
 
 /* What was taken. */
 
-static void entry_advance(fws_conn *conn, size_t taken)
-{
-    fws_entry *entry = conn->outbox.first;
-    entry->sent += (uint32_t)taken;
-    conn->outbox.bytes -= taken;
-    if (entry->sent < entry->n)
-        return;
-    if (entry->kind == FWS_ENTRY_CLOSE)
-        conn->close_sent = true;
-    fws_outbox_pop(&conn->outbox);
-}
-
 static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
 {
     fws_sub *sub = run->sub;
@@ -354,7 +343,7 @@ void fws_commit(fws_conn *conn, fws_plan *plan, size_t sent)
         if (run->kind == FWS_RUN_LOG)
             run_advance(conn, run, taken);
         else if (run->kind == FWS_RUN_ENTRY)
-            entry_advance(conn, taken);
+            conn->close_sent |= fws_outbox_sent(&conn->outbox, taken);
         else
             partial_advance(conn, taken);
     }

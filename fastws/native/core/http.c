@@ -4,6 +4,8 @@
 
 #include "core/engine_internal.h"
 
+#define ALWAYS_ANSWERED 1024u /* bytes of a response for which there is always room */
+
 /* The size of a head that ends with an empty line, 0 while there is none. A bare LF ends a line
  * too, so that a head that uses it is answered and not waited for. */
 static uint32_t head_end(fws_inbuf *inbuf)
@@ -57,14 +59,16 @@ void fws_receive_http(fws_engine *engine, fws_conn *conn)
         return;
     uint32_t want = conn->state == FWS_BODY ? conn->body_n : engine->options.head_limit;
     size_t n = want - conn->inbuf.n;
+    bool fresh = conn->state == FWS_HTTP && conn->inbuf.n == 0;
     if (n > FWS_RECEIVE_CHUNK)
         n = FWS_RECEIVE_CHUNK;
     uint8_t *room = engine->room + engine->room_used;
     size_t got = fws_receive_bytes(engine, conn, room, n);
     if (got == 0)
         return;
-    if (fws_inbuf_add(&conn->inbuf, room, got)) {
+    if (!(fresh && fws_engine_full(engine)) && fws_inbuf_add(&conn->inbuf, room, got)) {
         http_advance(engine, conn);
+        fws_conn_count(engine, conn);
         return;
     }
     if (conn->role == FWS_SERVER && !fws_conn_pending(conn))
@@ -81,6 +85,7 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
     if (n > 0 && !fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
         return FWS_E_NOMEM;
     fws_inbuf_drop(&conn->inbuf, conn->inbuf.scanned);
+    fws_conn_count(engine, conn);
     fws_conn_move(conn, state);
     fws_engine_mark_dirty(engine, conn);
     if (fws_link_remove(&conn->dirty)) /* not behind a crowd that a broadcast is for */
@@ -103,11 +108,17 @@ static void cut_short(fws_conn *conn)
 int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                      bool keep_alive)
 {
+    bool refused = n > ALWAYS_ANSWERED && !fws_conn_has_room(engine, conn, n);
+    if (refused) {
+        data = fws_unavailable(&n);
+        keep_alive = false;
+    }
     if (!keep_alive)
         cut_short(conn);
     int status = decided(engine, conn, keep_alive ? FWS_HTTP : FWS_DRAINING, data, n);
     if (status != FWS_OK)
         return status;
+    engine->counters.refused += refused;
     conn->answered = true;
     conn->deadline =
         engine->now + (keep_alive ? engine->options.keep_alive_ns : engine->options.close_ns);

@@ -133,6 +133,7 @@ void fws_receive_frames(fws_engine *engine, fws_conn *conn)
     parse(engine, conn, room, got);
     if (engine->n_events > before) /* events point into it */
         engine->room_used += got;
+    fws_conn_count(engine, conn);
     if (between_messages(&conn->reader))
         conn->message_since = 0;
     else if (conn->message_since == 0)

@@ -45,11 +45,12 @@ int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint
     enum fws_entry_kind kind = opcode == FWS_CLOSE                        ? FWS_ENTRY_CLOSE
                                : opcode == FWS_PING || opcode == FWS_PONG ? FWS_ENTRY_CONTROL
                                                                           : FWS_ENTRY_BYTES;
-    fws_entry *entry = fws_outbox_push(&conn->outbox, eseq, kind, opcode, head, head_n, data, n);
-    if (entry == NULL)
+    uint8_t *frame = fws_outbox_push(&conn->outbox, eseq, kind, opcode, head, head_n, data, n);
+    if (frame == NULL)
         return FWS_E_NOMEM;
     if (masked)
-        fws_mask(entry->data + head_n, n, key, 0);
+        fws_mask(frame + head_n, n, key, 0);
+    fws_conn_count_out(engine, conn);
     fws_engine_mark_dirty(engine, conn);
     return FWS_OK;
 }

@@ -5,7 +5,7 @@
 
 static void receive(fws_engine *engine, fws_conn *conn)
 {
-    if (conn->state < FWS_DRAINING && conn->outbox.bytes > fws_read_paused_above(engine))
+    if (conn->state < FWS_DRAINING && conn->outbox.allocated > fws_read_paused_above(engine))
         conn->read_paused = true;
     if (conn->state >= FWS_DRAINING)
         fws_conn_linger(engine, conn);
@@ -19,7 +19,7 @@ static void receive(fws_engine *engine, fws_conn *conn)
 
 bool fws_engine_more(const fws_engine *engine)
 {
-    if (engine->woken || engine->n_ready > 0 || engine->n_dirty > 0
+    if (engine->woken || engine->n_ready > 0 || engine->n_dirty > 0 || engine->pressed
         || engine->source_at <= engine->now)
         return true;
     if (engine->topics.dirty != NULL || engine->topics.waking != NULL
@@ -40,6 +40,8 @@ static void read_ring(fws_engine *engine, fws_link *ring, uint32_t most)
             return;
         if (n % 16 == 15 && engine->sys->monotonic() - engine->now > FWS_TURN_NS)
             return; /* reads that raise no event cost time, too */
+        if (n > 0 && fws_engine_full(engine))
+            return; /* the flush makes room */
         link = ring->next;
         fws_conn *conn = FWS_CONTAINER(ring->next, fws_conn, ready);
         engine->n_ready -= fws_link_remove(&conn->ready);
