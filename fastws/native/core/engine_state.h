@@ -24,7 +24,7 @@ struct fws_engine {
     uint64_t driver; /* number of the thread that drives; 0: none has yet */
     uint32_t forks;  /* *sys->forks when it was made */
     uint64_t now, eseq;
-    uint64_t polled_at;                     /* when the sockets were looked at last, ns */
+    uint64_t polled_at;      /* when the sockets were looked at last, ns */
     size_t buffered, staged; /* allocated for what the connections hold, for commands; atomic */
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
