@@ -6,10 +6,11 @@ Frozen values that are valid from the moment they exist; a change is a new value
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast, get_args
 
 from fastws.errors import ConfigError, printable
+from fastws.timeouts import Timeouts
 
 MAX_RATE = 100_000_000  # ticks a second
 CONTROL_PANEL_PORT = 8081  # one existing control panel has it hard-coded
@@ -121,6 +122,7 @@ class ServeOptions:
         deflate: whether clients that offer permessage-deflate get it.
         max_log_bytes: bytes of memory for the logs of all topics, 1 MiB up, or None: the smaller
             of 256 MiB and an eighth of the memory that there is.
+        timeouts: how long what may take, and how often clients are pinged.
 
     Raises:
         ConfigError: one clear line; the field is the argument's name.
@@ -142,6 +144,7 @@ class ServeOptions:
     allowed_origins: tuple[str, ...] = ()
     deflate: bool = False
     max_log_bytes: int | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 from fastws._frame import Connection
@@ -53,6 +54,7 @@ class TickFeed(App):
             allowed_origins=options.allowed_origins or None,
             deflate=options.deflate,
             max_log_bytes=options.max_log_bytes,
+            **asdict(options.timeouts),
         )
         self.config = options.feed()
         self.reports = ClientReports()

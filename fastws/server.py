@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fastws._frame import Connection, Engine, Topic, check_close, deflate_available
@@ -33,6 +34,7 @@ from fastws.listeners import keep, listen_tcp, listen_unix
 from fastws.memory import log_budget
 from fastws.open_files import room_for
 from fastws.origin import check_origin
+from fastws.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from fastws._frame import OnSlow
@@ -41,8 +43,6 @@ logger = logging.getLogger("fastws")
 
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
-HANDSHAKE_TIMEOUT = 10.0  # seconds, from accept
-CLOSE_TIMEOUT = 5.0  # seconds
 
 
 class Server:
@@ -61,6 +61,8 @@ class Server:
             it the oldest messages of those that hold most go first. None: the smaller of 256 MiB
             and an eighth of the memory that the control group or the machine has.
         handler_queue: messages of one client (1 to 65,534) that may wait for an `async` handler.
+        handshake_timeout, keep_alive_timeout, close_timeout, ping_interval, pong_timeout,
+            message_timeout, write_timeout: seconds; see `Timeouts`.
 
     Raises:
         ConfigError: an option out of range, or deflate in a build without zlib; one clear line.
@@ -79,6 +81,13 @@ class Server:
         deflate: bool = False,
         max_log_bytes: int | None = None,
         handler_queue: int = 16,
+        handshake_timeout: float = 10.0,
+        keep_alive_timeout: float = 75.0,
+        close_timeout: float = 5.0,
+        ping_interval: float = 20.0,
+        pong_timeout: float = 20.0,
+        message_timeout: float = 60.0,
+        write_timeout: float = 30.0,
     ) -> None:
         if not isinstance(app, App):
             raise TypeError(f"app must be an instance of App, not {app!r}")
@@ -86,6 +95,16 @@ class Server:
         check_integer("max_message_size", max_message_size, 0, 2**63 - 1)  # RFC 6455 5.2
         check_integer("max_fragments", max_fragments, 1, 2**32 - 1)
         check_integer("handler_queue", handler_queue, 1, 65_534)
+        timeouts = Timeouts(
+            handshake_timeout=handshake_timeout,
+            keep_alive_timeout=keep_alive_timeout,
+            close_timeout=close_timeout,
+            ping_interval=ping_interval,
+            pong_timeout=pong_timeout,
+            message_timeout=message_timeout,
+            write_timeout=write_timeout,
+        )
+        self._close_timeout = close_timeout
         if deflate and not deflate_available():
             raise ConfigError("deflate", "this fastws was built without zlib (zlib.h was missing)")
         self._deflate = deflate
@@ -99,8 +118,7 @@ class Server:
             max_message_size=max_message_size,
             max_fragments=max_fragments,
             max_log_bytes=log_budget(max_log_bytes),
-            handshake_timeout=HANDSHAKE_TIMEOUT,
-            close_timeout=CLOSE_TIMEOUT,
+            **asdict(timeouts),
         )
         self.engine.on_head = self._on_head
         self.engine.on_head_limit = self._on_head_limit
@@ -177,10 +195,10 @@ class Server:
     async def stop(self, code: int = GOING_AWAY, reason: str = "") -> None:
         """Accept no more, close every WebSocket behind what is on its way, and let go of all.
 
-        A client in the middle of a request gets 503. Takes at most the close time-out (5 s) and
-        one second; connections that have not closed by then are cut off, and handlers that do not
-        end when they are cancelled are left behind, which is logged. Idempotent; before
-        `start` it is `close`.
+        A client in the middle of a request gets 503. Takes at most `close_timeout` and one
+        second, whatever progress a client makes; connections that have not closed by then are cut
+        off, and handlers that do not end when they are cancelled are left behind, which is logged.
+        Idempotent; before `start` it is `close`.
 
         Raises:
             ValueError: a code or reason that `Connection.close` refuses.
@@ -203,7 +221,7 @@ class Server:
                 self._dismiss(connection)
         self._turn_soon()
         loop = self._loop
-        deadline = loop.time() + CLOSE_TIMEOUT + 1
+        deadline = loop.time() + self._close_timeout + 1
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline - 0.5):
                 while self.engine.connections:

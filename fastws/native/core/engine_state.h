@@ -20,6 +20,7 @@ struct fws_engine {
     pthread_t driver;
     bool driven; /* driver is known */
     uint64_t now, eseq;
+    uint64_t lost; /* of now, while the engine was late: engine time is what is left */
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
     uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
@@ -30,6 +31,11 @@ struct fws_engine {
     fws_conn *first_dead;
     fws_topics topics;
     uint32_t acknowledge_at; /* the slot that the sweep asks next */
+    bool sweeping;           /* a pass has begun and is not over */
+    uint32_t sweep_slot;     /* it goes on there, */
+    uint32_t sweep_sub;      /* with that one of its pending subscriptions, if it is still there */
+    uint64_t pass_at;        /* when the next pass is due, ns */
+    uint32_t swept;          /* steps of the last portion */
     fws_link lagging;        /* ring of lagging connections, the longest first */
     uint64_t waiting_bytes;  /* published since the last flush */
     int listeners[FWS_LISTENERS];
