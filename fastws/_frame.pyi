@@ -160,7 +160,7 @@ class Engine:
         head_limit: int = 16384,
         max_connections: int = 10000,
         handshake_timeout: float = 10.0,
-        keep_alive_timeout: float = 30.0,
+        keep_alive_timeout: float = 75.0,
         close_timeout: float = 5.0,
         max_stall: float = 5.0,
         ping_interval: float = 20.0,

@@ -736,12 +736,9 @@ cdef class Engine:
         head_limit: bytes of an HTTP head, 256 to 65,536.
         max_connections: sockets held at once; up to 64 more get an HTTP answer (see
             `over_limit`), the rest are closed when accepted.
-        handshake_timeout, keep_alive_timeout, close_timeout, max_stall: seconds.
-        ping_interval: seconds between pings, up to a tenth less at random; 0: none.
-        pong_timeout: seconds to answer one; bytes confirmed meanwhile begin it anew.
-        message_timeout: seconds from a message's first byte to its last, else 1008; 0: no limit.
-        write_timeout: seconds in which a peer whose socket is full must confirm 1 KiB; 0: no
-            limit.
+        handshake_timeout, keep_alive_timeout, close_timeout, ping_interval, pong_timeout,
+            message_timeout, write_timeout: seconds; see `fastws.timeouts.Timeouts`.
+        max_stall: seconds.
         max_per_address: sockets of one address (IPv6: of one /64); 0: no limit. Up to 64 more get
             an HTTP answer (see `over_address`).
         max_message_size: bytes of a message received, all fragments together.
@@ -773,7 +770,7 @@ cdef class Engine:
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
 
     def __cinit__(self, *, uint32_t head_limit=16384, uint32_t max_connections=10000,
-                  double handshake_timeout=10.0, double keep_alive_timeout=30.0,
+                  double handshake_timeout=10.0, double keep_alive_timeout=75.0,
                   double close_timeout=5.0, double max_stall=5.0, double ping_interval=20.0,
                   double pong_timeout=20.0, double message_timeout=60.0,
                   double write_timeout=30.0, uint32_t max_per_address=0,

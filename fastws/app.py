@@ -49,9 +49,9 @@ class App:
     def admit(self, connection: Connection, request: Request) -> Awaitable[None] | None:
         """Let a client in, or raise HandshakeError (401, 403, ...): it is then refused with that.
 
-        Called before the 101, for a handshake that is good otherwise. As `async def` it has until
-        10 s after accept; then the client gets 503 and this is cancelled, as it is when the client
-        goes.
+        Called before the 101, for a handshake that is good otherwise. As `async def` it has
+        `handshake_timeout` (10 s), from accept or a later request's first byte; then the client
+        gets 503 and this is cancelled, as it is when the client goes.
         """
 
     def opened(self, connection: Connection, request: Request) -> Awaitable[None] | None:

@@ -6,10 +6,11 @@ Frozen values that are valid from the moment they exist; a change is a new value
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast, get_args
 
 from fastws.errors import ConfigError, printable
+from fastws.timeouts import Timeouts
 
 MAX_RATE = 100_000_000  # ticks a second
 CONTROL_PANEL_PORT = 8081  # one existing control panel has it hard-coded
@@ -127,6 +128,7 @@ class ServeOptions:
             feed, else it is closed with 1013; 0: no minimum.
         max_buffered_bytes: bytes of memory for all else that waits: what is to be sent to one
             client alone, messages and requests that are not whole; 1 MiB up, or None: likewise.
+        timeouts: how long what may take, and how often clients are pinged.
 
     Raises:
         ConfigError: one clear line; the field is the argument's name.
@@ -151,6 +153,7 @@ class ServeOptions:
     max_lag: float = 0.5
     min_rate: int = 1 << 20
     max_buffered_bytes: int | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)

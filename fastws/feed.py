@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal
 
 import orjson
@@ -57,6 +57,7 @@ class TickFeed(App):
             deflate=options.deflate,
             max_log_bytes=options.max_log_bytes,
             max_buffered_bytes=options.max_buffered_bytes,
+            **asdict(options.timeouts),
         )
         self.config = options.feed()
         self.reports = ClientReports()

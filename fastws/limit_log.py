@@ -22,6 +22,7 @@ class LimitLog:
         "ping_timeouts",
         "message_timeouts",
         "write_timeouts",
+        "unread_ends",
         "slow_closed",
         "handler_queue_full",
         "protocol_errors",

@@ -233,6 +233,7 @@ cdef extern from "core/engine.h" nogil:
         uint64_t slow_closed
         uint64_t protocol_errors
         uint64_t staged_refused
+        uint64_t unread_ends
         uint64_t keep_alive_timeouts
         uint64_t close_timeouts
         uint64_t log_full

@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fastws._frame import Connection, Engine, Topic, check_close, deflate_available
@@ -33,6 +34,7 @@ from fastws.listeners import keep, listen_tcp, listen_unix
 from fastws.memory import buffer_budget, log_budget
 from fastws.open_files import room_for
 from fastws.origin import check_origin
+from fastws.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from fastws._frame import OnSlow
@@ -41,8 +43,6 @@ logger = logging.getLogger("fastws")
 
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
-HANDSHAKE_TIMEOUT = 10.0  # seconds, from accept
-CLOSE_TIMEOUT = 5.0  # seconds
 
 
 class Server:
@@ -65,6 +65,8 @@ class Server:
             up: direct sends and responses, messages and requests that are not whole, what other
             threads staged. Past it sends raise LogFull, requests get 503, and those connections
             that hold most are closed with 1013. None: as for max_log_bytes.
+        handshake_timeout, keep_alive_timeout, close_timeout, ping_interval, pong_timeout,
+            message_timeout, write_timeout: seconds; see `Timeouts`.
 
     Raises:
         ConfigError: an option out of range, or deflate in a build without zlib; one clear line.
@@ -84,6 +86,13 @@ class Server:
         max_log_bytes: int | None = None,
         handler_queue: int = 16,
         max_buffered_bytes: int | None = None,
+        handshake_timeout: float = 10.0,
+        keep_alive_timeout: float = 75.0,
+        close_timeout: float = 5.0,
+        ping_interval: float = 20.0,
+        pong_timeout: float = 20.0,
+        message_timeout: float = 60.0,
+        write_timeout: float = 30.0,
     ) -> None:
         if not isinstance(app, App):
             raise TypeError(f"app must be an instance of App, not {app!r}")
@@ -91,6 +100,16 @@ class Server:
         check_integer("max_message_size", max_message_size, 0, 2**63 - 1)  # RFC 6455 5.2
         check_integer("max_fragments", max_fragments, 1, 2**32 - 1)
         check_integer("handler_queue", handler_queue, 1, 65_534)
+        timeouts = Timeouts(
+            handshake_timeout=handshake_timeout,
+            keep_alive_timeout=keep_alive_timeout,
+            close_timeout=close_timeout,
+            ping_interval=ping_interval,
+            pong_timeout=pong_timeout,
+            message_timeout=message_timeout,
+            write_timeout=write_timeout,
+        )
+        self._close_timeout = close_timeout
         if deflate and not deflate_available():
             raise ConfigError("deflate", "this fastws was built without zlib (zlib.h was missing)")
         self._deflate = deflate
@@ -105,8 +124,7 @@ class Server:
             max_fragments=max_fragments,
             max_log_bytes=log_budget(max_log_bytes),
             max_buffered_bytes=buffer_budget(max_buffered_bytes),
-            handshake_timeout=HANDSHAKE_TIMEOUT,
-            close_timeout=CLOSE_TIMEOUT,
+            **asdict(timeouts),
         )
         self.engine.on_head = self._on_head
         self.engine.on_head_limit = self._on_head_limit
@@ -177,9 +195,9 @@ class Server:
     async def stop(self, code: int = GOING_AWAY, reason: str = "") -> None:
         """Accept no more, close every WebSocket behind what is on its way, and let go of all.
 
-        A client in the middle of a request gets 503. Takes at most the close time-out (5 s) and
-        one second; connections that have not closed by then are cut off, and handlers that do not
-        end when they are cancelled are left behind, which is logged.
+        A client in the middle of a request gets 503. Takes at most `close_timeout` and one
+        second, whatever progress a client makes; connections that have not closed by then are cut
+        off, and handlers that do not end when they are cancelled are left behind, which is logged.
 
         An async handler may await it (another one: `asyncio.create_task(server.stop())`): that
         handler is not cancelled, and continues when everything else has ended. A second call waits
@@ -205,7 +223,7 @@ class Server:
             await asyncio.shield(task)
 
     async def _stop(self, empty: asyncio.Event, code: int, reason: str) -> None:
-        deadline = asyncio.get_running_loop().time() + CLOSE_TIMEOUT + 1
+        deadline = asyncio.get_running_loop().time() + self._close_timeout + 1
         try:
             await asyncio.sleep(0)  # an eager task begins in the turn
             self._driver.turn()  # requests that have come are known to have begun

@@ -134,10 +134,10 @@ async def hear_the_end(client: Client) -> list[bytes]:
                 await client.send(client_frame(CLOSE, close_payload(1001)))
 
 
-async def ends(app: Ending) -> list[list[bytes]]:
+async def ends(app: Ending, **options: float) -> list[list[bytes]]:
     """Serve it until it has ended itself: what each client got."""
     files = open_files()
-    async with serving(app) as (server, address):
+    async with serving(app, **options) as (server, address):
         app.server = server
         clients = await provoke(address, app)
         async with asyncio.timeout(4):  # less than the close time-out
@@ -209,14 +209,12 @@ def test_an_async_handler_ends_the_server_otherwise(run: Run, where: str, way: s
 
 
 def test_a_closed_that_waits_for_a_task_that_stops_the_server_is_cut_off(
-    run: Run, quiet: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    run: Run, quiet: pytest.LogCaptureFixture
 ) -> None:
     """Only who calls `stop` itself is known to wait for it."""
-    monkeypatch.setattr("fastws.server.CLOSE_TIMEOUT", 0.1)
-
     async def story() -> None:
         app = AsyncEnding("closed", lambda app: asyncio.create_task(app.server.stop()))
-        await ends(app)
+        await ends(app, close_timeout=0.1)
         assert not app.went_on.is_set()
 
     run(story())

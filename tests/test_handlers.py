@@ -180,11 +180,7 @@ def test_stop_cancels_handlers_and_waits_for_their_ends(run: Run) -> None:
     run(story())
 
 
-def test_stop_does_not_wait_for_ever(
-    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("fastws.server.CLOSE_TIMEOUT", 0.3)
-
+def test_stop_does_not_wait_for_ever(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     class Stubborn(App):
         begun, released = False, asyncio.Event()
 
@@ -197,7 +193,10 @@ def test_stop_does_not_wait_for_ever(
     async def story() -> None:
         app = Stubborn()
         app.released = asyncio.Event()
-        async with serving(app) as (server, address), await websocket(address) as client:
+        async with (
+            serving(app, close_timeout=0.3) as (server, address),
+            await websocket(address) as client,
+        ):
             await client.send(texts(["a"]))
             await eventually(lambda: app.begun)
             loop = asyncio.get_running_loop()
@@ -289,15 +288,11 @@ def test_a_decision_lets_in_or_refuses_or_fails(
 
 
 @pytest.mark.hostile("X03")
-def test_a_decision_that_takes_too_long_is_503_and_cancelled(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fastws.server.HANDSHAKE_TIMEOUT", 0.4)
-
+def test_a_decision_that_takes_too_long_is_503_and_cancelled(run: Run) -> None:
     async def story() -> None:
         files = open_files()
         app = Door()
-        async with serving(app) as (server, address):
+        async with serving(app, handshake_timeout=0.4) as (server, address):
             loop = asyncio.get_running_loop()
             began = loop.time()
             async with await ask(address, "/slow") as client:

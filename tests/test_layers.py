@@ -22,19 +22,20 @@ NATIVE = {
     1: "frame deflate",
     2: "message variant log outbox tick meter",
     3: "sys peers conn subs place account policy keep topics topic source gather send poll close "
-    "unread shed buffers flush command accept engine engine_state engine_internal facts sweep "
-    "receive http turn",
+    "unread shed buffers deadline flush command accept engine engine_state engine_internal facts "
+    "sweep receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
     "turn http receive engine sweep flush shed command accept poll unread close send source gather "
-    "topic policy facts account buffers conn subs topics keep place peers sys"
+    "topic policy facts deadline account buffers conn subs topics keep place peers sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {
     # errors: text and numbers, what the bindings raise
     4: "errors lag native _frame _ticks",
-    5: "origin config extensions messages handshake client_handshake http_api result_files",
+    5: "origin timeouts config extensions messages handshake client_handshake http_api "
+    "result_files",
     6: "memory listeners limit_log open_files handlers driver server app feed bench bench_clients "
     "bench_server",
     7: "cli cli.* fastws __main__",

@@ -26,6 +26,7 @@ from support import (
 
 from fastws import App, ConfigError, Server
 from fastws.handshake import parse_request
+from fastws.timeouts import Timeouts
 
 Run = Callable[[Any], Any]
 
@@ -62,11 +63,7 @@ def test_an_engine_with_work_left_takes_one_turn_each_time_the_loop_comes_round(
 # The end.
 
 
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> float:
-    """A close time-out for tests, in seconds."""
-    monkeypatch.setattr("fastws.server.CLOSE_TIMEOUT", 0.5)
-    return 0.5
+HURRIED = Timeouts(close_timeout=0.5)
 
 
 def test_stop_sends_1001_to_every_client(run: Run) -> None:
@@ -100,10 +97,10 @@ def test_stop_sends_1001_to_every_client(run: Run) -> None:
     run(story())
 
 
-def test_stop_cuts_off_who_does_not_answer(run: Run, hurried: float) -> None:
+def test_stop_cuts_off_who_does_not_answer(run: Run) -> None:
     async def story() -> None:
         async with (
-            Site(rate=20_000) as site,
+            Site(rate=20_000, timeouts=HURRIED) as site,
             await site.websocket(),
             await site.websocket(receive_buffer=4096),
         ):
@@ -111,7 +108,8 @@ def test_stop_cuts_off_who_does_not_answer(run: Run, hurried: float) -> None:
             loop = asyncio.get_running_loop()
             began = loop.time()
             await site.feed.stop()
-            assert hurried <= loop.time() - began < hurried + 0.9  # a sweep comes every 0.25 s
+            took, least = loop.time() - began, HURRIED.close_timeout
+            assert least <= took < least + 0.9  # a sweep comes every 0.25 s
 
     run(story())
 
@@ -127,11 +125,11 @@ def test_stop_without_clients_is_immediate(run: Run) -> None:
     run(story())
 
 
-def test_stop_ends_who_connected_and_said_nothing(run: Run, hurried: float) -> None:
+def test_stop_ends_who_connected_and_said_nothing(run: Run) -> None:
     async def story() -> None:
-        async with Site() as site, await site.dial() as silent:
+        async with Site(timeouts=HURRIED) as site, await site.dial() as silent:
             await site.sockets(1)
-            async with asyncio.timeout(hurried):
+            async with asyncio.timeout(HURRIED.close_timeout):
                 await site.feed.stop()
             assert await silent.ended()
 

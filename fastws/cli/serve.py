@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -14,11 +15,21 @@ from fastws.cli.console import Console, ConsoleLog
 from fastws.config import ServeOptions, http_port_of_mode, parse_rate
 from fastws.errors import ConfigError
 from fastws.feed import TickFeed
+from fastws.timeouts import Timeouts
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
     "asyncio": asyncio.new_event_loop,
 }
+
+
+def timeout_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each time-out."""
+    for each in reversed(fields(Timeouts)):
+        option = "--" + each.name.replace("_", "-")
+        text = each.metadata["help"]
+        command = click.option(option, default=each.default, metavar="SECONDS", help=text)(command)
+    return command
 
 
 @click.command(context_settings={"show_default": True, "auto_envvar_prefix": "FASTWS"})
@@ -90,6 +101,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     help="Ticks over 10 ms late: all at once, at twice the rate, or counted as missed.",
 )
 @click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
+@timeout_options
 @click.option("--quiet", is_flag=True, help="Print errors only: no address, no console rows.")
 def serve(
     host: str,
@@ -111,6 +123,7 @@ def serve(
     late: str,
     deflate: bool,
     quiet: bool,
+    **timeouts: float,
 ) -> None:
     """Feed ticks to every WebSocket client that connects.
 
@@ -144,6 +157,7 @@ def serve(
         fields=fields,  # type: ignore[arg-type]
         late=late,  # type: ignore[arg-type]
         deflate=deflate,
+        timeouts=Timeouts(**timeouts),
     )
     with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner:
         runner.run(run(options))

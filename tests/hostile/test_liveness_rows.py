@@ -30,7 +30,7 @@ def test_a_silent_peer_is_pinged_and_let_go_as_1006() -> None:
             return silent in rig.closed
 
         rig.until(answer)
-        assert 0.6 < time.monotonic() - began < 4
+        assert 0.5 < time.monotonic() - began < 4
         assert silent.close_code == 1006
         assert silent_peer.pull().frames[0][0] == PING
         assert lively.is_open

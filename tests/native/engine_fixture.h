@@ -95,10 +95,28 @@ static inline void check_buffers(void)
                                  + fws_allocated(engine->staging.draining_capacity));
 }
 
+/* The sweep looks at each connection before anything of it is due. */
+static inline void check_dues(void)
+{
+    for (uint32_t i = 0; i < engine->n_slots; i++) {
+        const fws_conn *conn = engine->slots[i].conn;
+        uint64_t due = engine->slots[i].due;
+        CHECK(conn != NULL || due == UINT64_MAX);
+        if (conn == NULL || conn->state == FWS_DEAD)
+            continue;
+        CHECK(conn->deadline == 0 ? conn->state == FWS_OPEN : due <= conn->deadline);
+        CHECK(conn->message_by == 0 || conn->state != FWS_OPEN || due <= conn->message_by);
+        CHECK(!conn->lagging || due == 0);
+        CHECK(conn->lagging || !conn->blocked);
+        CHECK((conn->unacked == NULL) || engine->slots[i].unacked);
+    }
+}
+
 static inline void check_engine(void)
 {
     check_topics(&engine->topics);
     check_buffers();
+    check_dues();
 }
 
 static inline void engine_open(const fws_options *options)

@@ -247,7 +247,7 @@ static void test_a_crowd_is_asked_for_a_share_each(void)
 
 static void test_a_window_counts_what_was_taken_in_it(void)
 {
-    fws_conn conn = {.bytes_written = 1 << 20, .caught_up = 1000 * MS};
+    fws_conn conn = {.bytes_written = 1 << 20};
     uint64_t at = 2000 * MS, window = 5000 * MS;
     CHECK(!fws_conn_drags(&conn, 1000, at, window));
     conn.bytes_written += 4999;
@@ -260,7 +260,7 @@ static void test_a_window_counts_what_was_taken_in_it(void)
     CHECK(!fws_conn_drags(&conn, 0, at + window - 1, window)); /* it let go once */
     CHECK(!fws_conn_drags(&conn, 1000, at + window, window));
     at += window;
-    conn.caught_up = at + MS; /* it had everything */
+    conn.hold_since = 0; /* it had everything */
     CHECK(!fws_conn_drags(&conn, 1000, at + window, window));
     at += window;
     CHECK(!fws_conn_drags(&conn, 1000, at - 1, window)); /* grace may put it past now */

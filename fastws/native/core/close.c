@@ -72,7 +72,7 @@ void fws_engine_reap(fws_engine *engine)
 void fws_conn_serve_out(fws_engine *engine, fws_conn *conn)
 {
     fws_conn_move(conn, FWS_DRAINING);
-    conn->deadline = engine->now + engine->options.close_ns;
+    fws_conn_give_time(engine, conn, engine->options.close_ns);
     fws_engine_mark_dirty(engine, conn);
 }
 
@@ -172,7 +172,7 @@ void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn)
         return;
     }
     if (conn->state < FWS_CLOSING) /* else its time runs already */
-        conn->deadline = engine->now + engine->options.close_ns;
+        fws_conn_give_time(engine, conn, engine->options.close_ns);
     if (conn->state != FWS_LINGER)
         fws_conn_move(conn, FWS_DRAINING);
 }
@@ -185,7 +185,7 @@ bool fws_conn_finish(fws_engine *engine, fws_conn *conn)
         return false;
     fws_conn_move(conn, FWS_LINGER);
     engine->sys->shutdown(conn->fd, SHUT_WR);
-    conn->deadline = engine->now + FWS_LINGER_NS;
+    fws_conn_give_time(engine, conn, FWS_LINGER_NS);
     fws_engine_mark_ready(engine, conn);
     return true;
 }

@@ -76,7 +76,7 @@ static bool slots_grow(fws_engine *engine)
     if (slots == NULL)
         return false;
     for (uint32_t i = n; i-- > engine->n_slots;) {
-        slots[i] = (fws_slot){.generation = 1, .next_free = engine->free_slot};
+        slots[i] = (fws_slot){.generation = 1, .next_free = engine->free_slot, .due = UINT64_MAX};
         engine->free_slot = i;
     }
     engine->slots = slots;
@@ -94,6 +94,7 @@ static fws_conn *slot_take(fws_engine *engine)
     uint32_t index = engine->free_slot;
     fws_slot *slot = &engine->slots[index];
     engine->free_slot = slot->next_free;
+    slot->unacked = 0;
     slot->conn = conn;
     conn->id = (uint64_t)slot->generation << 32 | index;
     conn->over_limit = engine->admitted >= engine->options.max_connections;
@@ -108,6 +109,7 @@ void fws_slot_release(fws_engine *engine, fws_conn *conn)
     uint32_t index = (uint32_t)conn->id;
     fws_slot *slot = &engine->slots[index];
     slot->conn = NULL;
+    slot->due = UINT64_MAX;
     slot->generation++;
     if (slot->generation == UINT32_MAX) /* the special tags */
         slot->generation = 1;
@@ -153,8 +155,10 @@ fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
     conn->remote = *remote;
     conn->close_code = 1006;
     conn->credit = FWS_ANY_MESSAGES;
-    conn->progress = conn->caught_up = engine->now;
-    conn->deadline = engine->now + engine->options.handshake_ns;
+    conn->caught_up = engine->now;
+    conn->progress = fws_engine_time(engine);
+    conn->deadline = conn->progress + engine->options.handshake_ns;
+    fws_conn_due(engine, conn, conn->deadline);
     tune(engine, conn);
     fws_reader_init(&conn->reader, role);
     if (fws_engine_watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn->id) < 0) {
@@ -176,8 +180,7 @@ void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn)
 
 void fws_conn_resume(fws_engine *engine, fws_conn *conn)
 {
-    if (conn->pong_by != 0)
-        conn->pong_by = engine->now + engine->options.pong_ns;
+    fws_conn_reads_again(engine, conn);
     fws_engine_mark_ready(engine, conn);
 }
 

@@ -118,7 +118,9 @@ typedef struct fws_conn {
     bool counted;        /* in the engine's peers */
     bool close_sent;     /* the Close frame has left */
     bool acknowledges;   /* a TCP socket: the kernel can say what the peer confirmed */
-    uint64_t progress;   /* when the kernel last took bytes, or first refused some, ns */
+    bool asked_for;      /* its slot says that it has frames to confirm */
+    uint8_t pongs;       /* pings answered, up to FWS_STRETCHES */
+    uint64_t progress;   /* when the kernel last took bytes, or first refused some, engine time */
     uint64_t caught_up;  /* when nothing was left to send to it, ns */
     uint64_t lag_since;  /* lagging: since when, ns; ages of what it lacks count from there */
     uint64_t bytes_written;
@@ -143,17 +145,20 @@ typedef struct fws_conn {
     fws_link ready;        /* in one of the engine's rings to read */
     fws_link lagging_link; /* in the engine's ring of lagging ones, the longest first */
     struct fws_conn *next_dead;
-    uint16_t close_code;      /* how it ended: the peer's code, else ours, else 1006 */
-    uint16_t ending_code;     /* ending: the code of the Close to send; 0: none, just end */
-    uint64_t deadline;        /* ns; 0: none; what it means depends on the state */
-    uint64_t ping_at;         /* OPEN: when the next ping is due, ns */
-    uint64_t pong_by;         /* when its answer is; 0: none is awaited */
-    uint64_t ping_confirmed;  /* bytes the peer had confirmed when that was set */
-    uint64_t message_since;   /* first byte of a message that is not whole; 0: none */
-    uint64_t write_since;     /* blocked: the present window of write_ns began; 0: not blocked */
-    uint64_t write_confirmed; /* bytes confirmed at that time */
+    uint16_t close_code;  /* how it ended: the peer's code, else ours, else 1006 */
+    uint16_t ending_code; /* ending: the code of the Close to send; 0: none, just end */
+    uint16_t owed;        /* bytes that must still arrive in the present window of a message or
+                                    body */
+    bool pinged;          /* OPEN: a pong is awaited until the deadline */
+    bool heard;           /* OPEN: bytes have arrived since the last ping */
+    uint64_t deadline;    /* engine time; 0: none. By state; OPEN: of the next ping or pong */
+    uint64_t confirmed;   /* bytes the peer had confirmed when that was set */
+    uint64_t message_by;  /* end of the present window of a message that is not whole; 0: none */
+    uint64_t write_by;    /* blocked: the same of what must be confirmed; 0: not blocked */
+    uint64_t write_confirmed; /* bytes confirmed when it began */
     uint64_t hold_since;      /* the window of fws_conn_drags() began; 0: it holds no topic */
     uint64_t hold_written;    /* bytes written at that time */
+    uint64_t unread_at;       /* OPEN: when what came and is not read is looked at; 0: not */
     uint32_t body_n;          /* BODY: bytes wanted */
     uint32_t lingered;        /* LINGER: bytes thrown away since writing was shut down */
     fws_inbuf inbuf;

@@ -24,31 +24,37 @@
 #define FWS_MAX_TURN_NS \
     2000000ULL /* or that, while the source runs at max rate: 0.9 of the speed else */
 #define FWS_SWEEP_NS 250000000ULL   /* deadlines and policies are looked at that often */
-#define FWS_LINGER_NS 1000000000ULL /* and FWS_LINGER_BYTES: a lingering close */
+#define FWS_SWEEP_TURN_NS 300000ULL /* and for about that long in one turn */
+#define FWS_STRETCHES 5             /* times that the interval of pings grows, by a quarter: to */
+#define FWS_PING_MOST_NS 50000000000ULL /* 2.5 of the shortest, at most this: proxies cut at 60 s */
+#define FWS_LINGER_NS 1000000000ULL     /* and FWS_LINGER_BYTES: a lingering close */
 #define FWS_UNREAD_NS 1000000000ULL /* until unread input is looked at; then to read up to an end */
 #define FWS_UNREAD_BYTES 16384u     /* of it that are looked at */
 #define FWS_LINGER_BYTES 65536u
 #define FWS_STAGING_BYTES 4194304u /* commands of other threads waiting */
 #define FWS_REFUSED_ROOM 64u       /* connections past a limit that still get an answer */
-#define FWS_WRITE_BYTES 1024u      /* what a blocked peer must confirm in write_ns */
+#define FWS_PROGRESS_BYTES 1024u   /* in each window of a time-out: less is no progress */
 #define FWS_LISTENERS 8
 
 typedef struct fws_options {
     uint32_t head_limit; /* bytes of an HTTP head */
     uint32_t max_connections;
     uint32_t max_per_address; /* IPv6: per /64; Unix sockets do not count; 0: no limit */
-    uint64_t handshake_ns;    /* from accept to 101 or answer, in total */
-    uint64_t keep_alive_ns;   /* an HTTP connection between requests */
-    uint64_t close_ns;        /* from our Close to the end */
-    uint64_t ping_ns;         /* between pings (up to a tenth less, at random); 0: none */
-    uint64_t pong_ns;         /* to answer one; bytes confirmed meanwhile begin it anew */
-    uint64_t message_ns;      /* from a message's first byte to its last; 0: no limit */
-    uint64_t write_ns;        /* in which a blocked peer must confirm 1 KiB; 0: no limit */
-    uint64_t max_stall_ns;    /* a lossless subscriber that takes nothing */
-    uint32_t outbox_limit;    /* bytes allocated for direct sends waiting for one connection, past
-                                   which no more are taken; past a quarter of it the peer is not read */
-    int notsent_lowat;        /* TCP_NOTSENT_LOWAT, bytes; 0: the kernel's own */
-    uint64_t max_log_bytes;   /* allocated for all logs together; 0: no limit */
+    /* Progress is FWS_PROGRESS_BYTES in each window of that length: who makes it has another one. */
+    uint64_t handshake_ns;  /* from accept, or a later request's first byte, to the end of its
+                                   head and the decision on it; then in which a body progresses */
+    uint64_t keep_alive_ns; /* from the end of an answer to the next request; answers progress */
+    uint64_t close_ns;      /* from our Close to the end; what is queued before it progresses */
+    uint64_t ping_ns;       /* between pings, the shortest (up to a tenth less, at random, before
+                                   the first one up to half); it grows with each answer. 0: none */
+    uint64_t pong_ns;       /* to answer one; bytes received or confirmed begin it anew */
+    uint64_t message_ns;    /* in which a message ends or progresses; 0: no limit */
+    uint64_t write_ns;      /* in which a blocked peer progresses; 0: no limit */
+    uint64_t max_stall_ns;  /* a lossless subscriber that takes nothing */
+    uint32_t outbox_limit;  /* bytes allocated for direct sends waiting for one connection, past
+                                which no more are taken; past a quarter of it the peer is not read */
+    int notsent_lowat;      /* TCP_NOTSENT_LOWAT, bytes; 0: the kernel's own */
+    uint64_t max_log_bytes; /* allocated for all logs together; 0: no limit */
     uint64_t max_buffered_bytes; /* allocated for all else that waits: to be sent, to be put
                                     together, to be applied; 0: no limit */
     fws_limits limits;
@@ -71,10 +77,15 @@ typedef struct fws_event {
     uint8_t kind, opcode;
 } fws_event;
 
+/* What a sweep reads of every connection; it touches those that are due only. */
 typedef struct fws_slot {
     fws_conn *conn;      /* NULL: free */
+    uint64_t due;        /* nothing of it is due earlier, engine time; UINT64_MAX: nothing is */
     uint32_t generation; /* of its present or next occupant */
-    uint32_t next_free;
+    union {
+        uint32_t next_free; /* free */
+        uint32_t unacked;   /* else: whether the peer may have frames to confirm */
+    };
 } fws_slot;
 
 typedef struct fws_counters {
@@ -82,7 +93,8 @@ typedef struct fws_counters {
     uint64_t handshake_timeouts, slow_closed, protocol_errors, staged_refused;
     uint64_t address_refused, pings, ping_timeouts, message_timeouts, write_timeouts;
     uint64_t keep_alive_timeouts, close_timeouts;
-    uint64_t log_full;           /* messages that were not taken: a log's or an outbox's limit */
+    uint64_t unread_ends; /* the end or the Close of one that is not read from was acted upon */
+    uint64_t log_full;    /* messages that were not taken: a log's or an outbox's limit */
     uint64_t handler_queue_full; /* times a connection had brought all that fws_conn_credit() let */
     uint64_t deflated;           /* messages compressed, for however many */
     uint64_t lapped;             /* slabs taken from subscribers to keep within max_log_bytes */
@@ -226,8 +238,9 @@ void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn);
 
 /* sweep.c */
 
-/* Deadlines, policies of blocked members, stalled lossless ones; every FWS_SWEEP_NS. When
- * the engine itself was late, deadlines get that much grace. */
+/* A portion of a pass over all connections: deadlines, pings, policies of blocked members,
+ * stalled lossless ones. A pass begins every FWS_SWEEP_NS and goes on in the turns that follow.
+ * Deadlines are in engine time, which stands still while the engine itself is late. */
 void fws_engine_sweep(fws_engine *engine);
 
 /* command.c */

@@ -63,6 +63,34 @@ static inline bool fws_engine_full(const fws_engine *engine)
 /* When max_buffered_bytes was met: closes those that hold most, until a quarter of it is free. */
 void fws_engine_shed(fws_engine *engine);
 
+/* The clock of deadlines, ns: it stands still while the engine itself is late. */
+static inline uint64_t fws_engine_time(const fws_engine *engine)
+{
+    return engine->now - engine->lost;
+}
+
+/* The sweep looks at the connection as soon as that time has come. */
+static inline void fws_conn_due(const fws_engine *engine, const fws_conn *conn, uint64_t at)
+{
+    fws_slot *slot = &engine->slots[(uint32_t)conn->id];
+    slot->due = at < slot->due ? at : slot->due;
+}
+
+/* Moves a deadline, but later only: that the sweep need not know. */
+static inline void fws_later(uint64_t *deadline, uint64_t at)
+{
+    *deadline = at > *deadline ? at : *deadline;
+}
+
+/* It was not read for a while: what came meanwhile is still to be seen. */
+static inline void fws_conn_reads_again(const fws_engine *engine, fws_conn *conn)
+{
+    conn->heard = true;
+    conn->owed = FWS_PROGRESS_BYTES;
+    if (conn->message_by != 0)
+        fws_later(&conn->message_by, fws_engine_time(engine) + engine->options.message_ns);
+}
+
 /* http.c */
 void fws_receive_http(fws_engine *engine, fws_conn *conn);
 
@@ -72,11 +100,6 @@ void fws_receive_http(fws_engine *engine, fws_conn *conn);
 size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size_t n);
 /* Receives and parses one chunk of a connection that is OPEN or CLOSING. */
 void fws_receive_frames(fws_engine *engine, fws_conn *conn);
-
-/* sweep.c */
-
-/* When a connection that was open at now is due for a ping. */
-uint64_t fws_ping_due(const fws_engine *engine, const fws_conn *conn);
 
 /* accept.c */
 void fws_engine_accept(fws_engine *engine);
@@ -118,9 +141,9 @@ void fws_engine_discard(fws_engine *engine);
 /* Something came for a connection that is not read from. A reset ends it, so does the end of a peer
  * that is being decided on; of a WebSocket the rest is looked at within FWS_UNREAD_NS. */
 void fws_conn_hear(fws_engine *engine, fws_conn *conn);
-/* The deadline of an OPEN connection: looks at what it has unread. Once the peer's end or its Close
- * has lain there for FWS_UNREAD_NS, it counts. False: the connection is dead. */
-bool fws_conn_look(fws_engine *engine, fws_conn *conn);
+/* Looks at what an OPEN connection has unread, when that is due. Once the peer's end or its Close has
+ * lain there for FWS_UNREAD_NS, it counts. */
+void fws_conn_look(fws_engine *engine, fws_conn *conn);
 
 /* poll.c */
 #define FWS_POLL_EVENTS 256
@@ -141,6 +164,17 @@ void fws_conn_block(fws_engine *engine, fws_conn *conn);
 void fws_conn_unblock(fws_engine *engine, fws_conn *conn);
 /* Nothing is left to send to it. */
 void fws_conn_caught_up(fws_engine *engine, fws_conn *conn);
+
+/* deadline.c */
+
+/* Its state's deadline is that much later than now. */
+void fws_conn_give_time(fws_engine *engine, fws_conn *conn, uint64_t ns);
+/* Whether it has progressed since then, and so has the same time again. */
+bool fws_conn_progresses(const fws_engine *engine, const fws_conn *conn);
+/* OPEN: the next ping is due an interval from now; the first one in its second half. */
+void fws_conn_ping_later(fws_engine *engine, fws_conn *conn, bool first);
+/* A window begins in which the message that is not whole has to end or to progress. */
+void fws_conn_expect_message(fws_engine *engine, fws_conn *conn);
 
 /* account.c */
 

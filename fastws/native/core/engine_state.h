@@ -26,6 +26,7 @@ struct fws_engine {
     uint64_t now, eseq;
     uint64_t polled_at;      /* when the sockets were looked at last, ns */
     size_t buffered, staged; /* allocated for what the connections hold, for commands; atomic */
+    uint64_t lost;           /* of now, while the engine was late: engine time is what is left */
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
     uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
@@ -35,11 +36,16 @@ struct fws_engine {
     uint32_t n_ready, n_dirty; /* of ready and http; of dirty and answers */
     fws_conn *first_dead;
     fws_topics topics;
-    uint32_t acknowledge_at;       /* the slot that the sweep asks next */
-    fws_link lagging;              /* ring of lagging connections, the longest first */
-    uint64_t waiting_bytes;        /* published since the last flush */
     fws_link holders[FWS_HOLDERS]; /* those that hold 1 KiB or more, by the logarithm; 0: none */
-    bool pressed; /* max_buffered_bytes was met: the next flush closes the largest */
+    bool pressed;            /* max_buffered_bytes was met: the next flush closes the largest */
+    uint32_t acknowledge_at; /* the slot that the sweep asks next */
+    bool sweeping;           /* a pass has begun and is not over */
+    uint32_t sweep_slot;     /* it goes on there, */
+    uint32_t sweep_sub;      /* with that one of its pending subscriptions, if it is still there */
+    uint64_t pass_at;        /* when the next pass is due, ns */
+    uint32_t swept;          /* steps of the last portion */
+    fws_link lagging;        /* ring of lagging connections, the longest first */
+    uint64_t waiting_bytes;  /* published since the last flush */
     int listeners[FWS_LISTENERS];
     bool listener_ready[FWS_LISTENERS];
     uint32_t n_listeners;

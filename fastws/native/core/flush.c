@@ -198,8 +198,8 @@ static void arm_timer(fws_engine *engine)
     bool sweeps = engine->live > 0 || engine->accept_stalled;
     uint64_t at =
         sweeps && engine->sweep_at < engine->source_at ? engine->sweep_at : engine->source_at;
-    if (at == engine->timer_at || at == 0 || at == UINT64_MAX)
-        return; /* 0: at once, and fws_engine_more() says so */
+    if (at == engine->timer_at || at <= engine->now || at == UINT64_MAX)
+        return; /* at once, and fws_engine_more() says so */
     struct itimerspec when = {
         .it_value = {.tv_sec = (time_t)(at / 1000000000), .tv_nsec = (long)(at % 1000000000)}};
     timerfd_settime(engine->timer, TFD_TIMER_ABSTIME, &when, NULL);

@@ -66,6 +66,8 @@ void fws_receive_http(fws_engine *engine, fws_conn *conn)
     size_t got = fws_receive_bytes(engine, conn, room, n);
     if (got == 0)
         return;
+    if (conn->state == FWS_HTTP && conn->answered && conn->inbuf.n == 0)
+        fws_conn_give_time(engine, conn, engine->options.handshake_ns); /* the next request */
     if (!(fresh && fws_engine_full(engine)) && fws_inbuf_add(&conn->inbuf, room, got)) {
         http_advance(engine, conn);
         fws_conn_count(engine, conn);
@@ -120,8 +122,10 @@ int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
         return status;
     engine->counters.refused += refused;
     conn->answered = true;
-    conn->deadline =
-        engine->now + (keep_alive ? engine->options.keep_alive_ns : engine->options.close_ns);
+    fws_conn_give_time(engine, conn,
+                       !keep_alive         ? engine->options.close_ns
+                       : conn->inbuf.n > 0 ? engine->options.handshake_ns
+                                           : engine->options.keep_alive_ns);
     return FWS_OK;
 }
 
@@ -130,8 +134,7 @@ int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
     int status = decided(engine, conn, FWS_OPEN, data, n);
     if (status != FWS_OK)
         return status;
-    conn->deadline = 0;
-    conn->ping_at = fws_ping_due(engine, conn);
+    fws_conn_ping_later(engine, conn, true);
     return FWS_OK;
 }
 
@@ -142,5 +145,6 @@ int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n, co
     if (status != FWS_OK)
         return status;
     conn->body_n = body_n;
+    fws_conn_give_time(engine, conn, engine->options.handshake_ns);
     return FWS_OK;
 }

@@ -130,7 +130,7 @@ uint64_t fws_sub_held_rate(const fws_sub *sub)
 bool fws_conn_drags(fws_conn *conn, uint64_t rate, uint64_t now, uint64_t window_ns)
 {
     uint64_t since = conn->hold_since, taken = conn->bytes_written - conn->hold_written;
-    bool goes_on = rate > 0 && since > 0 && since > conn->caught_up;
+    bool goes_on = rate > 0 && since > 0;
     if (goes_on && (now < since || now - since < window_ns))
         return false;
     conn->hold_since = rate > 0 ? now : 0;

@@ -9,6 +9,8 @@ size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size
 {
     ssize_t got = engine->sys->recv(conn->fd, room, n, 0);
     if (got > 0) {
+        conn->heard = true;
+        conn->owed -= got < conn->owed ? (uint16_t)got : conn->owed;
         /* A full read may have left some; so may a short one when the end has been announced.
          * Else the next edge will tell (epoll(7), question 9). */
         if ((size_t)got == n || conn->hung_up)
@@ -48,9 +50,10 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
             fws_conn_end(engine, conn, fws_close_code(FWS_E_NOMEM), NULL, 0);
         return;
     case FWS_PONG: /* any will do: an unasked one is not answered and does no harm (5.5.3) */
-        if (conn->pong_by != 0)
-            conn->ping_at = fws_ping_due(engine, conn);
-        conn->pong_by = 0;
+        if (conn->pinged) {
+            conn->pongs += conn->pongs < FWS_STRETCHES;
+            fws_conn_ping_later(engine, conn, false);
+        }
         return;
     case FWS_CLOSE:
         fws_conn_take_close(engine, conn, message);
@@ -59,7 +62,7 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
         break;
     }
     conn->messages_in++;
-    conn->message_since = 0;
+    conn->message_by = 0;
     if (open && conn->metered == NULL) {
         fws_event *event =
             fws_event_add(engine, conn, FWS_EVENT_MESSAGE, message->data, message->len);
@@ -118,8 +121,8 @@ void fws_receive_frames(fws_engine *engine, fws_conn *conn)
 {
     uint8_t *room = engine->room + engine->room_used;
     size_t got = conn->inbuf.n;
-    if (conn->state == FWS_OPEN && conn->deadline != 0) {
-        conn->deadline = 0; /* it was not read from */
+    if (conn->unread_at != 0) { /* it was not read from */
+        conn->unread_at = 0;
         conn->end_unread = false;
     }
     if (got > 0) {
@@ -135,7 +138,7 @@ void fws_receive_frames(fws_engine *engine, fws_conn *conn)
         engine->room_used += got;
     fws_conn_count(engine, conn);
     if (between_messages(&conn->reader))
-        conn->message_since = 0;
-    else if (conn->message_since == 0)
-        conn->message_since = engine->now;
+        conn->message_by = 0;
+    else if (conn->message_by == 0)
+        fws_conn_expect_message(engine, conn);
 }

@@ -12,12 +12,14 @@ void fws_conn_block(fws_engine *engine, fws_conn *conn)
     if (conn->lagging)
         return;
     /* Nothing was offered before: that was no stall, and what is old is not so by its fault. */
-    conn->progress = conn->lag_since = engine->now;
+    conn->progress = fws_engine_time(engine);
+    conn->lag_since = engine->now;
     for (uint32_t i = 0; i < conn->n_pending; i++)
         if (conn->heap[i].sub->counted)
             fws_sub_refused(conn->heap[i].sub);
     conn->lagging = true;
     fws_link_append(&engine->lagging, &conn->lagging_link);
+    fws_conn_due(engine, conn, 0);
 }
 
 void fws_conn_unblock(fws_engine *engine, fws_conn *conn)
@@ -31,6 +33,11 @@ void fws_conn_caught_up(fws_engine *engine, fws_conn *conn)
     fws_link_remove(&conn->lagging_link);
     conn->lagging = false;
     conn->caught_up = engine->now;
+    conn->hold_since = 0;
+    if (conn->state == FWS_HTTP && conn->answered && conn->inbuf.n == 0)
+        fws_later(&conn->deadline, fws_engine_time(engine) + engine->options.keep_alive_ns);
+    else if (conn->state == FWS_CLOSING)
+        fws_later(&conn->deadline, fws_engine_time(engine) + engine->options.close_ns);
 }
 
 int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
@@ -74,7 +81,11 @@ int fws_conn_send_plan(fws_engine *engine, fws_conn *conn)
         return why == EAGAIN || conn->retry ? 0 : -1;
     }
     fws_commit(conn, plan, (size_t)sent);
-    conn->progress = engine->now;
+    conn->progress = fws_engine_time(engine);
+    if (conn->unacked != NULL && !conn->asked_for) {
+        conn->asked_for = true;
+        engine->slots[(uint32_t)conn->id].unacked = 1;
+    }
     return (size_t)sent == plan->bytes;
 }
 

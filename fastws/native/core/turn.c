@@ -25,6 +25,8 @@ bool fws_engine_more(const fws_engine *engine)
     if (engine->topics.dirty != NULL || engine->topics.waking != NULL
         || engine->topics.touched != NULL || engine->first_dead != NULL)
         return true;
+    if (engine->sweep_at <= engine->now && (engine->live > 0 || engine->accept_stalled))
+        return true;
     for (uint32_t i = 0; i < engine->n_listeners; i++)
         if (engine->listener_ready[i])
             return true;
@@ -62,7 +64,7 @@ static int receive_all(fws_engine *engine)
 {
     if (engine->now >= engine->sweep_at)
         fws_engine_sweep(engine);
-    fws_engine_accept(engine); /* after the sweep: its grace is not for newcomers */
+    fws_engine_accept(engine); /* after the sweep: the time lost before it is not theirs */
     /* Few, because a handshake costs the owner many times what a message does; but first, so that
      * open connections never keep new ones waiting. */
     read_ring(engine, &engine->http, FWS_HTTP_BATCH);

@@ -4,12 +4,18 @@
 
 #include "core/engine_internal.h"
 
+static void look_later(const fws_engine *engine, fws_conn *conn)
+{
+    conn->unread_at = fws_engine_time(engine) + FWS_UNREAD_NS;
+    fws_conn_due(engine, conn, conn->unread_at);
+}
+
 void fws_conn_hear(fws_engine *engine, fws_conn *conn)
 {
     if (conn->broken || (conn->state == FWS_WAITING && conn->hung_up))
         fws_conn_end(engine, conn, 0, NULL, 0);
-    else if (conn->state == FWS_OPEN && conn->deadline == 0)
-        conn->deadline = engine->now + FWS_UNREAD_NS;
+    else if (conn->state == FWS_OPEN && conn->unread_at == 0)
+        look_later(engine, conn);
 }
 
 /* Copies what came and was not parsed, as far as FWS_UNREAD_BYTES: nothing of it is taken, so that
@@ -61,27 +67,27 @@ static void take_close(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t
     fws_conn_end(engine, conn, fws_close_code(status), NULL, 0);
 }
 
-bool fws_conn_look(fws_engine *engine, fws_conn *conn)
+void fws_conn_look(fws_engine *engine, fws_conn *conn)
 {
     uint8_t *room = engine->room + engine->room_used;
-    conn->deadline = 0;
+    conn->unread_at = 0;
     if (!fws_conn_stopped(conn)) {
         conn->end_unread = false;
-        return true;
+        return;
     }
     size_t n = copy_unread(engine, conn, room);
     size_t close = find_close(&conn->reader.parser, room, n);
     if (close == n && !conn->hung_up)
-        return true;
+        return;
     if (!conn->end_unread) { /* the owner may still take what lies before it */
         conn->end_unread = true;
-        conn->deadline = engine->now + FWS_UNREAD_NS;
-        return true;
+        look_later(engine, conn);
+        return;
     }
+    engine->counters.unread_ends++;
     if (close < n) {
         take_close(engine, conn, room + close, n - close);
-        return true;
+        return;
     }
     fws_conn_cut_off(engine, conn);
-    return false;
 }
