@@ -73,6 +73,23 @@ static inline size_t allocated_in(const fws_block *queue)
     return n;
 }
 
+/* Slabs that only half-sent frames keep, each once. */
+static inline uint64_t pinned_in_all(void)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < engine->n_slots; i++) {
+        const fws_conn *conn = engine->slots[i].conn;
+        const fws_slab *slab = conn == NULL ? NULL : conn->partial.pinned;
+        bool seen = slab == NULL || !slab->retired;
+        for (uint32_t k = 0; k < i && !seen; k++)
+            seen = engine->slots[k].conn != NULL && engine->slots[k].conn->partial.pinned == slab;
+        if (!seen)
+            sum +=
+                sizeof *slab + 2 * (uint64_t)slab->max_frames * sizeof(uint32_t) + slab->max_bytes;
+    }
+    return sum;
+}
+
 /* What waits is counted again, by what is allocated. */
 static inline void check_buffers(void)
 {
@@ -91,6 +108,7 @@ static inline void check_buffers(void)
         sum += conn->held;
     }
     CHECK_EQ(engine->buffered, sum);
+    CHECK_EQ(engine->topics.logs.pinned, pinned_in_all());
     CHECK_EQ(engine->staged, fws_allocated(engine->staging.capacity)
                                  + fws_allocated(engine->staging.draining_capacity));
 }

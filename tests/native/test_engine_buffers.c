@@ -290,6 +290,33 @@ static void test_while_many_have_to_go_newcomers_are_refused(void)
     engine_close();
 }
 
+/* Each stalls in the middle of another large frame, which the log has let go of since. */
+static void test_frames_that_only_half_sent_ones_keep_are_counted(void)
+{
+    open_with(512 * KIB);
+    fake_peer *healthy = client();
+    fws_topic *topic = topic_of(FWS_SLOW_LATEST, 1 << 20);
+    gather_crowd(40);
+    static char large[40 * KIB + 1];
+    memset(large, 'l', sizeof large - 1);
+    for (int i = 0; i < 40; i++) {
+        CHECK_EQ(subscribe(crowd[i], topic), FWS_OK);
+        crowd[i]->room = 1000;
+        CHECK_EQ(publish(topic, large), FWS_OK);
+        rest();
+        CHECK_EQ(unsubscribe(crowd[i], topic), FWS_OK); /* the frame that has begun leaves whole */
+        turn();
+        CHECK(fws_engine_buffered(engine) <= 512 * KIB);
+    }
+    CHECK(engine->counters.buffered_closed > 20 && engine->topics.logs.pinned > 200 * KIB);
+    expect_served(healthy);
+    for (int i = 0; i < 40; i++)
+        fake_room(crowd[i], PLENTY);
+    rest();
+    CHECK_EQ(fws_engine_buffered(engine), 0);
+    engine_close();
+}
+
 static int staged_full, staged_ok;
 
 static void *stage_much(void *to)
@@ -336,6 +363,7 @@ int main(void)
     RUN(test_heads_in_the_making_stay_within_the_budget);
     RUN(test_responses_that_nobody_reads_stay_within_the_budget);
     RUN(test_while_many_have_to_go_newcomers_are_refused);
+    RUN(test_frames_that_only_half_sent_ones_keep_are_counted);
     RUN(test_commands_of_other_threads_stay_within_the_budget);
     return 0;
 }

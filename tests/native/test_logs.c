@@ -26,13 +26,15 @@ static void test_a_pinned_slab_outlives_its_log(void)
     CHECK(!slab->retired);
     fws_log_drop_oldest(&wire);
     CHECK(slab->retired);
+    CHECK(logs.pinned > 100000 && logs.pinned < 101000);
     CHECK_EQ(logs.bytes, walk_held());
     CHECK_EQ(slab->data[99999], 0);
-    fws_slab_unpin(slab);
+    fws_slab_unpin(&logs, slab);
     CHECK_EQ(slab->data[99999], 0);
     stop();
     CHECK_EQ(slab->data[99999], 0);
-    fws_slab_unpin(slab); /* the leak checker sees whether it was freed */
+    CHECK(logs.pinned > 100000);
+    fws_slab_unpin(&logs, slab); /* the leak checker sees whether it was freed */
 }
 
 static void test_a_slab_pinned_and_released_in_time_stays(void)
@@ -40,7 +42,7 @@ static void test_a_slab_pinned_and_released_in_time_stays(void)
     start();
     append(10, 1);
     fws_slab_pin(wire.growing);
-    fws_slab_unpin(wire.growing);
+    fws_slab_unpin(&logs, wire.growing);
     read_all(0);
     stop();
 }

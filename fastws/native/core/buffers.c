@@ -64,7 +64,8 @@ fws_conn *fws_engine_largest(const fws_engine *engine)
 
 uint64_t fws_engine_buffered(const fws_engine *engine)
 {
-    return engine->buffered + __atomic_load_n(&engine->staged, __ATOMIC_RELAXED);
+    return engine->buffered + engine->topics.logs.pinned
+           + __atomic_load_n(&engine->staged, __ATOMIC_RELAXED);
 }
 
 /* What is kept for others: who reads is served while others fill the rest. */

@@ -255,7 +255,7 @@ int fws_gather(fws_conn *conn, fws_plan *plan, uint64_t before)
 static void partial_free(fws_conn *conn)
 {
     if (conn->partial.pinned != NULL)
-        fws_slab_unpin(conn->partial.pinned);
+        fws_slab_unpin(conn->partial.sub->topic->log.logs, conn->partial.pinned);
     else
         free((void *)(uintptr_t)conn->partial.data);
     conn->partial.sub->partial = false;

@@ -29,6 +29,24 @@ static void close_one(fws_engine *engine, fws_conn *conn)
     fws_conn_cut_off(engine, conn);
 }
 
+/* Half-sent frames that keep a slab which its log has let go of: what they hold is not theirs alone,
+ * so they stand in no ring. They are cut off, those that have lagged longest first. */
+static void close_pinning(fws_engine *engine, uint64_t enough)
+{
+    const fws_link *next, *ring = &engine->lagging;
+    for (const fws_link *link = ring->next; link != ring; link = next) {
+        fws_conn *conn = FWS_CONTAINER(link, fws_conn, lagging_link);
+        const fws_slab *pinned = conn->partial.pinned;
+        next = link->next;
+        if (engine->topics.logs.pinned == 0 || fws_engine_buffered(engine) <= enough)
+            return;
+        if (pinned == NULL || !pinned->retired)
+            continue;
+        engine->counters.buffered_closed += !conn->slow;
+        fws_conn_cut_off(engine, conn);
+    }
+}
+
 void fws_engine_shed(fws_engine *engine)
 {
     uint64_t most = engine->options.max_buffered_bytes, enough = most - most / 4;
@@ -36,10 +54,13 @@ void fws_engine_shed(fws_engine *engine)
     uint32_t n = 0;
     if (most == 0 || (!engine->pressed && fws_engine_buffered(engine) <= most))
         return;
+    if (engine->topics.logs.pinned > most / 2)
+        close_pinning(engine, enough);
     while (fws_engine_buffered(engine) > (n < SHED_SOME ? enough : most)
            && (conn = fws_engine_largest(engine)) != NULL) {
         close_one(engine, conn);
         n++;
     }
+    close_pinning(engine, most);
     engine->pressed = conn != NULL && fws_engine_buffered(engine) > enough;
 }

@@ -47,8 +47,10 @@ static fws_slab *pool_take(fws_logs *logs, uint8_t grade, uint32_t n)
 static void slab_retire(fws_logs *logs, fws_slab *slab)
 {
     slab->retired = true;
-    if (slab->pins > 0)
+    if (slab->pins > 0) {
+        logs->pinned += size_of(slab);
         return;
+    }
     uint8_t grade = slab->grade;
     if (grade == FWS_GRADES || logs->n_free[grade] * size_of(slab) >= FWS_POOL_BYTES) {
         free(slab);
@@ -308,8 +310,10 @@ void fws_slab_pin(fws_slab *slab)
     slab->pins++;
 }
 
-void fws_slab_unpin(fws_slab *slab)
+void fws_slab_unpin(fws_logs *logs, fws_slab *slab)
 {
-    if (--slab->pins == 0 && slab->retired)
-        free(slab);
+    if (--slab->pins > 0 || !slab->retired)
+        return;
+    logs->pinned -= size_of(slab);
+    free(slab);
 }

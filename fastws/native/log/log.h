@@ -52,6 +52,7 @@ typedef struct fws_logs {
     uint32_t n_free[FWS_GRADES];
     uint64_t bytes;                    /* allocated for slabs of logs, their indexes included */
     uint64_t most;                     /* the most that it may be; 0: no limit */
+    uint64_t pinned;                   /* allocated for retired slabs that are pinned */
     const uint64_t *clock;             /* ns, read when a slab is opened; NULL: none */
     fws_link buckets[FWS_LOG_BUCKETS]; /* logs by the logarithm of what they hold */
 } fws_logs;
@@ -148,7 +149,7 @@ uint32_t fws_slab_frame_at(const fws_slab *slab, uint32_t from, uint32_t at);
 uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq);
 
 void fws_slab_pin(fws_slab *slab);
-void fws_slab_unpin(fws_slab *slab);
+void fws_slab_unpin(fws_logs *logs, fws_slab *slab);
 
 /* What a source calls for every frame, in line; fws_log_open() is the rest of reserve: another
  * slab. */
