@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=int, default=60)
     arguments = parser.parse_args()
-    with serve("--rate", str(arguments.rate)) as server:
+    with serve("--rate", str(arguments.rate), "--max-lag", "0") as server:
         client = subprocess.Popen(
             [
                 *(CLIENT, "--url", f"ws://127.0.0.1:{server.port}", "--client-id", "tauri-rust"),
