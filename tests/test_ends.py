@@ -212,6 +212,7 @@ def test_a_closed_that_waits_for_a_task_that_stops_the_server_is_cut_off(
     run: Run, quiet: pytest.LogCaptureFixture
 ) -> None:
     """Only who calls `stop` itself is known to wait for it."""
+
     async def story() -> None:
         app = AsyncEnding("closed", lambda app: asyncio.create_task(app.server.stop()))
         await ends(app, close_timeout=0.1)
