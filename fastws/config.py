@@ -121,6 +121,7 @@ class ServeOptions:
         deflate: whether clients that offer permessage-deflate get it.
         max_log_bytes: bytes of memory for the logs of all topics, 1 MiB up, or None: the smaller
             of 256 MiB and an eighth of the memory that there is.
+        max_message_size: bytes of a client's message, 0 to 2^63 - 1.
 
     Raises:
         ConfigError: one clear line; the field is the argument's name.
@@ -142,6 +143,7 @@ class ServeOptions:
     allowed_origins: tuple[str, ...] = ()
     deflate: bool = False
     max_log_bytes: int | None = None
+    max_message_size: int = 16 * 1024
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)
@@ -168,6 +170,7 @@ class ServeOptions:
         _check_flag("deflate", self.deflate)
         if self.max_log_bytes is not None:
             check_log_bytes(self.max_log_bytes)
+        check_integer("max_message_size", self.max_message_size, 0, 2**63 - 1)
 
     def feed(self) -> FeedConfig:
         """Return the configuration that the feed starts with."""

@@ -53,6 +53,7 @@ class TickFeed(App):
             allowed_origins=options.allowed_origins or None,
             deflate=options.deflate,
             max_log_bytes=options.max_log_bytes,
+            max_message_size=options.max_message_size,
         )
         self.config = options.feed()
         self.reports = ClientReports()

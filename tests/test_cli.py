@@ -120,7 +120,7 @@ def test_help_names_every_option() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for option in (
         "host", "port", "rate", "format", "fields", "loop", "http-port", "max-connections",
-        "max-log-bytes", "admin-token", "late", "quiet",
+        "max-log-bytes", "max-message-size", "admin-token", "late", "quiet",
     ):  # fmt: skip
         assert f"--{option}" in done.stdout
     assert command("serve", "-h").stdout == done.stdout
@@ -154,6 +154,8 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["serve", "--max-log-bytes", "1048575"], {}, "--max-log-bytes: must be an integer from"),
         (["serve", "--max-log-bytes", "256M"], {}, "'--max-log-bytes': '256M' is not a valid"),
         (["serve"], {"FASTWS_MAX_LOG_BYTES": "0"}, "--max-log-bytes: must be an integer from"),
+        (["serve", "--max-message-size", "-1"], {}, "--max-message-size: must be"),
+        (["serve"], {"FASTWS_MAX_MESSAGE_SIZE": "16K"}, "'--max-message-size'"),
         (["serve", "--http-port", "-1"], {}, "--http-port: must be"),
         (["serve", "--port", "9", "--http-port", "9"], {}, "--http-port: must differ"),
         (["serve", "--admin-token", "a b"], {}, "--admin-token: must be visible"),

@@ -54,6 +54,12 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "eighth of the memory that there is.",
 )
 @click.option(
+    "--max-message-size",
+    type=int,
+    default=16_384,
+    help="Bytes of a client's message; past it 1009.",
+)
+@click.option(
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -81,6 +87,7 @@ def serve(
     max_connections: int | None,
     max_per_address: int,
     max_log_bytes: int | None,
+    max_message_size: int,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
     late: str,
@@ -110,6 +117,7 @@ def serve(
         max_connections=max_connections,
         max_per_address=max_per_address,
         max_log_bytes=max_log_bytes,
+        max_message_size=max_message_size,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
         quiet=quiet,
