@@ -21,6 +21,7 @@ from libc.string cimport memcpy
 from fastws.native cimport *
 
 import os
+from collections import deque
 from weakref import WeakValueDictionary
 
 from fastws.errors import ConnectionClosed, LogFull
@@ -33,7 +34,6 @@ _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 cdef enum:
     MIB = 1048576
-    CALLBACKS = 1000  # of topics, in one turn
 
 
 cdef class Connection
@@ -741,6 +741,7 @@ cdef class Engine:
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
     cdef public object on_error, on_topic_error, schedule
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
+    cdef object _ended  # connections whose on_close has not been called yet, in order
 
     def __cinit__(self, *, uint32_t head_limit=16384, uint32_t max_connections=10000,
                   double handshake_timeout=10.0, double keep_alive_timeout=30.0,
@@ -773,6 +774,7 @@ cdef class Engine:
         self._connections = []
         self._kept = {}
         self._patterns = {}
+        self._ended = deque()
 
     def __dealloc__(self):
         if self._e is not NULL:
@@ -983,6 +985,11 @@ cdef class Engine:
     def turn(self, timeout=0.0, *, bint poll=True):
         """Wait up to timeout seconds (None: for ever), then receive, deliver, send and reap.
 
+        Handlers are called for about 1 ms, then for as long those of connections and topics that
+        have ended or begun. What is not handled by then waits for the next turn, in order: it is
+        not parsed before, so that a handler that pauses, closes or aborts a connection gets none
+        of its messages any more.
+
         Args:
             poll: False: without a look at the sockets. For a turn that `schedule` asked for, while
                 no event of `fileno` is known.
@@ -994,31 +1001,36 @@ cdef class Engine:
             KeyboardInterrupt, SystemExit: a handler did; raised at the end of the turn.
         """
         cdef int timeout_ms = -1 if timeout is None else <int>(timeout * 1000)
-        cdef int n, i
+        cdef const fws_event *event
+        cdef uint64_t deadline
         if self._in_turn or self._e is NULL:
             return False
         self._in_turn = True
         self._scheduled = False
         try:
             if not poll:
-                n = fws_engine_resume(self._e)
+                fws_engine_resume(self._e)
             elif timeout_ms == 0:
-                n = fws_engine_harvest(self._e, 0)
+                fws_engine_harvest(self._e, 0)
             else:
                 with nogil:
-                    n = fws_engine_harvest(self._e, timeout_ms)
-            for i in range(n):
-                self._deliver(fws_engine_event(self._e, i))
+                    fws_engine_harvest(self._e, timeout_ms)
+            event = fws_engine_next_event(self._e)
+            while event is not NULL and not self._closing:
+                self._deliver(event)
+                event = fws_engine_next_event(self._e)
             self._flush()
             self._reap()
-            self._tell_topics()
+            deadline = fws_engine_clock(self._e) + FWS_EVENTS_NS
+            self._tell_ended(deadline)
+            self._tell_topics(deadline)
         finally:
             self._in_turn = False
         if self._closing:
             self.close()
             return False
         self._raise_interrupt()
-        return fws_engine_more(self._e)
+        return fws_engine_more(self._e) or len(self._ended) > 0
 
     def flush(self):
         """Send what is waiting, now, for at most about 0.3 ms; the rest is sent in the next turn."""
@@ -1101,7 +1113,6 @@ cdef class Engine:
         cdef fws_conn *c = fws_engine_next_dead(self._e, NULL)
         cdef fws_conn_facts facts
         cdef Connection connection
-        cdef list ended = []
         while c is not NULL:
             facts = fws_conn_facts_of(c)
             index = <Py_ssize_t>(facts.id & 0xFFFFFFFF)
@@ -1111,26 +1122,35 @@ cdef class Engine:
                 connection.reason = facts.reason[:facts.reason_n].decode("utf-8", "replace")
                 connection._c = NULL
                 self._connections[index] = None
-                ended.append(connection)
+                self._ended.append(connection)
             c = fws_engine_next_dead(self._e, c)
         fws_engine_reap(self._e)
-        if self.on_close is None:
-            return 0
-        for connection in ended:
+        return 0
+
+    cdef int _tell_ended(self, uint64_t deadline) except -1:
+        """Call on_close for connections that have ended, one at least."""
+        while self._ended:
+            connection = self._ended.popleft()
+            if self.on_close is None:
+                continue
             try:
                 self.on_close(connection)
             except BaseException as exception:
                 self._failed(connection, exception)
+            if fws_engine_clock(self._e) >= deadline:
+                return 0
         return 0
 
-    cdef int _tell_topics(self) except -1:
-        """Call back for topics that got their first or lost their last subscriber; free others."""
+    cdef int _tell_topics(self, uint64_t deadline) except -1:
+        """Call back for topics that got their first or lost their last subscriber; free others.
+
+        One callback at least; callbacks that undo each other go on in the next turn.
+        """
         cdef fws_topic *t
         cdef Topic topic
-        cdef int i
-        for i in range(CALLBACKS):  # callbacks that undo each other go on in the next turn
-            if self._e is NULL:
-                return 0
+        cdef bint first = True
+        while first or fws_engine_clock(self._e) < deadline:
+            first = False
             t = fws_topics_collect(fws_engine_topics(self._e))
             if t is NULL:
                 return 0
@@ -1164,6 +1184,7 @@ cdef class Engine:
             fws_conn_cut_off(self._e, c)
             c = fws_engine_next_conn(self._e, &slot)
         self._reap()
+        self._tell_ended(<uint64_t>-1)
         self._let_go_of_topics()
         fws_engine_free(self._e)
         self._e = NULL

@@ -98,6 +98,62 @@ static void test_what_is_tiny_or_does_not_shrink_goes_as_it_is(void)
     CHECK_EQ(fws_deflate_calls(codec), calls + 2);
 }
 
+static void fill_with_noise(uint8_t *data, size_t n)
+{
+    uint64_t random = 3;
+    for (size_t i = 0; i < n; i++)
+        data[i] = (uint8_t)test_random(&random);
+}
+
+static void test_a_large_message_that_begins_with_noise_goes_as_it_is(void)
+{
+    static uint8_t data[MOST];
+    const uint8_t *out;
+    memcpy(data, text, MOST);
+    fill_with_noise(data, 4096);
+    CHECK(fws_deflate_message(codec, 15, data, 16384, &out) > 0); /* a small one is tried whole */
+    CHECK_EQ(fws_deflate_message(codec, 15, data, MOST, &out), 0);
+}
+
+static void test_what_ceases_to_shrink_is_stored_from_there_on(void)
+{
+    static uint8_t data[MOST];
+    const uint8_t *out;
+    for (unsigned bits = FWS_WINDOW_MIN; bits <= FWS_WINDOW_MAX; bits++) {
+        fill_with_noise(data, MOST);
+        memcpy(data, text, 20000);
+        size_t n = fws_deflate_message(codec, bits, data, MOST, &out);
+        CHECK(n > 0 && n < MOST - 5000);
+        check_inflates(out, n, data, MOST);
+    }
+}
+
+static uint64_t clock_ns, tick_ns;
+
+static uint64_t tick(void)
+{
+    return clock_ns += tick_ns;
+}
+
+/* What is left when the time is up is stored; the next message is compressed as ever. */
+static void test_compressing_is_bounded_in_time(void)
+{
+    const uint8_t *out;
+    for (unsigned bits = FWS_WINDOW_MIN; bits <= FWS_WINDOW_MAX; bits += 3) {
+        size_t whole = fws_deflate_message(codec, bits, text, MOST, &out);
+        size_t small = fws_deflate_message(codec, bits, text, 10000, &out);
+        fws_deflate_bound(codec, tick, 10);
+        tick_ns = 5;
+        size_t n = fws_deflate_message(codec, bits, text, MOST, &out);
+        CHECK(n > MOST - 100000 && n < MOST - 10000);
+        check_inflates(out, n, text, MOST);
+        CHECK_EQ(fws_deflate_message(codec, bits, text, 10000, &out), small);
+        tick_ns = 0;
+        CHECK_EQ(fws_deflate_message(codec, bits, text, MOST, &out), whole);
+        fws_deflate_bound(codec, tick, 0);
+    }
+}
+
 /* The library counts in 32 bits: what it could not count is not given to it. */
 static void test_sizes_past_32_bits_are_refused_unread(void)
 {
@@ -192,6 +248,9 @@ int main(void)
     RUN(test_every_window_and_length_comes_back);
     RUN(test_a_window_that_was_asked_for_is_kept_to);
     RUN(test_what_is_tiny_or_does_not_shrink_goes_as_it_is);
+    RUN(test_a_large_message_that_begins_with_noise_goes_as_it_is);
+    RUN(test_what_ceases_to_shrink_is_stored_from_there_on);
+    RUN(test_compressing_is_bounded_in_time);
     RUN(test_sizes_past_32_bits_are_refused_unread);
     RUN(test_samples_of_rfc_7692_inflate);
     RUN(test_blocks_may_follow_a_final_one);

@@ -45,7 +45,7 @@ static bool http_advance(fws_engine *engine, fws_conn *conn)
     }
     if (n == 0)
         return false;
-    fws_event_add(engine, conn, kind, inbuf->data, n);
+    fws_event_raise(engine, conn, kind, inbuf->data, n);
     inbuf->scanned = n; /* taken off when the owner has decided */
     fws_conn_move(conn, FWS_WAITING);
     return true;
@@ -59,7 +59,7 @@ void fws_receive_http(fws_engine *engine, fws_conn *conn)
     size_t n = want - conn->inbuf.n;
     if (n > FWS_RECEIVE_CHUNK)
         n = FWS_RECEIVE_CHUNK;
-    uint8_t *room = engine->room + engine->room_used;
+    uint8_t *room = engine->room;
     size_t got = fws_receive_bytes(engine, conn, room, n);
     if (got == 0)
         return;
@@ -80,6 +80,7 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
     /* Ahead of everything: a pong to what lies behind the head may be next. */
     if (n > 0 && !fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
         return FWS_E_NOMEM;
+    conn->overdue = false;
     fws_inbuf_drop(&conn->inbuf, conn->inbuf.scanned);
     fws_conn_move(conn, state);
     fws_engine_mark_dirty(engine, conn);

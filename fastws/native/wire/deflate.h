@@ -27,12 +27,17 @@ bool fws_deflate_available(void);
 fws_deflate *fws_deflate_new(void);
 void fws_deflate_free(fws_deflate *codec); /* NULL is fine */
 
+/* Bounds the time of compressing one message by that clock (ns; 0: no bound): what is left of the
+ * message then is stored in it as it is. */
+void fws_deflate_bound(fws_deflate *codec, uint64_t (*now)(void), uint64_t budget_ns);
+
 /* How often fws_deflate_message() has compressed something. */
 uint64_t fws_deflate_calls(const fws_deflate *codec);
 
 /* Compresses data[0..n) with a window of 2^window_bits bytes. Returns the size, less than n, with
  * *out good until the next call; 0 when the message is to go as it is: it is smaller than
- * FWS_DEFLATE_LEAST, it does not shrink, or memory is out. */
+ * FWS_DEFLATE_LEAST, it does not shrink (of one above 16 KiB: its first 4 KiB do not, by a
+ * sixteenth), or memory is out. */
 size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8_t *data, size_t n,
                            const uint8_t **out);
 
