@@ -143,6 +143,7 @@ size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8
 typedef struct growing {
     uint8_t *data;
     size_t n, capacity, most; /* most: one byte past the limit, which tells that it is passed */
+    size_t blocks;            /* dynamic and final ones so far */
 } growing;
 
 static bool grow(growing *out)
@@ -154,6 +155,22 @@ static bool grow(growing *out)
     out->data = data;
     out->capacity = capacity;
     return true;
+}
+
+/* Whether a dynamic block begins where the stream stands between two: its tables cost far more than
+ * their bytes. Its header is in the unused bits of the last byte and the next one (RFC 1951 3.2.3). */
+static bool is_dynamic(const z_stream *stream, const uint8_t *data)
+{
+    unsigned unused = (unsigned)stream->data_type & 7;
+    unsigned bits = stream->next_in == data ? 0 : (unsigned)stream->next_in[-1] >> (8 - unused);
+    if (stream->avail_in > 0)
+        bits |= (unsigned)stream->next_in[0] << unused;
+    return (bits >> 1 & 3) == 2;
+}
+
+static bool too_many_blocks(const growing *out)
+{
+    return out->blocks > FWS_BLOCKS + out->n / FWS_BLOCK_BYTES;
 }
 
 /* Feeds one piece; a stream that ends within it begins anew (RFC 7692 7.2.3.5: blocks may follow
@@ -169,19 +186,24 @@ static int inflate_piece(z_stream *stream, const uint8_t *data, size_t n, growin
         size_t room = out->capacity - out->n;
         stream->avail_out = room > UINT32_MAX ? UINT32_MAX : (uInt)room;
         room = stream->avail_out;
-        int status = inflate(stream, Z_SYNC_FLUSH);
+        int status = inflate(stream, Z_BLOCK);
         out->n += room - stream->avail_out;
-        if (out->n == out->most)
+        if (status == Z_OK && (stream->data_type & 0xC0) == 0x80) /* between two blocks (zlib.h) */
+            out->blocks += is_dynamic(stream, data);
+        if (out->n == out->most || too_many_blocks(out))
             return FWS_E_TOO_BIG;
         if (status == Z_STREAM_END) {
             if (stream->avail_in == 0)
                 return 1;
             inflateReset(stream);
+            out->blocks++;
         } else if (status == Z_MEM_ERROR) {
             return FWS_E_NOMEM;
         } else if (status != Z_OK && status != Z_BUF_ERROR) {
             return FWS_E_DATA;
-        } else if (stream->avail_in == 0 && stream->avail_out > 0) {
+        } else if (stream->avail_in == 0 && stream->avail_out > 0
+                   && (stream->data_type & 0xC0)
+                          != 0xC0) { /* else the next call says that it ends */
             return FWS_OK;
         }
     }
