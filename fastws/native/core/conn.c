@@ -229,7 +229,9 @@ void fws_conn_credit(fws_engine *engine, fws_conn *conn, uint16_t messages)
 
 void fws_engine_look(fws_engine *engine)
 {
+    uint64_t before = engine->now;
     engine->now = engine->sys->monotonic();
+    engine->slow = engine->now - before >= FWS_SLOW_NS;
     engine->unlooked = 0;
 }
 

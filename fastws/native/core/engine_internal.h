@@ -112,8 +112,11 @@ fws_event *fws_event_raise(fws_engine *engine, fws_conn *conn, enum fws_event_ki
                            const uint8_t *data, size_t n);
 /* Frees what the event owns. */
 void fws_event_drop(fws_engine *engine);
-/* Looks at the clock; after so many steps more, when FWS_LOOK_STEPS have gone by. */
+/* Looks at the clock; after so many steps more, when FWS_LOOK_STEPS have gone by. An event counts as
+ * FWS_EVENT_STEPS, or as all of them after a look that found FWS_SLOW_NS gone: a look takes 25 ns. */
 #define FWS_LOOK_STEPS 64
+#define FWS_EVENT_STEPS 16
+#define FWS_SLOW_NS 20000
 void fws_engine_look(fws_engine *engine);
 static inline void fws_engine_look_after(fws_engine *engine, uint32_t steps)
 {

@@ -49,6 +49,7 @@ struct fws_engine {
     uint64_t slice_began, slice; /* the reading of this connection, and how long it may take */
     uint32_t n_events, n_slice;  /* events of the turn; messages of this reading */
     uint32_t unlooked;           /* steps since the last look at the clock */
+    bool slow;                   /* much time had gone by at that look */
     uint8_t ring;                /* being read: 0 http, 1 ready, 2 costly, 3: none any more */
     uint64_t ring_began;
     uint32_t ring_events, n_reads; /* events of the turn before that; reads since then */

@@ -109,7 +109,7 @@ static bool slice_over(const fws_engine *engine)
 static void finish(fws_engine *engine, fws_conn *conn)
 {
     engine->reading = NULL;
-    if (engine->unparsed - engine->room >= LOOK_BYTES)
+    if (engine->unlooked >= FWS_EVENT_STEPS || engine->unparsed - engine->room >= LOOK_BYTES)
         fws_engine_look(engine);
     bool costly = engine->now - engine->slice_began >= FWS_SLICE_NS;
     if (costly != conn->costly) {

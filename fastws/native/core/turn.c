@@ -89,7 +89,7 @@ const fws_event *fws_engine_next_event(fws_engine *engine)
 {
     if (engine->raised) {
         fws_event_drop(engine);
-        fws_engine_look(engine); /* the handler took time */
+        fws_engine_look_after(engine, engine->slow ? FWS_LOOK_STEPS : FWS_EVENT_STEPS);
     }
     while (!engine->raised) {
         if (engine->reading != NULL) {
@@ -120,6 +120,7 @@ static void begin_reading(fws_engine *engine)
 {
     engine->began = engine->now;
     engine->n_events = engine->unlooked = 0;
+    engine->slow = true; /* until a handler has shown otherwise */
     begin_ring(engine, 0);
     if (engine->now >= engine->sweep_at)
         fws_engine_sweep(engine);
