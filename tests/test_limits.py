@@ -18,6 +18,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 # What holds somebody up, and refuses and ends nothing, has nothing to count.
 HOLDS = (
     "messages of one turn",
+    "offers of extensions, and their parameters",
     "reads in one turn from connections that are no WebSocket (yet)",
     "unsent bytes in the kernel for one client",
 )
