@@ -17,6 +17,7 @@ Run = Callable[[Any], Any]
 README = Path(__file__).resolve().parent.parent / "README.md"
 # What holds somebody up, and refuses and ends nothing, has nothing to count.
 HOLDS = (
+    "a handler for which others of its connection wait",
     "messages of one turn",
     "offers of extensions, and their parameters",
     "reads in one turn from connections that are no WebSocket (yet)",
