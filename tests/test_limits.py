@@ -20,6 +20,7 @@ HOLDS = (
     "a handler for which others of its connection wait",
     "messages of one turn",
     "offers of extensions, and their parameters",
+    "offers of extensions, and their parameters",
     "reads in one turn from connections that are no WebSocket (yet)",
     "unsent bytes in the kernel for one client",
 )
