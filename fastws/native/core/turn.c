@@ -51,12 +51,14 @@ static fws_link *present_ring(fws_engine *engine)
     return rings[engine->ring];
 }
 
+/* Each connection is read once in a turn: what its handlers began is ahead of what comes next. */
 static void begin_ring(fws_engine *engine, uint8_t ring)
 {
     engine->ring = ring;
     engine->ring_began = engine->now;
     engine->ring_events = engine->n_events;
     engine->n_reads = 0;
+    engine->ring_last = ring < RINGS ? present_ring(engine)->previous : NULL;
 }
 
 /* Few heads, because a handshake costs the owner many times what a message does; but first, so
@@ -79,9 +81,11 @@ static fws_conn *next_to_read(fws_engine *engine)
 {
     for (; engine->ring < RINGS; begin_ring(engine, engine->ring + 1)) {
         const fws_link *ring = present_ring(engine);
-        if (fws_link_empty(ring) || ring_over(engine))
+        if (fws_link_empty(ring) || engine->ring_last == NULL || ring_over(engine))
             continue;
         engine->n_reads++;
+        if (ring->next == engine->ring_last)
+            engine->ring_last = NULL;
         return FWS_CONTAINER(ring->next, fws_conn, ready);
     }
     return NULL;
