@@ -69,6 +69,8 @@ static int receive_all(fws_engine *engine)
      * open connections never keep new ones waiting. */
     read_ring(engine, &engine->http, FWS_HTTP_BATCH);
     read_ring(engine, &engine->ready, UINT32_MAX);
+    /* Before the handlers: who reads is answered, whatever the others have just sent. */
+    fws_engine_shed(engine);
     return (int)engine->n_events;
 }
 
