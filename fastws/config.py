@@ -14,7 +14,7 @@ from fastws.timeouts import Timeouts
 
 MAX_RATE = 100_000_000  # ticks a second
 CONTROL_PANEL_PORT = 8081  # one existing control panel has it hard-coded
-LEAST_LOG_BYTES = 1 << 20
+LEAST_BUDGET = 1 << 20
 
 # As browsers send it (RFC 6454 6.2): no path, and no port that is the default of its scheme.
 _ORIGIN = re.compile(
@@ -181,12 +181,12 @@ class ServeOptions:
         object.__setattr__(self, "allowed_origins", origins)
         _check_flag("deflate", self.deflate)
         if self.max_log_bytes is not None:
-            check_log_bytes(self.max_log_bytes)
+            check_budget("max_log_bytes", self.max_log_bytes)
         if 0 < _check_number("max_lag", self.max_lag, 0, 86_400) < 0.001:
             raise ConfigError("max_lag", "must be 0 or from 0.001")
         check_integer("min_rate", self.min_rate, 0, 10**12)
         if self.max_buffered_bytes is not None:
-            check_buffered_bytes(self.max_buffered_bytes)
+            check_budget("max_buffered_bytes", self.max_buffered_bytes)
         check_integer("max_message_size", self.max_message_size, 0, 2**63 - 1)
 
     def feed(self) -> FeedConfig:
@@ -243,14 +243,9 @@ def check_integer(field: str, value: object, low: int, high: int) -> None:
         raise ConfigError(field, f"must be an integer from {low:,} to {high:,}")
 
 
-def check_log_bytes(value: object) -> None:
-    """Refuse what is no budget for the logs of all topics."""
-    check_integer("max_log_bytes", value, LEAST_LOG_BYTES, 2**62)
-
-
-def check_buffered_bytes(value: object) -> None:
-    """Refuse what is no budget for all else that waits in user memory."""
-    check_integer("max_buffered_bytes", value, LEAST_LOG_BYTES, 2**62)
+def check_budget(field: str, value: object) -> None:
+    """Refuse what is no budget of memory: an integer of bytes, 1 MiB up."""
+    check_integer(field, value, LEAST_BUDGET, 2**62)
 
 
 def _check_number(field: str, value: object, low: float, high: float) -> float:

@@ -4,9 +4,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fastws.config import LEAST_LOG_BYTES, check_buffered_bytes, check_log_bytes
+from fastws.config import LEAST_BUDGET, check_budget
 
-MOST_LOG_BYTES = 256 << 20  # unless an option says more
+MOST_UNASKED = 256 << 20  # bytes of one budget, unless an option says more
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 # Version 2, and the memory controller of version 1.
@@ -44,35 +44,17 @@ def available_memory() -> int:
     return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *cgroup_limits()])
 
 
-def log_budget(max_log_bytes: int | None) -> int:
-    """Return how many bytes the logs of all topics may take together.
+def memory_budget(option: str, given: int | None) -> int:
+    """Return the bytes of memory that an option allows.
 
     Args:
-        max_log_bytes: 1 MiB up; None: the smaller of 256 MiB and an eighth of the memory.
+        option: its name, for the error.
+        given: 1 MiB up; None: the smaller of 256 MiB and an eighth of the memory.
 
     Raises:
         ConfigError: it is out of range.
     """
-    if max_log_bytes is not None:
-        check_log_bytes(max_log_bytes)
-        return max_log_bytes
-    return _default_budget()
-
-
-def buffer_budget(max_buffered_bytes: int | None) -> int:
-    """Return how many bytes all else that waits in user memory may take together.
-
-    Args:
-        max_buffered_bytes: 1 MiB up; None: the smaller of 256 MiB and an eighth of the memory.
-
-    Raises:
-        ConfigError: it is out of range.
-    """
-    if max_buffered_bytes is not None:
-        check_buffered_bytes(max_buffered_bytes)
-        return max_buffered_bytes
-    return _default_budget()
-
-
-def _default_budget() -> int:
-    return max(LEAST_LOG_BYTES, min(MOST_LOG_BYTES, available_memory() // 8))
+    if given is not None:
+        check_budget(option, given)
+        return given
+    return max(LEAST_BUDGET, min(MOST_UNASKED, available_memory() // 8))

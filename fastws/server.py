@@ -31,7 +31,7 @@ from fastws.lag import History, Lag
 from fastws.limit_log import HTTP_LIMITS, LimitLog
 from fastws.listeners import close as close_listener
 from fastws.listeners import keep, listen_tcp, listen_unix
-from fastws.memory import buffer_budget, log_budget
+from fastws.memory import memory_budget
 from fastws.open_files import room_for
 from fastws.origin import check_origin
 from fastws.timeouts import Timeouts
@@ -122,8 +122,8 @@ class Server:
             max_per_address=max_per_address,
             max_message_size=max_message_size,
             max_fragments=max_fragments,
-            max_log_bytes=log_budget(max_log_bytes),
-            max_buffered_bytes=buffer_budget(max_buffered_bytes),
+            max_log_bytes=memory_budget("max_log_bytes", max_log_bytes),
+            max_buffered_bytes=memory_budget("max_buffered_bytes", max_buffered_bytes),
             **asdict(timeouts),
         )
         self.engine.on_head = self._on_head
@@ -268,9 +268,9 @@ class Server:
     def close(self) -> None:
         """Let go of everything at once; handlers are cancelled, also the calling one. Idempotent.
 
-        In a handler that is not async, connections end behind the present turn. Once the loop has
-        ended, any thread may call it if the loop's has ended; an async `closed` is not called then.
-        In a child of the process (fork) it only closes the child's descriptors.
+        Called in a handler that is not async, it ends the connections at the end of the present
+        turn. When the loop and its thread have ended, any thread may call it; an async `closed` is
+        not called then. In a child of the process (fork) it only closes the child's descriptors.
 
         Raises:
             RuntimeError: called in another thread than the loop's.

@@ -26,7 +26,7 @@ from support import (
 
 from fastws import App, ConfigError, Connection, LogFull, Request, Server
 from fastws.feed import _Shared
-from fastws.memory import buffer_budget
+from fastws.memory import memory_budget
 
 Run = Callable[[Any], Any]
 KIB, MIB = 1 << 10, 1 << 20
@@ -274,10 +274,10 @@ def test_stats_of_a_thousand_long_names_are_small(run: Run) -> None:
 
 def test_the_default_follows_from_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastws.memory.available_memory", lambda: 80 * MIB)
-    assert buffer_budget(None) == 10 * MIB
+    assert memory_budget("max_buffered_bytes", None) == 10 * MIB
     monkeypatch.setattr("fastws.memory.available_memory", lambda: 1 << 50)
-    assert buffer_budget(None) == 256 * MIB
-    assert buffer_budget(3 * MIB) == 3 * MIB
+    assert memory_budget("max_buffered_bytes", None) == 256 * MIB
+    assert memory_budget("max_buffered_bytes", 3 * MIB) == 3 * MIB
     for wrong in (0, MIB - 1, 2**62 + 1, True, 1.5e9, "1MiB"):
         with pytest.raises(ConfigError, match="max_buffered_bytes"):
             Server(App(), max_buffered_bytes=wrong)  # type: ignore[arg-type]

@@ -50,10 +50,10 @@ def test_default_budget_is_an_eighth_of_the_memory_and_at_most_256_mib(
     available: int, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: available)
-    assert memory.log_budget(None) == budget
-    assert memory.log_budget(3 * MIB) == 3 * MIB
+    assert memory.memory_budget("max_log_bytes", None) == budget
+    assert memory.memory_budget("max_log_bytes", 3 * MIB) == 3 * MIB
     with pytest.raises(ConfigError, match="max_log_bytes: must be an integer from 1,048,576 to"):
-        memory.log_budget(MIB - 1)
+        memory.memory_budget("max_log_bytes", MIB - 1)
 
 
 def test_option_of_serve_bounds_the_logs() -> None:

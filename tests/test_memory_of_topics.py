@@ -10,7 +10,7 @@ from support import Peer, Rig, balances, message, numbers
 from surroundings import INSTRUMENTED
 
 from fastws import App, ConfigError, History, Lag, LogFull, Server, Topic
-from fastws.memory import available_memory, log_budget
+from fastws.memory import available_memory, memory_budget
 
 KIB, MIB = 1 << 10, 1 << 20
 SMALL = 4096  # a receive buffer that is full soon
@@ -274,17 +274,17 @@ def test_memory_is_the_least_of_the_machine_and_the_control_groups(
     known = {"SC_PHYS_PAGES": machine // 4096, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr("os.sysconf", known.__getitem__)
     assert available_memory() == found
-    assert log_budget(None) == min(256 * MIB, found // 8)
+    assert memory_budget("max_log_bytes", None) == min(256 * MIB, found // 8)
 
 
 def test_a_budget_is_at_least_a_mebibyte(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastws.memory.available_memory", lambda: 4 * MIB)
-    assert log_budget(None) == MIB
-    assert log_budget(MIB) == MIB
-    assert log_budget(2**40) == 2**40
+    assert memory_budget("max_log_bytes", None) == MIB
+    assert memory_budget("max_log_bytes", MIB) == MIB
+    assert memory_budget("max_log_bytes", 2**40) == 2**40
     for wrong in (0, MIB - 1, 2**62 + 1, True, 1.5e9, "1MiB"):
         with pytest.raises(ConfigError, match="max_log_bytes"):
-            log_budget(wrong)  # type: ignore[arg-type]
+            memory_budget("max_log_bytes", wrong)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="max_log_bytes"):
             Server(App(), max_log_bytes=wrong)  # type: ignore[arg-type]
 

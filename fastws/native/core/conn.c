@@ -181,7 +181,10 @@ void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn)
 
 void fws_conn_resume(fws_engine *engine, fws_conn *conn)
 {
-    fws_conn_reads_again(engine, conn);
+    conn->heard = true;
+    conn->owed = FWS_PROGRESS_BYTES;
+    if (conn->message_by != 0)
+        fws_later(&conn->message_by, fws_engine_time(engine) + engine->options.message_ns);
     fws_engine_mark_ready(engine, conn);
 }
 

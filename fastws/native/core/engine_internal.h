@@ -82,15 +82,6 @@ static inline void fws_later(uint64_t *deadline, uint64_t at)
     *deadline = at > *deadline ? at : *deadline;
 }
 
-/* It was not read for a while: what came meanwhile is still to be seen. */
-static inline void fws_conn_reads_again(const fws_engine *engine, fws_conn *conn)
-{
-    conn->heard = true;
-    conn->owed = FWS_PROGRESS_BYTES;
-    if (conn->message_by != 0)
-        fws_later(&conn->message_by, fws_engine_time(engine) + engine->options.message_ns);
-}
-
 /* http.c */
 void fws_receive_http(fws_engine *engine, fws_conn *conn);
 
@@ -199,7 +190,7 @@ void fws_slot_release(fws_engine *engine, fws_conn *conn);
 bool fws_conn_count_peer(fws_engine *engine, fws_conn *conn);
 void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn);
 void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn);
-/* It is read from again; a pong may have lain unread. */
+/* It is read from again: what came meanwhile, a pong perhaps, is still to be seen. */
 void fws_conn_resume(fws_engine *engine, fws_conn *conn);
 /* Raises an event: the only one until its owner asks for the next. */
 fws_event *fws_event_raise(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,

@@ -30,10 +30,12 @@ void fws_conn_unblock(fws_engine *engine, fws_conn *conn)
 
 void fws_conn_caught_up(fws_engine *engine, fws_conn *conn)
 {
-    fws_link_remove(&conn->lagging_link);
-    conn->lagging = false;
     conn->caught_up = engine->now;
-    conn->hold_since = 0;
+    if (conn->lagging) { /* else this is as it was, and not in the cache */
+        fws_link_remove(&conn->lagging_link);
+        conn->lagging = false;
+        conn->hold_since = 0;
+    }
     if (conn->state == FWS_HTTP && conn->answered && conn->inbuf.n == 0)
         fws_later(&conn->deadline, fws_engine_time(engine) + engine->options.keep_alive_ns);
     else if (conn->state == FWS_CLOSING)
