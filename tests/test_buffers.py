@@ -23,6 +23,7 @@ from support import (
     close_payload,
     http_request,
 )
+from surroundings import INSTRUMENTED
 
 from fastws import App, ConfigError, Connection, LogFull, Request, Server
 from fastws.feed import _Shared
@@ -133,10 +134,12 @@ def dial(address: Any) -> Client:
 
 
 async def push(client: Client, data: bytes) -> None:
-    """Send as much of it as the server takes, and read nothing; it may end the connection."""
+    """Send it until the server takes nothing for a while, and read nothing; it may end it."""
+    loop, patience = asyncio.get_running_loop(), 2 if INSTRUMENTED else 0.5
     with suppress(OSError, TimeoutError):
-        async with asyncio.timeout(0.5):
-            await asyncio.get_running_loop().sock_sendall(client.sock, data)
+        for at in range(0, len(data), 16 * KIB):
+            async with asyncio.timeout(patience):
+                await loop.sock_sendall(client.sock, data[at : at + 16 * KIB])
 
 
 def closed(server: Server) -> int:
@@ -149,7 +152,8 @@ def test_many_connections_that_sin_stay_within_the_budget(run: Run, sin: str) ->
 
     async def story() -> None:
         most = 0
-        async with serving(Worst(), max_buffered_bytes=budget) as (server, address):
+        limits = {"max_buffered_bytes": budget, "ping_interval": 0}
+        async with serving(Worst(), **limits) as (server, address):
             healthy = await websocket(address)
             clients = [dial(address) for _ in range(each * (len(SINS) if sin == "all" else 1))]
             sins = list(SINS.values()) if sin == "all" else [SINS[sin]]

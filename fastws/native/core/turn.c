@@ -102,6 +102,8 @@ const fws_event *fws_engine_next_event(fws_engine *engine)
             fws_receive_on(engine);
             continue;
         }
+        /* Before the next handler: a client that reads is answered, whatever others have just sent. */
+        fws_engine_shed(engine);
         fws_conn *conn = next_to_read(engine);
         if (conn == NULL)
             return NULL;
