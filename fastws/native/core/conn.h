@@ -145,6 +145,7 @@ typedef struct fws_conn {
     /* A flush touches what stands above. */
     uint64_t id;           /* generation << 32 | slot */
     fws_link ready;        /* in one of the engine's rings to read */
+    uint32_t read_in;      /* the turn in which it was read last, by its number */
     fws_link lagging_link; /* in the engine's ring of lagging ones, the longest first */
     struct fws_conn *next_dead;
     uint16_t close_code;  /* how it ended: the peer's code, else ours, else 1006 */

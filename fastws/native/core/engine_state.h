@@ -66,7 +66,7 @@ struct fws_engine {
     bool slow;                   /* much time had gone by at that look */
     uint8_t ring;                /* being read: 0 http, 1 ready, 2 costly, 3: none any more */
     uint64_t ring_began;
-    const fws_link *ring_last; /* of the present ring when it was begun; NULL: it has been read */
+    uint32_t turns;                /* begun so far; wraps */
     uint32_t ring_events, n_reads; /* events of the turn before that; reads since then */
     fws_plan plan;
     fws_deflate *codec; /* NULL before somebody negotiates compression */

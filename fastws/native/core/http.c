@@ -135,6 +135,7 @@ int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
     int status = decided(engine, conn, FWS_OPEN, data, n);
     if (status != FWS_OK)
         return status;
+    conn->read_in = engine->turns - 1; /* what it sent behind its head is read in this turn */
     fws_conn_ping_later(engine, conn, true);
     return FWS_OK;
 }

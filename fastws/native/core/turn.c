@@ -51,14 +51,12 @@ static fws_link *present_ring(fws_engine *engine)
     return rings[engine->ring];
 }
 
-/* Each connection is read once in a turn: what its handlers began is ahead of what comes next. */
 static void begin_ring(fws_engine *engine, uint8_t ring)
 {
     engine->ring = ring;
     engine->ring_began = engine->now;
     engine->ring_events = engine->n_events;
     engine->n_reads = 0;
-    engine->ring_last = ring < RINGS ? present_ring(engine)->previous : NULL;
 }
 
 /* Few heads, because a handshake costs the owner many times what a message does; but first, so
@@ -76,17 +74,21 @@ static bool ring_over(const fws_engine *engine)
            || (engine->ring == 0 && engine->now - engine->began >= FWS_EVENTS_NS / 2);
 }
 
-/* The next one of the three rings; NULL: no more in this turn. */
+/* The next one of the three rings; NULL: no more in this turn. Each connection is read once in a
+ * turn: what its handlers began is ahead of what comes next. One that is ready again stands behind
+ * all those that have still to be read. */
 static fws_conn *next_to_read(fws_engine *engine)
 {
     for (; engine->ring < RINGS; begin_ring(engine, engine->ring + 1)) {
         const fws_link *ring = present_ring(engine);
-        if (fws_link_empty(ring) || engine->ring_last == NULL || ring_over(engine))
+        if (fws_link_empty(ring) || ring_over(engine))
+            continue;
+        fws_conn *conn = FWS_CONTAINER(ring->next, fws_conn, ready);
+        if (conn->read_in == engine->turns)
             continue;
         engine->n_reads++;
-        if (ring->next == engine->ring_last)
-            engine->ring_last = NULL;
-        return FWS_CONTAINER(ring->next, fws_conn, ready);
+        conn->read_in = engine->turns;
+        return conn;
     }
     return NULL;
 }
@@ -127,6 +129,7 @@ static void begin(fws_engine *engine)
 static void begin_reading(fws_engine *engine)
 {
     engine->began = engine->now;
+    engine->turns++;
     engine->n_events = engine->unlooked = 0;
     engine->slow = true; /* until a handler has shown otherwise */
     begin_ring(engine, 0);
