@@ -64,6 +64,7 @@ struct fws_engine {
     uint32_t n_events, n_slice;  /* events of the turn; messages of this reading */
     uint32_t unlooked;           /* steps since the last look at the clock */
     bool slow;                   /* much time had gone by at that look */
+    bool began_full;             /* the turn began with the budget spent */
     uint8_t ring;                /* being read: 0 http, 1 ready, 2 costly, 3: none any more */
     uint64_t ring_began;
     uint32_t turns;                /* begun so far; wraps */

@@ -66,8 +66,8 @@ static bool ring_over(const fws_engine *engine)
 {
     if (engine->ring == 0 && engine->n_reads == FWS_HTTP_BATCH)
         return true;
-    if (engine->n_reads > 0 && fws_engine_full(engine))
-        return true; /* the flush makes room */
+    if (fws_engine_full(engine) && (engine->n_reads > 0 || !engine->began_full))
+        return true; /* the flush makes room: the next handlers are not refused it */
     if (engine->n_events == engine->ring_events)
         return engine->now - engine->ring_began >= FWS_TURN_NS;
     return fws_turn_left(engine) == 0
@@ -104,8 +104,6 @@ const fws_event *fws_engine_next_event(fws_engine *engine)
             fws_receive_on(engine);
             continue;
         }
-        /* Before the next handler: a client that reads is answered, whatever others have just sent. */
-        fws_engine_shed(engine);
         fws_conn *conn = next_to_read(engine);
         if (conn == NULL)
             return NULL;
@@ -132,6 +130,7 @@ static void begin_reading(fws_engine *engine)
     engine->turns++;
     engine->n_events = engine->unlooked = 0;
     engine->slow = true; /* until a handler has shown otherwise */
+    engine->began_full = fws_engine_full(engine);
     begin_ring(engine, 0);
     if (engine->now >= engine->sweep_at)
         fws_engine_sweep(engine);
