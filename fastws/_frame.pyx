@@ -21,6 +21,7 @@ from libc.string cimport memcpy
 from fastws.native cimport *
 
 import os
+from collections import deque
 from dataclasses import replace
 from threading import current_thread
 from weakref import WeakValueDictionary
@@ -37,7 +38,6 @@ _INHERITED = ("the engine belongs to the process that this one was forked from: 
               "here; close() closes the descriptors and leaves the parent's connections alone")
 cdef enum:
     MIB = 1048576
-    CALLBACKS = 1000  # of topics, in one turn
 
 
 cdef class Connection
@@ -768,6 +768,7 @@ cdef class Engine:
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
     cdef public object on_error, on_topic_error, schedule
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
+    cdef object _ended  # connections whose on_close has not been called yet, in order
 
     def __cinit__(self, *, uint32_t head_limit=16384, uint32_t max_connections=10000,
                   double handshake_timeout=10.0, double keep_alive_timeout=75.0,
@@ -802,6 +803,7 @@ cdef class Engine:
         self._kept = {}
         self._subscriptions = WeakValueDictionary()
         self._patterns = {}
+        self._ended = deque()
 
     def __dealloc__(self):
         if self._e is not NULL:
@@ -1033,6 +1035,11 @@ cdef class Engine:
     def turn(self, timeout=0.0, *, bint poll=True):
         """Wait up to timeout seconds (None: for ever), then receive, deliver, send and reap.
 
+        Handlers are called for about 1 ms, then for as long those of connections and topics that
+        have ended or begun. What is not handled by then waits for the next turn, in order: it is
+        not parsed before, so that a handler that pauses, closes or aborts a connection gets none
+        of its messages any more.
+
         Args:
             poll: False: without a look at the sockets. For a turn that `schedule` asked for, while
                 no event of `fileno` is known.
@@ -1046,7 +1053,7 @@ cdef class Engine:
                 forked from.
         """
         cdef int timeout_ms = -1 if timeout is None else <int>(timeout * 1000)
-        cdef int n, i
+        cdef const fws_event *event
         if self._e is NULL:
             return False
         self._drive()
@@ -1056,20 +1063,20 @@ cdef class Engine:
         self._scheduled = False
         try:
             if not poll:
-                n = fws_engine_resume(self._e)
+                fws_engine_resume(self._e)
             elif timeout_ms == 0:
-                n = fws_engine_harvest(self._e, 0)
+                fws_engine_harvest(self._e, 0)
             else:
                 with nogil:
-                    n = fws_engine_harvest(self._e, timeout_ms)
-            for i in range(n):
-                self._deliver(fws_engine_event(self._e, i))
+                    fws_engine_harvest(self._e, timeout_ms)
+            event = fws_engine_next_event(self._e)
+            while event is not NULL and not self._closing:
+                self._deliver(event)
                 if self._left():
                     break
-            else:
-                self._flush()
-                self._reap()
-                self._tell_topics()
+                event = fws_engine_next_event(self._e)
+            if not self._left():
+                self._finish_turn()
         finally:
             self._in_turn = False
         if self._left():
@@ -1081,7 +1088,15 @@ cdef class Engine:
             self.close()
             return False
         self._raise_interrupt()
-        return fws_engine_more(self._e)
+        return fws_engine_more(self._e) or len(self._ended) > 0
+
+    cdef int _finish_turn(self) except -1:
+        self._flush()
+        self._reap()
+        cdef uint64_t deadline = fws_engine_clock(self._e) + FWS_EVENTS_NS
+        self._tell_ended(deadline)
+        self._tell_topics(deadline)
+        return 0
 
     def flush(self):
         """Send what is waiting, now, for at most about 0.3 ms; the rest is sent in the next turn."""
@@ -1164,7 +1179,6 @@ cdef class Engine:
         cdef fws_conn *c = fws_engine_next_dead(self._e, NULL)
         cdef fws_conn_facts facts
         cdef Connection connection
-        cdef list ended = []
         while c is not NULL:
             facts = fws_conn_facts_of(c)
             index = <Py_ssize_t>(facts.id & 0xFFFFFFFF)
@@ -1175,26 +1189,35 @@ cdef class Engine:
                 connection._remote = connection.remote_address
                 connection._c = NULL
                 self._connections[index] = None
-                ended.append(connection)
+                self._ended.append(connection)
             c = fws_engine_next_dead(self._e, c)
         fws_engine_reap(self._e)
-        if self.on_close is None:
-            return 0
-        for connection in ended:
+        return 0
+
+    cdef int _tell_ended(self, uint64_t deadline) except -1:
+        """Call on_close for connections that have ended, one at least."""
+        while self._ended:
+            connection = self._ended.popleft()
+            if self.on_close is None:
+                continue
             try:
                 self.on_close(connection)
             except BaseException as exception:
                 self._failed(connection, exception)
-            if self._left():
+            if self._left() or fws_engine_clock(self._e) >= deadline:
                 return 0
         return 0
 
-    cdef int _tell_topics(self) except -1:
-        """Call back for topics that got their first or lost their last subscriber; free others."""
+    cdef int _tell_topics(self, uint64_t deadline) except -1:
+        """Call back for topics that got their first or lost their last subscriber; free others.
+
+        One callback at least; callbacks that undo each other go on in the next turn.
+        """
         cdef fws_topic *t
         cdef Topic topic
-        cdef int i
-        for i in range(CALLBACKS):  # callbacks that undo each other go on in the next turn
+        cdef bint first = True
+        while first or (not self._left() and fws_engine_clock(self._e) < deadline):
+            first = False
             if self._left():
                 return 0
             t = fws_topics_collect(fws_engine_topics(self._e))
@@ -1238,6 +1261,7 @@ cdef class Engine:
             fws_conn_cut_off(self._e, c)
             c = fws_engine_next_conn(self._e, &slot)
         self._reap()
+        self._tell_ended(<uint64_t>-1)
         self._let_go_of_topics()
         fws_engine_free(self._e)
         self._e = NULL

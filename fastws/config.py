@@ -129,6 +129,7 @@ class ServeOptions:
         max_buffered_bytes: bytes of memory for all else that waits: what is to be sent to one
             client alone, messages and requests that are not whole; 1 MiB up, or None: likewise.
         timeouts: how long what may take, and how often clients are pinged.
+        max_message_size: bytes of a client's message, 0 to 2^63 - 1.
 
     Raises:
         ConfigError: one clear line; the field is the argument's name.
@@ -154,6 +155,7 @@ class ServeOptions:
     min_rate: int = 1 << 20
     max_buffered_bytes: int | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
+    max_message_size: int = 16 * 1024
 
     def __post_init__(self) -> None:
         _check_text("host", self.host)
@@ -185,6 +187,7 @@ class ServeOptions:
         check_integer("min_rate", self.min_rate, 0, 10**12)
         if self.max_buffered_bytes is not None:
             check_budget("max_buffered_bytes", self.max_buffered_bytes)
+        check_integer("max_message_size", self.max_message_size, 0, 2**63 - 1)
 
     def feed(self) -> FeedConfig:
         """Return the configuration that the feed starts with."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 NAME = "permessage-deflate"
 LARGEST_WINDOW = 15  # bits
 SMALLEST_WINDOW = 9  # to compress with; zlib refuses 8 without its own header
+MOST = 64  # offers and parameters that are looked at; browsers send one offer with one or two
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BLANK = re.compile(r"[ \t]*")
@@ -39,13 +40,17 @@ class Deflate:
 def negotiate(values: Iterable[str]) -> Deflate | None:
     """Return the first offer of permessage-deflate that can be taken, None when there is none.
 
-    Takes time linear in the text.
+    Takes time linear in the text. With more than 64 offers and parameters all are declined (RFC
+    7692 5 lets a server do so): looking at them costs much more than sending them.
 
     Args:
         values: of the request's Sec-WebSocket-Extensions fields, in order.
     """
+    text = ",".join(values)
+    if text.count(",") + text.count(";") >= MOST:
+        return None
     try:
-        offers = list(_parse(",".join(values)))
+        offers = list(_parse(text))
     except ValueError:
         return None
     taken = (_accept(parameters) for name, parameters in offers if name == NAME)

@@ -58,6 +58,7 @@ class TickFeed(App):
             max_log_bytes=options.max_log_bytes,
             max_buffered_bytes=options.max_buffered_bytes,
             **asdict(options.timeouts),
+            max_message_size=options.max_message_size,
         )
         self.config = options.feed()
         self.reports = ClientReports()

@@ -11,11 +11,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from urllib.parse import parse_qsl, unquote
 
 import httptools
 
 from fastws.errors import HandshakeError
+from fastws.request import RawHeaders as RawHeaders
+from fastws.request import Request as Request
+from fastws.request import field_values
 
 ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -29,54 +31,25 @@ _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 # What response() and switching_protocols() write themselves; twice would be request smuggling.
 _OWN_FIELDS = frozenset({"connection", "content-length", "transfer-encoding"})
-
-RawHeaders = tuple[tuple[bytes, bytes], ...]
+_LISTS = frozenset({b"connection", b"upgrade", b"transfer-encoding", b"expect"})
 
 
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """Bounds of one request; bytes, except `headers`, which counts fields."""
+    """Bounds of one request; bytes, except `headers`, which counts fields.
+
+    `list_elements` bounds the fields that are read as lists (`Connection`, `Upgrade`,
+    `Transfer-Encoding` and `Expect`), all together.
+    """
 
     head_bytes: int = 16 * 1024
     line_bytes: int = 8 * 1024
     headers: int = 64
     body_bytes: int = 64 * 1024
+    list_elements: int = 64
 
 
 DEFAULT_LIMITS = HeadLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request head that both judges accepted.
-
-    `target` is as sent, printable ASCII; `path` is decoded and may hold any character, so it is
-    for comparing, not for printing. `query` has the first value of each name. `headers` are
-    (lower-case name, value) in the order sent. `expects_continue`: the peer waits for `CONTINUE`
-    before it sends its body. `keep_alive` is never true of one that asks for an upgrade of any
-    kind. `is_upgrade`: the peer asks for websocket in `Upgrade` and says so in `Connection`,
-    without which `Upgrade` means nothing (RFC 9110 7.8).
-    """
-
-    method: str
-    target: str
-    path: str
-    query: dict[str, str]
-    http_version: str
-    headers: RawHeaders
-    content_length: int
-    keep_alive: bool
-    expects_continue: bool
-    is_upgrade: bool
-
-    def values(self, name: str) -> list[str]:
-        """Return the value of every field called `name` (any case), in order."""
-        return _values(self.headers, name)
-
-    def header(self, name: str) -> str | None:
-        """Return the value of field `name`, None if absent; repeated fields joined by ", "."""
-        found = _values(self.headers, name)
-        return ", ".join(found) if found else None
 
 
 def parse_request(head: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Request:
@@ -89,23 +62,21 @@ def parse_request(head: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Request:
     Raises:
         HandshakeError: 400 malformed; 411 chunked body (a length is required); 413 body too long;
             414 target too long; 417 an unknown expectation; 431 a field line too long, too many
-            fields, head too long; 501 unknown method or transfer coding; 505 neither HTTP/1.0
-            nor HTTP/1.1.
+            fields or elements of lists, head too long; 501 unknown method or transfer coding; 505
+            neither HTTP/1.0 nor HTTP/1.1.
     """
     head = head.removeprefix(b"\r\n")  # RFC 9112 2.2: after a body that ended in a stray CRLF
     start, headers = split_head(head, limits)
     method, target, version = _check_request_line(start, limits)
     _check_host(headers, version)
+    _check_lists(headers, limits)
     content_length = _check_body(headers, version, limits)
     expects_continue = _check_expect(headers, version)
     _second_opinion(head)
-    path, query = _split_target(target)
     connection = list_tokens(headers, "connection")
     return Request(
         method=method,
         target=target.decode("ascii"),
-        path=path,
-        query=query,
         http_version=version,
         headers=headers,
         content_length=content_length,
@@ -162,7 +133,7 @@ def split_head(head: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> tuple[bytes,
 
 def list_tokens(headers: RawHeaders, name: str) -> list[str]:
     """Return the elements of comma-separated field `name`, over all its lines, in lower case."""
-    elements = ",".join(_values(headers, name)).split(",")
+    elements = ",".join(field_values(headers, name)).split(",")
     return [element.strip(" \t").lower() for element in elements if element.strip(" \t")]
 
 
@@ -282,11 +253,6 @@ def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(encoded)
 
 
-def _values(headers: RawHeaders, name: str) -> list[str]:
-    wanted = name.lower().encode("latin-1")
-    return [value.decode("latin-1") for key, value in headers if key == wanted]
-
-
 def _is_token(text: bytes) -> bool:
     """RFC 9110 5.6.2."""
     return bool(text) and not text.translate(None, _TOKEN)
@@ -341,9 +307,17 @@ def _check_host(headers: RawHeaders, version: str) -> None:
         raise HandshakeError(400, "exactly one valid Host field is required")
 
 
+def _check_lists(headers: RawHeaders, limits: HeadLimits) -> None:
+    """Bound what `list_tokens` is asked for: an element costs much more than a byte."""
+    if sum(value.count(b",") + 1 for name, value in headers if name in _LISTS) > (
+        limits.list_elements
+    ):
+        raise HandshakeError(431, f"more than {limits.list_elements} elements in lists")
+
+
 def _check_body(headers: RawHeaders, version: str, limits: HeadLimits) -> int:
     """Return the length of the body to come, in bytes (RFC 9112 6)."""
-    lengths = _values(headers, "content-length")
+    lengths = field_values(headers, "content-length")
     codings = list_tokens(headers, "transfer-encoding")
     has_coding = any(name == b"transfer-encoding" for name, _ in headers)
     if has_coding and (lengths or version == "1.0"):
@@ -383,16 +357,3 @@ def _second_opinion(head: bytes) -> None:
         raise HandshakeError(501, "unknown method") from None
     except httptools.HttpParserError:
         raise HandshakeError(400, "malformed request") from None
-
-
-def _split_target(target: bytes) -> tuple[str, dict[str, str]]:
-    """Return the decoded path and the first value of each query name, for any form of target."""
-    try:
-        url = httptools.parse_url(target)
-    except httptools.HttpParserError:
-        return "", {}  # authority-form, CONNECT only (RFC 9112 3.2.3): has no path
-    query: dict[str, str] = {}
-    pairs = parse_qsl((url.query or b"").decode("ascii"), keep_blank_values=True)
-    for name, value in pairs:
-        query.setdefault(name, value)
-    return unquote((url.path or b"/").decode("ascii")), query

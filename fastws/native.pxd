@@ -191,6 +191,7 @@ cdef extern from "core/source.h" nogil:
 cdef extern from "core/engine.h" nogil:
     enum:
         FWS_TURN_NS
+        FWS_EVENTS_NS
         FWS_MAX_TURN_NS
     ctypedef struct fws_options:
         uint32_t head_limit
@@ -260,7 +261,8 @@ cdef extern from "core/engine.h" nogil:
     void fws_conn_cut_off(fws_engine *engine, fws_conn *conn)
     void fws_engine_reap(fws_engine *engine)
     int fws_engine_harvest(fws_engine *engine, int timeout_ms)
-    int fws_engine_resume(fws_engine *engine)
+    void fws_engine_resume(fws_engine *engine)
+    const fws_event *fws_engine_next_event(fws_engine *engine)
     bint fws_engine_more(const fws_engine *engine)
     int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                          bint keep_alive)
@@ -316,7 +318,7 @@ cdef extern from "core/engine.h" nogil:
     uint64_t fws_engine_now(const fws_engine *engine)
     fws_counters fws_engine_counters(const fws_engine *engine)
     uint64_t fws_engine_buffered(const fws_engine *engine)
-    const fws_event *fws_engine_event(const fws_engine *engine, int i)
+    uint64_t fws_engine_clock(const fws_engine *engine)
     fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn)
     fws_conn *fws_engine_next_conn(const fws_engine *engine, uint32_t *slot)
     enum:

@@ -120,9 +120,9 @@ def test_help_names_every_option() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for option in (
         "host", "port", "rate", "format", "fields", "loop", "http-port", "max-connections",
-        "max-log-bytes", "max-buffered-bytes", "max-lag", "min-rate", "admin-token", "late",
-        "quiet", "handshake-timeout", "keep-alive-timeout", "close-timeout", "ping-interval",
-        "pong-timeout", "message-timeout", "write-timeout",
+        "max-message-size", "max-log-bytes", "max-buffered-bytes", "max-lag", "min-rate",
+        "admin-token", "late", "quiet", "handshake-timeout", "keep-alive-timeout",
+        "close-timeout", "ping-interval", "pong-timeout", "message-timeout", "write-timeout",
     ):  # fmt: skip
         assert f"--{option}" in done.stdout
     assert command("serve", "-h").stdout == done.stdout
@@ -160,6 +160,8 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["serve"], {"FASTWS_MAX_BUFFERED_BYTES": "0"}, "--max-buffered-bytes: must be an integer"),
         (["serve", "--max-log-bytes", "256M"], {}, "'--max-log-bytes': '256M' is not a valid"),
         (["serve"], {"FASTWS_MAX_LOG_BYTES": "0"}, "--max-log-bytes: must be an integer from"),
+        (["serve", "--max-message-size", "-1"], {}, "--max-message-size: must be"),
+        (["serve"], {"FASTWS_MAX_MESSAGE_SIZE": "16K"}, "'--max-message-size'"),
         (["serve", "--http-port", "-1"], {}, "--http-port: must be"),
         (["serve", "--close-timeout", "0"], {}, "--close-timeout: must be 0.1 to 86,400 seconds"),
         (["serve", "--ping-interval", "x"], {}, "'--ping-interval': 'x' is not a valid float"),

@@ -95,6 +95,13 @@ def test_one_broken_element_spoils_the_field() -> None:
     assert window_of("permessage-deflate, =") is None
 
 
+def test_more_offers_and_parameters_than_64_are_all_declined() -> None:
+    assert window_of(*["other"] * 63, "permessage-deflate") == 15
+    assert window_of(*["other"] * 64, "permessage-deflate") is None
+    assert window_of("permessage-deflate, other" + "; a" * 62) == 15
+    assert window_of("permessage-deflate, other" + "; a" * 63) is None
+
+
 @pytest.mark.hostile("H43")
 @pytest.mark.parametrize(
     "text",

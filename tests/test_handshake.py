@@ -34,6 +34,15 @@ def status_of_head(data: bytes) -> int:
     return caught.value.status
 
 
+def test_path_and_query_are_made_once_when_they_are_asked_for() -> None:
+    request, same = (parse_request(head("Host: h", line="GET /a?b=c HTTP/1.1")) for _ in range(2))
+    assert request.query is request.query
+    assert request.path is request.path
+    assert (request.path, request.query) == ("/a", {"b": "c"})
+    assert request == same
+    assert repr(request) == repr(same)
+
+
 def test_request_is_read_field_by_field() -> None:
     request = parse_request(
         b"POST /a%20b/c?x=1&x=2&empty=&y=%C3%A9+z HTTP/1.1\r\nHost: h\r\nX-Two: a \r\n"
@@ -142,6 +151,13 @@ def test_one_crlf_before_the_request_is_forgiven() -> None:
         pytest.param(("Host: h", "Expect: magic"), 417, id="unknown expectation"),
         pytest.param(("Host: h", *(f"X{n}: 1" for n in range(64))), 431, id="H45 65 fields"),
         pytest.param(("Host: h", *("X: 1" for _ in range(5000))), 431, id="H45 5000 fields"),
+        pytest.param(("Host: h", "Connection: " + "a," * 64), 431, id="65 elements"),
+        pytest.param(("Host: h", "Expect: " + "," * 8000), 431, id="8001 empty elements"),
+        pytest.param(
+            ("Host: h", *["Connection: a,b", "Upgrade: a,b"] * 16, "Connection: a"),
+            431,
+            id="65 elements in many fields",
+        ),
         pytest.param(("Host: h", "X: " + "a" * 8190), 431, id="H46 line over 8 KiB"),
         pytest.param(("Host: h", "X: " + "a" * (1 << 20)), 431, id="H46 1 MiB field"),
     ],
@@ -199,6 +215,8 @@ def test_limits_are_inclusive() -> None:
     assert parse_request(head("Host: h", "X: " + "a" * 8189)).values("x") == ["a" * 8189]
     assert len(parse_request(head("Host: h", *(f"X{n}: 1" for n in range(63)))).headers) == 64
     assert parse_request(head("Host: h", "Content-Length: 65536")).content_length == 65536
+    assert parse_request(head("Host: h", "Connection: " + "a," * 63)).keep_alive
+    assert parse_request(head("Host: h", "X: " + "a," * 4000)).keep_alive
     small = HeadLimits(head_bytes=64, line_bytes=32, headers=2, body_bytes=3)
     assert parse_request(head("Host: h", "Content-Length: 3"), small).content_length == 3
 

@@ -19,6 +19,8 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 HOLDS = (
     "a handler for which others of its connection wait",
     "messages of one turn",
+    "offers of extensions, and their parameters",
+    "offers of extensions, and their parameters",
     "reads in one turn from connections that are no WebSocket (yet)",
     "unsent bytes in the kernel for one client",
 )

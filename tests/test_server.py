@@ -178,10 +178,25 @@ def test_protocol_errors_end_with_their_code(run: Run, data: bytes, code: int) -
 
 def test_message_of_the_largest_size_is_taken_and_counted(run: Run) -> None:
     async def story() -> None:
-        async with Site() as site, await site.websocket() as client:
+        async with (
+            Site(max_message_size=1 << 20) as site,
+            await site.websocket() as client,
+        ):
             await client.send(client_frame(BINARY, bytes(1 << 20)) + client_frame(PING))
             assert await client.frame() == (PONG, b"")
             assert (await site.stats())["server"]["ignoredMessages"] == 1
+
+    run(story())
+
+
+def test_what_a_client_of_the_feed_says_has_16_kib_at_most(run: Run) -> None:
+    async def story() -> None:
+        async with Site() as site, await site.websocket() as client:
+            await client.send(client_frame(TEXT, bytes(16384)) + client_frame(PING))
+            assert await client.frame() == (PONG, b"")
+            assert (await site.stats())["server"]["ignoredMessages"] == 1
+            await client.send(client_frame(TEXT, bytes(16385)))
+            assert await client.frame() == (CLOSE, close_payload(1009))
 
     run(story())
 

@@ -140,6 +140,8 @@ static void turn(fws_engine *engine)
 {
     uint64_t began = clock_of(CLOCK_PROCESS_CPUTIME_ID);
     fws_engine_harvest(engine, 0);
+    while (fws_engine_next_event(engine) != NULL)
+        continue;
     fws_engine_flush(engine, FWS_TURN_NS);
     fws_engine_reap(engine);
     uint64_t took = clock_of(CLOCK_PROCESS_CPUTIME_ID) - began;

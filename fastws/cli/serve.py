@@ -87,6 +87,12 @@ def timeout_options(command: Callable[..., None]) -> Callable[..., None]:
     "that hold most are closed. Default: likewise.",
 )
 @click.option(
+    "--max-message-size",
+    type=int,
+    default=16_384,
+    help="Bytes of a client's message; past it 1009.",
+)
+@click.option(
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -118,6 +124,7 @@ def serve(
     max_lag: float,
     min_rate: int,
     max_buffered_bytes: int | None,
+    max_message_size: int,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
     late: str,
@@ -151,6 +158,7 @@ def serve(
         max_lag=max_lag,
         min_rate=min_rate,
         max_buffered_bytes=max_buffered_bytes,
+        max_message_size=max_message_size,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
         quiet=quiet,

@@ -341,7 +341,8 @@ WAYS = {
     "falls off its end": "",
     "sys.exit": "sys.exit(0)",
     "engine.close": "engine.close()",
-    "inside a turn": "engine.on_message = lambda c, m: sys.exit(0)\nwhile True: engine.turn(0.1)",
+    "inside a turn": "engine.on_close = lambda c: sys.exit(0)\nopened[0].abort()\n"
+    "while True: engine.turn(0.1)",
     "a cycle": "engine.on_close = lambda c: engine\nsys.modules['kept'] = engine\ndel engine",
 }
 

@@ -160,15 +160,17 @@ static inline void engine_close(void)
 
 static inline void harvest(void)
 {
-    CHECK(fws_engine_harvest(engine, 0) >= 0);
-    CHECK(engine->n_events <= FWS_EVENTS);
+    CHECK_EQ(fws_engine_harvest(engine, 0), FWS_OK);
 }
 
 static inline void handle(void)
 {
-    for (uint32_t i = 0; i < engine->n_events; i++)
-        if (engine->events[i].conn->state != FWS_DEAD)
-            on_event(&engine->events[i]);
+    const fws_event *event;
+    while ((event = fws_engine_next_event(engine)) != NULL) {
+        CHECK(event->conn->state != FWS_DEAD);
+        on_event(event);
+    }
+    CHECK(engine->n_events <= FWS_EVENTS + 2); /* a read each of WebSockets, and of costly ones */
 }
 
 static inline void flush(void)

@@ -98,6 +98,103 @@ static void test_what_is_tiny_or_does_not_shrink_goes_as_it_is(void)
     CHECK_EQ(fws_deflate_calls(codec), calls + 2);
 }
 
+static void fill_with_noise(uint8_t *data, size_t n)
+{
+    uint64_t random = 3;
+    for (size_t i = 0; i < n; i++)
+        data[i] = (uint8_t)test_random(&random);
+}
+
+static void test_a_large_message_that_begins_with_noise_goes_as_it_is(void)
+{
+    static uint8_t data[MOST];
+    const uint8_t *out;
+    memcpy(data, text, MOST);
+    fill_with_noise(data, 4096);
+    CHECK(fws_deflate_message(codec, 15, data, 16384, &out) > 0); /* a small one is tried whole */
+    CHECK_EQ(fws_deflate_message(codec, 15, data, MOST, &out), 0);
+}
+
+static void test_what_ceases_to_shrink_is_stored_from_there_on(void)
+{
+    static uint8_t data[MOST];
+    const uint8_t *out;
+    for (unsigned bits = FWS_WINDOW_MIN; bits <= FWS_WINDOW_MAX; bits++) {
+        fill_with_noise(data, MOST);
+        memcpy(data, text, 20000);
+        size_t n = fws_deflate_message(codec, bits, data, MOST, &out);
+        CHECK(n > 0 && n < MOST - 5000);
+        check_inflates(out, n, data, MOST);
+    }
+}
+
+static uint64_t clock_ns, tick_ns;
+
+static uint64_t tick(void)
+{
+    return clock_ns += tick_ns;
+}
+
+/* Blocks of 11 bytes that hold nothing, and whose tables take 4 us: 1 MiB of them took 0.2 s. */
+static void test_blocks_that_hold_nothing_are_bounded(void)
+{
+    static uint8_t wire[100 * FWS_BLOCKS];
+    static const uint8_t four[] = {
+        0x04, 0xc0, 0x81, 0x00, 0x00, 0x00, 0x00, 0x00, 0x90, 0xff, 0x6b, 0x10, 0x00, 0x07, 0x02,
+        0x00, 0x00, 0x00, 0x00, 0x40, 0xfe, 0xaf, 0x41, 0x00, 0x1c, 0x08, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0xf9, 0xbf, 0x06, 0x01, 0x70, 0x20, 0x00, 0x00, 0x00, 0x00, 0x00, 0xe4, 0xff, 0x1a};
+    static const uint8_t final[] = {0x03, 0x00}; /* fixed, with BFINAL */
+    size_t n = 0;
+    for (size_t blocks = 0; blocks < 4 * FWS_BLOCKS; blocks += 4, n += sizeof four)
+        memcpy(wire + n, four, sizeof four);
+    wire[n] = 0x00; /* the stored block whose rest is not sent */
+    CHECK_EQ(refused(wire, FWS_BLOCKS / 4 * sizeof four, MOST), FWS_E_DATA); /* without that */
+    wire[FWS_BLOCKS / 4 * sizeof four] = 0x00;
+    CHECK_EQ(refused(wire, FWS_BLOCKS / 4 * sizeof four + 1, MOST), FWS_OK);
+    memcpy(wire + FWS_BLOCKS / 4 * sizeof four, four, sizeof four);
+    CHECK_EQ(refused(wire, n + 1, MOST), FWS_E_TOO_BIG);
+    for (n = 0; n < sizeof wire; n += sizeof final)
+        memcpy(wire + n, final, sizeof final);
+    CHECK_EQ(refused(wire, FWS_BLOCKS * sizeof final, MOST), FWS_OK);
+    CHECK_EQ(refused(wire, sizeof wire, MOST), FWS_E_TOO_BIG);
+}
+
+/* Whoever compresses with the least memory ends a block after 127 symbols, or flushes each byte. */
+static void test_many_blocks_that_hold_something_are_fine(void)
+{
+    static uint8_t wire[2 * MOST];
+    for (int each = 0; each < 2; each++) {
+        z_stream stream = {.next_in = text, .next_out = wire, .avail_out = sizeof wire};
+        size_t total = each ? 20000 : MOST;
+        CHECK_EQ(deflateInit2(&stream, 6, Z_DEFLATED, -15, 1, Z_DEFAULT_STRATEGY), Z_OK);
+        for (size_t i = 0; i < total; i += stream.total_in - i) {
+            stream.avail_in = (uInt)(each ? 1 : total);
+            CHECK_EQ(deflate(&stream, Z_SYNC_FLUSH), Z_OK);
+        }
+        check_inflates(wire, sizeof wire - stream.avail_out - 4, text, total);
+        deflateEnd(&stream);
+    }
+}
+
+/* What is left when the time is up is stored; the next message is compressed as ever. */
+static void test_compressing_is_bounded_in_time(void)
+{
+    const uint8_t *out;
+    for (unsigned bits = FWS_WINDOW_MIN; bits <= FWS_WINDOW_MAX; bits += 3) {
+        size_t whole = fws_deflate_message(codec, bits, text, MOST, &out);
+        size_t small = fws_deflate_message(codec, bits, text, 10000, &out);
+        fws_deflate_bound(codec, tick, 10);
+        tick_ns = 5;
+        size_t n = fws_deflate_message(codec, bits, text, MOST, &out);
+        CHECK(n > MOST - 100000 && n < MOST - 10000);
+        check_inflates(out, n, text, MOST);
+        CHECK_EQ(fws_deflate_message(codec, bits, text, 10000, &out), small);
+        tick_ns = 0;
+        CHECK_EQ(fws_deflate_message(codec, bits, text, MOST, &out), whole);
+        fws_deflate_bound(codec, tick, 0);
+    }
+}
+
 /* The library counts in 32 bits: what it could not count is not given to it. */
 static void test_sizes_past_32_bits_are_refused_unread(void)
 {
@@ -192,6 +289,11 @@ int main(void)
     RUN(test_every_window_and_length_comes_back);
     RUN(test_a_window_that_was_asked_for_is_kept_to);
     RUN(test_what_is_tiny_or_does_not_shrink_goes_as_it_is);
+    RUN(test_a_large_message_that_begins_with_noise_goes_as_it_is);
+    RUN(test_what_ceases_to_shrink_is_stored_from_there_on);
+    RUN(test_blocks_that_hold_nothing_are_bounded);
+    RUN(test_many_blocks_that_hold_something_are_fine);
+    RUN(test_compressing_is_bounded_in_time);
     RUN(test_sizes_past_32_bits_are_refused_unread);
     RUN(test_samples_of_rfc_7692_inflate);
     RUN(test_blocks_may_follow_a_final_one);

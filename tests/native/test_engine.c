@@ -68,6 +68,7 @@ static void test_the_dead_are_closed_at_the_end_of_the_turn(void)
     fake_reset(peer);
     fake_peer *other = fake_connect();
     harvest();
+    handle();
     flush();
     CHECK(conn->state == FWS_DEAD && !peer->closed && !peer->watched);
     CHECK(engine->first_dead == conn);
@@ -267,7 +268,10 @@ static void test_handlers_may_change_everything(void)
     /* One was handled first, then two: its p and q go to one as well. */
     expect_got(one, "T(direct) T(other) T(other) T(news) T(news) T(other) ");
     say_text(one, "c");
-    say_text(one, "p");
+    say_text(one, "p"); /* behind our Close: not heard */
+    harvest();
+    handle();
+    CHECK(publish(news, "news") >= 0);
     rest();
     expect_got(one, "C1000(bye) ");
     CHECK_EQ(news->account.dropped,

@@ -149,6 +149,7 @@ static void test_both_may_close_at_once(void)
     fake_peer *peer = client();
     say_frame(peer, FWS_CLOSE, "\x03\xE8", 2);
     harvest();
+    handle();
     CHECK_EQ(say_goodbye(peer, 1001), FWS_OK); /* too late, and no second Close */
     rest();
     expect_got(peer, "C1000() ");

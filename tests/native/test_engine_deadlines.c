@@ -129,6 +129,8 @@ static uint32_t pass(void)
         uint32_t sent = sends, cut = cut_off;
         CHECK_EQ(fws_engine_harvest(engine, 0), 0);
         CHECK(engine->swept <= STEPS + LAST_LOOK);
+        while (fws_engine_next_event(engine) != NULL)
+            continue;
         fws_engine_flush(engine, FWS_TURN_NS);
         fws_engine_reap(engine);
         CHECK(fws_topics_collect(fws_engine_topics(engine)) == NULL);

@@ -90,7 +90,7 @@ static int dial(const struct sockaddr_in *address)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) == 0);
     CHECK(write(fd, HEAD, strlen(HEAD)) == (ssize_t)strlen(HEAD));
-    for (uint32_t live = engine->live; engine->live == live || fws_engine_more(engine);) {
+    for (size_t before = heard_n; heard_n == before || fws_engine_more(engine);) {
         CHECK(fws_engine_harvest(engine, 1000) >= 0);
         handle();
         fws_engine_flush(engine, FWS_TURN_NS);

@@ -109,7 +109,7 @@ static void test_who_half_closes_behind_its_requests_gets_whole_answers(void)
     peer->room = 60000;
     fake_say(peer, HEAD, strlen(HEAD));
     fake_end(peer);
-    pass_time(OPTIONS.close_ns + 2 * FWS_SWEEP_NS);
+    pass_time(2 * OPTIONS.close_ns + 2 * FWS_SWEEP_NS);
     CHECK(peer->closed && peer->reset); /* it did not take them in time */
     engine_close();
 }

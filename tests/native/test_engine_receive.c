@@ -60,13 +60,12 @@ static void test_frames_wait_until_the_head_is_decided_on(void)
     say_frame(peer, FWS_PING, "p", 1);
     harvest(); /* accepted */
     harvest();
-    CHECK_EQ(engine->n_events, 1);
-    fws_conn *conn = engine->events[0].conn;
+    fws_conn *conn = fws_engine_next_event(engine)->conn;
     for (int i = 0; i < 3; i++) {
+        CHECK(fws_engine_next_event(engine) == NULL);
         flush();
         reap();
         harvest();
-        CHECK_EQ(engine->n_events, 0);
     }
     CHECK_EQ(peer->out_n, 0);
     CHECK_EQ(fws_conn_upgrade(engine, conn, (const uint8_t *)"101", 3), FWS_OK);
@@ -146,6 +145,7 @@ static void test_a_request_may_be_answered_before_it_is_whole(void)
         fake_say(peer, HEAD, cut);
         harvest(); /* accepted */
         harvest();
+        (void)fws_engine_next_event(engine);
         int status = fws_conn_respond(engine, conn_of(peer), (const uint8_t *)"503", 3, false);
         CHECK_EQ(status, cut == 0 ? FWS_E_CLOSED : FWS_OK);
         rest();
@@ -158,6 +158,12 @@ static void test_a_request_may_be_answered_before_it_is_whole(void)
     }
 }
 
+static void upgrade_only(const fws_event *event)
+{
+    if (event->kind == FWS_EVENT_HEAD)
+        usual(event);
+}
+
 static void test_a_head_limit_past_the_receive_chunk_is_safe(void)
 {
     static uint8_t wire[400000], payload[1000];
@@ -165,6 +171,7 @@ static void test_a_head_limit_past_the_receive_chunk_is_safe(void)
     fws_options options = OPTIONS;
     options.head_limit = 1 << 20;
     engine_open(&options);
+    on_event = upgrade_only;
     memcpy(wire, HEAD, n);
     for (; n < sizeof wire - 2000; frames++)
         n += client_frame(wire + n, FWS_TEXT, payload, sizeof payload);
@@ -172,9 +179,7 @@ static void test_a_head_limit_past_the_receive_chunk_is_safe(void)
     fake_say(peer, wire, n);
     for (int i = 0; i < 1000; i++) {
         harvest();
-        for (uint32_t k = 0; k < engine->n_events; k++)
-            if (engine->events[k].kind == FWS_EVENT_HEAD)
-                usual(&engine->events[k]);
+        handle();
         flush();
     }
     CHECK_EQ(conn_of(peer)->messages_in, frames);
@@ -249,62 +254,6 @@ static void test_an_interrupted_read_is_tried_again(void)
     expect_heard("again ");
     net.wait_errno = EBADF;
     CHECK_EQ(fws_engine_harvest(engine, 0), FWS_E_SYSTEM);
-    engine_close();
-}
-
-static void test_more_messages_than_events_come_in_order_and_whole(void)
-{
-    engine_open(&OPTIONS);
-    fake_peer *peer = client(), *other = client();
-    char text[16];
-    for (int i = 0; i < 5000; i++) {
-        sprintf(text, "%d", i);
-        say_text(peer, text);
-    }
-    say_text(other, "other");
-    int next = 0, at = 0, turns = 0;
-    bool other_heard = false;
-    while (next < 5000) {
-        harvest();
-        for (uint32_t i = 0; i < engine->n_events; i++) {
-            const fws_event *event = &engine->events[i];
-            if (event->conn == conn_of(other)) {
-                other_heard = true;
-                continue;
-            }
-            at = sprintf(text, "%d", next++);
-            CHECK(event->n == (size_t)at && memcmp(event->data, text, event->n) == 0);
-        }
-        flush();
-        CHECK(++turns < 100);
-        CHECK(other_heard || turns < 3); /* it waits for a turn or two, not for all of them */
-    }
-    CHECK(turns >= 5000 / FWS_EVENTS);
-    rest();
-    engine_close();
-}
-
-static void test_a_turn_is_bounded_in_bytes_of_one_connection(void)
-{
-    static uint8_t large[60000];
-    engine_open(&OPTIONS);
-    fake_peer *peers[12];
-    for (int i = 0; i < 12; i++)
-        peers[i] = client();
-    for (int i = 0; i < 12; i++)
-        for (int k = 0; k < 5; k++)
-            say_frame(peers[i], FWS_BINARY, large, sizeof large);
-    uint64_t total = 0;
-    for (int turns = 0; total < 60; turns++) {
-        harvest();
-        CHECK(engine->room_used <= FWS_RECEIVE_ROOM - FWS_RECEIVE_CHUNK);
-        for (uint32_t i = 0; i < engine->n_events; i++)
-            CHECK_EQ(engine->events[i].n, sizeof large);
-        total += engine->n_events;
-        flush();
-        CHECK(turns < 100);
-    }
-    rest();
     engine_close();
 }
 
@@ -427,8 +376,6 @@ int main(void)
     RUN(test_requests_and_bodies_may_follow_one_another);
     RUN(test_messages_may_be_cut_anywhere);
     RUN(test_an_interrupted_read_is_tried_again);
-    RUN(test_more_messages_than_events_come_in_order_and_whole);
-    RUN(test_a_turn_is_bounded_in_bytes_of_one_connection);
     RUN(test_a_paused_connection_is_not_read_from);
     RUN(test_no_more_messages_come_than_are_allowed);
     RUN(test_a_close_of_ours_ends_a_pause);

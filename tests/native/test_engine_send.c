@@ -16,6 +16,7 @@ static void test_a_short_count_at_every_byte_keeps_the_stream(void)
         tell(peer, "direct");
         say_frame(peer, FWS_PING, "ping", 4);
         harvest();
+        handle();
         publish(topic, "two");
         rest();
         CHECK_EQ(peer->out_n, cut < 6 + 5 + 8 + 5 ? cut : 24);

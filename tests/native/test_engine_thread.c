@@ -40,10 +40,11 @@ static void begin(uint8_t on_slow)
 
 static void turn(int timeout_ms)
 {
-    CHECK(fws_engine_harvest(engine, timeout_ms) >= 0);
-    for (uint32_t i = 0; i < engine->n_events; i++)
-        if (engine->events[i].kind == FWS_EVENT_HEAD) {
-            fws_conn *conn = engine->events[i].conn;
+    const fws_event *event;
+    CHECK_EQ(fws_engine_harvest(engine, timeout_ms), FWS_OK);
+    while ((event = fws_engine_next_event(engine)) != NULL)
+        if (event->kind == FWS_EVENT_HEAD) {
+            fws_conn *conn = event->conn;
             fws_conn_upgrade(engine, conn, (const uint8_t *)ANSWER, strlen(ANSWER));
             const fws_command join = {.kind = FWS_CMD_SUBSCRIBE, .conn = conn->id, .topic = topic};
             CHECK_EQ(fws_engine_command(engine, &join), FWS_OK);

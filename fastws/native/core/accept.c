@@ -53,7 +53,7 @@ void fws_engine_refuse(fws_engine *engine, int fd)
     struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
     engine->counters.refused++;
     /* Bytes already received are read, or closing would reset and destroy the answer. */
-    (void)engine->sys->recv(fd, engine->room + engine->room_used, FWS_RECEIVE_CHUNK, 0);
+    (void)engine->sys->recv(fd, engine->room, FWS_RECEIVE_CHUNK, 0);
     (void)engine->sys->sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     engine->sys->shutdown(fd, SHUT_WR);
 }

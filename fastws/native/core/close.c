@@ -38,6 +38,8 @@ void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
     fws_link_remove(&conn->lagging_link);
     engine->n_ready -= fws_link_remove(&conn->ready);
     engine->n_dirty -= fws_link_remove(&conn->dirty);
+    if (engine->reading == conn)
+        engine->reading = NULL;
     engine->sys->epoll_ctl(engine->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
     engine->sys->shutdown(conn->fd, SHUT_RDWR);
     fws_conn_uncount(engine, conn);
@@ -91,8 +93,7 @@ void fws_conn_take_close(fws_engine *engine, fws_conn *conn, const fws_message *
 
 void fws_conn_linger(fws_engine *engine, fws_conn *conn)
 {
-    uint8_t *room = engine->room + engine->room_used;
-    ssize_t got = engine->sys->recv(conn->fd, room, FWS_RECEIVE_CHUNK, 0);
+    ssize_t got = engine->sys->recv(conn->fd, engine->room, FWS_RECEIVE_CHUNK, 0);
     if (got > 0 && conn->state == FWS_LINGER) /* until then the deadline is what bounds it */
         conn->lingered += (uint32_t)got;
     if (got == 0 && conn->state == FWS_DRAINING)
@@ -175,6 +176,7 @@ void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn)
         fws_conn_give_time(engine, conn, engine->options.close_ns);
     if (conn->state != FWS_LINGER)
         fws_conn_move(conn, FWS_DRAINING);
+    fws_engine_mark_ready(engine, conn); /* while it was ending it was not read */
 }
 
 /* Everything is sent: writing is shut down, and what still comes is read and thrown away

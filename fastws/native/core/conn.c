@@ -174,7 +174,8 @@ void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn)
 {
     if (conn->ready.next != NULL || conn->state == FWS_DEAD)
         return;
-    fws_link_append(conn->state < FWS_OPEN ? &engine->http : &engine->ready, &conn->ready);
+    fws_link *ring = conn->costly ? &engine->costly : &engine->ready;
+    fws_link_append(conn->state < FWS_OPEN ? &engine->http : ring, &conn->ready);
     engine->n_ready++;
 }
 
@@ -214,12 +215,20 @@ void fws_inbuf_drop(fws_inbuf *inbuf, uint32_t n)
     *inbuf = (fws_inbuf){0};
 }
 
-fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
-                         const uint8_t *data, size_t n)
+fws_event *fws_event_raise(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
+                           const uint8_t *data, size_t n)
 {
-    fws_event *event = &engine->events[engine->n_events++];
-    *event = (fws_event){.conn = conn, .kind = (uint8_t)kind, .data = data, .n = n};
-    return event;
+    engine->event = (fws_event){.conn = conn, .kind = (uint8_t)kind, .data = data, .n = n};
+    engine->raised = true;
+    engine->n_events++;
+    return &engine->event;
+}
+
+void fws_event_drop(fws_engine *engine)
+{
+    if (engine->raised)
+        free(engine->event.owned);
+    engine->raised = false;
 }
 
 void fws_conn_credit(fws_engine *engine, fws_conn *conn, uint16_t messages)
@@ -231,11 +240,20 @@ void fws_conn_credit(fws_engine *engine, fws_conn *conn, uint16_t messages)
     conn->credit = messages;
 }
 
-/* Whether the turn has as many messages as it may: in number, and in memory beyond the receive
- * buffer, for what is compressed may be a thousand times larger than what came in. */
-bool fws_turn_full(const fws_engine *engine)
+void fws_engine_look(fws_engine *engine)
 {
-    return engine->n_events == FWS_EVENTS || engine->owned_bytes >= FWS_OWNED_BYTES;
+    uint64_t before = engine->now;
+    engine->now = engine->sys->monotonic();
+    engine->slow = engine->now - before >= FWS_SLOW_NS;
+    engine->unlooked = 0;
+}
+
+/* Without handlers less time has to do: the GIL is kept all the while. */
+uint64_t fws_turn_left(const fws_engine *engine)
+{
+    uint64_t most = engine->n_events == 0 ? FWS_TURN_NS : FWS_EVENTS_NS;
+    uint64_t spent = engine->now - engine->began;
+    return engine->n_events >= FWS_EVENTS || spent >= most ? 0 : most - spent;
 }
 
 void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn)

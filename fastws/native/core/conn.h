@@ -87,8 +87,8 @@ typedef struct fws_partial {
     fws_sub *sub;     /* it may have left */
 } fws_partial;
 
-/* Bytes received and not parsed: a head or body in the making, or what was left over when a
- * turn's events were full. */
+/* Bytes received and not parsed: a head or body in the making, or what was left over when its
+ * time was up, or its credit. */
 typedef struct fws_inbuf {
     uint8_t *data;
     uint32_t n, capacity, scanned;
@@ -115,6 +115,8 @@ typedef struct fws_conn {
     bool over_address;   /* one too many of its address: to be refused */
     bool over_limit;     /* one too many in all: to be refused */
     bool answered;       /* it has had an HTTP answer */
+    bool overdue;        /* WAITING: its owner is to be told that the deadline has passed */
+    bool costly;         /* its last reading took more than FWS_SLICE_NS */
     bool counted;        /* in the engine's peers */
     bool close_sent;     /* the Close frame has left */
     bool acknowledges;   /* a TCP socket: the kernel can say what the peer confirmed */
@@ -143,6 +145,7 @@ typedef struct fws_conn {
     /* A flush touches what stands above. */
     uint64_t id;           /* generation << 32 | slot */
     fws_link ready;        /* in one of the engine's rings to read */
+    uint32_t read_in;      /* the turn in which it was read last, by its number */
     fws_link lagging_link; /* in the engine's ring of lagging ones, the longest first */
     struct fws_conn *next_dead;
     uint16_t close_code;  /* how it ended: the peer's code, else ours, else 1006 */

@@ -15,7 +15,7 @@ static bool open_descriptors(fws_engine *engine)
     engine->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     engine->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     fws_engine_keep_reserve(engine);
-    engine->room = malloc(FWS_RECEIVE_ROOM);
+    engine->room = malloc(FWS_RECEIVE_CHUNK);
     return engine->epoll >= 0 && engine->timer >= 0 && engine->wake >= 0 && engine->room != NULL
            && fws_engine_watch(engine, engine->timer, EPOLLIN | EPOLLET, FWS_TAG_TIMER) == 0
            && fws_engine_watch(engine, engine->wake, EPOLLIN | EPOLLET, FWS_TAG_WAKE) == 0;
@@ -42,6 +42,7 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     engine->timer_at = engine->source_at = UINT64_MAX;
     fws_link_init(&engine->ready);
     fws_link_init(&engine->http);
+    fws_link_init(&engine->costly);
     fws_link_init(&engine->dirty);
     fws_link_init(&engine->answers);
     fws_link_init(&engine->lagging);
@@ -63,13 +64,6 @@ static void close_if_open(int fd)
 {
     if (fd >= 0)
         close(fd);
-}
-
-static void drop_events(fws_engine *engine)
-{
-    for (uint32_t i = 0; i < engine->n_events; i++)
-        free(engine->events[i].owned);
-    engine->n_events = 0;
 }
 
 static void close_descriptors(fws_engine *engine)
@@ -95,7 +89,7 @@ void fws_engine_free(fws_engine *engine)
         if (engine->slots[i].conn != NULL)
             fws_conn_cut_off(engine, engine->slots[i].conn);
     fws_engine_reap(engine);
-    drop_events(engine);
+    fws_event_drop(engine);
     fws_engine_discard(engine);
     fws_topics_clear(&engine->topics);
     fws_deflate_free(engine->codec);

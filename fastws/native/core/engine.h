@@ -1,10 +1,14 @@
 /* All peers and their poller. Layer 3; with sys.c the only place that makes system calls.
  *
- * A turn is harvest (wait, accept, receive, parse, answer pings and closes), then the owner
- * handles events[0..n_events), then flush, then the owner is told of dead connections (first_dead
- * on), then reap. Nothing is freed before reap, so a pointer to a connection is good for the
- * turn. One thread drives; a command from another thread is staged and applied at the
- * start of the next turn, in order.
+ * A turn is harvest (wait, sweep, accept), then the owner asks for events one by one
+ * (fws_engine_next_event: receive, parse, answer pings and closes) and handles each before it asks
+ * for the next, then flush, then the owner is told of dead connections (first_dead on), then reap.
+ * Nothing is freed before reap, so a pointer to a connection is good for the turn. One thread
+ * drives; a command from another thread is staged and applied at the start of the next turn, in
+ * order.
+ *
+ * A turn is bounded by time, whoever spends it: what is not handled then has not been parsed
+ * either. It stays in the kernel, or, the rest of one chunk, with its connection, in order.
  */
 #ifndef FWS_ENGINE_H
 #define FWS_ENGINE_H
@@ -14,16 +18,17 @@
 #include "core/topic.h"
 
 #define FWS_EVENTS 512           /* events of one turn */
-#define FWS_RECEIVE_ROOM 524288u /* the one receive buffer */
-#define FWS_OWNED_BYTES 1048576u /* of messages put together in one turn, past which it ends */
-#define FWS_RECEIVE_CHUNK 65536u /* bytes of one connection in one turn */
+#define FWS_RECEIVE_CHUNK 65536u /* bytes of one connection in one turn; the receive buffer */
 #define FWS_ACCEPT_BATCH 64      /* connections accepted in one turn */
 #define FWS_HTTP_BATCH 32        /* reads of connections that are no WebSockets in one turn */
 #define FWS_FLUSH_BYTES 262144u  /* published and waiting: flush at once */
 #define FWS_TURN_NS 300000ULL    /* a flush gives way to new events after that */
 #define FWS_MAX_TURN_NS \
     2000000ULL /* or that, while the source runs at max rate: 0.9 of the speed else */
-#define FWS_SWEEP_NS 250000000ULL   /* deadlines and policies are looked at that often */
+#define FWS_EVENTS_NS 1000000ULL  /* receiving and handling events give way to a flush after that */
+#define FWS_SLICE_NS 100000ULL    /* and one connection to others that are ready */
+#define FWS_DEFLATE_NS 1000000ULL /* compressing a message: what is left of it then is stored */
+#define FWS_SWEEP_NS 250000000ULL /* deadlines and policies are looked at that often */
 #define FWS_SWEEP_TURN_NS 300000ULL /* and for about that long in one turn */
 #define FWS_STRETCHES 5             /* times that the interval of pings grows, by a quarter: to */
 #define FWS_PING_MOST_NS 50000000000ULL /* 2.5 of the shortest, at most this: proxies cut at 60 s */
@@ -71,9 +76,9 @@ enum fws_event_kind {
 
 typedef struct fws_event {
     fws_conn *conn;
-    const uint8_t *data; /* good until the next harvest; HEAD, BODY: until it is decided on */
+    const uint8_t *data; /* good until the next event; HEAD, BODY: until it is decided on */
     size_t n;
-    uint8_t *owned; /* freed by the next harvest */
+    uint8_t *owned; /* freed when the next event is asked for */
     uint8_t kind, opcode;
 } fws_event;
 
@@ -123,12 +128,18 @@ fws_topics *fws_engine_topics(fws_engine *engine);
 
 /* turn.c */
 
-/* Waits at most timeout_ms (-1: until something happens), then fills events. The number of
- * events, or FWS_E_SYSTEM. */
+/* Begins a turn: waits at most timeout_ms (-1: until something happens), looks at deadlines,
+ * accepts. FWS_OK or FWS_E_SYSTEM. */
 int fws_engine_harvest(fws_engine *engine, int timeout_ms);
 
 /* The same without a look at the sockets: for a turn that was asked for to send what waits. */
-int fws_engine_resume(fws_engine *engine);
+void fws_engine_resume(fws_engine *engine);
+
+/* The next event, good until the next call; NULL: there is none, or the turn's time is over, and
+ * fws_engine_more() tells. Connections share the turn's time, FWS_SLICE_NS each at least, and one
+ * message at least. Those that speak HTTP come first, for half of it. Those that took longer than
+ * FWS_SLICE_NS when they were read last come last, but one of them in each turn. */
+const fws_event *fws_engine_next_event(fws_engine *engine);
 
 /* Whether the engine has work left that no socket will announce. */
 bool fws_engine_more(const fws_engine *engine);
@@ -315,8 +326,8 @@ int fws_engine_fd(const fws_engine *engine);
 uint32_t fws_engine_live(const fws_engine *engine);
 uint64_t fws_engine_now(const fws_engine *engine);
 fws_counters fws_engine_counters(const fws_engine *engine);
-/* What the last harvest raised: number i, below what it returned. */
-const fws_event *fws_engine_event(const fws_engine *engine, int i);
+/* The monotonic clock, ns. */
+uint64_t fws_engine_clock(const fws_engine *engine);
 /* Connections dead since the last reap: the first one (conn NULL), the next one; NULL: no more. */
 fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn);
 /* Every connection that is not dead, from *slot on; NULL: no more. Start with *slot = 0. */

@@ -89,8 +89,13 @@ void fws_receive_http(fws_engine *engine, fws_conn *conn);
 
 /* Bytes of the peer, or 0 when there are none now; an end or an error ends the connection. */
 size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size_t n);
-/* Receives and parses one chunk of a connection that is OPEN or CLOSING. */
+/* Receives one chunk of a connection that is OPEN or CLOSING, and begins to parse it. */
 void fws_receive_frames(fws_engine *engine, fws_conn *conn);
+/* Parses on in the chunk of engine->reading, up to an event, its end, or the end of its time: what
+ * is left then stays with the connection. */
+void fws_receive_on(fws_engine *engine);
+/* Keeps what is left of the chunk for a later turn. */
+void fws_receive_stop(fws_engine *engine);
 
 /* accept.c */
 void fws_engine_accept(fws_engine *engine);
@@ -187,10 +192,25 @@ void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn);
 void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn);
 /* It is read from again: what came meanwhile, a pong perhaps, is still to be seen. */
 void fws_conn_resume(fws_engine *engine, fws_conn *conn);
-fws_event *fws_event_add(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
-                         const uint8_t *data, size_t n);
-/* Whether the turn has as many messages as it may. */
-bool fws_turn_full(const fws_engine *engine);
+/* Raises an event: the only one until its owner asks for the next. */
+fws_event *fws_event_raise(fws_engine *engine, fws_conn *conn, enum fws_event_kind kind,
+                           const uint8_t *data, size_t n);
+/* Frees what the event owns. */
+void fws_event_drop(fws_engine *engine);
+/* Looks at the clock; after so many steps more, when FWS_LOOK_STEPS have gone by. An event counts as
+ * FWS_EVENT_STEPS, or as all of them after a look that found FWS_SLOW_NS gone: a look takes 25 ns. */
+#define FWS_LOOK_STEPS 64
+#define FWS_EVENT_STEPS 16
+#define FWS_SLOW_NS 20000
+void fws_engine_look(fws_engine *engine);
+static inline void fws_engine_look_after(fws_engine *engine, uint32_t steps)
+{
+    engine->unlooked += steps;
+    if (engine->unlooked >= FWS_LOOK_STEPS)
+        fws_engine_look(engine);
+}
+/* How long, as of the last look, receiving may go on before it gives way to the flush, ns. */
+uint64_t fws_turn_left(const fws_engine *engine);
 /* Keeps bytes for later; false when memory is out. */
 bool fws_inbuf_add(fws_inbuf *inbuf, const uint8_t *data, size_t n);
 /* Drops the first n bytes; the buffer goes with the last one. */

@@ -30,10 +30,11 @@ struct fws_engine {
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
     uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
-    fws_link ready, http;                        /* rings to read: WebSockets; those before that */
-    fws_link dirty;                              /* ring of connections to flush */
+    /* Rings to read: those that speak HTTP; WebSockets; those of them that took long last time. */
+    fws_link http, ready, costly;
+    fws_link dirty;   /* ring of connections to flush */
     fws_link answers; /* the same, of HTTP answers: the two by turns, so that neither starves */
-    uint32_t n_ready, n_dirty; /* of ready and http; of dirty and answers */
+    uint32_t n_ready, n_dirty; /* of the three rings to read; of dirty and answers */
     fws_conn *first_dead;
     fws_topics topics;
     fws_link holders[FWS_HOLDERS]; /* those that hold 1 KiB or more, by the logarithm; 0: none */
@@ -52,11 +53,22 @@ struct fws_engine {
     bool woken;             /* commands were staged; cleared when they are applied */
     uint32_t next_listener; /* whose turn it is to be first */
     bool accept_stalled;    /* no descriptor was left: the sweep tries again */
-    uint8_t *room;          /* the receive buffer, and how far it is used this turn */
-    size_t room_used;
-    uint32_t n_events;
-    size_t owned_bytes; /* of this turn's events */
-    fws_event events[FWS_EVENTS];
+    uint8_t *room;          /* the receive buffer: one chunk */
+    fws_conn *reading;      /* the connection whose chunk it holds; NULL: none's */
+    uint8_t *unparsed;      /* what is left of the chunk */
+    size_t n_unparsed;
+    fws_event event;             /* the one that its owner handles, and */
+    bool raised;                 /* whether there is one */
+    uint64_t began;              /* the turn */
+    uint64_t slice_began, slice; /* the reading of this connection, and how long it may take */
+    uint32_t n_events, n_slice;  /* events of the turn; messages of this reading */
+    uint32_t unlooked;           /* steps since the last look at the clock */
+    bool slow;                   /* much time had gone by at that look */
+    bool began_full;             /* the turn began with the budget spent */
+    uint8_t ring;                /* being read: 0 http, 1 ready, 2 costly, 3: none any more */
+    uint64_t ring_began;
+    uint32_t turns;                /* begun so far; wraps */
+    uint32_t ring_events, n_reads; /* events of the turn before that; reads since then */
     fws_plan plan;
     fws_deflate *codec; /* NULL before somebody negotiates compression */
     fws_peers peers;

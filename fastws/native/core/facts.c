@@ -59,9 +59,9 @@ fws_counters fws_engine_counters(const fws_engine *engine)
     return counters;
 }
 
-const fws_event *fws_engine_event(const fws_engine *engine, int i)
+uint64_t fws_engine_clock(const fws_engine *engine)
 {
-    return &engine->events[i];
+    return engine->sys->monotonic();
 }
 
 fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn)

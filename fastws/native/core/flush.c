@@ -155,7 +155,9 @@ static bool flush_dirty(fws_engine *engine, uint64_t deadline)
             engine->n_dirty -= fws_link_remove(&conn->dirty);
             look_ahead(engine, calls + 1);
             progress |= flush_conn(engine, conn);
-            if (++calls % FLUSH_CALLS == 0 && out_of_time(engine, deadline))
+            calls++;
+            if ((calls % FLUSH_CALLS == 0 || engine->plan.derived > 0) /* compressing takes long */
+                && out_of_time(engine, deadline))
                 return false;
         }
     }

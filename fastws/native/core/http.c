@@ -47,7 +47,7 @@ static bool http_advance(fws_engine *engine, fws_conn *conn)
     }
     if (n == 0)
         return false;
-    fws_event_add(engine, conn, kind, inbuf->data, n);
+    fws_event_raise(engine, conn, kind, inbuf->data, n);
     inbuf->scanned = n; /* taken off when the owner has decided */
     fws_conn_move(conn, FWS_WAITING);
     return true;
@@ -62,7 +62,7 @@ void fws_receive_http(fws_engine *engine, fws_conn *conn)
     bool fresh = conn->state == FWS_HTTP && conn->inbuf.n == 0;
     if (n > FWS_RECEIVE_CHUNK)
         n = FWS_RECEIVE_CHUNK;
-    uint8_t *room = engine->room + engine->room_used;
+    uint8_t *room = engine->room;
     size_t got = fws_receive_bytes(engine, conn, room, n);
     if (got == 0)
         return;
@@ -86,6 +86,7 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
     /* Ahead of everything: a pong to what lies behind the head may be next. */
     if (n > 0 && !fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
         return FWS_E_NOMEM;
+    conn->overdue = false;
     fws_inbuf_drop(&conn->inbuf, conn->inbuf.scanned);
     fws_conn_count(engine, conn);
     fws_conn_move(conn, state);
@@ -134,6 +135,7 @@ int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
     int status = decided(engine, conn, FWS_OPEN, data, n);
     if (status != FWS_OK)
         return status;
+    conn->read_in = engine->turns - 1; /* what it sent behind its head is read in this turn */
     fws_conn_ping_later(engine, conn, true);
     return FWS_OK;
 }

@@ -1,9 +1,12 @@
 /* Connections that speak WebSocket: frames become messages, pings are answered. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/engine_internal.h"
+
+#define LOOK_BYTES 4096 /* a chunk of them took time, whatever it was */
 
 size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size_t n)
 {
@@ -65,10 +68,11 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
     conn->message_by = 0;
     if (open && conn->metered == NULL) {
         fws_event *event =
-            fws_event_add(engine, conn, FWS_EVENT_MESSAGE, message->data, message->len);
+            fws_event_raise(engine, conn, FWS_EVENT_MESSAGE, message->data, message->len);
         event->owned = message->owned;
+        if (message->owned != NULL)
+            fws_conn_count(engine, conn); /* it is the event's now */
         event->opcode = message->opcode;
-        engine->owned_bytes += message->owned == NULL ? 0 : message->len;
         if (conn->credit != FWS_ANY_MESSAGES && --conn->credit == 0)
             engine->counters.handler_queue_full++;
         return;
@@ -91,54 +95,114 @@ static bool parsing(const fws_conn *conn)
     return (conn->state == FWS_OPEN || conn->state == FWS_CLOSING) && !conn->ending;
 }
 
-static void parse(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t n)
+/* Its part of what is left of the turn. */
+static uint64_t slice_for(const fws_engine *engine, const fws_conn *conn)
 {
-    while (n > 0 && parsing(conn)) {
-        if (conn->metered != NULL && between_messages(&conn->reader)) {
-            size_t used =
-                fws_meter_scan(engine->meter, conn->metered, data, n, engine->sys->realtime());
-            data += used;
-            n -= used;
-        }
-        if (fws_turn_full(engine) || conn->credit == 0) {
-            if (!fws_inbuf_add(&conn->inbuf, data, n))
-                fws_conn_end(engine, conn, fws_close_code(FWS_E_NOMEM), NULL, 0);
+    uint32_t others = engine->n_ready - (conn->ready.next != NULL);
+    uint64_t part = fws_turn_left(engine) / (others + 1);
+    return part > FWS_SLICE_NS ? part : FWS_SLICE_NS;
+}
+
+/* Whether it has had its time: after a message at least, so that it gets on whatever happens. */
+static bool slice_over(const fws_engine *engine)
+{
+    return engine->n_slice > 0
+           && (engine->now - engine->slice_began >= engine->slice || fws_turn_left(engine) == 0);
+}
+
+/* It has been read: who took long stands behind the others next time. */
+static void finish(fws_engine *engine, fws_conn *conn)
+{
+    engine->reading = NULL;
+    if (engine->unlooked >= FWS_EVENT_STEPS || engine->unparsed - engine->room >= LOOK_BYTES)
+        fws_engine_look(engine);
+    bool costly = engine->now - engine->slice_began >= FWS_SLICE_NS;
+    if (costly != conn->costly) {
+        conn->costly = costly;
+        if (fws_link_remove(&conn->ready)) {
+            engine->n_ready--;
             fws_engine_mark_ready(engine, conn);
-            return;
-        }
-        fws_message message;
-        int status = fws_reader_next(&conn->reader, &engine->options.limits, &data, &n, &message);
-        if (status > 0) {
-            take_message(engine, conn, &message);
-        } else if (status < 0) {
-            engine->counters.protocol_errors++;
-            fws_conn_end(engine, conn, fws_close_code(status), NULL, 0);
         }
     }
+    if (between_messages(&conn->reader))
+        conn->message_by = 0;
+    else if (conn->message_by == 0)
+        fws_conn_expect_message(engine, conn);
+    fws_conn_count(engine, conn);
+}
+
+void fws_receive_stop(fws_engine *engine)
+{
+    fws_conn *conn = engine->reading;
+    if (engine->n_unparsed > 0 && parsing(conn)) {
+        if (!fws_inbuf_add(&conn->inbuf, engine->unparsed, engine->n_unparsed))
+            fws_conn_end(engine, conn, fws_close_code(FWS_E_NOMEM), NULL, 0);
+        fws_engine_mark_ready(engine, conn);
+    }
+    finish(engine, conn);
+}
+
+static void parse_one(fws_engine *engine, fws_conn *conn)
+{
+    fws_message message;
+    int status = fws_reader_next(&conn->reader, &engine->options.limits, &engine->unparsed,
+                                 &engine->n_unparsed, &message);
+    engine->n_slice++;
+    if (status > 0) {
+        take_message(engine, conn, &message);
+    } else if (status < 0) {
+        engine->counters.protocol_errors++;
+        fws_conn_end(engine, conn, fws_close_code(status), NULL, 0);
+    }
+}
+
+/* Whether its next message is parsed: its handler takes one, and its answers do not pile up (what
+ * is compressed may be a thousand times larger than what came in). */
+static bool goes_on(const fws_engine *engine, const fws_conn *conn)
+{
+    return engine->n_unparsed > 0 && parsing(conn) && conn->credit > 0
+           && conn->outbox.allocated <= fws_read_paused_above(engine) && !slice_over(engine);
+}
+
+void fws_receive_on(fws_engine *engine)
+{
+    fws_conn *conn = engine->reading;
+    while (goes_on(engine, conn)) {
+        if (conn->metered != NULL && between_messages(&conn->reader)) {
+            size_t used = fws_meter_scan(engine->meter, conn->metered, engine->unparsed,
+                                         engine->n_unparsed, engine->sys->realtime());
+            engine->unparsed += used;
+            engine->n_unparsed -= used;
+        }
+        parse_one(engine, conn);
+        if (engine->raised)
+            return; /* its owner handles it first */
+        fws_engine_look_after(engine, 1);
+    }
+    fws_receive_stop(engine);
 }
 
 void fws_receive_frames(fws_engine *engine, fws_conn *conn)
 {
-    uint8_t *room = engine->room + engine->room_used;
     size_t got = conn->inbuf.n;
     if (conn->unread_at != 0) { /* it was not read from */
         conn->unread_at = 0;
         conn->end_unread = false;
     }
     if (got > 0) {
-        memcpy(room, conn->inbuf.data, got);
+        assert(got <= FWS_RECEIVE_CHUNK); /* the rest of a head's chunk, or of one of frames */
+        memcpy(engine->room, conn->inbuf.data, got);
         fws_inbuf_drop(&conn->inbuf, (uint32_t)got);
+        fws_conn_count(engine, conn);
         fws_engine_mark_ready(engine, conn);
     } else {
-        got = fws_receive_bytes(engine, conn, room, FWS_RECEIVE_CHUNK);
+        got = fws_receive_bytes(engine, conn, engine->room, FWS_RECEIVE_CHUNK);
     }
-    uint32_t before = engine->n_events;
-    parse(engine, conn, room, got);
-    if (engine->n_events > before) /* events point into it */
-        engine->room_used += got;
-    fws_conn_count(engine, conn);
-    if (between_messages(&conn->reader))
-        conn->message_by = 0;
-    else if (conn->message_by == 0)
-        fws_conn_expect_message(engine, conn);
+    engine->reading = conn;
+    engine->unparsed = engine->room;
+    engine->n_unparsed = got;
+    engine->slice_began = engine->now;
+    engine->slice = slice_for(engine, conn);
+    engine->n_slice = 0;
+    fws_receive_on(engine);
 }

@@ -97,10 +97,12 @@ int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits)
         return FWS_E_INVALID;
     if (conn->state != FWS_WAITING)
         return FWS_E_CLOSED;
-    if (engine->codec == NULL)
+    if (engine->codec == NULL) {
         engine->codec = fws_deflate_new();
-    if (engine->codec == NULL)
-        return FWS_E_NOMEM;
+        if (engine->codec == NULL)
+            return FWS_E_NOMEM;
+        fws_deflate_bound(engine->codec, engine->sys->monotonic, FWS_DEFLATE_NS);
+    }
     conn->window_bits = (uint8_t)window_bits;
     fws_reader_inflate(&conn->reader, engine->codec);
     return FWS_OK;

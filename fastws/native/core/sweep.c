@@ -18,9 +18,10 @@ static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
 /* The owner is late, not the peer: the peer shall have an answer. */
 static void undecided(fws_engine *engine, fws_conn *conn)
 {
-    if (engine->n_events < FWS_EVENTS) { /* else the next sweep tells */
+    if (!conn->overdue) { /* else the turns have not come to it yet */
         engine->counters.handshake_timeouts++;
-        fws_event_add(engine, conn, FWS_EVENT_UNDECIDED, NULL, 0);
+        conn->overdue = true;
+        fws_engine_mark_ready(engine, conn);
     }
 }
 

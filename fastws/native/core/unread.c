@@ -69,7 +69,7 @@ static void take_close(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t
 
 void fws_conn_look(fws_engine *engine, fws_conn *conn)
 {
-    uint8_t *room = engine->room + engine->room_used;
+    uint8_t *room = engine->room;
     conn->unread_at = 0;
     if (!fws_conn_stopped(conn)) {
         conn->end_unread = false;

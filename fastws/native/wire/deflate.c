@@ -16,12 +16,18 @@
 #define MEMORY_LEVEL 5
 #define TAIL_N 4
 #define FIRST_ROOM 256u
+/* What does not shrink costs most (35 ns a byte with a window of 512 bytes), so a look at the
+ * beginning of a large message, and at each piece of it. */
+#define PROBE 4096u
+#define PIECE 16384u
 
 struct fws_deflate {
     z_stream inflater, deflaters[FWS_WINDOW_MAX + 1]; /* state NULL: not made yet */
     uint8_t *room;
     size_t capacity;
     uint64_t calls;
+    uint64_t (*now)(void); /* NULL: no bound */
+    uint64_t budget;
 };
 
 bool fws_deflate_available(void)
@@ -45,6 +51,12 @@ void fws_deflate_free(fws_deflate *codec)
         inflateEnd(&codec->inflater);
     free(codec->room);
     free(codec);
+}
+
+void fws_deflate_bound(fws_deflate *codec, uint64_t (*now)(void), uint64_t budget_ns)
+{
+    codec->now = budget_ns == 0 ? NULL : now;
+    codec->budget = budget_ns;
 }
 
 uint64_t fws_deflate_calls(const fws_deflate *codec)
@@ -71,6 +83,37 @@ static z_stream *deflater(fws_deflate *codec, unsigned bits)
     return status == Z_OK ? stream : NULL;
 }
 
+/* False: it does not fit, so that it has not shrunk. */
+static bool feed(z_stream *stream, size_t n, int flush)
+{
+    stream->avail_in = (uInt)n;
+    return deflate(stream, flush) == Z_OK && stream->avail_in == 0 && stream->avail_out > 0;
+}
+
+static bool shrinks(const z_stream *stream)
+{
+    return stream->total_out < stream->total_in - stream->total_in / 16;
+}
+
+/* The beginning of a large message, up to its last part: *n is what that has, *stored whether it is
+ * to be stored. False: the message is not worth it. */
+static bool feed_pieces(const fws_deflate *codec, z_stream *stream, size_t *n, bool *stored)
+{
+    uint64_t began = codec->now == NULL ? 0 : codec->now();
+    if (!feed(stream, PROBE, Z_BLOCK) || !shrinks(stream))
+        return false;
+    for (*n -= PROBE; *n > PIECE; *n -= PIECE) {
+        if (!feed(stream, PIECE, Z_NO_FLUSH))
+            return false;
+        if (!shrinks(stream) || (codec->now != NULL && codec->now() - began >= codec->budget)) {
+            *n -= PIECE;
+            *stored = true;
+            return deflateParams(stream, Z_NO_COMPRESSION, Z_DEFAULT_STRATEGY) == Z_OK;
+        }
+    }
+    return true;
+}
+
 size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8_t *data, size_t n,
                            const uint8_t **out)
 {
@@ -81,20 +124,26 @@ size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8
     if (stream == NULL || !make_room(codec, room))
         return 0;
     stream->next_in = data;
-    stream->avail_in = (uInt)n;
     stream->next_out = codec->room;
     stream->avail_out = (uInt)room;
     codec->calls++;
-    if (deflate(stream, Z_SYNC_FLUSH) != Z_OK || stream->avail_in > 0 || stream->avail_out == 0)
+    bool stored = false;
+    bool shrunk =
+        (n <= PIECE || feed_pieces(codec, stream, &n, &stored)) && feed(stream, n, Z_SYNC_FLUSH);
+    size_t left = stream->avail_out;
+    if (stored)
+        deflateEnd(stream); /* its level has changed: it is made anew */
+    if (!shrunk)
         return 0;
     *out = codec->room;
-    return room - stream->avail_out - TAIL_N; /* RFC 7692 7.2.1: 00 00 ff ff is not sent */
+    return room - left - TAIL_N; /* RFC 7692 7.2.1: 00 00 ff ff is not sent */
 }
 
 /* Output in the making. */
 typedef struct growing {
     uint8_t *data;
     size_t n, capacity, most; /* most: one byte past the limit, which tells that it is passed */
+    size_t blocks;            /* dynamic and final ones so far */
 } growing;
 
 static bool grow(growing *out)
@@ -106,6 +155,22 @@ static bool grow(growing *out)
     out->data = data;
     out->capacity = capacity;
     return true;
+}
+
+/* Whether a dynamic block begins where the stream stands between two: its tables cost far more than
+ * their bytes. Its header is in the unused bits of the last byte and the next one (RFC 1951 3.2.3). */
+static bool is_dynamic(const z_stream *stream, const uint8_t *data)
+{
+    unsigned unused = (unsigned)stream->data_type & 7;
+    unsigned bits = stream->next_in == data ? 0 : (unsigned)stream->next_in[-1] >> (8 - unused);
+    if (stream->avail_in > 0)
+        bits |= (unsigned)stream->next_in[0] << unused;
+    return (bits >> 1 & 3) == 2;
+}
+
+static bool too_many_blocks(const growing *out)
+{
+    return out->blocks > FWS_BLOCKS + out->n / FWS_BLOCK_BYTES;
 }
 
 /* Feeds one piece; a stream that ends within it begins anew (RFC 7692 7.2.3.5: blocks may follow
@@ -121,19 +186,24 @@ static int inflate_piece(z_stream *stream, const uint8_t *data, size_t n, growin
         size_t room = out->capacity - out->n;
         stream->avail_out = room > UINT32_MAX ? UINT32_MAX : (uInt)room;
         room = stream->avail_out;
-        int status = inflate(stream, Z_SYNC_FLUSH);
+        int status = inflate(stream, Z_BLOCK);
         out->n += room - stream->avail_out;
-        if (out->n == out->most)
+        if (status == Z_OK && (stream->data_type & 0xC0) == 0x80) /* between two blocks (zlib.h) */
+            out->blocks += is_dynamic(stream, data);
+        if (out->n == out->most || too_many_blocks(out))
             return FWS_E_TOO_BIG;
         if (status == Z_STREAM_END) {
             if (stream->avail_in == 0)
                 return 1;
             inflateReset(stream);
+            out->blocks++;
         } else if (status == Z_MEM_ERROR) {
             return FWS_E_NOMEM;
         } else if (status != Z_OK && status != Z_BUF_ERROR) {
             return FWS_E_DATA;
-        } else if (stream->avail_in == 0 && stream->avail_out > 0) {
+        } else if (stream->avail_in == 0 && stream->avail_out > 0
+                   && (stream->data_type & 0xC0)
+                          != 0xC0) { /* else the next call says that it ends */
             return FWS_OK;
         }
     }
@@ -194,6 +264,11 @@ fws_deflate *fws_deflate_new(void)
 void fws_deflate_free(fws_deflate *codec)
 {
     (void)codec;
+}
+
+void fws_deflate_bound(fws_deflate *codec, uint64_t (*now)(void), uint64_t budget_ns)
+{
+    (void)codec, (void)now, (void)budget_ns;
 }
 
 uint64_t fws_deflate_calls(const fws_deflate *codec)

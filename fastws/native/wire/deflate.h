@@ -16,6 +16,8 @@
 #define FWS_WINDOW_MAX 15u
 /* Bytes of payload: a smaller message hardly shrinks (a tick of 56: to 55); a call takes 2 us. */
 #define FWS_DEFLATE_LEAST 64u
+#define FWS_BLOCKS 512u
+#define FWS_BLOCK_BYTES 256u
 #define FWS_DEFLATE_KEPT 1048576u /* a larger buffer is not kept for the next message */
 
 typedef struct fws_deflate fws_deflate;
@@ -27,17 +29,24 @@ bool fws_deflate_available(void);
 fws_deflate *fws_deflate_new(void);
 void fws_deflate_free(fws_deflate *codec); /* NULL is fine */
 
+/* Bounds the time of compressing one message by that clock (ns; 0: no bound): what is left of the
+ * message then is stored in it as it is. */
+void fws_deflate_bound(fws_deflate *codec, uint64_t (*now)(void), uint64_t budget_ns);
+
 /* How often fws_deflate_message() has compressed something. */
 uint64_t fws_deflate_calls(const fws_deflate *codec);
 
 /* Compresses data[0..n) with a window of 2^window_bits bytes. Returns the size, less than n, with
  * *out good until the next call; 0 when the message is to go as it is: it is smaller than
- * FWS_DEFLATE_LEAST, it does not shrink, or memory is out. */
+ * FWS_DEFLATE_LEAST, it does not shrink (of one above 16 KiB: its first 4 KiB do not, by a
+ * sixteenth), or memory is out. */
 size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8_t *data, size_t n,
                            const uint8_t **out);
 
 /* Inflates a whole message. FWS_OK with *out (never NULL, the caller's to free) and *out_n;
- * FWS_E_TOO_BIG as soon as it passes limit bytes; FWS_E_DATA when it is not what RFC 7692
+ * FWS_E_TOO_BIG as soon as it passes limit bytes, or has more than FWS_BLOCKS dynamic or
+ * final blocks and one for each FWS_BLOCK_BYTES of output (an empty one takes 11 bytes and 4 us);
+ * FWS_E_DATA when it is not what RFC 7692
  * 7.2.2 describes, or ends in the middle; FWS_E_NOMEM. At no time are more than limit + 1
  * bytes of output held (twice while they are moved). */
 int fws_inflate_message(fws_deflate *codec, const uint8_t *data, size_t n, uint64_t limit,

@@ -1,0 +1,81 @@
+"""A request head that was found good: its parts, and what is made of them when it is asked for.
+
+Layer 5. Knows the grammar of targets and fields; what makes a head good is handshake.py's.
+"""
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote
+
+import httptools
+
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request head that both judges accepted.
+
+    `target` is as sent, printable ASCII; `path` is decoded and may hold any character, so it is
+    for comparing, not for printing. `query` has the first value of each name. Both are made when
+    they are first asked for. `headers` are (lower-case name, value) in the order sent.
+    `expects_continue`: the peer waits for `CONTINUE` before it sends its body. `keep_alive` is
+    never true of one that asks for an upgrade of any kind. `is_upgrade`: the peer asks for
+    websocket in `Upgrade` and says so in `Connection`, without which `Upgrade` means nothing
+    (RFC 9110 7.8).
+    """
+
+    method: str
+    target: str
+    http_version: str
+    headers: RawHeaders
+    content_length: int
+    keep_alive: bool
+    expects_continue: bool
+    is_upgrade: bool
+    _path: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _query: list[dict[str, str]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+
+    @property
+    def path(self) -> str:
+        """The path, decoded; "" for authority-form (CONNECT), which has none."""
+        if not self._path:
+            path, _ = _parts(self.target)
+            self._path.append(unquote((b"/" if path is None else path).decode("ascii")))
+        return self._path[0]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The first value of each name in the query."""
+        if not self._query:
+            _, query = _parts(self.target)
+            found: dict[str, str] = {}
+            for name, value in parse_qsl((query or b"").decode("ascii"), keep_blank_values=True):
+                found.setdefault(name, value)
+            self._query.append(found)
+        return self._query[0]
+
+    def values(self, name: str) -> list[str]:
+        """Return the value of every field called `name` (any case), in order."""
+        return field_values(self.headers, name)
+
+    def header(self, name: str) -> str | None:
+        """Return the value of field `name`, None if absent; repeated fields joined by ", "."""
+        found = field_values(self.headers, name)
+        return ", ".join(found) if found else None
+
+
+def field_values(headers: RawHeaders, name: str) -> list[str]:
+    """Return the value of every field called `name` (any case), in order."""
+    wanted = name.lower().encode("latin-1")
+    return [value.decode("latin-1") for key, value in headers if key == wanted]
+
+
+def _parts(target: str) -> tuple[bytes | None, bytes | None]:
+    """Return path and query; authority-form (CONNECT only, RFC 9112 3.2.3) has neither."""
+    try:
+        url = httptools.parse_url(target.encode("ascii"))
+    except httptools.HttpParserError:
+        return b"", None
+    return url.path, url.query
