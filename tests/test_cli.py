@@ -1,6 +1,7 @@
 """The command as it is typed: `fastws serve` in a process of its own."""
 
 import asyncio
+import gc
 import os
 import re
 import select
@@ -20,7 +21,7 @@ from surroundings import UNDER
 
 from fastws.cli import main
 from fastws.cli.bench import write
-from fastws.cli.serve import LOOPS, first_of
+from fastws.cli.serve import LOOPS, first_of, long_lived_heap
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [*UNDER, sys.executable, "-m", "fastws"]
@@ -352,3 +353,10 @@ def test_reader_of_the_console_may_go_away() -> None:
             assert wait_for(peer, CLOSE) == close_payload(1001)
             leave(peer)
             assert process.wait(timeout=PATIENCE) == 0
+
+
+def test_what_is_imported_is_kept_out_of_collections_while_it_serves() -> None:
+    """A full collection of it takes 7 ms, in which nobody is served."""
+    with long_lived_heap():
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
