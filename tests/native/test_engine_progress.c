@@ -115,6 +115,32 @@ static void test_bytes_of_a_large_frame_answer_a_ping(void)
     engine_close();
 }
 
+static void take_long(const fws_event *event)
+{
+    usual(event);
+    net.now += SECOND / 20;
+}
+
+/* The pong stands behind the messages. */
+static void test_who_is_not_read_on_is_not_waited_for(void)
+{
+    fws_options options = OPTIONS;
+    options.ping_ns = options.pong_ns = 20 * SECOND;
+    engine_open(&options);
+    fake_peer *peer = client();
+    for (int i = 0; i < 2000; i++)
+        say_text(peer, "a");
+    on_event = take_long;
+    while (heard_n < 2 * 2000) {
+        turn();
+        CHECK(alive(peer));
+    }
+    CHECK(engine->counters.pings > 2);
+    pass_time(61 * SECOND);
+    CHECK(!alive(peer));
+    engine_close();
+}
+
 static uint8_t page[20000];
 static bool kept_alive;
 
@@ -344,6 +370,7 @@ int main(void)
     RUN(test_a_message_that_drips_is_not_waited_for);
     RUN(test_progress_is_a_kibibyte_in_each_window);
     RUN(test_bytes_of_a_large_frame_answer_a_ping);
+    RUN(test_who_is_not_read_on_is_not_waited_for);
     RUN(test_an_answer_that_keeps_being_taken_is_not_cut_off);
     RUN(test_an_answer_that_drips_is_cut_off);
     RUN(test_a_last_answer_lingers_while_it_is_being_confirmed);
