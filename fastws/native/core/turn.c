@@ -30,7 +30,7 @@ static void receive(fws_engine *engine, fws_conn *conn)
 bool fws_engine_more(const fws_engine *engine)
 {
     if (engine->woken || engine->n_ready > 0 || engine->n_dirty > 0 || engine->pressed
-        || engine->source_at <= engine->now)
+        || engine->reading != NULL || engine->source_at <= engine->now)
         return true;
     if (engine->topics.dirty != NULL || engine->topics.waking != NULL
         || engine->topics.touched != NULL || engine->first_dead != NULL)
