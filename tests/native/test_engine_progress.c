@@ -135,7 +135,7 @@ static void test_who_is_not_read_on_is_not_waited_for(void)
         turn();
         CHECK(alive(peer));
     }
-    CHECK(engine->counters.pings > 2);
+    CHECK(engine->counters.pings > 0);
     pass_time(61 * SECOND);
     CHECK(!alive(peer));
     engine_close();

@@ -195,7 +195,6 @@ void fws_receive_frames(fws_engine *engine, fws_conn *conn)
         fws_inbuf_drop(&conn->inbuf, (uint32_t)got);
         fws_conn_count(engine, conn);
         fws_engine_mark_ready(engine, conn);
-        conn->heard = true; /* a pong may stand behind what was not parsed in time */
     } else {
         got = fws_receive_bytes(engine, conn, engine->room, FWS_RECEIVE_CHUNK);
     }

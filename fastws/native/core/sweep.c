@@ -140,7 +140,7 @@ static void ping(fws_engine *engine, fws_conn *conn)
  * or that write_ns decides. */
 static bool lives(const fws_engine *engine, const fws_conn *conn)
 {
-    if (conn->heard)
+    if (conn->heard || conn->ready.next != NULL) /* it waits for its turn to be read */
         return true;
     if (fws_conn_stopped(conn) && (conn->blocked || !conn->acknowledges))
         return true;
