@@ -269,6 +269,24 @@ static void test_heads_in_the_making_stay_within_the_budget(void)
     engine_close();
 }
 
+/* Newcomers whose heads fill the budget anew in each turn. */
+static void test_heads_that_fill_the_budget_leave_turns_to_others(void)
+{
+    static char part[900];
+    open_with(64 * KIB);
+    fake_peer *healthy = client();
+    memset(part, 'a', sizeof part);
+    for (int turns = 0; heard_n == 0; turns++) {
+        CHECK(turns < 20);
+        if (turns == 10)
+            say_text(healthy, "well");
+        for (int i = 0; i < 40; i++)
+            fake_say(fake_connect(), part, sizeof part);
+        turn();
+    }
+    engine_close();
+}
+
 static void answer_page(const fws_event *event)
 {
     if (event->kind == FWS_EVENT_HEAD)
@@ -403,6 +421,7 @@ int main(void)
     RUN(test_what_could_never_fit_closes_nobody);
     RUN(test_partial_messages_of_many_stay_within_the_budget);
     RUN(test_heads_in_the_making_stay_within_the_budget);
+    RUN(test_heads_that_fill_the_budget_leave_turns_to_others);
     RUN(test_responses_that_nobody_reads_stay_within_the_budget);
     RUN(test_while_many_have_to_go_newcomers_are_refused);
     RUN(test_frames_that_only_half_sent_ones_keep_are_counted);

@@ -81,8 +81,13 @@ static fws_conn *next_to_read(fws_engine *engine)
 {
     for (; engine->ring < RINGS; begin_ring(engine, engine->ring + 1)) {
         const fws_link *ring = present_ring(engine);
-        if (fws_link_empty(ring) || ring_over(engine))
+        if (fws_link_empty(ring))
             continue;
+        if (ring_over(engine)) {
+            if (engine->n_reads == 0 && engine->passed_over == 0)
+                engine->passed_over = engine->ring;
+            continue;
+        }
         fws_conn *conn = FWS_CONTAINER(ring->next, fws_conn, ready);
         if (conn->read_in == engine->turns)
             continue;
@@ -131,7 +136,8 @@ static void begin_reading(fws_engine *engine)
     engine->n_events = engine->unlooked = 0;
     engine->slow = true; /* until a handler has shown otherwise */
     engine->began_full = fws_engine_full(engine);
-    begin_ring(engine, 0);
+    begin_ring(engine, engine->passed_over); /* those before it have had a turn */
+    engine->passed_over = 0;
     if (engine->now >= engine->sweep_at)
         fws_engine_sweep(engine);
     fws_engine_accept(engine); /* after the sweep: the time lost before it is not theirs */
