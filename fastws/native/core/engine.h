@@ -18,7 +18,7 @@
 #include "core/topic.h"
 
 #define FWS_EVENTS 512           /* events of one turn */
-#define FWS_RECEIVE_CHUNK 65536u /* bytes of one connection in one turn; the receive buffer */
+#define FWS_RECEIVE_CHUNK 65536u /* most bytes of one connection in one turn; the receive buffer */
 #define FWS_ACCEPT_BATCH 64      /* connections accepted in one turn */
 #define FWS_HTTP_BATCH 32        /* reads of connections that are no WebSockets in one turn */
 #define FWS_FLUSH_BYTES 262144u  /* published and waiting: flush at once */
