@@ -297,7 +297,8 @@ void fws_engine_drive(fws_engine *engine);
  * but fws_engine_free() may be called; fws_engine_command() answers FWS_E_CLOSED. */
 bool fws_engine_inherited(const fws_engine *engine);
 
-/* Applies what other threads staged. The first step of a turn. */
+/* Applies what other threads staged, in order, for FWS_TURN_NS: the first step of a turn. The rest
+ * waits for the next one. */
 void fws_engine_drain(fws_engine *engine);
 
 /* facts.c: snapshots for the owner */
