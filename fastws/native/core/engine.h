@@ -325,10 +325,9 @@ bool fws_conn_dead(const fws_conn *conn);
 int fws_engine_fd(const fws_engine *engine);
 /* Connections held. */
 uint32_t fws_engine_live(const fws_engine *engine);
-uint64_t fws_engine_now(const fws_engine *engine);
 fws_counters fws_engine_counters(const fws_engine *engine);
 /* The monotonic clock, ns. */
-uint64_t fws_engine_clock(const fws_engine *engine);
+uint64_t fws_engine_now(const fws_engine *engine);
 /* Connections dead since the last reap: the first one (conn NULL), the next one; NULL: no more. */
 fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn);
 /* Every connection that is not dead, from *slot on; NULL: no more. Start with *slot = 0. */
