@@ -11,6 +11,18 @@ static void tell_overdue(fws_engine *engine, fws_conn *conn)
     fws_event_raise(engine, conn, FWS_EVENT_UNDECIDED, NULL, 0);
 }
 
+/* The turns came to it after its deadline: a request that is whole now has come in time. */
+static void receive_overdue(fws_engine *engine, fws_conn *conn)
+{
+    conn->overdue = false;
+    fws_receive_http(engine, conn);
+    if (conn->state == FWS_WAITING)
+        fws_conn_give_time(engine, conn, engine->options.handshake_ns);
+    else if (conn->state < FWS_OPEN && !conn->ending
+             && fws_engine_time(engine) >= conn->deadline)
+        fws_conn_past_deadline(engine, conn);
+}
+
 static void receive(fws_engine *engine, fws_conn *conn)
 {
     if (conn->state < FWS_DRAINING && conn->outbox.allocated > fws_read_paused_above(engine))
@@ -21,6 +33,8 @@ static void receive(fws_engine *engine, fws_conn *conn)
         tell_overdue(engine, conn);
     else if (conn->ending || fws_conn_stopped(conn) || conn->state == FWS_WAITING)
         fws_conn_hear(engine, conn); /* the change of that marks it ready again */
+    else if (conn->state < FWS_OPEN && conn->overdue)
+        receive_overdue(engine, conn);
     else if (conn->state == FWS_HTTP || conn->state == FWS_BODY)
         fws_receive_http(engine, conn);
     else
