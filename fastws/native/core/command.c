@@ -6,8 +6,8 @@
 #include "core/engine_internal.h"
 
 #define STAGING_KEPT 262144u /* bytes of the buffer that are kept for the next turn */
-#define LOOK 16              /* steps between two looks at the clock; a command is one, and one for */
-#define STEP_BYTES 1024u     /* so many bytes: they may have to be compressed */
+#define LOOK 16          /* steps between two looks at the clock; a command is one, and one for */
+#define STEP_BYTES 1024u /* so many bytes: they may have to be compressed */
 
 static bool is_data(uint8_t opcode)
 {

@@ -12,8 +12,8 @@ typedef struct fws_staging {
     uint8_t *bytes, *draining;
     size_t n, capacity, draining_capacity;
     size_t draining_n, drained; /* bytes that are being applied; of them, have been */
-    uint64_t refused; /* commands for which there was no room; read without the lock */
-    bool pressed;     /* one was refused for max_buffered_bytes; read without the lock */
+    uint64_t refused;           /* commands for which there was no room; read without the lock */
+    bool pressed;               /* one was refused for max_buffered_bytes; read without the lock */
 } fws_staging;
 
 #define FWS_HOLDERS 32

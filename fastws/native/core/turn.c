@@ -18,8 +18,7 @@ static void receive_overdue(fws_engine *engine, fws_conn *conn)
     fws_receive_http(engine, conn);
     if (conn->state == FWS_WAITING)
         fws_conn_give_time(engine, conn, engine->options.handshake_ns);
-    else if (conn->state < FWS_OPEN && !conn->ending
-             && fws_engine_time(engine) >= conn->deadline)
+    else if (conn->state < FWS_OPEN && !conn->ending && fws_engine_time(engine) >= conn->deadline)
         fws_conn_past_deadline(engine, conn);
 }
 
