@@ -1093,7 +1093,7 @@ cdef class Engine:
     cdef int _finish_turn(self) except -1:
         self._flush()
         self._reap()
-        cdef uint64_t deadline = fws_engine_clock(self._e) + FWS_EVENTS_NS
+        cdef uint64_t deadline = fws_engine_now(self._e) + FWS_EVENTS_NS
         self._tell_ended(deadline)
         self._tell_topics(deadline)
         return 0
@@ -1204,7 +1204,7 @@ cdef class Engine:
                 self.on_close(connection)
             except BaseException as exception:
                 self._failed(connection, exception)
-            if self._left() or fws_engine_clock(self._e) >= deadline:
+            if self._left() or fws_engine_now(self._e) >= deadline:
                 return 0
         return 0
 
@@ -1216,7 +1216,7 @@ cdef class Engine:
         cdef fws_topic *t
         cdef Topic topic
         cdef bint first = True
-        while first or (not self._left() and fws_engine_clock(self._e) < deadline):
+        while first or (not self._left() and fws_engine_now(self._e) < deadline):
             first = False
             if self._left():
                 return 0

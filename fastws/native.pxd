@@ -318,7 +318,6 @@ cdef extern from "core/engine.h" nogil:
     uint64_t fws_engine_now(const fws_engine *engine)
     fws_counters fws_engine_counters(const fws_engine *engine)
     uint64_t fws_engine_buffered(const fws_engine *engine)
-    uint64_t fws_engine_clock(const fws_engine *engine)
     fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn)
     fws_conn *fws_engine_next_conn(const fws_engine *engine, uint32_t *slot)
     enum:

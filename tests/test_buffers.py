@@ -148,7 +148,7 @@ def closed(server: Server) -> int:
 
 @pytest.mark.parametrize("sin", [*SINS, "all"])
 def test_many_connections_that_sin_stay_within_the_budget(run: Run, sin: str) -> None:
-    budget, each = MIB, 10 if sin == "all" else 60
+    budget, each = MIB, 10 if sin == "all" else 80
 
     async def story() -> None:
         most = 0

@@ -394,6 +394,35 @@ static void test_at_max_rate_the_slowest_socket_sets_the_pace(void)
     engine_close();
 }
 
+static void test_at_max_rate_who_is_ready_does_not_wait_for_a_socket(void)
+{
+    engine_open(&OPTIONS);
+    fws_topic *topic = topic_of(FWS_SLOW_LOSSLESS, 10000);
+    fws_source_init(&engine->source, topic, 1, FWS_TICK_JSON, FWS_TICK_BASE, FWS_LATE_BURST);
+    fake_peer *slow = client(), *peer = client();
+    slow->room = 0;
+    subscribe(slow, topic);
+    fws_source_set_rate(&engine->source, net.now, 0, true);
+    for (int i = 0; i < 20; i++)
+        turn();
+    say_text(peer, "first");
+    say_text(peer, "second");
+    harvest();
+    usual(fws_engine_next_event(engine));
+    fws_conn *conn = conn_of(peer);
+    fws_conn_pause(engine, conn, true);
+    fws_conn_pause(engine, conn, false);
+    CHECK(conn->ready.next != NULL);
+    uint64_t before = net.now;
+    fws_engine_flush(engine, FWS_MAX_TURN_NS);
+    CHECK_EQ(net.now, before);
+    reap();
+    for (int i = 0; i < 20; i++)
+        turn();
+    expect_heard("first second ");
+    engine_close();
+}
+
 int main(void)
 {
     RUN(test_a_descriptor_used_again_inherits_nothing);
@@ -412,5 +441,6 @@ int main(void)
     RUN(test_so_much_waits_that_a_flush_is_due);
     RUN(test_the_source_feeds_who_listens_and_stops_with_them);
     RUN(test_at_max_rate_the_slowest_socket_sets_the_pace);
+    RUN(test_at_max_rate_who_is_ready_does_not_wait_for_a_socket);
     return 0;
 }

@@ -269,6 +269,51 @@ static void test_heads_in_the_making_stay_within_the_budget(void)
     engine_close();
 }
 
+/* Newcomers whose heads fill the budget anew in each turn. */
+static void test_heads_that_fill_the_budget_leave_turns_to_others(void)
+{
+    static char part[900];
+    open_with(64 * KIB);
+    fake_peer *healthy = client();
+    memset(part, 'a', sizeof part);
+    for (int turns = 0; heard_n == 0; turns++) {
+        CHECK(turns < 20);
+        if (turns == 10)
+            say_text(healthy, "well");
+        for (int i = 0; i < 40; i++)
+            fake_say(fake_connect(), part, sizeof part);
+        turn();
+    }
+    engine_close();
+}
+
+static void take_a_little(const fws_event *event)
+{
+    (void)event;
+    net.now += 10000;
+}
+
+/* More than a turn takes waits in the kernel, not in the budget. */
+static void test_messages_of_many_that_come_faster_than_they_are_handled_close_nobody(void)
+{
+    static uint8_t burst[200 * KIB];
+    static char text[100];
+    size_t n = 0;
+    open_with(3200 * KIB);
+    gather_crowd(40);
+    memset(text, 'x', sizeof text);
+    while (n < sizeof burst - 2 * sizeof text)
+        n += client_frame(burst + n, FWS_TEXT, text, sizeof text);
+    for (int i = 0; i < 40; i++)
+        fake_say(crowd[i], burst, n);
+    on_event = take_a_little;
+    do
+        turn();
+    while (engine->n_ready > 0);
+    CHECK_EQ(engine->counters.buffered_closed, 0);
+    engine_close();
+}
+
 static void answer_page(const fws_event *event)
 {
     if (event->kind == FWS_EVENT_HEAD)
@@ -403,6 +448,8 @@ int main(void)
     RUN(test_what_could_never_fit_closes_nobody);
     RUN(test_partial_messages_of_many_stay_within_the_budget);
     RUN(test_heads_in_the_making_stay_within_the_budget);
+    RUN(test_heads_that_fill_the_budget_leave_turns_to_others);
+    RUN(test_messages_of_many_that_come_faster_than_they_are_handled_close_nobody);
     RUN(test_responses_that_nobody_reads_stay_within_the_budget);
     RUN(test_while_many_have_to_go_newcomers_are_refused);
     RUN(test_frames_that_only_half_sent_ones_keep_are_counted);

@@ -115,6 +115,62 @@ static void test_bytes_of_a_large_frame_answer_a_ping(void)
     engine_close();
 }
 
+static void take_long(const fws_event *event)
+{
+    usual(event);
+    net.now += SECOND / 20;
+}
+
+/* The pong stands behind the messages. */
+static void test_who_is_not_read_on_is_not_waited_for(void)
+{
+    fws_options options = OPTIONS;
+    options.ping_ns = options.pong_ns = 20 * SECOND;
+    engine_open(&options);
+    fake_peer *peer = client();
+    for (int i = 0; i < 2000; i++)
+        say_text(peer, "a");
+    on_event = take_long;
+    while (heard_n < 2 * 2000) {
+        turn();
+        CHECK(alive(peer));
+    }
+    CHECK(engine->counters.pings > 0);
+    pass_time(61 * SECOND);
+    CHECK(!alive(peer));
+    engine_close();
+}
+
+/* Their heads are there: that our turns come late is not their fault. */
+static void test_who_waits_for_its_head_to_be_read_is_not_timed_out(void)
+{
+    fws_options options = OPTIONS;
+    options.max_connections = 400;
+    engine_open(&options);
+    on_event = take_long;
+    for (int i = 0; i < 300; i++)
+        fake_say(fake_connect(), HEAD, strlen(HEAD));
+    for (int i = 0; i < 400; i++)
+        turn();
+    CHECK_EQ(engine->live, 300);
+    CHECK_EQ(engine->counters.handshake_timeouts, 0);
+    engine_close();
+}
+
+static void test_a_head_that_drips_when_its_time_is_up_is_not_waited_for(void)
+{
+    engine_open(&OPTIONS);
+    fake_peer *peer = fake_connect();
+    for (int i = 0; i < 100 && !peer->closed; i++) {
+        fake_say(peer, "G", 1);
+        net.now += SECOND / 8;
+        turn();
+    }
+    CHECK(peer->closed);
+    CHECK_EQ(engine->counters.handshake_timeouts, 1);
+    engine_close();
+}
+
 static uint8_t page[20000];
 static bool kept_alive;
 
@@ -344,6 +400,9 @@ int main(void)
     RUN(test_a_message_that_drips_is_not_waited_for);
     RUN(test_progress_is_a_kibibyte_in_each_window);
     RUN(test_bytes_of_a_large_frame_answer_a_ping);
+    RUN(test_who_is_not_read_on_is_not_waited_for);
+    RUN(test_who_waits_for_its_head_to_be_read_is_not_timed_out);
+    RUN(test_a_head_that_drips_when_its_time_is_up_is_not_waited_for);
     RUN(test_an_answer_that_keeps_being_taken_is_not_cut_off);
     RUN(test_an_answer_that_drips_is_cut_off);
     RUN(test_a_last_answer_lingers_while_it_is_being_confirmed);

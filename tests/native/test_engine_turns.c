@@ -1,4 +1,6 @@
 /* Turns: who is read, for how long, and what becomes of what a turn leaves over. */
+#include <pthread.h>
+
 #include "engine_fixture.h"
 
 static int next_number;
@@ -248,6 +250,100 @@ static void test_an_engine_goes_on_where_its_owner_stopped_asking(void)
     engine_close();
 }
 
+/* It asks once, and then not again in its turn. */
+static void test_what_an_owner_has_not_asked_for_is_work_left(void)
+{
+    engine_open(&OPTIONS);
+    fake_peer *peer = client();
+    say_text(peer, "first");
+    say_text(peer, "second");
+    harvest();
+    on_event(fws_engine_next_event(engine));
+    flush();
+    reap();
+    CHECK(fws_engine_more(engine));
+    rest();
+    expect_heard("first second ");
+    engine_close();
+}
+
+/* The flush closes a stranger whose head fills the budget, and reads what it has sent on. */
+static void test_a_flush_between_two_events_leaves_what_is_not_parsed(void)
+{
+    static char part[1000], text[500];
+    fws_options options = OPTIONS;
+    options.max_buffered_bytes = 1200;
+    engine_open(&options);
+    memset(part, 'a', sizeof part);
+    memset(text, 'b', sizeof text - 1);
+    fake_peer *peer = client(), *stranger = fake_connect();
+    fake_say(stranger, part, 900);
+    rest();
+    say_text(peer, "first");
+    say_text(peer, "second");
+    harvest();
+    const fws_event *event = fws_engine_next_event(engine);
+    fake_say(stranger, part, 60);
+    CHECK_EQ(tell(peer, text), FWS_E_FULL);
+    flush();
+    CHECK_EQ(engine->counters.buffered_closed, 1);
+    on_event(event);
+    handle();
+    reap();
+    rest();
+    expect_heard("first second ");
+    engine_close();
+}
+
+/* What other threads ask for. */
+
+#define STAGED 300
+
+static void *stage_numbers(void *to)
+{
+    char text[16];
+    for (int i = 0; i < STAGED; i++) {
+        sprintf(text, "%d", i);
+        CHECK_EQ(tell(to, text), FWS_OK);
+    }
+    return NULL;
+}
+
+static void test_commands_of_other_threads_share_the_turn_and_stay_in_order(void)
+{
+    char all[STAGED * 8];
+    size_t n = 0;
+    pthread_t thread;
+    engine_open(&OPTIONS);
+    fake_peer *peer = client();
+    CHECK(pthread_create(&thread, NULL, stage_numbers, peer) == 0);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < STAGED; i++)
+        n += (size_t)sprintf(all + n, "T(%d) ", i);
+    net.tick = FWS_TURN_NS / 2;
+    turn();
+    net.tick = 0;
+    CHECK(peer->out_n > 0 && peer->out_n < STAGED * 3);
+    CHECK(fws_engine_more(engine));
+    rest();
+    expect_got(peer, all);
+    engine_close();
+}
+
+static void test_commands_that_were_not_applied_are_forgotten_with_the_engine(void)
+{
+    pthread_t thread;
+    engine_open(&OPTIONS);
+    fake_peer *peer = client();
+    CHECK(pthread_create(&thread, NULL, stage_numbers, peer) == 0);
+    pthread_join(thread, NULL);
+    net.tick = FWS_TURN_NS;
+    harvest();
+    net.tick = 0;
+    CHECK(engine->staging.drained < engine->staging.draining_n);
+    engine_close();
+}
+
 int main(void)
 {
     RUN(test_more_messages_than_events_come_in_order_and_whole);
@@ -259,5 +355,9 @@ int main(void)
     RUN(test_behind_a_close_of_ours_no_message_comes);
     RUN(test_behind_an_abort_no_message_comes);
     RUN(test_an_engine_goes_on_where_its_owner_stopped_asking);
+    RUN(test_what_an_owner_has_not_asked_for_is_work_left);
+    RUN(test_a_flush_between_two_events_leaves_what_is_not_parsed);
+    RUN(test_commands_of_other_threads_share_the_turn_and_stay_in_order);
+    RUN(test_commands_that_were_not_applied_are_forgotten_with_the_engine);
     return 0;
 }

@@ -52,8 +52,9 @@ void fws_engine_refuse(fws_engine *engine, int fd)
     bytes.iov_base = (void *)(uintptr_t)fws_unavailable(&bytes.iov_len);
     struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
     engine->counters.refused++;
-    /* Bytes already received are read, or closing would reset and destroy the answer. */
-    (void)engine->sys->recv(fd, engine->room, FWS_RECEIVE_CHUNK, 0);
+    /* Bytes already received are read, or closing would reset and destroy the answer. Not into
+     * engine->room: a flush between two events comes here. */
+    (void)engine->sys->recv(fd, engine->plan.copy, FWS_PLAN_COPY, 0);
     (void)engine->sys->sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     engine->sys->shutdown(fd, SHUT_WR);
 }

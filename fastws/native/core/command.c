@@ -6,6 +6,8 @@
 #include "core/engine_internal.h"
 
 #define STAGING_KEPT 262144u /* bytes of the buffer that are kept for the next turn */
+#define LOOK 16          /* steps between two looks at the clock; a command is one, and one for */
+#define STEP_BYTES 1024u /* so many bytes: they may have to be compressed */
 
 static bool is_data(uint8_t opcode)
 {
@@ -212,20 +214,32 @@ static int stage(fws_engine *engine, const fws_command *command)
     return FWS_OK;
 }
 
-/* Takes the bytes of all staged commands. */
-static uint8_t *take_staged(fws_staging *staging, size_t *n)
+/* Takes the bytes of all staged commands; those taken before have been applied. */
+static void take_staged(fws_staging *staging)
 {
     pthread_mutex_lock(&staging->lock);
     uint8_t *bytes = staging->bytes;
     size_t capacity = staging->capacity;
-    *n = staging->n;
+    staging->draining_n = staging->n;
+    staging->drained = 0;
     staging->bytes = staging->draining;
     staging->capacity = staging->draining_capacity;
     staging->n = 0;
     staging->draining = bytes;
     staging->draining_capacity = capacity;
     pthread_mutex_unlock(&staging->lock);
-    return bytes;
+}
+
+/* The next one that was taken; false: there is none. */
+static bool next_taken(fws_staging *staging, fws_command *command)
+{
+    if (staging->drained == staging->draining_n)
+        return false;
+    const uint8_t *at = staging->draining + staging->drained;
+    memcpy(command, at, sizeof *command);
+    command->data = at + sizeof *command;
+    staging->drained += staged_size(command->n);
+    return true;
 }
 
 /* A number that no other thread ever has: a pthread_t is used again when its thread has ended. */
@@ -257,37 +271,53 @@ static void let_go(fws_engine *engine)
     pthread_mutex_unlock(&staging->lock);
 }
 
-void fws_engine_drain(fws_engine *engine)
+/* Applies what was taken, for FWS_TURN_NS. False: the rest is left to the next turn. */
+static bool apply_taken(fws_engine *engine)
 {
-    size_t n;
-    if (engine->driver == 0)
-        fws_engine_drive(engine);
-    engine->woken = false;
-    const uint8_t *bytes = take_staged(&engine->staging, &n);
-    for (size_t at = 0; at < n;) {
-        fws_command command;
-        memcpy(&command, bytes + at, sizeof command);
-        command.data = bytes + at + sizeof command;
-        at += staged_size(command.n);
+    fws_command command;
+    uint64_t began = engine->sys->monotonic();
+    for (size_t steps = 0; next_taken(&engine->staging, &command);) {
         engine->counters.staged_refused += apply(engine, &command) < 0;
         if (refers(command.kind))
             fws_topic_unref(command.topic);
+        steps += 1 + command.n / STEP_BYTES;
+        if (steps < LOOK)
+            continue;
+        if (engine->sys->monotonic() - began >= FWS_TURN_NS)
+            break;
+        steps = 0;
     }
-    let_go(engine);
-    engine->pressed |= __atomic_exchange_n(&engine->staging.pressed, false, __ATOMIC_RELAXED);
+    return engine->staging.drained == engine->staging.draining_n;
+}
+
+void fws_engine_drain(fws_engine *engine)
+{
+    fws_staging *staging = &engine->staging;
+    if (engine->driver == 0)
+        fws_engine_drive(engine);
+    engine->woken = false;
+    if (staging->drained == staging->draining_n)
+        take_staged(staging);
+    if (staging->draining_n > 0)
+        engine->woken = !apply_taken(engine);
+    if (!engine->woken)
+        let_go(engine);
+    engine->pressed |= __atomic_exchange_n(&staging->pressed, false, __ATOMIC_RELAXED);
+}
+
+static void discard_taken(fws_staging *staging)
+{
+    fws_command command;
+    while (next_taken(staging, &command))
+        if (refers(command.kind) || command.kind == FWS_CMD_UNREF)
+            fws_topic_unref(command.topic);
 }
 
 void fws_engine_discard(fws_engine *engine)
 {
-    size_t n;
-    const uint8_t *bytes = take_staged(&engine->staging, &n);
-    for (size_t at = 0; at < n;) {
-        fws_command command;
-        memcpy(&command, bytes + at, sizeof command);
-        at += staged_size(command.n);
-        if (refers(command.kind) || command.kind == FWS_CMD_UNREF)
-            fws_topic_unref(command.topic);
-    }
+    discard_taken(&engine->staging);
+    take_staged(&engine->staging);
+    discard_taken(&engine->staging);
 }
 
 bool fws_engine_foreign(const fws_engine *engine)

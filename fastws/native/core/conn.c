@@ -191,7 +191,8 @@ void fws_conn_resume(fws_engine *engine, fws_conn *conn)
 bool fws_inbuf_add(fws_inbuf *inbuf, const uint8_t *data, size_t n)
 {
     if (inbuf->capacity - inbuf->n < n) {
-        size_t capacity = inbuf->n + n < 1024 ? 1024 : (inbuf->n + n) * 2;
+        size_t need = inbuf->n + n, capacity = inbuf->n == 0 ? need : need * 2;
+        capacity = capacity < 1024 ? 1024 : capacity;
         uint8_t *grown = realloc(inbuf->data, capacity);
         if (grown == NULL)
             return false;

@@ -115,7 +115,8 @@ typedef struct fws_conn {
     bool over_address;   /* one too many of its address: to be refused */
     bool over_limit;     /* one too many in all: to be refused */
     bool answered;       /* it has had an HTTP answer */
-    bool overdue;        /* WAITING: its owner is to be told that the deadline has passed */
+    bool overdue;        /* its deadline has passed. WAITING: its owner is to be told; HTTP, BODY:
+                               what it has sent is still to be read */
     bool costly;         /* its last reading took more than FWS_SLICE_NS */
     bool counted;        /* in the engine's peers */
     bool close_sent;     /* the Close frame has left */

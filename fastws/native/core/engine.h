@@ -18,7 +18,7 @@
 #include "core/topic.h"
 
 #define FWS_EVENTS 512           /* events of one turn */
-#define FWS_RECEIVE_CHUNK 65536u /* bytes of one connection in one turn; the receive buffer */
+#define FWS_RECEIVE_CHUNK 65536u /* most bytes of one connection in one turn; the receive buffer */
 #define FWS_ACCEPT_BATCH 64      /* connections accepted in one turn */
 #define FWS_HTTP_BATCH 32        /* reads of connections that are no WebSockets in one turn */
 #define FWS_FLUSH_BYTES 262144u  /* published and waiting: flush at once */
@@ -297,7 +297,8 @@ void fws_engine_drive(fws_engine *engine);
  * but fws_engine_free() may be called; fws_engine_command() answers FWS_E_CLOSED. */
 bool fws_engine_inherited(const fws_engine *engine);
 
-/* Applies what other threads staged. The first step of a turn. */
+/* Applies what other threads staged, in order, for FWS_TURN_NS: the first step of a turn. The rest
+ * waits for the next one. */
 void fws_engine_drain(fws_engine *engine);
 
 /* facts.c: snapshots for the owner */
@@ -324,10 +325,9 @@ bool fws_conn_dead(const fws_conn *conn);
 int fws_engine_fd(const fws_engine *engine);
 /* Connections held. */
 uint32_t fws_engine_live(const fws_engine *engine);
-uint64_t fws_engine_now(const fws_engine *engine);
 fws_counters fws_engine_counters(const fws_engine *engine);
 /* The monotonic clock, ns. */
-uint64_t fws_engine_clock(const fws_engine *engine);
+uint64_t fws_engine_now(const fws_engine *engine);
 /* Connections dead since the last reap: the first one (conn NULL), the next one; NULL: no more. */
 fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn);
 /* Every connection that is not dead, from *slot on; NULL: no more. Start with *slot = 0. */

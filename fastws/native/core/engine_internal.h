@@ -172,6 +172,11 @@ void fws_conn_ping_later(fws_engine *engine, fws_conn *conn, bool first);
 /* A window begins in which the message that is not whole has to end or to progress. */
 void fws_conn_expect_message(fws_engine *engine, fws_conn *conn);
 
+/* sweep.c */
+
+/* Not OPEN: its state's deadline has passed. */
+void fws_conn_past_deadline(fws_engine *engine, fws_conn *conn);
+
 /* account.c */
 
 /* Bytes that the peer's kernel has confirmed; where it cannot say, bytes that ours has taken. */

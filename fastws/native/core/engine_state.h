@@ -11,8 +11,9 @@ typedef struct fws_staging {
     pthread_mutex_t lock;
     uint8_t *bytes, *draining;
     size_t n, capacity, draining_capacity;
-    uint64_t refused; /* commands for which there was no room; read without the lock */
-    bool pressed;     /* one was refused for max_buffered_bytes; read without the lock */
+    size_t draining_n, drained; /* bytes that are being applied; of them, have been */
+    uint64_t refused;           /* commands for which there was no room; read without the lock */
+    bool pressed;               /* one was refused for max_buffered_bytes; read without the lock */
 } fws_staging;
 
 #define FWS_HOLDERS 32
@@ -66,6 +67,7 @@ struct fws_engine {
     bool slow;                   /* much time had gone by at that look */
     bool began_full;             /* the turn began with the budget spent */
     uint8_t ring;                /* being read: 0 http, 1 ready, 2 costly, 3: none any more */
+    uint8_t passed_over;         /* first ring that the budget left nothing; 0: none */
     uint64_t ring_began;
     uint32_t turns;                /* begun so far; wraps */
     uint32_t ring_events, n_reads; /* events of the turn before that; reads since then */

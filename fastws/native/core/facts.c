@@ -59,11 +59,6 @@ fws_counters fws_engine_counters(const fws_engine *engine)
     return counters;
 }
 
-uint64_t fws_engine_clock(const fws_engine *engine)
-{
-    return engine->sys->monotonic();
-}
-
 fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn)
 {
     return conn == NULL ? engine->first_dead : conn->next_dead;

@@ -217,7 +217,7 @@ bool fws_engine_waits(const fws_engine *engine)
  * needed, or no event came. */
 static bool wait_for_room(fws_engine *engine, uint64_t deadline)
 {
-    if (!fws_engine_waits(engine) || out_of_time(engine, deadline))
+    if (!fws_engine_waits(engine) || engine->n_ready > 0 || out_of_time(engine, deadline))
         return false;
     int timeout_ms = engine->source_at == 0 || engine->n_dirty > 0 ? 0 : 1;
     return fws_engine_poll(engine, timeout_ms) && engine->n_ready == 0

@@ -7,6 +7,8 @@
 #include "core/engine_internal.h"
 
 #define LOOK_BYTES 4096 /* a chunk of them took time, whatever it was */
+#define SHARES 512      /* of the memory that is left: one read takes at most one, */
+#define LEAST 4096u     /* but that many bytes at least */
 
 size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size_t n)
 {
@@ -182,6 +184,16 @@ void fws_receive_on(fws_engine *engine)
     fws_receive_stop(engine);
 }
 
+/* How much is read: what is not parsed in time is kept in memory, and counts there. */
+static size_t chunk_for(const fws_engine *engine)
+{
+    uint64_t most = engine->options.max_buffered_bytes, held = fws_engine_buffered(engine);
+    uint64_t share = held < most ? (most - held) / SHARES : 0;
+    if (most == 0 || share > FWS_RECEIVE_CHUNK)
+        return FWS_RECEIVE_CHUNK;
+    return share > LEAST ? share : LEAST;
+}
+
 void fws_receive_frames(fws_engine *engine, fws_conn *conn)
 {
     size_t got = conn->inbuf.n;
@@ -196,7 +208,7 @@ void fws_receive_frames(fws_engine *engine, fws_conn *conn)
         fws_conn_count(engine, conn);
         fws_engine_mark_ready(engine, conn);
     } else {
-        got = fws_receive_bytes(engine, conn, engine->room, FWS_RECEIVE_CHUNK);
+        got = fws_receive_bytes(engine, conn, engine->room, chunk_for(engine));
     }
     engine->reading = conn;
     engine->unparsed = engine->room;

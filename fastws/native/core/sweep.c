@@ -38,11 +38,17 @@ static uint64_t time_of_state(const fws_engine *engine, const fws_conn *conn)
     return conn->state == FWS_LINGER ? FWS_LINGER_NS : engine->options.close_ns;
 }
 
-/* Not OPEN: its state's deadline has passed. */
-static void past_deadline(fws_engine *engine, fws_conn *conn)
+static bool waits_to_be_read(const fws_conn *conn)
+{
+    return (conn->state == FWS_HTTP || conn->state == FWS_BODY) && conn->ready.next != NULL;
+}
+
+void fws_conn_past_deadline(fws_engine *engine, fws_conn *conn)
 {
     if (conn->state == FWS_WAITING) {
         undecided(engine, conn);
+    } else if (waits_to_be_read(conn)) {
+        conn->overdue = true; /* what it has sent by then is seen first */
     } else if (fws_conn_progresses(engine, conn)) {
         fws_conn_give_time(engine, conn, time_of_state(engine, conn));
     } else {
@@ -140,7 +146,7 @@ static void ping(fws_engine *engine, fws_conn *conn)
  * or that write_ns decides. */
 static bool lives(const fws_engine *engine, const fws_conn *conn)
 {
-    if (conn->heard)
+    if (conn->heard || conn->ready.next != NULL) /* it waits for its turn to be read */
         return true;
     if (fws_conn_stopped(conn) && (conn->blocked || !conn->acknowledges))
         return true;
@@ -193,7 +199,7 @@ static uint32_t look_at(fws_engine *engine, fws_conn *conn)
     if (conn->state == FWS_DEAD || conn->ending)
         return steps;
     if (conn->state != FWS_OPEN && fws_engine_time(engine) >= conn->deadline) {
-        past_deadline(engine, conn);
+        fws_conn_past_deadline(engine, conn);
         steps = CALLS;
     }
     if (conn->state == FWS_OPEN && conn->unread_at != 0

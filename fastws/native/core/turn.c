@@ -11,6 +11,17 @@ static void tell_overdue(fws_engine *engine, fws_conn *conn)
     fws_event_raise(engine, conn, FWS_EVENT_UNDECIDED, NULL, 0);
 }
 
+/* The turns came to it after its deadline: a request that is whole now has come in time. */
+static void receive_overdue(fws_engine *engine, fws_conn *conn)
+{
+    conn->overdue = false;
+    fws_receive_http(engine, conn);
+    if (conn->state == FWS_WAITING)
+        fws_conn_give_time(engine, conn, engine->options.handshake_ns);
+    else if (conn->state < FWS_OPEN && !conn->ending && fws_engine_time(engine) >= conn->deadline)
+        fws_conn_past_deadline(engine, conn);
+}
+
 static void receive(fws_engine *engine, fws_conn *conn)
 {
     if (conn->state < FWS_DRAINING && conn->outbox.allocated > fws_read_paused_above(engine))
@@ -21,6 +32,8 @@ static void receive(fws_engine *engine, fws_conn *conn)
         tell_overdue(engine, conn);
     else if (conn->ending || fws_conn_stopped(conn) || conn->state == FWS_WAITING)
         fws_conn_hear(engine, conn); /* the change of that marks it ready again */
+    else if (conn->state < FWS_OPEN && conn->overdue)
+        receive_overdue(engine, conn);
     else if (conn->state == FWS_HTTP || conn->state == FWS_BODY)
         fws_receive_http(engine, conn);
     else
@@ -30,7 +43,7 @@ static void receive(fws_engine *engine, fws_conn *conn)
 bool fws_engine_more(const fws_engine *engine)
 {
     if (engine->woken || engine->n_ready > 0 || engine->n_dirty > 0 || engine->pressed
-        || engine->source_at <= engine->now)
+        || engine->reading != NULL || engine->source_at <= engine->now)
         return true;
     if (engine->topics.dirty != NULL || engine->topics.waking != NULL
         || engine->topics.touched != NULL || engine->first_dead != NULL)
@@ -81,8 +94,13 @@ static fws_conn *next_to_read(fws_engine *engine)
 {
     for (; engine->ring < RINGS; begin_ring(engine, engine->ring + 1)) {
         const fws_link *ring = present_ring(engine);
-        if (fws_link_empty(ring) || ring_over(engine))
+        if (fws_link_empty(ring))
             continue;
+        if (ring_over(engine)) {
+            if (engine->n_reads == 0 && engine->passed_over == 0)
+                engine->passed_over = engine->ring;
+            continue;
+        }
         fws_conn *conn = FWS_CONTAINER(ring->next, fws_conn, ready);
         if (conn->read_in == engine->turns)
             continue;
@@ -131,7 +149,8 @@ static void begin_reading(fws_engine *engine)
     engine->n_events = engine->unlooked = 0;
     engine->slow = true; /* until a handler has shown otherwise */
     engine->began_full = fws_engine_full(engine);
-    begin_ring(engine, 0);
+    begin_ring(engine, engine->passed_over); /* those before it have had a turn */
+    engine->passed_over = 0;
     if (engine->now >= engine->sweep_at)
         fws_engine_sweep(engine);
     fws_engine_accept(engine); /* after the sweep: the time lost before it is not theirs */
