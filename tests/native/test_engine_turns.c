@@ -113,6 +113,35 @@ static void test_who_is_cheap_does_not_wait_for_those_who_are_costly(void)
 }
 
 /* A message costs its handler nothing, and a ping has no handler at all. */
+static fake_peer *pinger;
+static size_t pong_by; /* bytes that it had got when a costly message came to be handled */
+
+static void note_pong(const fws_event *event)
+{
+    (void)event;
+    pong_by = pinger->out_n;
+    net.now += FWS_EVENTS_NS;
+}
+
+static void test_a_pong_leaves_before_what_takes_long(void)
+{
+    engine_open(&OPTIONS);
+    fake_peer *flooding = client();
+    pinger = client();
+    on_event = note_pong;
+    for (int i = 0; i < 20; i++)
+        say_text(flooding, "a");
+    turn();
+    turn();
+    CHECK(conn_of(flooding)->costly);
+    size_t before = pinger->out_n;
+    say_frame(pinger, FWS_PING, "?", 1);
+    turn();
+    CHECK_EQ(pong_by - before, 3);
+    rest();
+    engine_close();
+}
+
 static void test_a_flood_without_events_leaves_turns_to_others(void)
 {
     static uint8_t pings[60000];
@@ -349,6 +378,7 @@ int main(void)
     RUN(test_more_messages_than_events_come_in_order_and_whole);
     RUN(test_a_slow_handler_of_a_flood_leaves_turns_to_others);
     RUN(test_who_is_cheap_does_not_wait_for_those_who_are_costly);
+    RUN(test_a_pong_leaves_before_what_takes_long);
     RUN(test_a_flood_without_events_leaves_turns_to_others);
     RUN(test_large_messages_of_many_come_whole);
     RUN(test_behind_a_pause_no_message_comes_until_it_ends);

@@ -58,6 +58,11 @@ static inline bool fws_engine_full(const fws_engine *engine)
     return engine->pressed || (most != 0 && fws_engine_buffered(engine) > most);
 }
 
+/* flush.c */
+
+/* Sends what waits, for FWS_TURN_NS, between two events. */
+void fws_engine_send_waiting(fws_engine *engine);
+
 /* shed.c */
 
 /* When max_buffered_bytes was met: closes those that hold most, until a quarter of it is free. */

@@ -174,6 +174,11 @@ static bool send_all(fws_engine *engine, uint64_t deadline)
            && engine->n_dirty == 0 && engine->topics.waking == NULL;
 }
 
+void fws_engine_send_waiting(fws_engine *engine)
+{
+    (void)send_all(engine, engine->sys->monotonic() + FWS_TURN_NS);
+}
+
 /* The source. */
 
 static void run_source(fws_engine *engine)

@@ -3,6 +3,7 @@
 #include "core/engine_internal.h"
 
 #define RINGS 3
+#define COSTLY 2     /* the last ring */
 #define READ_STEPS 4 /* a read costs as much as so many small messages without an event */
 
 static void tell_overdue(fws_engine *engine, fws_conn *conn)
@@ -104,6 +105,8 @@ static fws_conn *next_to_read(fws_engine *engine)
         fws_conn *conn = FWS_CONTAINER(ring->next, fws_conn, ready);
         if (conn->read_in == engine->turns)
             continue;
+        if (engine->ring == COSTLY && engine->n_reads == 0 && engine->n_dirty > 0)
+            fws_engine_send_waiting(engine); /* before what takes long */
         engine->n_reads++;
         conn->read_in = engine->turns;
         return conn;
