@@ -144,7 +144,7 @@ static inline bool may_refuse(const fws_topic *topic)
 }
 
 /* A topic without lossless members may refuse only what does not fit into the budget, and only while
- * all that the logs hold belongs to topics with lossless members. */
+ * all that the logs hold belongs to topics with lossless members. n: bytes of the payload. */
 static inline void check_refusal(const fws_topic *topic, size_t n)
 {
     const fws_logs *logs = &topic->topics->logs;
@@ -182,7 +182,7 @@ static inline int publish_without(uint8_t name, const one *but, size_t n)
     CHECK(status >= 0 || (status == FWS_E_FULL && may_refuse(topic))
           || (status == FWS_E_CLOSED && it->closed));
     if (status == FWS_E_FULL)
-        check_refusal(topic, fws_header_size(what.n, false) + what.n);
+        check_refusal(topic, what.n);
     CHECK_EQ(topic->account.published - before, status < 0 ? 0 : topic->n - excluded);
     learn_life(it, engine->now);
     return status;
