@@ -6,7 +6,7 @@
 
 #include "streams.h"
 
-#define FLOW_ENTRIES 64
+#define FLOW_ENTRIES 512
 #define LATE (3 * FWS_SWEEP_NS) /* at most, until the sweep has acted on what was due */
 
 /* Bytes by the time at which they came or went. */
@@ -18,15 +18,17 @@ typedef struct flow {
 /* Until when, at least, something was not the case; as of the last harvest. */
 typedef struct watch {
     flow in, out;
-    uint64_t came, ended;  /* it connected; it said its last, 0: not yet */
-    uint64_t asked_at;     /* silence was no reason to let go of it, or it had not begun */
-    uint64_t read_at;      /* it was read from no more */
-    uint64_t whole_at;     /* no message of it was incomplete, or it was not read from */
-    uint64_t free_at;      /* it was not blocked */
-    uint64_t open_at;      /* it was not closing */
-    uint64_t held_at;      /* it held no publisher */
-    uint64_t held_written; /* bytes written then */
-    uint64_t held_rate;    /* the least that it had to take since */
+    uint64_t came, ended; /* it connected; it said its last, 0: not yet */
+    uint64_t asked_at;    /* silence was no reason to let go of it, or it had not begun */
+    uint64_t read_at;     /* it was read from no more */
+    uint64_t whole_at;    /* no message of it was incomplete, or it was not read from */
+    uint64_t begun_at;    /* the same, but at the latest when the present one began */
+    uint64_t noted_at;    /* the last harvest */
+    uint64_t free_at;     /* it was not blocked */
+    uint64_t open_at;     /* it was not closing; when it was seen to be, */
+    uint64_t closing_at;
+    uint64_t held_at;   /* it held no publisher */
+    uint64_t held_rate; /* the least that it had to take since */
     uint64_t messages, caught_up;
     bool mute;    /* it answers no ping */
     bool stopped; /* its kernel confirms nothing any more */
@@ -37,6 +39,9 @@ static fws_counters seen;  /* as of the last look */
 static uint64_t held_long; /* looks at who held a publisher for so long, and took enough */
 static uint64_t cut_off, told_timeouts;
 static bool harvesting;
+static bool timed; /* a turn follows as soon as time has passed: else no clock is looked at */
+static uint64_t lateness; /* that this harvest found: commands applied before had it in addition */
+static uint32_t full_reads; /* in this turn, while the budget was spent */
 
 static void flow_add(flow *of, uint64_t at, uint64_t bytes)
 {
@@ -118,6 +123,7 @@ static void check_cut_off(const watch *of, const fws_conn *conn)
               || flow_since(&of->out, window(options->write_ns), 0) < FWS_PROGRESS_BYTES);
     } else if (now->close_timeouts != seen.close_timeouts) {
         CHECK(conn->state >= FWS_CLOSING);
+        CHECK(fws_engine_time(engine) - of->open_at >= options->close_ns);
         CHECK(conn->acknowledges
               || flow_since(&of->out, window(options->close_ns), 0) < FWS_PROGRESS_BYTES);
     } else if (conn->state == FWS_HTTP && now->handshake_timeouts != seen.handshake_timeouts) {
@@ -141,8 +147,12 @@ static ssize_t watched_recv(int fd, void *room, size_t n, int flags)
 {
     ssize_t got = fake_recv(fd, room, n, flags);
     watch *of = watch_of(fd);
-    if (got > 0 && of != NULL && (flags & MSG_PEEK) == 0)
-        flow_add(&of->in, fws_engine_time(engine), (uint64_t)got);
+    if (got <= 0 || of == NULL || (flags & MSG_PEEK) != 0)
+        return got;
+    flow_add(&of->in, fws_engine_time(engine), (uint64_t)got);
+    const fws_conn *conn = conn_of(ones[of - watches].peer);
+    full_reads += conn != NULL && conn->state < FWS_DRAINING && fws_engine_full(engine);
+    CHECK(full_reads <= 3); /* one of each ring, when the turn began like that */
     return got;
 }
 
@@ -164,7 +174,8 @@ static void check_message_timeout(const watch *of, const fws_conn *conn)
         || memcmp(conn->reason, reason, conn->reason_n) != 0)
         return;
     CHECK_EQ(conn->ending_code, 1008);
-    CHECK(!fws_conn_stopped(conn));
+    CHECK(!fws_conn_stopped(conn)); /* nor has it been since the window began */
+    CHECK(fws_engine_time(engine) - of->begun_at >= engine->options.message_ns);
     CHECK(flow_since(&of->in, window(engine->options.message_ns), 0) < FWS_PROGRESS_BYTES);
     told_timeouts++;
 }
@@ -194,7 +205,6 @@ static void note_held(watch *of, const fws_conn *conn, uint64_t time)
     if (rate == 0 || conn->caught_up != of->caught_up) {
         of->held_at = time;
         of->held_rate = UINT64_MAX;
-        of->held_written = conn->bytes_written;
     }
     of->held_rate = rate < of->held_rate ? rate : of->held_rate;
     of->caught_up = conn->caught_up;
@@ -208,24 +218,32 @@ static void note_one(watch *of, const fws_conn *conn)
         of->read_at = time;
     if (fws_conn_stopped(conn) || conn->message_by == 0 || conn->messages_in != of->messages)
         of->whole_at = time;
+    if (fws_conn_stopped(conn) || conn->message_by == 0)
+        of->begun_at = time;
+    else if (conn->messages_in != of->messages)
+        of->begun_at = of->noted_at;
+    of->noted_at = time;
     of->messages = conn->messages_in;
     if (conn->state < FWS_OPEN || excused(of, conn))
         of->asked_at = time;
     if (!conn->blocked)
         of->free_at = time;
     if (conn->state < FWS_CLOSING)
-        of->open_at = time;
+        of->open_at = of->closing_at = time;
+    else if (of->closing_at == of->open_at)
+        of->closing_at = time + lateness;
     note_held(of, conn, time);
     check_message_timeout(of, conn);
 }
 
 static void watch_harvest(bool begins)
 {
-    harvesting = begins;
-    if (begins) {
-        seen = engine->counters;
+    harvesting = begins && timed;
+    full_reads = 0;
+    lateness = begins ? engine->lost : engine->lost - lateness;
+    seen = begins ? engine->counters : seen;
+    if (begins || !timed)
         return;
-    }
     for (int i = 0; i < CLIENTS; i++) {
         const fws_conn *conn = ones[i].peer == NULL ? NULL : conn_of(ones[i].peer);
         if (conn != NULL && conn->state != FWS_DEAD)
@@ -262,13 +280,19 @@ static void check_open(const watch *of, const fws_conn *conn)
     CHECK(of->ended == 0 || !over(unread, FWS_UNREAD_NS) || !fws_conn_stopped(conn));
     held_long += over(of->held_at, options->max_stall_ns);
     CHECK(!over(of->held_at, options->max_stall_ns)
-          || (double)(conn->bytes_written - of->held_written) * 1e9
+          || (double)flow_since(&of->out, window(2 * options->max_stall_ns + LATE), UINT64_MAX)
+                     * 1e9
                  >= (double)of->held_rate * (double)options->max_stall_ns);
 }
 
 static void check_closing(const watch *of, const fws_conn *conn)
 {
     uint64_t ns = 2 * engine->options.close_ns + FWS_LINGER_NS;
+    uint64_t last = of->out.n == 0 ? 0 : of->out.at[(of->out.n - 1) % FLOW_ENTRIES];
+    last = last > of->closing_at ? last : of->closing_at;
+    CHECK(conn->state != FWS_CLOSING || conn->acknowledges || fws_conn_pending(conn)
+          || of->closing_at == of->open_at /* not seen yet */
+          || fws_engine_time(engine) <= last + engine->options.close_ns + LATE);
     CHECK(!over(of->open_at, ns) || conn->acknowledges
           || flow_since(&of->out, window(2 * ns), UINT64_MAX) >= FWS_PROGRESS_BYTES);
 }

@@ -25,6 +25,7 @@ static void come(one *who)
     *who = (one){.peer = fake_connect()};
     watch_begin(who);
     talker_begin(who);
+    who->alone = draw(5) == 0;
     watches[who - ones].mute = draw(6) == 0;
     talker_of(who)->sips = draw(5) == 0 ? (size_t)512 << draw(9) : 0;
     if (talker_of(who)->sips > 0 || draw(4) == 0)
@@ -109,7 +110,12 @@ static void talk(one *who)
             fake_say(who->peer, frame + cut, n - cut);
         break;
     }
-    case 8:
+    case 8: /* several at once */
+        for (uint64_t n = draw(30); n > 0; n--) {
+            begin_long(who, LONG_HEAD + draw(200), 1, false, SIZE_MAX);
+            say_on(who);
+        }
+        break;
     case 9:
     case 10:
         begin_any_long(who);
@@ -139,7 +145,8 @@ static void command_of(one *who)
         break;
     case 2:
     case 3:
-        join(who, (uint8_t)draw(TOPICS));
+        if (!who->alone)
+            join(who, (uint8_t)draw(TOPICS));
         break;
     default:
         send_one(who, draw_size());

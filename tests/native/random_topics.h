@@ -42,6 +42,8 @@ static fws_topic_options draw_options(void)
 static void join_small(one *who, uint8_t name)
 {
     fws_topic_options own = draw_options();
+    if (who->alone)
+        return;
     (void)join_with(who, name, draw(3) == 0 ? &own : NULL);
 }
 

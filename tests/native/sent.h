@@ -24,6 +24,7 @@ typedef struct seat {
 typedef struct one {
     fake_peer *peer;                    /* NULL: free */
     bool upgraded, open, closed;        /* it was to get the 101, got it, got a Close */
+    bool alone;                         /* it subscribes to nothing */
     bool server;                        /* the peer is: the engine has the client role */
     unsigned window_bits;               /* that it agreed on; 0: nothing is compressed */
     uint64_t order;                     /* engine sequence that the last message had, at least */
