@@ -41,7 +41,7 @@ static uint64_t cut_off, told_timeouts;
 static bool harvesting;
 static bool timed; /* a turn follows as soon as time has passed: else no clock is looked at */
 static uint64_t lateness; /* that this harvest found: commands applied before had it in addition */
-static uint32_t full_reads; /* in this turn, while the budget was spent */
+static uint32_t full_reads; /* of WebSockets, in this turn, while the budget was spent */
 
 static void flow_add(flow *of, uint64_t at, uint64_t bytes)
 {
@@ -151,7 +151,7 @@ static ssize_t watched_recv(int fd, void *room, size_t n, int flags)
         return got;
     flow_add(&of->in, fws_engine_time(engine), (uint64_t)got);
     const fws_conn *conn = conn_of(ones[of - watches].peer);
-    full_reads += conn != NULL && conn->state < FWS_DRAINING && fws_engine_full(engine);
+    full_reads += conn != NULL && conn->state == FWS_OPEN && fws_engine_full(engine);
     CHECK(full_reads <= 3); /* one of each ring, when the turn began like that */
     return got;
 }
@@ -206,7 +206,8 @@ static void note_held(watch *of, const fws_conn *conn, uint64_t time)
         of->held_at = time;
         of->held_rate = UINT64_MAX;
     }
-    of->held_rate = rate < of->held_rate ? rate : of->held_rate;
+    if (rate > 0 && rate < of->held_rate)
+        of->held_rate = rate;
     of->caught_up = conn->caught_up;
 }
 
