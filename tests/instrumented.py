@@ -28,7 +28,7 @@ OTHER_PLACES = ["asyncio-tcp6", "asyncio-unix", "uvloop-tcp4", "uvloop-tcp6"]
 SELECTION = [*LEFT_OUT, "-k", f"not ({' or '.join(OTHER_PLACES)})"]
 MEMCHECK = ["valgrind", "-q", "--error-exitcode=9"]
 LEAKS = ["--leak-check=full", "--errors-for-leak-kinds=definite,indirect"]
-FEWER = {"test_engine_model": ["1"]}  # the first seed of four
+FEWER = {"test_engine_model": ["1"]}  # the first seed of six
 # The interpreter's pools would hide what is freed; the model has no time-out when told its steps.
 UNDER_MEMCHECK = {"PYTHONMALLOC": "malloc", "FASTWS_MODEL_STEPS": "1"}
 # Their work is done in processes of their own, or they read the sources only.

@@ -29,6 +29,7 @@ static fws_engine *engine;
 static char heard[HEARD_MAX]; /* every event in a few letters, then a blank */
 static size_t heard_n;
 static uint32_t deaths;
+static uint64_t overshoot; /* bytes past max_buffered_bytes, the most before a flush */
 static uint16_t last_code;
 static void (*on_event)(const fws_event *event);
 static void (*on_wanted)(fws_topic *topic); /* NULL: no topic is watched */
@@ -109,8 +110,10 @@ static inline void check_buffers(void)
     }
     CHECK_EQ(engine->buffered, sum);
     CHECK_EQ(engine->topics.logs.pinned, pinned_in_all());
-    CHECK_EQ(engine->staged, fws_allocated(engine->staging.capacity)
-                                 + fws_allocated(engine->staging.draining_capacity));
+    const size_t staged =
+        fws_allocated(engine->staging.capacity) + fws_allocated(engine->staging.draining_capacity);
+    CHECK_EQ(engine->staged, staged);
+    CHECK_EQ(fws_engine_buffered(engine), sum + staged + pinned_in_all());
 }
 
 /* The sweep looks at each connection before anything of it is due. */
@@ -179,6 +182,16 @@ static inline void flush(void)
     check_engine();
     uint64_t most = engine->options.max_buffered_bytes;
     CHECK(most == 0 || fws_engine_buffered(engine) <= most || fws_engine_largest(engine) == NULL);
+}
+
+/* What a turn adds to what waits, past the budget: what one reading takes, the buffers of which
+ * double, and one each of the three kinds where the turn began past it. */
+static inline void check_overshoot(void)
+{
+    const uint64_t most = engine->options.max_buffered_bytes;
+    uint64_t held = fws_engine_buffered(engine);
+    overshoot = most > 0 && held > most && held - most > overshoot ? held - most : overshoot;
+    CHECK(most == 0 || held <= 2 * most + 3 * 2 * FWS_RECEIVE_CHUNK);
 }
 
 static inline void reap(void)

@@ -14,7 +14,12 @@
 static uint64_t stale[4], n_stale; /* ids of the dead, whose slots and descriptors others have */
 static uint64_t received, whole_frames, compressed_frames; /* received: of any topic */
 static fws_deflate *codec;
+/* The driver's; each may be NULL. */
 static void (*on_pong)(one *who, const uint8_t *payload, size_t n);
+static void (*on_ping)(one *who);
+static void (*on_close)(one *who, const uint8_t *payload, size_t n);
+static void (*on_harvest)(bool begins);
+static void (*on_turn)(void); /* instead of handle(): it may ask for fewer events */
 
 static inline void check_stream(one *who);
 
@@ -142,7 +147,11 @@ static inline void harvest_and_learn(void)
 {
     const uint64_t before = engine->eseq, at = engine->now;
     uint64_t refused = engine->counters.staged_refused;
+    if (on_harvest != NULL)
+        on_harvest(true);
     harvest();
+    if (on_harvest != NULL)
+        on_harvest(false);
     refused = engine->counters.staged_refused - refused;
     CHECK_EQ(engine->staging.n, 0);
     for (uint32_t i = 0; i < n_staged; i++) {
@@ -255,6 +264,10 @@ static inline void check_frame(one *who, const fws_header *header, uint8_t *payl
         CHECK(header->opcode >= FWS_CLOSE && header->length <= FWS_CONTROL_MAX);
     if (header->opcode == FWS_PONG && on_pong != NULL)
         on_pong(who, payload, header->length);
+    if (header->opcode == FWS_PING && on_ping != NULL)
+        on_ping(who);
+    if (header->opcode == FWS_CLOSE && on_close != NULL)
+        on_close(who, payload, header->length);
     who->closed = header->opcode == FWS_CLOSE;
     if (who->closed && header->length > 0) {
         CHECK(header->length >= 2);
@@ -360,7 +373,11 @@ static inline void reap_and_learn(void)
 static inline void whole_turn(void)
 {
     harvest_and_learn();
-    handle();
+    if (on_turn != NULL)
+        on_turn();
+    else
+        handle();
+    check_overshoot();
     flush();
     reap_and_learn();
 }

@@ -261,10 +261,29 @@ static void test_garbage_is_no_head_to_wait_for(void)
     engine_close();
 }
 
+/* Our Close waits for theirs as long as it would have without the pong. */
+static void test_a_pong_behind_our_close_is_no_reason_to_wait_longer(void)
+{
+    fws_options options = with_limits();
+    engine_open(&options);
+    fake_peer *peer = client();
+    until_pinged(peer);
+    CHECK_EQ(say_goodbye(peer, 1001), FWS_OK);
+    rest();
+    say_frame(peer, FWS_PONG, NULL, 0);
+    pass_time(options.close_ns - SECOND);
+    CHECK(!peer->closed);
+    pass_time(SECOND + 2 * FWS_SWEEP_NS);
+    CHECK(peer->closed);
+    CHECK_EQ(engine->counters.close_timeouts, 1);
+    engine_close();
+}
+
 int main(void)
 {
     RUN(test_a_silent_peer_is_asked_and_then_left);
     RUN(test_a_pong_is_all_it_takes);
+    RUN(test_a_pong_behind_our_close_is_no_reason_to_wait_longer);
     RUN(test_without_an_interval_nobody_is_asked);
     RUN(test_an_engine_that_was_late_itself_grants_the_time);
     RUN(test_bytes_taken_after_a_late_sweep_was_due_are_no_stall);

@@ -55,7 +55,7 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
             fws_conn_end(engine, conn, fws_close_code(FWS_E_NOMEM), NULL, 0);
         return;
     case FWS_PONG: /* any will do: an unasked one is not answered and does no harm (5.5.3) */
-        if (conn->pinged) {
+        if (open && conn->pinged) { /* else its deadline is that of the close */
             conn->pongs += conn->pongs < FWS_STRETCHES;
             fws_conn_ping_later(engine, conn, false);
         }
