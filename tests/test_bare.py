@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastws.bench import Bench, BenchOptions
+from fastws.bench.run import Bench, BenchOptions
 from fastws.client_handshake import parse_url
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"

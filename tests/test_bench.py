@@ -20,7 +20,7 @@ from surroundings import INSTRUMENTED
 
 from fastws._frame import Frame
 from fastws._ticks import Ticks
-from fastws.bench import Bench, BenchOptions, CannotMeasure, Progress, is_steady
+from fastws.bench.run import Bench, BenchOptions, CannotMeasure, Progress, is_steady
 from fastws.bench_server import ServerView, look, rate_between
 from fastws.client_handshake import parse_url
 from fastws.handshake import check_upgrade, parse_request, switching_protocols
@@ -292,7 +292,7 @@ def test_a_bad_frame_fails_the_check_and_is_shown(frame: bytes, said: str) -> No
 def test_a_client_without_a_frame_fails_the_check(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastws.bench.STEADY_WAIT", 0.5)
+    monkeypatch.setattr("fastws.bench.run.STEADY_WAIT", 0.5)
     measured = Bench(options(serve("--rate", "0"), clients=2)).run()
     assert not measured.steady
     assert measured.frames == 0

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import click
 
-from fastws.bench import Bench, BenchOptions, CannotMeasure, Measurement, Progress
+from fastws.bench.run import Bench, BenchOptions, CannotMeasure, Measurement, Progress
 from fastws.client_handshake import Url, parse_url
 from fastws.errors import ConfigError
 from fastws.result_files import (
