@@ -372,7 +372,7 @@ def test_a_server_that_goes_away_ends_the_measurement() -> None:
 def test_a_silent_server_is_given_up() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with listener, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastws.bench_clients.PATIENCE", 0.2)
+        patch.setattr("fastws.bench.clients.PATIENCE", 0.2)
         port = listener.getsockname()[1]
         with pytest.raises(CannotMeasure, match="does not answer the handshake"):
             Bench(options(f"ws://127.0.0.1:{port}")).run()

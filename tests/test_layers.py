@@ -37,7 +37,7 @@ PYTHON = {
     5: "origin timeouts config extensions messages request handshake client_handshake "
     "http_api result_files",
     6: "memory listeners limit_log open_files handlers driver server app feed bench bench.* "
-    "bench_clients bench_server",
+    "bench_server",
     7: "cli cli.* fastws __main__",
 }
 # What the layers below may not know, and the lowest layer that may.

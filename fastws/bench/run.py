@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from fastws.bench_clients import TURN, CannotMeasure, Clients, message
+from fastws.bench.clients import TURN, CannotMeasure, Clients, message
 from fastws.bench_server import Look, ServerView, rate_between
 from fastws.client_handshake import Url
 from fastws.config import Rate
@@ -168,14 +168,14 @@ class Bench:
             KeyboardInterrupt: interrupted before measuring began.
         """
         try:
-            self._say("connecting", 0, self._options.clients)
-            self._clients.connect(lambda n: self._say("connecting", n, self._options.clients))
+            self._progress("connecting", 0, self._options.clients)
+            self._clients.connect(lambda n: self._progress("connecting", n, self._options.clients))
             warmup, steady = self._warm_up()
             before = self._look()
             if self._clients.interrupted:
                 raise KeyboardInterrupt
             measurement = self._measure(warmup, steady, before)
-            self._say("closing", 0, 0)
+            self._progress("closing", 0, 0)
             self._clients.close()
         finally:
             self._clients.abort()
@@ -200,18 +200,18 @@ class Bench:
         began, least = time.monotonic(), self._options.warmup
         longest = max(STEADY_WAIT, least)
         rates: deque[float] = deque(maxlen=STEADY_WINDOWS)
-        self._say("warming up", 0, least)
+        self._progress("warming up", 0, least)
         while True:
             rates.append(self._window(began + longest))
             elapsed = time.monotonic() - began
             steady = is_steady(rates, self._options.clients)
             if (steady and elapsed >= least) or elapsed >= longest or not self._going_on():
                 return elapsed, steady
-            self._say("warming up", elapsed, least, rates[-1])
+            self._progress("warming up", elapsed, least, rates[-1])
 
     def _measure(self, warmup: float, steady: bool, before: ServerView | None) -> Measurement:
         engine, clients, duration = self._engine, self._clients, self._options.duration
-        self._say("measuring", 0, duration)
+        self._progress("measuring", 0, duration)
         engine.record_latency(True)
         counted = {connection: engine.metered_of(connection) for connection in clients.open}
         at, first = datetime.now(UTC), engine.metered()
@@ -219,7 +219,7 @@ class Bench:
         while now < began + duration and self._going_on():
             rate = self._window(began + duration)
             now = time.monotonic()
-            self._say("measuring", now - began, duration, rate)
+            self._progress("measuring", now - began, duration, rate)
         last = engine.metered()
         counts = [(engine.metered_of(peer), counted[peer]) for peer in clients.open]
         numbered = any(map(engine.numbered, clients.open))
@@ -286,10 +286,10 @@ class Bench:
                 "avgLatencyMs": None if latency is None else round(latency.mean, 3),
                 "p99LatencyMs": None if latency is None else round(latency.p99, 3),
             }
-            self._clients.say(message("stats", self._options.client_id, stats))
+            self._clients.report(message("stats", self._options.client_id, stats))
         self._stats = (now, frames)
 
-    def _say(self, phase: Phase, done: float, total: float, frames_per_s: float = 0.0) -> None:
+    def _progress(self, phase: Phase, done: float, total: float, frames_per_s: float = 0.0) -> None:
         self._report(Progress(phase, min(done, total), total, frames_per_s))
 
 
