@@ -20,8 +20,8 @@ from surroundings import INSTRUMENTED
 
 from fastws._frame import Frame
 from fastws._ticks import Ticks
+from fastws.bench.probe import ServerStats, probe, rate_between
 from fastws.bench.run import Bench, BenchOptions, CannotMeasure, Progress, is_steady
-from fastws.bench_server import ServerView, look, rate_between
 from fastws.client_handshake import parse_url
 from fastws.handshake import check_upgrade, parse_request, switching_protocols
 
@@ -194,7 +194,7 @@ def test_thousands_of_connections_open_and_close_properly(serve: Serve) -> None:
     measured = Bench(options(url, clients=2000, duration=5 if INSTRUMENTED else 0.5)).run()
     assert measured.failures == []
     assert len(measured.per_client) == 2000
-    seen = look(parse_url(url))
+    seen = probe(parse_url(url))
     assert seen is not None
     assert seen.delivered is not None
     assert seen.delivered >= measured.frames
@@ -399,8 +399,8 @@ def test_steady_is_four_windows_within_ten_percent(
     assert is_steady(rates, clients) is steady
 
 
-def view(at: float, delivered: int | None, rate: float | None) -> ServerView:
-    return ServerView(at, delivered, rate, "max", {})
+def view(at: float, delivered: int | None, rate: float | None) -> ServerStats:
+    return ServerStats(at, delivered, rate, "max", {})
 
 
 def test_the_servers_rate_is_from_its_counter_or_else_what_it_says() -> None:

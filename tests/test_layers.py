@@ -36,8 +36,7 @@ PYTHON = {
     4: "errors lag native _frame _ticks",
     5: "origin timeouts config extensions messages request handshake client_handshake "
     "http_api result_files",
-    6: "memory listeners limit_log open_files handlers driver server app feed bench bench.* "
-    "bench_server",
+    6: "memory listeners limit_log open_files handlers driver server app feed bench bench.*",
     7: "cli cli.* fastws __main__",
 }
 # What the layers below may not know, and the lowest layer that may.

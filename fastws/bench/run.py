@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from fastws.bench.clients import TURN, CannotMeasure, Clients, message
-from fastws.bench_server import Look, ServerView, rate_between
+from fastws.bench.probe import Probe, ServerStats, rate_between
 from fastws.client_handshake import Url
 from fastws.config import Rate
 from fastws.errors import ConfigError
@@ -106,7 +106,7 @@ class Measurement:
     sampled: int
     latency: Latency | None
     gaps: int | None
-    server: ServerView | None
+    server: ServerStats | None
     server_rate: float | None
     failures: Sequence[str]
     interrupted: bool
@@ -171,7 +171,7 @@ class Bench:
             self._progress("connecting", 0, self._options.clients)
             self._clients.connect(lambda n: self._progress("connecting", n, self._options.clients))
             warmup, steady = self._warm_up()
-            before = self._look()
+            before = self._probe()
             if self._clients.interrupted:
                 raise KeyboardInterrupt
             measurement = self._measure(warmup, steady, before)
@@ -209,7 +209,7 @@ class Bench:
                 return elapsed, steady
             self._progress("warming up", elapsed, least, rates[-1])
 
-    def _measure(self, warmup: float, steady: bool, before: ServerView | None) -> Measurement:
+    def _measure(self, warmup: float, steady: bool, before: ServerStats | None) -> Measurement:
         engine, clients, duration = self._engine, self._clients, self._options.duration
         self._progress("measuring", 0, duration)
         engine.record_latency(True)
@@ -226,7 +226,7 @@ class Bench:
         per_client = [after[0] - then[0] for after, then in counts]
         latency, failures = self._latency(), self._failures(per_client)
         engine.record_latency(False)
-        server = None if before is None else self._look()
+        server = None if before is None else self._probe()
         return Measurement(
             options=self._options,
             at=at,
@@ -265,13 +265,13 @@ class Bench:
             failures.append(f"clients that got no frame: {starved:,} of {len(per_client):,}")
         return failures
 
-    def _look(self) -> ServerView | None:
+    def _probe(self) -> ServerStats | None:
         """Ask the server for its counts; receiving goes on."""
-        asked = Look(self._options.url)
+        asked = Probe(self._options.url)
         asked.start()
         while asked.is_alive():
             self._clients.turn(TURN / 10)
-        return asked.view
+        return asked.stats
 
     def _report_stats(self, now: float, frames: int) -> None:
         """Say `stats` once a second; latencies are null before measuring."""

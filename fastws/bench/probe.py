@@ -18,8 +18,8 @@ MAX_BODY = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class ServerView:
-    """One look at a server, at time `at` (monotonic seconds).
+class ServerStats:
+    """What a server said of itself, at time `at` (monotonic seconds).
 
     `delivered`: frames it has handed to the kernel since its start, None where it only says
     `rate`, those of its last second; both over all its connections. `target`: ticks a
@@ -33,8 +33,8 @@ class ServerView:
     config: dict[str, object]
 
 
-def rate_between(before: ServerView | None, after: ServerView | None) -> float | None:
-    """Return the frames a second that the server sent between two looks, None if it is not known.
+def rate_between(before: ServerStats | None, after: ServerStats | None) -> float | None:
+    """Return the frames a second that the server sent between two probes, None if it is not known.
 
     From its counter, or else the mean of the rates that it said.
     """
@@ -47,20 +47,20 @@ def rate_between(before: ServerView | None, after: ServerView | None) -> float |
     return (before.rate + after.rate) / 2
 
 
-class Look(threading.Thread):
-    """A look at the server, so that receiving goes on meanwhile; `view` when it has ended."""
+class Probe(threading.Thread):
+    """Asks the server in a thread: receiving goes on; `stats` is set when it has ended."""
 
     def __init__(self, url: Url) -> None:
         super().__init__(daemon=True)
         self._url = url
-        self.view: ServerView | None = None
+        self.stats: ServerStats | None = None
 
     def run(self) -> None:
-        """Look."""
-        self.view = look(self._url)
+        """Ask the server."""
+        self.stats = probe(self._url)
 
 
-def look(url: Url) -> ServerView | None:
+def probe(url: Url) -> ServerStats | None:
     """Ask the server; None when it has no /stats or does not answer within seconds."""
     connection = http.client.HTTPConnection(url.host, url.port, timeout=TIMEOUT)
     try:
@@ -71,14 +71,14 @@ def look(url: Url) -> ServerView | None:
         return None
     finally:
         connection.close()
-    return None if stats is None else _view(at, stats, config or {})
+    return None if stats is None else _stats_of(at, stats, config or {})
 
 
-def _view(at: float, stats: dict[str, object], config: dict[str, object]) -> ServerView:
+def _stats_of(at: float, stats: dict[str, object], config: dict[str, object]) -> ServerStats:
     server = stats.get("server")
     delivered = server.get("delivered") if isinstance(server, dict) else None
     rate, target = stats.get("serverRate"), stats.get("targetRate")
-    return ServerView(
+    return ServerStats(
         at=at,
         delivered=delivered if isinstance(delivered, int) else None,
         rate=rate if isinstance(rate, int | float) else None,
