@@ -10,10 +10,7 @@ from typing import TextIO
 
 import click
 
-from fastws.bench.run import Bench, BenchOptions, CannotMeasure, Measurement, Progress
-from fastws.client_handshake import Url, parse_url
-from fastws.errors import ConfigError
-from fastws.result_files import (
+from fastws.bench.results import (
     BenchmarkResult,
     ComparisonResult,
     add_to_comparison,
@@ -25,6 +22,9 @@ from fastws.result_files import (
     encode,
     verdict,
 )
+from fastws.bench.run import Bench, BenchOptions, CannotMeasure, Measurement, Progress
+from fastws.client_handshake import Url, parse_url
+from fastws.errors import ConfigError
 
 CHECK_FAILED = 1  # exit status
 INTERRUPTED = 130

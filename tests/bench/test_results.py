@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import orjson
 import pytest
 
-from fastws.result_files import (
+from fastws.bench.results import (
     BenchmarkResult,
     ComparisonResult,
     add_to_comparison,
