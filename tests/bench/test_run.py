@@ -20,8 +20,9 @@ from surroundings import INSTRUMENTED
 
 from fastws._frame import Frame
 from fastws._ticks import Ticks
+from fastws.bench.measurement import BenchOptions
 from fastws.bench.probe import ServerStats, probe, rate_between
-from fastws.bench.run import Bench, BenchOptions, CannotMeasure, Progress, is_steady
+from fastws.bench.run import Bench, CannotMeasure, Progress, is_steady
 from fastws.client_handshake import parse_url
 from fastws.handshake import check_upgrade, parse_request, switching_protocols
 
