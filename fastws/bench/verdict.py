@@ -122,7 +122,7 @@ def judge(rate: int, samples: Sequence[Sample], limits: Limits, elapsed: float =
     published = [(each.at, float(each.published)) for each in samples]
     received = received_points(samples, limits.frame_bytes)
     backlog = [(at, _value_at(published, at) - total) for at, total in received]
-    p99 = _median([each.p99_ms for each in _reports(samples) if each.p99_ms is not None])
+    p99 = _median([each.p99_ms for each in reports_of(samples) if each.p99_ms is not None])
     figures = {
         "published_rate": slope(published),
         "client_rate": max(0.0, slope(received)),
@@ -176,7 +176,7 @@ def received_points(samples: Sequence[Sample], frame_bytes: float) -> list[Point
     Its own count, when it reported three times; else what its kernel has acknowledged less what
     is unread, from the sockets; else what the server knows to be acknowledged.
     """
-    reports = _reports(samples)
+    reports = reports_of(samples)
     if len(reports) >= ENOUGH_REPORTS:
         return [(each.at, each.total) for each in reports]
     return [(each.at, _received(each, frame_bytes)) for each in samples]
@@ -189,7 +189,7 @@ def _received(sample: Sample, frame_bytes: float) -> float:
     return sample.delivered - waiting / frame_bytes
 
 
-def _reports(samples: Sequence[Sample]) -> list[Report]:
+def reports_of(samples: Sequence[Sample]) -> list[Report]:
     """Return the different reports that arrived in the window, oldest first."""
     found = {
         each.report.at: each.report
