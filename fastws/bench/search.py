@@ -18,6 +18,7 @@ RAMP = 4
 NEARLY = 0.9  # of what was published: a bad trial this near is repeated, it may be noise
 RETRIES = 1  # of an invalid trial
 LONGER = 4.0  # trials at the end of the search, times the shortest
+LEAST_CONFIRMATION = 1 / 3  # of the planned time; less would confirm nothing
 OVERHEAD = 2.0  # seconds of draining and settling that a trial is planned with
 CURVE = (0.1, 0.25, 0.5, 0.7, 0.85, 0.95, 1.0, 1.1, 1.3, 1.6)  # of the ceiling
 
@@ -104,7 +105,7 @@ class Search:
             reserve = self._plan.confirmation + OVERHEAD
             if not self._is_narrow() and self._has_time(self._seconds() + OVERHEAD + reserve):
                 self._narrow()
-            elif self._confirmed is not self._low and self._has_time(self._plan.shortest):
+            elif self._confirmed is not self._low and self._has_time(self._least_confirmation()):
                 self._confirm()
             else:
                 break
@@ -140,7 +141,7 @@ class Search:
         """Try the lower end for long; if it is bad after all, search below it."""
         assert self._low is not None
         left = self._plan.seconds - self.spent - OVERHEAD
-        seconds = max(self._plan.shortest, min(self._plan.confirmation, left))
+        seconds = max(self._least_confirmation(), min(self._plan.confirmation, left))
         trial = self._attempt(self._low.rate, seconds)
         self._note(trial)
         if trial.judgement == "good":
@@ -165,10 +166,13 @@ class Search:
         if trial.judgement == "bad":
             guess = trial.client_rate / self._plan.clients
             third = self._plan.precision / 3
-            self._guesses = [guess * (1 - third), guess * (1 + third)]
+            self._guesses = [guess * (1 + share * third) for share in (-1, 1, 3.5)]
         if self._low is not None and self._low.rate >= trial.rate:
             good = [t for t in self._trials if t.judgement == "good" and t.rate < trial.rate]
             self._low = max(good, key=lambda each: each.rate, default=None)
+
+    def _least_confirmation(self) -> float:
+        return max(self._plan.shortest, LEAST_CONFIRMATION * self._plan.confirmation)
 
     def _ends(self) -> tuple[int, int]:
         assert self._low is not None

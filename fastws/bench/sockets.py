@@ -43,17 +43,20 @@ class Queues:
     window_limited: float | None
 
 
-def queues(port: int) -> Queues | None:
+def queues(port: int, without: int = 0) -> Queues | None:
     """Return what waits in the connections to a port of this host; None: the kernel does not say.
 
     Args:
         port: that the server listens on, 1 to 65,535.
+        without: port of a client that does not count, such as one that asks for statistics.
     """
     unacknowledged, window_us = 0, 0
     unread: int | None = None
     window_known = True
     try:
         for sport, dport, receive, send, info in _connections():
+            if without in (sport, dport):
+                continue
             if sport == port:
                 unacknowledged += send
                 window_known = window_known and info is not None

@@ -124,6 +124,11 @@ class Trials:
             child.end()
         self.children = []
 
+    def close(self) -> None:
+        """End the client, if it is ours, and the connection to the server's HTTP API."""
+        self.disconnect()
+        self._http.close()
+
     def _ready(self) -> None:
         """Have the client connected, and without a backlog of the last trial."""
         if self.sample().connections != self._limits.clients:
@@ -173,7 +178,9 @@ class Trials:
     def sample(self) -> Sample:
         """Return the counters, the sockets and the newest report."""
         stats = self.ask("GET", "/stats")
-        sockets = queues(self._server.port) if self._limits.clients <= MANY else None
+        own = self._http.sock.getsockname()[1] if self._http.sock else 0
+        few = self._limits.clients <= MANY
+        sockets = queues(self._server.port, without=own) if few else None
         account = stats["server"]
         self._report = self._newest(stats["clients"]) or self._report
         return Sample(

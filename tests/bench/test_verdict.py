@@ -107,6 +107,12 @@ def test_a_late_generator_makes_a_trial_invalid() -> None:
     assert "the generator was late" in trial.why
 
 
+def test_two_messages_more_or_less_are_neither_late_nor_a_backlog() -> None:
+    slow = samples(20, published=19.6, taken=19.2)
+    assert judge(20, slow, Limits()).judgement == "good"
+    assert judge(20, samples(20, taken=19.0), Limits()).judgement == "bad"
+
+
 def test_ticks_left_out_make_a_trial_invalid() -> None:
     skipped = samples()
     skipped[-1] = replace(skipped[-1], missed=12)
