@@ -215,7 +215,7 @@ class CeilingRun:
         port = options.port
         if port is None:
             port = 0 if options.comes_from_us else PANEL_PORT
-        server = ServerChild(options.format, port)
+        server = ServerChild(options.format, port=port)
         start = (lambda: self._start(server.port)) if options.comes_from_us else None
         trials = self._trials = self._on(server, start, options.client_id)
         try:

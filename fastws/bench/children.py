@@ -16,6 +16,7 @@ from pathlib import Path
 from fastws.errors import FastwsError
 
 STOP_TIMEOUT = 5.0  # seconds
+UNLIMITED = ("--max-lag", "0", "--min-rate", "0", "--write-timeout", "0")
 ADDRESS = re.compile(r"ws://[\d.]+:(\d+)")
 
 
@@ -97,21 +98,23 @@ class Child:
 
 
 class ServerChild(Child):
-    """`fastws serve` at rate 0, whose ticks do not grow too old; `port` is where it listens.
+    """`fastws serve`; `port` is where it listens.
 
     Args:
         format: of the ticks.
+        options: further ones of the command; without any, ticks may grow old and clients be slow.
         port: to listen on, 0: any free one.
+        rate: ticks a second.
 
     Raises:
         CannotStart: it ended instead of listening.
     """
 
-    def __init__(self, format: str, port: int = 0) -> None:
-        options = ("--host", "127.0.0.1", "--port", str(port), "--rate", "0", "--format", format)
-        unlimited = ("--max-lag", "0", "--min-rate", "0", "--write-timeout", "0")
-        command = [sys.executable, "-m", "fastws", "serve", *options, *unlimited]
-        super().__init__(command, cores()[0], subprocess.PIPE)
+    def __init__(self, format: str, *options: str, port: int = 0, rate: int = 0) -> None:
+        listen = ("--host", "127.0.0.1", "--port", str(port))
+        ticks = ("--rate", str(rate), "--format", format)
+        command = [sys.executable, "-m", "fastws", "serve", *listen, *ticks]
+        super().__init__([*command, *(options or UNLIMITED)], cores()[0], subprocess.PIPE)
         assert self.process.stdout is not None
         found = ADDRESS.search(self.process.stdout.readline().decode())
         self.process.stdout.close()  # its console rows are for nobody

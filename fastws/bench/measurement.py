@@ -64,6 +64,8 @@ class Measurement:
     connected) are those of the measured time. `gaps` is None when ticks carry no seq, `latency`
     when no tick was looked into. `failures` are the checks that failed in the whole run, one line
     each. `target_rate`: ticks a second that the server is told to send to each client.
+    `published_rate` and `dropped_rate`: frames a second for all connections, as the server counts
+    them. `unread`: mean bytes of a client's socket that it had still to read. None: not known.
     """
 
     options: BenchOptions
@@ -81,6 +83,9 @@ class Measurement:
     server_rate: float | None
     failures: Sequence[str]
     interrupted: bool
+    published_rate: float | None = None
+    dropped_rate: float | None = None
+    unread: float | None = None
 
     @property
     def frames_per_s(self) -> float:

@@ -7,6 +7,7 @@ import http.client
 import threading
 import time
 from dataclasses import dataclass
+from typing import Literal, cast
 
 import orjson
 
@@ -23,7 +24,9 @@ class ServerStats:
 
     `delivered`: frames it has handed to the kernel since its start, None where it only says
     `rate`, those of its last second; both over all its connections. `target`: ticks a
-    second that it is told to send to each client. `config`: its GET /config.
+    second that it is told to send to each client. `config`: its GET /config. `published`:
+    frames for all connections since its start, also those that were `dropped`; `lag`: seconds
+    of the connection that is furthest behind; None: it does not say.
     """
 
     at: float
@@ -31,6 +34,9 @@ class ServerStats:
     rate: float | None
     target: Rate | None
     config: dict[str, object]
+    published: int | None = None
+    dropped: int | None = None
+    lag: float | None = None
 
 
 def rate_between(before: ServerStats | None, after: ServerStats | None) -> float | None:
@@ -40,11 +46,26 @@ def rate_between(before: ServerStats | None, after: ServerStats | None) -> float
     """
     if before is None or after is None:
         return None
-    if before.delivered is not None and after.delivered is not None:
-        return (after.delivered - before.delivered) / max(after.at - before.at, 1e-9)
+    delivered = counted_between(before, after, "delivered")
+    if delivered is not None:
+        return delivered
     if before.rate is None or after.rate is None:
         return None
     return (before.rate + after.rate) / 2
+
+
+def counted_between(
+    before: ServerStats | None,
+    after: ServerStats | None,
+    name: Literal["published", "delivered", "dropped"],
+) -> float | None:
+    """Return by how many a second a counter grew between two probes, None if it is not known."""
+    if before is None or after is None:
+        return None
+    first, last = getattr(before, name), getattr(after, name)
+    if first is None or last is None:
+        return None
+    return float(last - first) / max(after.at - before.at, 1e-9)
 
 
 class Probe(threading.Thread):
@@ -76,15 +97,32 @@ def probe(url: Url) -> ServerStats | None:
 
 def _stats_of(at: float, stats: dict[str, object], config: dict[str, object]) -> ServerStats:
     server = stats.get("server")
-    delivered = server.get("delivered") if isinstance(server, dict) else None
+    account = server if isinstance(server, dict) else {}
     rate, target = stats.get("serverRate"), stats.get("targetRate")
     return ServerStats(
         at=at,
-        delivered=delivered if isinstance(delivered, int) else None,
+        delivered=_count(account, "delivered"),
         rate=rate if isinstance(rate, int | float) else None,
         target=target if isinstance(target, int) or target == "max" else None,
         config=config,
+        published=_count(account, "published"),
+        dropped=_count(account, "dropped"),
+        lag=_lag(account),
     )
+
+
+def _count(account: dict[str, object], name: str) -> int | None:
+    found = account.get(name)
+    return found if isinstance(found, int) else None
+
+
+def _lag(account: dict[str, object]) -> float | None:
+    """Return the seconds of the row of `clients` that lags most."""
+    try:
+        rows = cast(list[dict[str, dict[str, float]]], account["clients"])
+        return max((float(row["lag"]["seconds"]) for row in rows), default=0.0)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _get(connection: http.client.HTTPConnection, path: str) -> dict[str, object] | None:

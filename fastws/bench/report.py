@@ -1,5 +1,7 @@
 """How a measurement is told: the lines of `fastws bench` and its result files. Layer 6."""
 
+from typing import Literal
+
 from fastws.bench.measurement import Measurement
 from fastws.bench.results import (
     BenchmarkResult,
@@ -9,6 +11,8 @@ from fastws.bench.results import (
     efficiency,
     verdict,
 )
+
+FULL = 16_384  # bytes unread in a client's socket, on average
 
 
 def summary(measured: Measurement) -> list[str]:
@@ -26,6 +30,8 @@ def summary(measured: Measurement) -> list[str]:
             "not known: ticks carry no seq" if measured.gaps is None else f"{measured.gaps:,}",
         ),
         ("server", server(measured)),
+        ("dropped", dropped(measured)),
+        ("lag", lag(measured)),
         ("verdict", judgement(measured)),
     ]
     lines = [f"{name:<11} {text}" for name, text in rows]
@@ -60,13 +66,41 @@ def server(measured: Measurement) -> str:
     return f"{measured.server_rate:,.0f}/s, target {told}"
 
 
+def dropped(measured: Measurement) -> str:
+    """Say what the server left out for clients or links that were too slow."""
+    rate, share = measured.dropped_rate, dropped_percent(measured)
+    if rate is None:
+        return "not known"
+    return f"{rate:,.0f}/s" + (f" ({share:.0f} % of what was published)" if share else "")
+
+
+def dropped_percent(measured: Measurement) -> float:
+    """Return what was dropped in percent of what was published; 0 where it is not known."""
+    return 100 * (measured.dropped_rate or 0) / (measured.published_rate or 1)
+
+
+def lag(measured: Measurement) -> str:
+    """Say how far behind the slowest connection is at the end."""
+    seconds = None if measured.server is None else measured.server.lag
+    return "not known" if seconds is None else f"{seconds:.3f} s, the furthest behind"
+
+
 def judgement(measured: Measurement) -> str:
-    """Say who is the bottleneck."""
+    """Say who is the bottleneck.
+
+    A client whose socket is full does not read fast enough; with an empty one it waits for the
+    network. Where the sockets are not known, the client is named.
+    """
     rates = measured.frames_per_s, measured.server_rate
-    said, percent = verdict(*rates, measured.target_over_all), efficiency(*rates)
+    waits = measured.unread is not None and measured.unread < FULL
+    slow: Literal["Client", "Network"] = "Network" if waits else "Client"
+    said = verdict(*rates, measured.target_over_all, measured.published_rate, slow)
+    percent = efficiency(*rates)
     if said is None or percent is None:
         return said or "none"
-    return f"{said} ({percent:g} % of the server's rate)"
+    share = dropped_percent(measured)
+    lost = f"; {share:.0f} % of what was published was dropped" if share else ""
+    return f"{said} ({percent:g} % of the server's rate{lost})"
 
 
 def benchmark_object(measured: Measurement) -> dict[str, object]:
@@ -89,6 +123,9 @@ def benchmark_object(measured: Measurement) -> dict[str, object]:
         "host": asked.url.host,
         "port": asked.url.port,
         "target": asked.url.target,
+        "publishedRate": _whole(measured.published_rate),
+        "droppedRate": _whole(measured.dropped_rate),
+        "verdict": judgement(measured),
     }
     return benchmark(measured.at, config, [result])
 
@@ -107,3 +144,7 @@ def comparison_object(measured: Measurement) -> dict[str, object]:
     )
     name = "fastws" if is_fastws else f"{asked.url.host}:{asked.url.port}"
     return comparison(measured.at, name, measured.target_rate, asked.duration, [result])
+
+
+def _whole(rate: float | None) -> int | None:
+    return None if rate is None else round(rate)

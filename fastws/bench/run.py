@@ -15,7 +15,8 @@ from typing import Literal
 
 from fastws.bench.clients import TURN, CannotMeasure, Clients, message
 from fastws.bench.measurement import BenchOptions, Latency, Measurement
-from fastws.bench.probe import Probe, ServerStats, rate_between
+from fastws.bench.probe import Probe, ServerStats, counted_between, rate_between
+from fastws.bench.sockets import queues
 
 __all__ = ["Bench", "CannotMeasure", "Progress", "is_steady"]
 
@@ -24,6 +25,7 @@ STEADY_WINDOWS = 4
 STEADY_SPREAD = 0.10  # of their mean
 STEADY_WAIT = 10.0  # seconds
 REPORT_EVERY = 1.0  # seconds
+FEW = 1000  # connections; the sockets of more are not listed, which takes milliseconds
 
 Phase = Literal["connecting", "warming up", "measuring", "closing"]
 
@@ -54,6 +56,7 @@ class Bench:
         self._clients = Clients(options.url, options.clients, options.client_id)
         self._engine = self._clients.engine
         self._stats: tuple[float, int] | None = None  # when last reported, and the frames then
+        self._unread: list[float] = []  # bytes of a client, each 250 ms
 
     def interrupt(self) -> None:
         """Measure no further; safe in a signal handler. `run` returns what there is."""
@@ -118,6 +121,7 @@ class Bench:
         while now < began + duration and self._going_on():
             rate = self._window(began + duration)
             now = time.monotonic()
+            self._note_unread()
             self._progress("measuring", now - began, duration, rate)
         last = engine.metered()
         counts = [(engine.metered_of(peer), counted[peer]) for peer in clients.open]
@@ -142,7 +146,17 @@ class Bench:
             server_rate=rate_between(before, server),
             failures=failures,
             interrupted=clients.interrupted,
+            published_rate=counted_between(before, server, "published"),
+            dropped_rate=counted_between(before, server, "dropped"),
+            unread=statistics.fmean(self._unread) if self._unread else None,
         )
+
+    def _note_unread(self) -> None:
+        """Look at what lies in the clients' sockets: a full one has a client that is too slow."""
+        open_now = len(self._clients.open)
+        found = queues(self._options.url.port) if 0 < open_now <= FEW else None
+        if found is not None and found.unread is not None:
+            self._unread.append(found.unread / open_now)
 
     def _latency(self) -> Latency | None:
         found = self._engine.metered()["latency_ms"]
