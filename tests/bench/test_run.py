@@ -21,7 +21,7 @@ from surroundings import INSTRUMENTED
 from fastws._frame import Frame
 from fastws._ticks import Ticks
 from fastws.bench.measurement import BenchOptions
-from fastws.bench.probe import ServerStats, probe, rate_between
+from fastws.bench.probe import probe
 from fastws.bench.run import Bench, CannotMeasure, Progress, is_steady
 from fastws.client_handshake import parse_url
 from fastws.handshake import check_upgrade, parse_request, switching_protocols
@@ -398,14 +398,3 @@ def test_steady_is_four_windows_within_ten_percent(
     rates: list[float], clients: int, steady: bool
 ) -> None:
     assert is_steady(rates, clients) is steady
-
-
-def view(at: float, delivered: int | None, rate: float | None) -> ServerStats:
-    return ServerStats(at, delivered, rate, "max", {})
-
-
-def test_the_servers_rate_is_from_its_counter_or_else_what_it_says() -> None:
-    assert rate_between(view(1, 100, 7), view(3, 300, 9)) == 100
-    assert rate_between(view(1, None, 7), view(3, None, 9)) == 8
-    assert rate_between(view(1, None, None), view(3, None, 9)) is None
-    assert rate_between(None, view(3, 300, 9)) is None
