@@ -84,8 +84,10 @@ def bench(
     tsNs (fastws serve --fields seq), which also shows gaps. Both clocks must agree.
 
     Server rate: from GET /stats of the same address, all its connections together; without it there
-    is no verdict. From 95 % of it: Keeping up; from 50 %: Partial bottleneck; below: Client is
-    bottleneck; and Server bottleneck where the server reaches less than half of its target.
+    is no verdict. Server bottleneck: the server published less than half of its target. Else the
+    frames that arrived count against those that were published. From 95 %: Keeping up; from 50 %:
+    Partial bottleneck; below: Client is bottleneck, or Network is bottleneck where the client's
+    sockets had nothing to read. What the server dropped, and the greatest lag, are shown beside it.
 
     \b
     fastws serve --rate max --quiet &
