@@ -134,6 +134,8 @@ def _trial_object(trial: Trial) -> dict[str, object]:
         "dropped": trial.dropped,
         "p99LatencyMs": trial.p99_ms,
         "windowLimited": None if trial.window_limited is None else round(trial.window_limited, 3),
+        "unreadShare": None if trial.unread_share is None else round(trial.unread_share, 3),
+        "socketBytes": _rounded(trial.waiting),
         "serverCpu": round(trial.server_cpu, 3),
     }
 

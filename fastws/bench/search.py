@@ -90,6 +90,7 @@ class Search:
         self._high: Trial | None = None
         self._confirmed: Trial | None = None
         self._guesses: list[float] = []
+        self._saturated = 0.0  # the guesses' base, messages a second of one client
         self.spent = 0.0
 
     @property
@@ -163,13 +164,23 @@ class Search:
             self._low = trial
             return
         self._high = trial
-        if trial.judgement == "bad":
-            guess = trial.client_rate / self._plan.clients
-            third = self._plan.precision / 3
-            self._guesses = [guess * (1 + share * third) for share in (-1, 1, 3.5)]
+        self._guess(trial)
         if self._low is not None and self._low.rate >= trial.rate:
             good = [t for t in self._trials if t.judgement == "good" and t.rate < trial.rate]
             self._low = max(good, key=lambda each: each.rate, default=None)
+
+    def _guess(self, trial: Trial) -> None:
+        """Take the client's rate in a bad trial for its ceiling.
+
+        A client that failed below such a rate takes more in overload than it sustains: its
+        rate says nothing then.
+        """
+        self._guesses = []
+        if trial.judgement != "bad" or trial.rate < self._saturated:
+            return
+        guess = self._saturated = trial.client_rate / self._plan.clients
+        third = self._plan.precision / 3
+        self._guesses = [guess * (1 + share * third) for share in (-1, 1, 3.5)]
 
     def _least_confirmation(self) -> float:
         return max(self._plan.shortest, LEAST_CONFIRMATION * self._plan.confirmation)
@@ -204,11 +215,7 @@ class Search:
 
 
 def _is_marginal(trial: Trial) -> bool:
-    return (
-        trial.judgement == "bad"
-        and not trial.dropped
-        and trial.client_rate > NEARLY * trial.published_rate
-    )
+    return trial.judgement == "bad" and trial.client_rate > NEARLY * trial.published_rate
 
 
 def curve(

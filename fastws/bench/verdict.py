@@ -18,6 +18,7 @@ LATE = 0.01  # of the target: the generator was late when it published so much l
 GRAIN = 2  # messages of a client in a trial: so many more or less depend on when it was counted
 ENOUGH_REPORTS = 3
 WINDOW_LIMITED = 0.1  # of the time; above it the receiver's window held the sender
+FULL = 16_384  # bytes in the sockets of a client; the server keeps so many unsent (NOTSENT_LOWAT)
 UNREAD_SHARE = 0.25  # of what waits in sockets; above it the client's program does not read
 NEAR_CAPACITY = 0.8  # of the calibrated server
 
@@ -97,6 +98,7 @@ class Trial:
         p99_ms: median of the p99 that the client reported; None: it reported none.
         window_limited: share of the time that the receive window held the sender; None: not known.
         unread_share: part of the bytes in sockets that the client's kernel holds; None: not known.
+        waiting: bytes in the sockets of a client, in the second half; None: not known.
         server_cpu: processor time of the server per second.
         elapsed: seconds spent, with draining and settling.
     """
@@ -112,6 +114,7 @@ class Trial:
     p99_ms: float | None = None
     window_limited: float | None = None
     unread_share: float | None = None
+    waiting: float | None = None
     server_cpu: float = 0.0
     elapsed: float = 0.0
 
@@ -143,6 +146,7 @@ def judge(rate: int, samples: Sequence[Sample], limits: Limits, elapsed: float =
         p99_ms=p99,
         window_limited=_share(first.window_limited, last.window_limited, seconds),
         unread_share=_unread_share(samples),
+        waiting=_waiting(samples, limits.clients),
         server_cpu=(last.server_cpu - first.server_cpu) / seconds,
         elapsed=elapsed or seconds,
     )
@@ -204,6 +208,10 @@ def reports_of(samples: Sequence[Sample]) -> list[Report]:
 def limited_by(above: Trial | None, clients: int, capacity: float | None) -> Party | None:
     """Say who kept the client from a higher rate.
 
+    A server that publishes late is at its limit near its capacity, which is that of a native
+    sink on the same cores; well below it something else kept the generator from its core. A
+    server that publishes on time, but leaves sockets empty while it drops, cannot send more.
+
     Args:
         above: the trial just above the ceiling, or None: no rate was too high.
         clients: connections.
@@ -211,11 +219,11 @@ def limited_by(above: Trial | None, clients: int, capacity: float | None) -> Par
     """
     if above is None:
         return None
-    offered = above.rate * clients
-    if capacity is not None and offered > NEAR_CAPACITY * capacity:
-        return "server"
     if above.judgement == "invalid":
-        return "generator"
+        near = capacity is not None and above.rate * clients > NEAR_CAPACITY * capacity
+        return "server" if near else "generator"
+    if above.dropped and above.waiting is not None and above.waiting < FULL:
+        return "server"
     waits_in_client = above.unread_share is None or above.unread_share > UNREAD_SHARE
     held_by_window = above.window_limited is None or above.window_limited > WINDOW_LIMITED
     return "client" if waits_in_client or held_by_window else "network"
@@ -249,6 +257,13 @@ def _median(values: list[float]) -> float | None:
 
 def _share(first: float | None, last: float | None, seconds: float) -> float | None:
     return None if first is None or last is None else max(0.0, min(1.0, (last - first) / seconds))
+
+
+def _waiting(samples: Sequence[Sample], clients: int) -> float | None:
+    half = samples[len(samples) // 2 :]
+    if any(each.unacknowledged is None for each in half):
+        return None
+    return sum((s.unacknowledged or 0) + (s.unread or 0) for s in half) / len(half) / clients
 
 
 def _unread_share(samples: Sequence[Sample]) -> float | None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -98,6 +99,13 @@ def test_the_rate_in_overload_is_kept() -> None:
     assert found.saturated_rate == 20_000
 
 
+def test_the_rate_in_overload_is_tried_before_the_middle() -> None:
+    model = Model(420)
+    Search(model, PLAN).run()
+    assert [rate for rate, _ in model.tried][:3] == [1000, 250, 413]
+    assert len(model.tried) <= 8
+
+
 def test_trials_grow_and_the_last_is_the_confirmation() -> None:
     model = Model(987_000)
     Search(model, PLAN).run()
@@ -144,6 +152,21 @@ def test_an_interrupted_search_says_what_it_knows() -> None:
 
 def found_with(model: Callable[[int, float], Trial]) -> Found:
     return Search(model, PLAN).run()
+
+
+def test_a_client_that_takes_more_in_overload_than_it_sustains_is_halved_down_to() -> None:
+    """It stalls now and then: bad above 400,000, with 900,000 a second in overload."""
+    model = Model(900_000)
+
+    def stalls(rate: int, seconds: float) -> Trial:
+        trial = model(rate, seconds)
+        bad = rate > 400_000
+        return replace(trial, judgement="bad", dropped=9) if bad else trial
+
+    found = Search(stalls, PLAN).run()
+    assert found.confirmed
+    assert 400_000 / 1.05 <= found.ceiling <= 400_000
+    assert len(model.tried) < 30
 
 
 def test_the_curve_has_ten_points_and_uses_trials_that_are_there() -> None:

@@ -155,7 +155,18 @@ LATE = Trial(3_000_000, 4.0, "invalid")
         (LATE, 2_900_000.0, "server"),
         (LATE, 27e6, "generator"),
         (LATE, None, "generator"),
-        (BAD, 110_000.0, "server"),
+        # A calibration through the same slow link says nothing about the server.
+        (
+            replace(BAD, window_limited=0.0, unread_share=0.0, dropped=9, waiting=4e6),
+            1e5,
+            "network",
+        ),
+        # It dropped although the sockets had room.
+        (
+            replace(BAD, window_limited=0.0, unread_share=0.0, dropped=9, waiting=900.0),
+            2e5,
+            "server",
+        ),
     ],
 )
 def test_the_party_that_limits(above: Trial | None, capacity: float | None, party: str) -> None:
