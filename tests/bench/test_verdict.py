@@ -137,6 +137,16 @@ def test_the_rate_counts_for_each_client() -> None:
 
 BAD = Trial(100_000, 4.0, "bad", window_limited=0.9, unread_share=0.8)
 LATE = Trial(3_000_000, 4.0, "invalid")
+# Recorded: the native client behind a link of 40 Mbit/s (tc tbf), offered a little too much.
+BEHIND_A_LINK = Trial(
+    rate=90_510,
+    seconds=3.0,
+    judgement="bad",
+    slope=6_193.0,
+    window_limited=0.0,
+    unread_share=0.0,
+    waiting=105_497.0,
+)
 
 
 @pytest.mark.parametrize(
@@ -156,17 +166,10 @@ LATE = Trial(3_000_000, 4.0, "invalid")
         (LATE, 27e6, "generator"),
         (LATE, None, "generator"),
         # A calibration through the same slow link says nothing about the server.
-        (
-            replace(BAD, window_limited=0.0, unread_share=0.0, dropped=9, waiting=4e6),
-            1e5,
-            "network",
-        ),
+        (BEHIND_A_LINK, 84_014.0, "network"),
+        (replace(BEHIND_A_LINK, dropped=9), 84_014.0, "network"),
         # It dropped although the sockets had room.
-        (
-            replace(BAD, window_limited=0.0, unread_share=0.0, dropped=9, waiting=900.0),
-            2e5,
-            "server",
-        ),
+        (replace(BEHIND_A_LINK, dropped=9, waiting=900.0), 84_014.0, "server"),
     ],
 )
 def test_the_party_that_limits(above: Trial | None, capacity: float | None, party: str) -> None:
