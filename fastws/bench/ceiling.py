@@ -201,8 +201,8 @@ class CeilingRun:
         self._begin("calibrating the server")
         options = self._options
         server = ServerChild(options.format)
-        sink = builtin(NATIVE, server.port, options.clients, NATIVE)
-        trials = self._on(server, lambda: [Child(sink, cores()[1])], NATIVE)
+        port, n = server.port, options.clients
+        trials = self._on(server, lambda: [builtin(NATIVE, port, n, NATIVE)], NATIVE)
         try:
             seconds = min(LONGEST_CALIBRATION, CALIBRATION * options.budget)
             self._capacity = trials.capacity(seconds)
@@ -253,14 +253,14 @@ class CeilingRun:
         )
 
     def _start(self, port: int) -> list[Child]:
-        options, cpus = self._options, cores()[1]
+        options = self._options
         if options.builtin is not None:
             name = options.client_id or options.builtin
-            return [Child(builtin(options.builtin, port, options.clients, name), cpus)]
+            return [builtin(options.builtin, port, options.clients, name)]
         assert options.spawn is not None
         seconds = 2 * options.budget  # a client that leaves too early would end the search
         command = command_of(options.spawn, port, seconds)
-        return [Child(command, cpus) for _ in range(options.clients)]
+        return [Child(command, cores()[1]) for _ in range(options.clients)]
 
     def _on(
         self, server: ServerChild, start: Callable[[], list[Child]] | None, client_id: str | None

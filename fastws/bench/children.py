@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,15 +48,19 @@ class Child:
         arguments: the command.
         cpus: the cores that it may use.
         output: where its standard output goes, as `subprocess.Popen` takes it.
+        environment: its variables; None: ours.
 
     Raises:
         CannotStart: there is no such program.
     """
 
     def __init__(
-        self, arguments: Sequence[str], cpus: set[int], output: int = subprocess.DEVNULL
+        self,
+        arguments: Sequence[str],
+        cpus: set[int],
+        output: int = subprocess.DEVNULL,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         try:
             with _on(cpus):
                 self.process = subprocess.Popen(
@@ -114,7 +118,8 @@ class ServerChild(Child):
         listen = ("--host", "127.0.0.1", "--port", str(port))
         ticks = ("--rate", str(rate), "--format", format)
         command = [sys.executable, "-m", "fastws", "serve", *listen, *ticks]
-        super().__init__([*command, *(options or UNLIMITED)], cores()[0], subprocess.PIPE)
+        command += options or UNLIMITED
+        super().__init__(command, cores()[0], subprocess.PIPE, own_environment())
         assert self.process.stdout is not None
         found = ADDRESS.search(self.process.stdout.readline().decode())
         self.process.stdout.close()  # its console rows are for nobody
@@ -122,6 +127,13 @@ class ServerChild(Child):
             self.end()
             raise CannotStart(f"the server did not start on port {port}")
         self.port = int(found[1])
+
+
+def own_environment() -> dict[str, str]:
+    """Return the variables of a child that runs this package: none that sets its options."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FASTWS_")}
+    kept.pop("SERVER_MODE", None)
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def command_of(text: str, port: int, seconds: float) -> list[str]:
@@ -145,7 +157,8 @@ def command_of(text: str, port: int, seconds: float) -> list[str]:
     return parts
 
 
-def builtin(kind: str, port: int, clients: int, client_id: str) -> list[str]:
-    """Return the command of a built-in client, native or python."""
+def builtin(kind: str, port: int, clients: int, client_id: str) -> Child:
+    """Start a built-in client, native or python."""
     url = f"ws://127.0.0.1:{port}"
-    return [sys.executable, "-m", "fastws.bench.sink", kind, url, str(clients), client_id]
+    command = [sys.executable, "-m", "fastws.bench.sink", kind, url, str(clients), client_id]
+    return Child(command, cores()[1], environment=own_environment())

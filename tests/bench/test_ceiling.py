@@ -31,7 +31,10 @@ def spawn_slow(rate: int) -> str:
 @pytest.mark.skipif(INSTRUMENTED, reason="the client's sleeps are not exact there")
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("known", [420, 1700])
-def test_a_known_ceiling_is_found_within_five_percent(known: int) -> None:
+def test_a_known_ceiling_is_found_within_five_percent(
+    known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     found = CeilingRun(CeilingOptions(spawn=spawn_slow(known), budget=60)).run()
     assert found.found.confirmed
     assert found.rate == pytest.approx(known, rel=0.05)
@@ -90,9 +93,8 @@ def test_ctrl_c_says_what_is_known_so_far() -> None:
 def test_a_server_held_to_a_hundredth_of_a_core_publishes_late() -> None:
     """SIGSTOP for most of the time stands for a quota: the trial is invalid, not bad."""
     server = ServerChild("json")
-    sink = builtin("native", server.port, 1, "native")
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(server.process.pid)])
-    trials = Trials(server, Limits(), lambda: [Child(sink, cores()[1])], None)
+    trials = Trials(server, Limits(), lambda: [builtin("native", server.port, 1, "native")], None)
     try:
         trial = trials(20_000_000, 2.0)
     finally:
@@ -117,8 +119,9 @@ while True:
 
 def test_a_client_that_leaves_is_started_again() -> None:
     server = ServerChild("binary")
-    sink = builtin("native", server.port, 1, "native")
-    trials = Trials(server, Limits(frame_bytes=22), lambda: [Child(sink, cores()[1])], None)
+    trials = Trials(
+        server, Limits(frame_bytes=22), lambda: [builtin("native", server.port, 1, "native")], None
+    )
     try:
         assert trials(1000, 0.5).judgement == "good"
         before = trials.children[0]
