@@ -213,12 +213,19 @@ class TickFeed(App):
     # What is shown.
 
     def _every_second(self) -> None:
-        self._seconds.tick(self._topic.delivered, self._topic.appended)
+        dropped = self._topic.account()["dropped"]
+        self._seconds.tick(self._topic.delivered, self._topic.appended, dropped)
         if self._write_line is not None and self._clients > 0:
-            recent = self.reports.recent(_now_ms())
-            for line in console_lines(self.config.rate, self._seconds.delivered, recent):
+            recent, second = self.reports.recent(_now_ms()), self._seconds
+            lag = self._greatest_lag() if second.dropped else 0.0
+            block = console_lines(self.config.rate, second.delivered, recent, second.dropped, lag)
+            for line in block:
                 self._write_line(line)
         self._second = asyncio.get_running_loop().call_later(1.0, self._every_second)
+
+    def _greatest_lag(self) -> float:
+        lags = (account["lag_seconds"] for _, account in self._engine.laggards(LISTED))
+        return max(lags, default=0.0)
 
     def stats(self) -> dict[str, object]:
         """Return the object of `GET /stats`."""
@@ -292,15 +299,17 @@ class _Seconds:
     def __init__(self) -> None:
         self.delivered = 0
         self.appended = 0
-        self._last = (time.monotonic(), 0, 0)
+        self.dropped = 0
+        self._last = (time.monotonic(), 0, 0, 0)
 
-    def tick(self, delivered: int, appended: int) -> None:
+    def tick(self, delivered: int, appended: int, dropped: int) -> None:
         now = time.monotonic()
-        then, delivered_then, appended_then = self._last
+        then, delivered_then, appended_then, dropped_then = self._last
         seconds = max(now - then, 1e-9)
         self.delivered = round((delivered - delivered_then) / seconds)
         self.appended = round((appended - appended_then) / seconds)
-        self._last = (now, delivered, appended)
+        self.dropped = round((dropped - dropped_then) / seconds)
+        self._last = (now, delivered, appended, dropped)
 
 
 def _now_ms() -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fastws.bench import Bench, BenchOptions
+from fastws.bench.measurement import BenchOptions
+from fastws.bench.run import Bench
 from fastws.client_handshake import parse_url
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"

@@ -127,9 +127,17 @@ def test_help_names_every_option() -> None:
     ):  # fmt: skip
         assert f"--{option}" in done.stdout
     assert command("serve", "-h").stdout == done.stdout
+    ceiling = command("ceiling", "--help")
+    assert (ceiling.returncode, ceiling.stderr) == (0, "")
+    for option in (
+        "client-id", "spawn", "builtin", "format", "clients", "budget", "precision", "slo-p99",
+        "port", "json", "results", "chart",
+    ):  # fmt: skip
+        assert f"--{option}" in ceiling.stdout
     commands = command("--help")
     assert commands.returncode == 0
-    assert re.search(r"^  serve  ", commands.stdout, re.MULTILINE)
+    for name in ("serve", "bench", "ceiling"):
+        assert re.search(rf"^  {name}  ", commands.stdout, re.MULTILINE)
 
 
 def test_version_is_that_of_the_package() -> None:
@@ -178,6 +186,12 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["bench", "ws://h", "--client-id", "\udcff"], {}, "--client-id: must be UTF-8"),
         (["bench", "ws://h/\udcff"], {}, "must be printable ASCII"),
         (["bench", "ws://h", "--json", "no/\udcff/"], {}, "there is no folder 'no/\\udcff'"),
+        (["ceiling"], {}, "--client-id: is needed without --spawn or --builtin"),
+        (["ceiling", "--spawn", "'"], {}, "--spawn: no closing quotation"),
+        (["ceiling", "--builtin", "rust"], {}, "'--builtin': 'rust' is not one of"),
+        (["ceiling", "--builtin", "native", "--budget", "1"], {}, "--budget: must be from 20"),
+        (["ceiling", "--builtin", "native", "--slo-p99", "0"], {}, "--slo-p99: must be above 0"),
+        (["ceiling", "--builtin", "native", "--json", "no/x"], {}, "there is no folder 'no'"),
         (["serve", "--host", "\udcff"], {}, "--host: must be visible"),
         (["serve", "--rate", "\udcff"], {}, "--rate: must be"),
         (["serve", "--fields", "\udcff"], {}, "'--fields': '\\udcff' is not one of"),

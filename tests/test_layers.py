@@ -35,9 +35,8 @@ PYTHON = {
     # errors: text and numbers, what the bindings raise
     4: "errors lag native _frame _ticks",
     5: "origin timeouts config extensions messages request handshake client_handshake "
-    "http_api result_files",
-    6: "memory listeners limit_log open_files handlers driver server app feed bench bench_clients "
-    "bench_server",
+    "http_api bench.results bench.verdict bench.search",
+    6: "memory listeners limit_log open_files handlers driver server app feed bench bench.*",
     7: "cli cli.* fastws __main__",
 }
 # What the layers below may not know, and the lowest layer that may.

@@ -1,4 +1,4 @@
-"""The command line: `fastws serve`, `fastws bench`.
+"""The command line: `fastws serve`, `fastws bench`, `fastws ceiling`.
 
 Layer 7. A bad option, a port in use or a bad address is one clear line and status 3.
 """
@@ -10,6 +10,7 @@ from importlib.metadata import version
 import click
 
 from fastws.cli.bench import bench
+from fastws.cli.ceiling import ceiling
 from fastws.cli.serve import serve
 from fastws.errors import ConfigError
 
@@ -26,6 +27,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(bench)
+cli.add_command(ceiling)
 
 
 def main() -> None:

@@ -10,21 +10,12 @@ from typing import TextIO
 
 import click
 
-from fastws.bench import Bench, BenchOptions, CannotMeasure, Measurement, Progress
+from fastws.bench.measurement import BenchOptions, Measurement
+from fastws.bench.report import benchmark_object, comparison_object, summary
+from fastws.bench.results import add_to_comparison, benchmark_name, comparison_name, encode
+from fastws.bench.run import Bench, CannotMeasure, Progress
 from fastws.client_handshake import Url, parse_url
 from fastws.errors import ConfigError
-from fastws.result_files import (
-    BenchmarkResult,
-    ComparisonResult,
-    add_to_comparison,
-    benchmark,
-    benchmark_name,
-    comparison,
-    comparison_name,
-    efficiency,
-    encode,
-    verdict,
-)
 
 CHECK_FAILED = 1  # exit status
 INTERRUPTED = 130
@@ -93,8 +84,10 @@ def bench(
     tsNs (fastws serve --fields seq), which also shows gaps. Both clocks must agree.
 
     Server rate: from GET /stats of the same address, all its connections together; without it there
-    is no verdict. From 95 % of it: Keeping up; from 50 %: Partial bottleneck; below: Client is
-    bottleneck; and Server bottleneck where the server reaches less than half of its target.
+    is no verdict. Server bottleneck: the server published less than half of its target. Else the
+    frames that arrived count against those that were published. From 95 %: Keeping up; from 50 %:
+    Partial bottleneck; below: Client is bottleneck, or Network is bottleneck where the client's
+    sockets had nothing to read. What the server dropped, and the greatest lag, are shown beside it.
 
     \b
     fastws serve --rate max --quiet &
@@ -191,64 +184,6 @@ class PhaseLines:
             print(f"{progress.phase}{total}", file=self._out, flush=True)
 
 
-def summary(measured: Measurement) -> list[str]:
-    """Return the lines of the result."""
-    least, median, most = measured.spread
-    rows = [
-        ("measured", f"{measured.seconds:.2f} s {how_steady(measured)}"),
-        ("clients", f"{measured.options.clients:,}"),
-        ("frames", f"{measured.frames_per_s:,.0f}/s ({measured.frames:,})"),
-        ("bytes", f"{measured.bytes_per_s / 1e6:,.1f} MB/s"),
-        ("per client", f"min {least:,}  median {median:,.0f}  max {most:,} frames"),
-        ("latency", latency(measured)),
-        (
-            "gaps",
-            "not known: ticks carry no seq" if measured.gaps is None else f"{measured.gaps:,}",
-        ),
-        ("server", server(measured)),
-        ("verdict", judgement(measured)),
-    ]
-    lines = [f"{name:<11} {text}" for name, text in rows]
-    if not measured.failures:
-        return [*lines, f"{'checks':<11} passed; {measured.sampled:,} frames looked into"]
-    return [*lines, *(f"{'FAILED':<11} {failure}" for failure in measured.failures)]
-
-
-def how_steady(measured: Measurement) -> str:
-    """Say whether it was steady before, and whether it was cut short."""
-    said = "steady" if measured.steady else "NOT steady"
-    interrupted = ", interrupted" if measured.interrupted else ""
-    return f"({said} after {measured.warmup:.1f} s{interrupted})"
-
-
-def latency(measured: Measurement) -> str:
-    """Say how late the frames came."""
-    found = measured.latency
-    if found is None:
-        return "not known"
-    if measured.gaps is None:
-        return f"p50 {found.p50:.1f}  p99 {found.p99:.1f}  max {found.max:.1f} ms (from ts: ±1 ms)"
-    return f"p50 {found.p50:.3f}  p99 {found.p99:.3f}  max {found.max:.3f} ms (from tsNs)"
-
-
-def server(measured: Measurement) -> str:
-    """Say what the server said of itself."""
-    if measured.server_rate is None:
-        return "rate not known: no /stats"
-    target = measured.target_rate
-    told = "not known" if target is None else f"{target:,}/s each" if target != "max" else "max"
-    return f"{measured.server_rate:,.0f}/s, target {told}"
-
-
-def judgement(measured: Measurement) -> str:
-    """Say who is the bottleneck."""
-    rates = measured.frames_per_s, measured.server_rate
-    said, percent = verdict(*rates, measured.target_over_all), efficiency(*rates)
-    if said is None or percent is None:
-        return said or "none"
-    return f"{said} ({percent:g} % of the server's rate)"
-
-
 # What is written.
 
 
@@ -273,43 +208,3 @@ def write(target: str, name: str, make: Callable[[bytes | None], dict[str, objec
     if path.is_dir():
         path /= name
     path.write_bytes(encode(make(path.read_bytes() if path.is_file() else None)))
-
-
-def benchmark_object(measured: Measurement) -> dict[str, object]:
-    """Return the object of a benchmark file; its config is the server's and that of the run."""
-    asked = measured.options
-    found = measured.latency
-    result = BenchmarkResult(
-        mode=asked.client_id,
-        client_msg_per_sec=measured.frames_per_s,
-        server_actual_rate=measured.server_rate,
-        total_messages=measured.frames,
-        avg_latency_ms=None if found is None else found.mean,
-        p99_latency_ms=None if found is None else found.p99,
-    )
-    config = {
-        **(measured.server.config if measured.server is not None else {}),
-        "clients": asked.clients,
-        "duration": asked.duration,
-        "warmup": asked.warmup,
-        "host": asked.url.host,
-        "port": asked.url.port,
-        "target": asked.url.target,
-    }
-    return benchmark(measured.at, config, [result])
-
-
-def comparison_object(measured: Measurement) -> dict[str, object]:
-    """Return the object of a comparison file with the one row of this run."""
-    asked, seen = measured.options, measured.server
-    format_ = seen.config.get("format") if seen is not None else None
-    is_fastws = seen is not None and seen.delivered is not None
-    result = ComparisonResult(
-        mode=asked.client_id,
-        format=format_ if isinstance(format_, str) else None,
-        client_rate=measured.frames_per_s,
-        server_rate=measured.server_rate,
-        avg_latency_ms=None if measured.latency is None else measured.latency.mean,
-    )
-    name = "fastws" if is_fastws else f"{asked.url.host}:{asked.url.port}"
-    return comparison(measured.at, name, measured.target_rate, asked.duration, [result])

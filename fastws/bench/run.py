@@ -13,56 +13,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from fastws.bench_clients import TURN, CannotMeasure, Clients, message
-from fastws.bench_server import Look, ServerView, rate_between
-from fastws.client_handshake import Url
-from fastws.config import Rate
-from fastws.errors import ConfigError
+from fastws.bench.clients import TURN, CannotMeasure, Clients, message
+from fastws.bench.measurement import BenchOptions, Latency, Measurement
+from fastws.bench.probe import Probe, ServerStats, counted_between, rate_between
+from fastws.bench.sockets import queues
 
-__all__ = ["Bench", "BenchOptions", "CannotMeasure", "Latency", "Measurement", "Progress"]
+__all__ = ["Bench", "CannotMeasure", "Progress", "is_steady"]
 
 WINDOW = 0.25  # seconds
 STEADY_WINDOWS = 4
 STEADY_SPREAD = 0.10  # of their mean
 STEADY_WAIT = 10.0  # seconds
 REPORT_EVERY = 1.0  # seconds
+FEW = 1000  # connections; the sockets of more are not listed, which takes milliseconds
 
 Phase = Literal["connecting", "warming up", "measuring", "closing"]
-
-
-@dataclass(frozen=True, slots=True)
-class BenchOptions:
-    """What to measure.
-
-    Args:
-        url: where the server is.
-        clients: connections, 1 to 1,000,000.
-        duration: seconds measured, 0.1 to 86,400.
-        warmup: least seconds before that, 0 to 86,400; a steady state takes a second at least.
-        client_id: what each connection says it is; not empty, and UTF-8 can encode it.
-
-    Raises:
-        ConfigError: one of them is out of range, or client_id is not as above.
-    """
-
-    url: Url
-    clients: int = 1
-    duration: float = 5.0
-    warmup: float = 1.0
-    client_id: str = "native"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.clients <= 1_000_000:
-            raise ConfigError("clients", "must be from 1 to 1,000,000")
-        for field, least in (("duration", 0.1), ("warmup", 0)):
-            if not least <= getattr(self, field) <= 86_400:  # a NaN compares false
-                raise ConfigError(field, f"must be from {least} to 86,400 seconds")
-        if not self.client_id:
-            raise ConfigError("client_id", "must not be empty")
-        try:
-            self.client_id.encode()
-        except UnicodeEncodeError:  # an argument's other bytes come as surrogates
-            raise ConfigError("client_id", "must be UTF-8") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,70 +38,6 @@ class Progress:
     done: float
     total: float
     frames_per_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Milliseconds from a tick's time stamp to its arrival, over the frames looked into."""
-
-    mean: float
-    p50: float
-    p99: float
-    max: float
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What was measured.
-
-    `frames`, `bytes` (headers included) and `per_client` (frames of each that is still
-    connected) are those of the measured time. `gaps` is None when ticks carry no seq, `latency`
-    when no tick was looked into. `failures` are the checks that failed in the whole run, one line
-    each. `target_rate`: ticks a second that the server is told to send to each client.
-    """
-
-    options: BenchOptions
-    at: datetime
-    warmup: float
-    steady: bool
-    seconds: float
-    frames: int
-    bytes: int
-    per_client: Sequence[int]
-    sampled: int
-    latency: Latency | None
-    gaps: int | None
-    server: ServerView | None
-    server_rate: float | None
-    failures: Sequence[str]
-    interrupted: bool
-
-    @property
-    def frames_per_s(self) -> float:
-        """Data frames a second over all connections."""
-        return self.frames / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def bytes_per_s(self) -> float:
-        """Bytes of them a second, headers included."""
-        return self.bytes / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def spread(self) -> tuple[int, float, int]:
-        """Least, median and most frames of one client."""
-        counts = self.per_client or (0,)
-        return min(counts), statistics.median(counts), max(counts)
-
-    @property
-    def target_rate(self) -> Rate | None:
-        """Ticks a second that the server is told to send to each client."""
-        return None if self.server is None else self.server.target
-
-    @property
-    def target_over_all(self) -> float | None:
-        """The same over all clients of this run; None when it is no number."""
-        target = self.target_rate
-        return target * self.options.clients if isinstance(target, int) else None
 
 
 class Bench:
@@ -155,6 +56,7 @@ class Bench:
         self._clients = Clients(options.url, options.clients, options.client_id)
         self._engine = self._clients.engine
         self._stats: tuple[float, int] | None = None  # when last reported, and the frames then
+        self._unread: list[float] = []  # bytes of a client, each 250 ms
 
     def interrupt(self) -> None:
         """Measure no further; safe in a signal handler. `run` returns what there is."""
@@ -168,14 +70,14 @@ class Bench:
             KeyboardInterrupt: interrupted before measuring began.
         """
         try:
-            self._say("connecting", 0, self._options.clients)
-            self._clients.connect(lambda n: self._say("connecting", n, self._options.clients))
+            self._progress("connecting", 0, self._options.clients)
+            self._clients.connect(lambda n: self._progress("connecting", n, self._options.clients))
             warmup, steady = self._warm_up()
-            before = self._look()
+            before = self._probe()
             if self._clients.interrupted:
                 raise KeyboardInterrupt
             measurement = self._measure(warmup, steady, before)
-            self._say("closing", 0, 0)
+            self._progress("closing", 0, 0)
             self._clients.close()
         finally:
             self._clients.abort()
@@ -200,18 +102,18 @@ class Bench:
         began, least = time.monotonic(), self._options.warmup
         longest = max(STEADY_WAIT, least)
         rates: deque[float] = deque(maxlen=STEADY_WINDOWS)
-        self._say("warming up", 0, least)
+        self._progress("warming up", 0, least)
         while True:
             rates.append(self._window(began + longest))
             elapsed = time.monotonic() - began
             steady = is_steady(rates, self._options.clients)
             if (steady and elapsed >= least) or elapsed >= longest or not self._going_on():
                 return elapsed, steady
-            self._say("warming up", elapsed, least, rates[-1])
+            self._progress("warming up", elapsed, least, rates[-1])
 
-    def _measure(self, warmup: float, steady: bool, before: ServerView | None) -> Measurement:
+    def _measure(self, warmup: float, steady: bool, before: ServerStats | None) -> Measurement:
         engine, clients, duration = self._engine, self._clients, self._options.duration
-        self._say("measuring", 0, duration)
+        self._progress("measuring", 0, duration)
         engine.record_latency(True)
         counted = {connection: engine.metered_of(connection) for connection in clients.open}
         at, first = datetime.now(UTC), engine.metered()
@@ -219,14 +121,15 @@ class Bench:
         while now < began + duration and self._going_on():
             rate = self._window(began + duration)
             now = time.monotonic()
-            self._say("measuring", now - began, duration, rate)
+            self._note_unread()
+            self._progress("measuring", now - began, duration, rate)
         last = engine.metered()
         counts = [(engine.metered_of(peer), counted[peer]) for peer in clients.open]
         numbered = any(map(engine.numbered, clients.open))
         per_client = [after[0] - then[0] for after, then in counts]
         latency, failures = self._latency(), self._failures(per_client)
         engine.record_latency(False)
-        server = None if before is None else self._look()
+        server = None if before is None else self._probe()
         return Measurement(
             options=self._options,
             at=at,
@@ -243,7 +146,17 @@ class Bench:
             server_rate=rate_between(before, server),
             failures=failures,
             interrupted=clients.interrupted,
+            published_rate=counted_between(before, server, "published"),
+            dropped_rate=counted_between(before, server, "dropped"),
+            unread=statistics.fmean(self._unread) if self._unread else None,
         )
+
+    def _note_unread(self) -> None:
+        """Look at what lies in the clients' sockets: a full one has a client that is too slow."""
+        open_now = len(self._clients.open)
+        found = queues(self._options.url.port) if 0 < open_now <= FEW else None
+        if found is not None and found.unread is not None:
+            self._unread.append(found.unread / open_now)
 
     def _latency(self) -> Latency | None:
         found = self._engine.metered()["latency_ms"]
@@ -265,13 +178,13 @@ class Bench:
             failures.append(f"clients that got no frame: {starved:,} of {len(per_client):,}")
         return failures
 
-    def _look(self) -> ServerView | None:
+    def _probe(self) -> ServerStats | None:
         """Ask the server for its counts; receiving goes on."""
-        asked = Look(self._options.url)
+        asked = Probe(self._options.url)
         asked.start()
         while asked.is_alive():
             self._clients.turn(TURN / 10)
-        return asked.view
+        return asked.stats
 
     def _report_stats(self, now: float, frames: int) -> None:
         """Say `stats` once a second; latencies are null before measuring."""
@@ -286,10 +199,10 @@ class Bench:
                 "avgLatencyMs": None if latency is None else round(latency.mean, 3),
                 "p99LatencyMs": None if latency is None else round(latency.p99, 3),
             }
-            self._clients.say(message("stats", self._options.client_id, stats))
+            self._clients.report(message("stats", self._options.client_id, stats))
         self._stats = (now, frames)
 
-    def _say(self, phase: Phase, done: float, total: float, frames_per_s: float = 0.0) -> None:
+    def _progress(self, phase: Phase, done: float, total: float, frames_per_s: float = 0.0) -> None:
         self._report(Progress(phase, min(done, total), total, frames_per_s))
 
 

@@ -91,7 +91,7 @@ class Clients:
         if self._error is not None:
             raise self._error
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Send a message on the first connection, if one is open and takes it."""
         with suppress(ConnectionClosed, LogFull):
             if self.open:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
+from typing import Literal, cast
 
 import orjson
 
@@ -162,24 +162,37 @@ def efficiency(client_rate: float, server_rate: float | None) -> float | None:
     return round(100 * client_rate / server_rate, 2)
 
 
-def verdict(client_rate: float, server_rate: float | None, target_rate: float | None) -> str | None:
+def verdict(
+    client_rate: float,
+    server_rate: float | None,
+    target_rate: float | None,
+    published_rate: float | None = None,
+    slow: Literal["Client", "Network"] = "Client",
+) -> str | None:
     """Say who is the bottleneck, or None when the server's rate is not known.
+
+    A server that published on time is no bottleneck, however little of it a client or a link
+    took: then the client's rate counts in percent of what was published.
 
     Args:
         client_rate: mean of the measured time.
         server_rate: the same.
         target_rate: what the server was to send over all connections; None: as fast as it can.
+        published_rate: what it published over all connections; None: not known, then what it
+            handed to the kernel stands for it.
+        slow: who is named when the server is not.
     """
-    percent = efficiency(client_rate, server_rate)
     if server_rate is None or not math.isfinite(server_rate):
         return None
-    if target_rate is not None and server_rate < HALF_OF_TARGET * target_rate:
+    published = server_rate if published_rate is None else published_rate
+    if target_rate is not None and published < HALF_OF_TARGET * target_rate:
         return "Server bottleneck"
+    percent = efficiency(client_rate, max(server_rate, published))
     if percent is None:
         return None
     if percent >= KEEPING_UP:
         return "Keeping up"
-    return "Partial bottleneck" if percent >= PARTIAL else "Client is bottleneck"
+    return "Partial bottleneck" if percent >= PARTIAL else f"{slow} is bottleneck"
 
 
 def _rows(result: Mapping[str, object]) -> list[dict[str, object]]:

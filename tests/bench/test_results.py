@@ -3,11 +3,12 @@
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Literal
 
 import orjson
 import pytest
 
-from fastws.result_files import (
+from fastws.bench.results import (
     BenchmarkResult,
     ComparisonResult,
     add_to_comparison,
@@ -121,3 +122,25 @@ def test_verdict_changes_at_the_borders_of_the_contract(
     client: float, server: float | None, target: float | None, said: str | None
 ) -> None:
     assert verdict(client, server, target) == said
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "published", "slow", "said"),
+    [
+        # 1,000,000/s published on time, of which a link of 5 MB/s takes 84,000.
+        (84_000.0, 84_000.0, 1_000_000.0, "Network", "Network is bottleneck"),
+        (84_000.0, 84_000.0, 1_000_000.0, "Client", "Client is bottleneck"),
+        (700_000.0, 700_000.0, 1_000_000.0, "Network", "Partial bottleneck"),
+        (980_000.0, 980_000.0, 1_000_000.0, "Network", "Keeping up"),
+        (490_000.0, 490_000.0, 490_000.0, "Client", "Server bottleneck"),
+        (84_000.0, 84_000.0, None, "Client", "Server bottleneck"),
+    ],
+)
+def test_the_server_is_named_only_when_it_published_too_little(
+    client: float,
+    server: float,
+    published: float | None,
+    slow: Literal["Client", "Network"],
+    said: str,
+) -> None:
+    assert verdict(client, server, 1_000_000.0, published, slow) == said

@@ -20,8 +20,9 @@ from surroundings import INSTRUMENTED
 
 from fastws._frame import Frame
 from fastws._ticks import Ticks
-from fastws.bench import Bench, BenchOptions, CannotMeasure, Progress, is_steady
-from fastws.bench_server import ServerView, look, rate_between
+from fastws.bench.measurement import BenchOptions
+from fastws.bench.probe import probe
+from fastws.bench.run import Bench, CannotMeasure, Progress, is_steady
 from fastws.client_handshake import parse_url
 from fastws.handshake import check_upgrade, parse_request, switching_protocols
 
@@ -194,7 +195,7 @@ def test_thousands_of_connections_open_and_close_properly(serve: Serve) -> None:
     measured = Bench(options(url, clients=2000, duration=5 if INSTRUMENTED else 0.5)).run()
     assert measured.failures == []
     assert len(measured.per_client) == 2000
-    seen = look(parse_url(url))
+    seen = probe(parse_url(url))
     assert seen is not None
     assert seen.delivered is not None
     assert seen.delivered >= measured.frames
@@ -292,7 +293,7 @@ def test_a_bad_frame_fails_the_check_and_is_shown(frame: bytes, said: str) -> No
 def test_a_client_without_a_frame_fails_the_check(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastws.bench.STEADY_WAIT", 0.5)
+    monkeypatch.setattr("fastws.bench.run.STEADY_WAIT", 0.5)
     measured = Bench(options(serve("--rate", "0"), clients=2)).run()
     assert not measured.steady
     assert measured.frames == 0
@@ -372,7 +373,7 @@ def test_a_server_that_goes_away_ends_the_measurement() -> None:
 def test_a_silent_server_is_given_up() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with listener, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastws.bench_clients.PATIENCE", 0.2)
+        patch.setattr("fastws.bench.clients.PATIENCE", 0.2)
         port = listener.getsockname()[1]
         with pytest.raises(CannotMeasure, match="does not answer the handshake"):
             Bench(options(f"ws://127.0.0.1:{port}")).run()
@@ -397,14 +398,3 @@ def test_steady_is_four_windows_within_ten_percent(
     rates: list[float], clients: int, steady: bool
 ) -> None:
     assert is_steady(rates, clients) is steady
-
-
-def view(at: float, delivered: int | None, rate: float | None) -> ServerView:
-    return ServerView(at, delivered, rate, "max", {})
-
-
-def test_the_servers_rate_is_from_its_counter_or_else_what_it_says() -> None:
-    assert rate_between(view(1, 100, 7), view(3, 300, 9)) == 100
-    assert rate_between(view(1, None, 7), view(3, None, 9)) == 8
-    assert rate_between(view(1, None, None), view(3, None, 9)) is None
-    assert rate_between(None, view(3, 300, 9)) is None

@@ -1,0 +1,1 @@
+"""The load client: connections, a run, its result. Layer 6."""

@@ -1,0 +1,150 @@
+"""How a measurement is told: the lines of `fastws bench` and its result files. Layer 6."""
+
+from typing import Literal
+
+from fastws.bench.measurement import Measurement
+from fastws.bench.results import (
+    BenchmarkResult,
+    ComparisonResult,
+    benchmark,
+    comparison,
+    efficiency,
+    verdict,
+)
+
+FULL = 16_384  # bytes unread in a client's socket, on average
+
+
+def summary(measured: Measurement) -> list[str]:
+    """Return the lines of the result."""
+    least, median, most = measured.spread
+    rows = [
+        ("measured", f"{measured.seconds:.2f} s {how_steady(measured)}"),
+        ("clients", f"{measured.options.clients:,}"),
+        ("frames", f"{measured.frames_per_s:,.0f}/s ({measured.frames:,})"),
+        ("bytes", f"{measured.bytes_per_s / 1e6:,.1f} MB/s"),
+        ("per client", f"min {least:,}  median {median:,.0f}  max {most:,} frames"),
+        ("latency", latency(measured)),
+        (
+            "gaps",
+            "not known: ticks carry no seq" if measured.gaps is None else f"{measured.gaps:,}",
+        ),
+        ("server", server(measured)),
+        ("dropped", dropped(measured)),
+        ("lag", lag(measured)),
+        ("verdict", judgement(measured)),
+    ]
+    lines = [f"{name:<11} {text}" for name, text in rows]
+    if not measured.failures:
+        return [*lines, f"{'checks':<11} passed; {measured.sampled:,} frames looked into"]
+    return [*lines, *(f"{'FAILED':<11} {failure}" for failure in measured.failures)]
+
+
+def how_steady(measured: Measurement) -> str:
+    """Say whether it was steady before, and whether it was cut short."""
+    said = "steady" if measured.steady else "NOT steady"
+    interrupted = ", interrupted" if measured.interrupted else ""
+    return f"({said} after {measured.warmup:.1f} s{interrupted})"
+
+
+def latency(measured: Measurement) -> str:
+    """Say how late the frames came."""
+    found = measured.latency
+    if found is None:
+        return "not known"
+    if measured.gaps is None:
+        return f"p50 {found.p50:.1f}  p99 {found.p99:.1f}  max {found.max:.1f} ms (from ts: ±1 ms)"
+    return f"p50 {found.p50:.3f}  p99 {found.p99:.3f}  max {found.max:.3f} ms (from tsNs)"
+
+
+def server(measured: Measurement) -> str:
+    """Say what the server said of itself."""
+    if measured.server_rate is None:
+        return "rate not known: no /stats"
+    target = measured.target_rate
+    told = "not known" if target is None else f"{target:,}/s each" if target != "max" else "max"
+    return f"{measured.server_rate:,.0f}/s, target {told}"
+
+
+def dropped(measured: Measurement) -> str:
+    """Say what the server left out for clients or links that were too slow."""
+    rate, share = measured.dropped_rate, dropped_percent(measured)
+    if rate is None:
+        return "not known"
+    return f"{rate:,.0f}/s" + (f" ({share:.0f} % of what was published)" if share else "")
+
+
+def dropped_percent(measured: Measurement) -> float:
+    """Return what was dropped in percent of what was published; 0 where it is not known."""
+    return 100 * (measured.dropped_rate or 0) / (measured.published_rate or 1)
+
+
+def lag(measured: Measurement) -> str:
+    """Say how far behind the slowest connection is at the end."""
+    seconds = None if measured.server is None else measured.server.lag
+    return "not known" if seconds is None else f"{seconds:.3f} s, the furthest behind"
+
+
+def judgement(measured: Measurement) -> str:
+    """Say who is the bottleneck.
+
+    A client whose socket is full does not read fast enough; with an empty one it waits for the
+    network. Where the sockets are not known, the client is named.
+    """
+    rates = measured.frames_per_s, measured.server_rate
+    waits = measured.unread is not None and measured.unread < FULL
+    slow: Literal["Client", "Network"] = "Network" if waits else "Client"
+    said = verdict(*rates, measured.target_over_all, measured.published_rate, slow)
+    percent = efficiency(*rates)
+    if said is None or percent is None:
+        return said or "none"
+    share = dropped_percent(measured)
+    lost = f"; {share:.0f} % of what was published was dropped" if share else ""
+    return f"{said} ({percent:g} % of the server's rate{lost})"
+
+
+def benchmark_object(measured: Measurement) -> dict[str, object]:
+    """Return the object of a benchmark file; its config is the server's and that of the run."""
+    asked = measured.options
+    found = measured.latency
+    result = BenchmarkResult(
+        mode=asked.client_id,
+        client_msg_per_sec=measured.frames_per_s,
+        server_actual_rate=measured.server_rate,
+        total_messages=measured.frames,
+        avg_latency_ms=None if found is None else found.mean,
+        p99_latency_ms=None if found is None else found.p99,
+    )
+    config = {
+        **(measured.server.config if measured.server is not None else {}),
+        "clients": asked.clients,
+        "duration": asked.duration,
+        "warmup": asked.warmup,
+        "host": asked.url.host,
+        "port": asked.url.port,
+        "target": asked.url.target,
+        "publishedRate": _whole(measured.published_rate),
+        "droppedRate": _whole(measured.dropped_rate),
+        "verdict": judgement(measured),
+    }
+    return benchmark(measured.at, config, [result])
+
+
+def comparison_object(measured: Measurement) -> dict[str, object]:
+    """Return the object of a comparison file with the one row of this run."""
+    asked, seen = measured.options, measured.server
+    format_ = seen.config.get("format") if seen is not None else None
+    is_fastws = seen is not None and seen.delivered is not None
+    result = ComparisonResult(
+        mode=asked.client_id,
+        format=format_ if isinstance(format_, str) else None,
+        client_rate=measured.frames_per_s,
+        server_rate=measured.server_rate,
+        avg_latency_ms=None if measured.latency is None else measured.latency.mean,
+    )
+    name = "fastws" if is_fastws else f"{asked.url.host}:{asked.url.port}"
+    return comparison(measured.at, name, measured.target_rate, asked.duration, [result])
+
+
+def _whole(rate: float | None) -> int | None:
+    return None if rate is None else round(rate)
