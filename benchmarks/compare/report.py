@@ -12,7 +12,7 @@ from benchmarks.compare.figures import Entry, Sample, Spread, entry
 from benchmarks.compare.rows import REFERENCE, Peer
 from benchmarks.compare.running import Plan
 
-NOTHING = "–"
+NOTHING = "-"
 
 
 def entries(plan: Plan, samples: list[Sample]) -> dict[tuple[str, str], Entry]:
@@ -61,7 +61,7 @@ def ratio_text(found: Entry) -> str:
     ratio = found.ratio
     if ratio is None:
         return NOTHING
-    return f"{ratio.median:.2f} [{ratio.least:.2f}–{ratio.most:.2f}]"
+    return f"{ratio.median:.2f} [{ratio.least:.2f}-{ratio.most:.2f}]"
 
 
 def of(found: Spread | None, text: Any) -> str:

@@ -49,13 +49,16 @@ def run(plan: Plan) -> list[Sample]:
             sample = one(plan, peer, cell, number)
             samples.append(sample)
             left = (time.monotonic() - began) / len(samples) * (total - len(samples))
-            said = sample.failure or f"{sample.measured.frames_per_s:,.0f}/s"  # type: ignore[union-attr]
-            print(
-                f"{len(samples)}/{total}, {left / 60:.1f} min left: {cell.name}, {peer.name}: {said}",
-                file=sys.stderr,
-                flush=True,
-            )
+            ahead = f"{len(samples)}/{total}, {left / 60:.1f} min left"
+            print(f"{ahead}: {said(sample)}", file=sys.stderr, flush=True)
     return samples
+
+
+def said(sample: Sample) -> str:
+    """Return the line of progress."""
+    found = sample.measured
+    result = sample.failure if found is None else f"{found.frames_per_s:,.0f}/s"
+    return f"{sample.cell}, {sample.peer}: {result}"
 
 
 def steps_of_round(
