@@ -61,9 +61,7 @@ def said(sample: Sample) -> str:
     return f"{sample.cell}, {sample.peer}: {result}"
 
 
-def steps_of_round(
-    plan: Plan, number: int, order: random.Random
-) -> list[tuple[int, Cell, Peer]]:
+def steps_of_round(plan: Plan, number: int, order: random.Random) -> list[tuple[int, Cell, Peer]]:
     """Return the measurements of a round: cells in turn, the rows of each in random order."""
     steps = []
     for cell in plan.cells:
