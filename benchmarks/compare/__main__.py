@@ -25,6 +25,7 @@ from benchmarks.compare.rows import REFERENCE, peers
 from benchmarks.compare.running import Plan, cores_are_there, run
 
 LEAST_ROUNDS = 5
+LONGEST = 600  # seconds, so that servers, which end by themselves after an hour, outlive it
 
 
 def arguments() -> argparse.Namespace:
@@ -52,10 +53,14 @@ def plan_of(found: argparse.Namespace) -> Plan:
     """Return what the command line asks for.
 
     Raises:
-        ValueError: a row or a cell is unknown, or there are fewer than five whole rounds.
+        ValueError: a row or a cell is unknown, a measurement too long, or the rounds fewer than five.
     """
     rows = peers()
     only = picked(found.only, [peer.name for peer in rows])
+    seconds = found.seconds or (0.4 if found.quick else 2.0)
+    warmup = found.warmup or (0.2 if found.quick else 0.7)
+    if not 0 < seconds + warmup <= LONGEST:
+        raise ValueError(f"a measurement takes {LONGEST} s at most")
     rounds = found.rounds or (2 if found.quick else LEAST_ROUNDS)
     if rounds < LEAST_ROUNDS and not found.quick:
         raise ValueError(f"fewer than {LEAST_ROUNDS} rounds are for --quick")
@@ -63,8 +68,8 @@ def plan_of(found: argparse.Namespace) -> Plan:
         peers=[peer for peer in rows if peer.name in {*only, REFERENCE}],
         cells=chosen(found.cells),
         rounds=rounds,
-        warmup=found.warmup or (0.2 if found.quick else 0.7),
-        seconds=found.seconds or (0.4 if found.quick else 2.0),
+        warmup=warmup,
+        seconds=seconds,
         server_core=found.server_core,
         client_core=found.client_core,
         seed=random.randrange(1 << 32) if found.seed is None else found.seed,

@@ -53,7 +53,7 @@ def python_peer(name: str, how: str, needs: tuple[str, ...]) -> Peer:
     """Return the server in peers/NAME.py."""
     absent = [module for module in needs if importlib.util.find_spec(module) is None]
     missing = f"not installed: {', '.join(absent)} (the bench extra has it)" if absent else ""
-    program = [sys.executable, "-m", f"benchmarks.compare.peers.{name}"]
+    program = [sys.executable, "-m", f"benchmarks.compare.peers.{name.replace('-', '_')}"]
     return Peer(name, how, missing, lambda cell, port: [*program, *load_options(cell, port)])
 
 
@@ -103,7 +103,8 @@ def peers() -> list[Peer]:
         node_peer("ws-seed", "ws; setInterval, JSON.stringify and send for each client"),
         node_peer("ws-optimised", "ws; serialised once, setImmediate, setNoDelay, bursts corked"),
         python_peer("socketify", "uWebSockets; publish from a timer of libuv", ("socketify",)),
-        python_peer("picows", "uvloop; send to each client", ("picows", uv)),
+        python_peer("picows", "uvloop, aiofastnet; send to each client", ("picows", "aiofastnet", uv)),
+        python_peer("picows-plain", "uvloop alone; send to each client", ("picows", uv)),
         python_peer("websockets", "uvloop; broadcast, no compression", ("websockets", uv)),
         python_peer("aiohttp", "uvloop; send_str to each client", ("aiohttp", uv)),
         python_peer(
@@ -124,7 +125,6 @@ def not_yet() -> list[Peer]:
     """Return the rows that nothing starts yet."""
     why = "no server for it in benchmarks/compare/peers yet"
     rows = {
-        "picows-aiofastnet": "picows on the transports of aiofastnet",
         "bare-echo": "C, an echo",
         "centrifugo": "Go, built by go install",
     }

@@ -1,4 +1,7 @@
-"""picows under uvloop: it has no topics, so that a message is a `send` to each client."""
+"""picows under uvloop: it has no topics, so that a message is a `send` to each client.
+
+Its transports are those of aiofastnet, which picows prefers.
+"""
 
 import asyncio
 
@@ -10,8 +13,8 @@ from benchmarks.compare.peers.common import Source, options, until_ended
 TEXT = WSMsgType.TEXT
 
 
-async def main() -> None:
-    """Serve."""
+async def main(aiofastnet: bool = True) -> None:
+    """Serve; without aiofastnet the transports are uvloop's."""
     load = options()
     source = Source(load)
     clients: list[WSTransport] = []
@@ -39,7 +42,9 @@ async def main() -> None:
     def listener(_request: WSUpgradeRequest) -> WSListener:
         return Client()
 
-    server = await ws_create_server(listener, "127.0.0.1", load.port)
+    server = await ws_create_server(
+        listener, "127.0.0.1", load.port, use_aiofastnet=aiofastnet
+    )
     publishing = None if load.echo else asyncio.create_task(publish())
     await until_ended()
     server.close()
