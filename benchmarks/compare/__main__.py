@@ -53,7 +53,7 @@ def plan_of(found: argparse.Namespace) -> Plan:
     """Return what the command line asks for.
 
     Raises:
-        ValueError: a row or a cell is unknown, a measurement too long, or the rounds fewer than five.
+        ValueError: a row or a cell is unknown, a measurement too long, or rounds too few.
     """
     rows = peers()
     only = picked(found.only, [peer.name for peer in rows])

@@ -15,7 +15,7 @@ class Cell:
         name: how `--cells` and the table call it.
         size: bytes of a message.
         clients: connections, all subscribed to one topic.
-        burst: messages that are published before a flush.
+        burst: messages that are published at once, before the server's loop goes on.
         in_flight: 0: a fan-out; else messages of each client on their way in an echo.
     """
 
@@ -42,7 +42,7 @@ class Cell:
         what = f"{self.size:,} B, {self.clients:,} client" + "s" * (self.clients > 1)
         if self.echo:
             return f"{what}, echo, {self.in_flight} in flight"
-        return f"{what}, {self.burst} message" + "s" * (self.burst > 1) + " a flush"
+        return f"{what}, {self.burst} published at once"
 
 
 BASE = Cell("base")

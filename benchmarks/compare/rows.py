@@ -103,8 +103,8 @@ def peers() -> list[Peer]:
         node_peer("ws-seed", "ws; setInterval, JSON.stringify and send for each client"),
         node_peer("ws-optimised", "ws; serialised once, setImmediate, setNoDelay, bursts corked"),
         python_peer("socketify", "uWebSockets; publish from a timer of libuv", ("socketify",)),
-        python_peer("picows", "uvloop, aiofastnet; send to each client", ("picows", "aiofastnet", uv)),
-        python_peer("picows-plain", "uvloop alone; send to each client", ("picows", uv)),
+        python_peer("picows", "uvloop, aiofastnet; a send each", ("picows", "aiofastnet", uv)),
+        python_peer("picows-plain", "uvloop alone; a send each", ("picows", uv)),
         python_peer("websockets", "uvloop; broadcast, no compression", ("websockets", uv)),
         python_peer("aiohttp", "uvloop; send_str to each client", ("aiohttp", uv)),
         python_peer(

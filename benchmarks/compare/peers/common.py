@@ -2,9 +2,9 @@
 
     python -m benchmarks.compare.peers.NAME --port P --clients N [--size S] [--burst B] [--echo]
 
-Serves 127.0.0.1:P until a signal or for an hour at most. With --echo every message goes back. Otherwise
-`go N` of a client permits N further messages of the ring, and as soon as all clients are there
-each goes to all of them, so many at once as --burst says.
+Serves 127.0.0.1:P until a signal, or for an hour at most. With --echo every message goes back.
+Otherwise `go N` of a client permits N further messages of the ring, and as soon as all clients are
+there each goes to all of them, so many at once as --burst says.
 """
 
 import argparse

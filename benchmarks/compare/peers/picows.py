@@ -42,9 +42,7 @@ async def main(aiofastnet: bool = True) -> None:
     def listener(_request: WSUpgradeRequest) -> WSListener:
         return Client()
 
-    server = await ws_create_server(
-        listener, "127.0.0.1", load.port, use_aiofastnet=aiofastnet
-    )
+    server = await ws_create_server(listener, "127.0.0.1", load.port, use_aiofastnet=aiofastnet)
     publishing = None if load.echo else asyncio.create_task(publish())
     await until_ended()
     server.close()
