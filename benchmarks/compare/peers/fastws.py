@@ -1,4 +1,7 @@
-"""fastws: one topic; a callback of the loop publishes a burst, the engine's next turn sends it."""
+"""fastws: one topic; a callback of the loop publishes a burst, the engine's next turn sends it.
+
+The next burst waits until the kernel has the last one for every client: a flush holds one burst.
+"""
 
 import asyncio
 
@@ -41,8 +44,9 @@ class Compared(App):
     def _step(self) -> None:
         self._running = False
         if self.source.due:
-            for message in self.source.burst():
-                self.topic.publish(message, text=True)
+            if self.topic.delivered == self.topic.appended * self.source.clients:
+                for message in self.source.burst():
+                    self.topic.publish(message, text=True)
             self._start()
 
 
