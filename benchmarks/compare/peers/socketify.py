@@ -2,7 +2,7 @@
 
 Not the message handler: what it sends to other clients is a call each, because its own socket has
 the cork. libuv's loop runs by itself, because the loop that socketify wraps around it polls
-without waiting.
+without waiting. libuv may run the timer several times in a round: then a call holds several bursts.
 """
 
 import os
