@@ -1069,12 +1069,11 @@ cdef class Engine:
             else:
                 with nogil:
                     fws_engine_harvest(self._e, timeout_ms)
-            event = fws_engine_next_event(self._e)
-            while event is not NULL and not self._closing:
-                self._deliver(event)
-                if self._left():
-                    break
+            while not self._left() and not self._closing:
                 event = fws_engine_next_event(self._e)
+                if event is NULL:
+                    break
+                self._deliver(event)
             if not self._left():
                 self._finish_turn()
         finally:
@@ -1214,30 +1213,31 @@ cdef class Engine:
         One callback at least; callbacks that undo each other go on in the next turn.
         """
         cdef fws_topic *t
-        cdef Topic topic
-        cdef bint first = True
-        while first or (not self._left() and fws_engine_now(self._e) < deadline):
-            first = False
-            if self._left():
-                return 0
+        while not self._left():
             t = fws_topics_collect(fws_engine_topics(self._e))
             if t is NULL:
                 return 0
-            topic = self._topic_of(t)
-            callback = topic._on_first if fws_topic_wanted(t) else topic._on_last
-            if callback is None:
-                continue
-            try:
-                callback(topic)
-            except _INTERRUPTS as interrupt:
-                self._interrupt = interrupt
-            except BaseException as exception:
-                if self._left():
-                    self._interrupt = exception
-                elif self.on_topic_error is None:
-                    PyErr_WriteUnraisable(callback)
-                else:
-                    self.on_topic_error(topic, exception)
+            self._tell_topic(t)
+            if self._left() or fws_engine_now(self._e) >= deadline:
+                return 0
+        return 0
+
+    cdef int _tell_topic(self, fws_topic *t) except -1:
+        cdef Topic topic = self._topic_of(t)
+        callback = topic._on_first if fws_topic_wanted(t) else topic._on_last
+        if callback is None:
+            return 0
+        try:
+            callback(topic)
+        except _INTERRUPTS as interrupt:
+            self._interrupt = interrupt
+        except BaseException as exception:
+            if self._left():
+                self._interrupt = exception
+            elif self.on_topic_error is None:
+                PyErr_WriteUnraisable(callback)
+            else:
+                self.on_topic_error(topic, exception)
         return 0
 
     def close(self):
