@@ -28,6 +28,7 @@ from serving import CLIENT_CORE, Served, open_websocket, serve
 
 CHUNK = 16384
 LOOK = 0.02  # seconds between two looks at `delivered`
+PARTS = [("20,000/s", 20_000), ("50,000/s", 50_000), ("from 50,000 to 1,000/s", 1000)]
 
 
 def forward(source: socket.socket, sink: socket.socket, rate: int) -> None:
@@ -154,20 +155,16 @@ def main() -> int:
         f"{'max':>8}"
     )
     with (
-        serve("--rate", "20000", "--max-lag", options.max_lag) as server,
+        serve("--rate", "0", "--max-lag", options.max_lag) as server,
         slow_link(server.port, options.link) as port,
     ):
         client, delivered = Client(port), Delivered(server)
-        client.watch(delivered, options.seconds)
-        worst = report("20,000/s", client, delivered, 0)
-        server.ask("POST", "/config", {"rate": 50_000})
-        first = len(client.due)
-        client.watch(delivered, options.seconds)
-        worst = max(worst, report("50,000/s", client, delivered, first))
-        server.ask("POST", "/config", {"rate": 1000})
-        first = len(client.due)
-        client.watch(delivered, options.seconds)
-        worst = max(worst, report("from 50,000 to 1,000/s", client, delivered, first))
+        worst = 0.0
+        for name, rate in PARTS:
+            server.ask("POST", "/config", {"rate": rate})
+            first = len(client.due)
+            client.watch(delivered, options.seconds)
+            worst = max(worst, report(name, client, delivered, first))
         client.sock.close()
     return 1 if worst > options.goal else 0
 
