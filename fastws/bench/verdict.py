@@ -6,7 +6,7 @@ nothing about the client: the generator was late, or a connection ended.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -127,21 +127,13 @@ def judge(rate: int, samples: Sequence[Sample], limits: Limits, elapsed: float =
     received = received_points(samples, limits.frame_bytes)
     backlog = [(at, _value_at(published, at) - total) for at, total in received]
     p99 = _median([each.p99_ms for each in reports_of(samples) if each.p99_ms is not None])
-    figures = {
-        "published_rate": slope(published),
-        "client_rate": max(0.0, slope(received)),
-        "slope": slope(backlog),
-        "dropped": last.dropped - first.dropped,
-    }
-    judgement, why = _judge(rate * limits.clients, figures, p99, samples, limits)
-    return Trial(
+    trial = Trial(
         rate=rate,
         seconds=seconds,
-        judgement=judgement,
-        why=why,
-        published_rate=figures["published_rate"],
-        client_rate=figures["client_rate"],
-        slope=figures["slope"],
+        judgement="good",
+        published_rate=slope(published),
+        client_rate=max(0.0, slope(received)),
+        slope=slope(backlog),
         dropped=last.dropped - first.dropped,
         p99_ms=p99,
         window_limited=_share(first.window_limited, last.window_limited, seconds),
@@ -150,27 +142,23 @@ def judge(rate: int, samples: Sequence[Sample], limits: Limits, elapsed: float =
         server_cpu=(last.server_cpu - first.server_cpu) / seconds,
         elapsed=elapsed or seconds,
     )
+    judgement, why = _judge(trial, samples, limits)
+    return replace(trial, judgement=judgement, why=why)
 
 
-def _judge(
-    target: float,
-    figures: dict[str, float],
-    p99: float | None,
-    samples: Sequence[Sample],
-    limits: Limits,
-) -> tuple[Judgement, str]:
-    first, last = samples[0], samples[-1]
+def _judge(trial: Trial, samples: Sequence[Sample], limits: Limits) -> tuple[Judgement, str]:
+    target, p99 = trial.rate * limits.clients, trial.p99_ms
     if odd := next((each for each in samples if each.connections != limits.clients), None):
         return "invalid", f"{odd.connections:,} clients were connected, not {limits.clients:,}"
-    if last.missed > first.missed:
-        return "invalid", f"the generator left out {last.missed - first.missed:,} ticks"
-    grain = GRAIN * limits.clients / max(last.at - first.at, 1e-9)
-    if target - figures["published_rate"] > max(LATE * target, grain):
-        return "invalid", f"the generator was late: {figures['published_rate']:,.0f}/s published"
-    if figures["dropped"]:
-        return "bad", f"{figures['dropped']:,.0f} messages dropped"
-    if figures["slope"] > max(limits.tolerance * target, grain):
-        return "bad", f"the backlog grew by {figures['slope']:,.0f} messages a second"
+    if missed := max(0, samples[-1].missed - samples[0].missed):
+        return "invalid", f"the generator left out {missed:,} ticks"
+    grain = GRAIN * limits.clients / trial.seconds
+    if target - trial.published_rate > max(LATE * target, grain):
+        return "invalid", f"the generator was late: {trial.published_rate:,.0f}/s published"
+    if trial.dropped:
+        return "bad", f"{trial.dropped:,} messages dropped"
+    if trial.slope > max(limits.tolerance * target, grain):
+        return "bad", f"the backlog grew by {trial.slope:,.0f} messages a second"
     if limits.slo_p99_ms is not None and p99 is not None and p99 > limits.slo_p99_ms:
         return "bad", f"p99 of {p99:.3g} ms"
     return "good", "the backlog stayed flat"
