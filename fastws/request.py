@@ -32,29 +32,30 @@ class Request:
     keep_alive: bool
     expects_continue: bool
     is_upgrade: bool
-    _path: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
-    _query: list[dict[str, str]] = field(
-        default_factory=list, init=False, repr=False, compare=False
-    )
+    _path: str | None = field(default=None, init=False, repr=False, compare=False)
+    _query: dict[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def path(self) -> str:
         """The path, decoded; "" for authority-form (CONNECT), which has none."""
-        if not self._path:
-            path, _ = _parts(self.target)
-            self._path.append(unquote((b"/" if path is None else path).decode("ascii")))
-        return self._path[0]
+        if self._path is not None:
+            return self._path
+        raw, _ = _parts(self.target)
+        path = unquote((b"/" if raw is None else raw).decode("ascii"))
+        object.__setattr__(self, "_path", path)  # what is made of the target, not another value
+        return path
 
     @property
     def query(self) -> dict[str, str]:
         """The first value of each name in the query."""
-        if not self._query:
-            _, query = _parts(self.target)
-            found: dict[str, str] = {}
-            for name, value in parse_qsl((query or b"").decode("ascii"), keep_blank_values=True):
-                found.setdefault(name, value)
-            self._query.append(found)
-        return self._query[0]
+        if self._query is not None:
+            return self._query
+        _, raw = _parts(self.target)
+        query: dict[str, str] = {}
+        for name, value in parse_qsl((raw or b"").decode("ascii"), keep_blank_values=True):
+            query.setdefault(name, value)
+        object.__setattr__(self, "_query", query)
+        return query
 
     def values(self, name: str) -> list[str]:
         """Return the value of every field called `name` (any case), in order."""
