@@ -18,8 +18,10 @@ from pathlib import Path
 
 from fastws._ticks import Ticks
 from fastws.errors import HandshakeError
-from fastws.handshake import check_upgrade, parse_request, refusal, switching_protocols
-from fastws.open_files import file_limit
+from fastws.http.head import parse_request
+from fastws.http.response import refusal
+from fastws.http.upgrade import check_upgrade, switching_protocols
+from fastws.server.open_files import file_limit
 
 PROGRAM = Path(__file__).resolve().parent.parent / "build/release/bare"
 TICKS = 4096

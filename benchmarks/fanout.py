@@ -12,7 +12,8 @@ import time
 
 from fastws import Connection, Engine, Topic
 from fastws._ticks import Ticks
-from fastws.handshake import check_upgrade, parse_request, switching_protocols
+from fastws.http.head import parse_request
+from fastws.http.upgrade import check_upgrade, switching_protocols
 from fastws.lag import Lag
 
 POLL_EVERY = 16  # ticks; an event loop would poll when it has nothing else to do

@@ -14,8 +14,8 @@ from pathlib import Path
 from serving import Served, open_websocket, serve
 
 from fastws import Connection, Engine
-from fastws.client_handshake import build_request, new_key
-from fastws.open_files import file_limit
+from fastws.client.handshake import build_request, new_key
+from fastws.server.open_files import file_limit
 
 
 def connect(engine: Engine, server: Served, count: int) -> None:

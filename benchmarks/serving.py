@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastws.client_handshake import build_request, new_key
+from fastws.client.handshake import build_request, new_key
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 STOP_TIMEOUT = 15.0  # seconds

@@ -35,7 +35,7 @@ from typing import Any
 
 from serving import CLIENT_CORE, SERVER_CORE
 
-from fastws.client_handshake import build_request, new_key
+from fastws.client.handshake import build_request, new_key
 
 SERVER = Path(__file__).resolve().parent / "small_memory_server.py"
 CGROUPS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))

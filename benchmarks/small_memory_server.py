@@ -11,7 +11,8 @@ import sys
 from contextlib import suppress
 
 from fastws import App, Connection, LogFull, Server
-from fastws.handshake import Request, response
+from fastws.http.request import Request
+from fastws.http.response import response
 
 MESSAGE = b"x" * 1000
 EVERY = 0.01  # seconds between two portions of publishing

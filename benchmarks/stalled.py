@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from serving import CLIENT_CORE, Served, open_websocket, serve
 
 from fastws import Connection, Engine
-from fastws.client_handshake import build_request, new_key
+from fastws.client.handshake import build_request, new_key
 
 TIMEOUT = 10.0
 

@@ -114,8 +114,8 @@ async def serve() -> None:
 
 async def serve_feed(topics: int) -> None:
     """Serve the tick feed at rate 0, with further topics, until SIGINT."""
-    from fastws.config import ServeOptions
-    from fastws.feed import TickFeed
+    from fastws.ticks.config import ServeOptions
+    from fastws.ticks.feed import TickFeed
 
     send_no_pings()
     feed = TickFeed(ServeOptions(host="127.0.0.1", port=0, rate=0, quiet=True))

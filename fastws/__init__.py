@@ -4,13 +4,13 @@ The public interface. `fastws serve` and the rest of the command line live in `f
 """
 
 from fastws._frame import Connection, Engine, Frame, Subscription, Topic
-from fastws.app import App
-from fastws.config import FeedConfig, ServeOptions
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
-from fastws.feed import TickFeed
-from fastws.handshake import Request
+from fastws.http.request import Request
 from fastws.lag import History, Lag
-from fastws.server import Server
+from fastws.server.app import App
+from fastws.server.server import Server
+from fastws.ticks.config import FeedConfig, ServeOptions
+from fastws.ticks.feed import TickFeed
 
 __all__ = [
     "App",

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, final
 
-from fastws.config import Fields, Format, Late, Rate
 from fastws.lag import History, Lag
+from fastws.ticks.config import Fields, Format, Late, Rate
 
 OnSlow = Literal["close", "latest", "lossless"]
 

@@ -2,7 +2,7 @@
 
 from typing import final
 
-from fastws.config import Fields, Format
+from fastws.ticks.config import Fields, Format
 
 @final
 class Ticks:

@@ -26,8 +26,8 @@ from support import (
 from surroundings import INSTRUMENTED
 
 from fastws import App, ConfigError, Connection, LogFull, Request, Server
-from fastws.feed import _Shared
-from fastws.memory import memory_budget
+from fastws.server.memory import memory_budget
+from fastws.ticks.feed import _Shared
 
 Run = Callable[[Any], Any]
 KIB, MIB = 1 << 10, 1 << 20
@@ -227,7 +227,7 @@ def test_stats_are_shared_only_where_making_them_takes_a_quarter_of_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, made = 100.0, 0
-    monkeypatch.setattr("fastws.feed.time.monotonic", lambda: now)
+    monkeypatch.setattr("fastws.ticks.feed.time.monotonic", lambda: now)
 
     def make() -> dict[str, object]:
         nonlocal now, made
@@ -277,9 +277,9 @@ def test_stats_of_a_thousand_long_names_are_small(run: Run) -> None:
 
 
 def test_the_default_follows_from_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastws.memory.available_memory", lambda: 80 * MIB)
+    monkeypatch.setattr("fastws.server.memory.available_memory", lambda: 80 * MIB)
     assert memory_budget("max_buffered_bytes", None) == 10 * MIB
-    monkeypatch.setattr("fastws.memory.available_memory", lambda: 1 << 50)
+    monkeypatch.setattr("fastws.server.memory.available_memory", lambda: 1 << 50)
     assert memory_budget("max_buffered_bytes", None) == 256 * MIB
     assert memory_budget("max_buffered_bytes", 3 * MIB) == 3 * MIB
     for wrong in (0, MIB - 1, 2**62 + 1, True, 1.5e9, "1MiB"):

@@ -4,9 +4,11 @@ import base64
 
 import pytest
 
-from fastws.client_handshake import Url, build_request, check_response, new_key, parse_url
+from fastws.client.handshake import build_request, check_response, new_key
+from fastws.client.url import Url, parse_url
 from fastws.errors import ConfigError, InvalidHandshake
-from fastws.handshake import check_upgrade, choose_subprotocol, parse_request, switching_protocols
+from fastws.http.head import parse_request
+from fastws.http.upgrade import check_upgrade, choose_subprotocol, switching_protocols
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 1.3
 GOOD = (

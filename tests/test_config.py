@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from fastws.config import (
+from fastws.errors import ConfigError
+from fastws.ticks.config import (
     FeedConfig,
     Rate,
     ServeOptions,
@@ -16,7 +17,6 @@ from fastws.config import (
     http_port_of_mode,
     parse_rate,
 )
-from fastws.errors import ConfigError
 
 
 def refused_field(make: Callable[[], object]) -> str:

@@ -21,7 +21,7 @@ from support import (
 )
 
 from fastws import App, Connection, HandshakeError, Request, Server
-from fastws.handshake import response
+from fastws.http.response import response
 
 Run = Callable[[Any], Any]
 End = Callable[["Ending"], Any]

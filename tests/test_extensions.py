@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from fastws.extensions import Deflate, negotiate
+from fastws.http.extensions import Deflate, negotiate
 
 PLAIN = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 

@@ -25,8 +25,8 @@ from support import (
     close_payload,
 )
 
-from fastws.config import ServeOptions
 from fastws.lag import Lag
+from fastws.ticks.config import ServeOptions
 
 Run = Callable[[Any], Any]
 SMALL = 4096  # a receive buffer that is full soon
@@ -288,7 +288,7 @@ def small_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     kib = 1024
     policy = ("latest", Lag(bytes=2048 * kib), 4096 * kib)
-    monkeypatch.setattr("fastws.feed.FIXED_RATE_POLICY", policy)
+    monkeypatch.setattr("fastws.ticks.feed.FIXED_RATE_POLICY", policy)
 
 
 async def sequence(client: Client, n: int) -> list[int]:

@@ -6,13 +6,8 @@ import time
 import pytest
 
 from fastws.errors import FastwsError, HandshakeError, printable
-from fastws.handshake import (
-    HeadLimits,
-    check_upgrade,
-    choose_subprotocol,
-    head_too_large,
-    parse_request,
-)
+from fastws.http.head import HeadLimits, head_too_large, parse_request
+from fastws.http.upgrade import check_upgrade, choose_subprotocol
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 1.3
 UPGRADE = (

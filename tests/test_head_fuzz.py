@@ -16,21 +16,15 @@ from websockets.exceptions import InvalidHeader, NegotiationError
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.headers import parse_connection, parse_extension, parse_subprotocol
 
-from fastws.config import FeedConfig
 from fastws.errors import HandshakeError
-from fastws.extensions import negotiate
-from fastws.handshake import (
-    Request,
-    accept_key,
-    check_upgrade,
-    choose_subprotocol,
-    list_tokens,
-    parse_request,
-    refusal,
-    response,
-    switching_protocols,
-)
-from fastws.http_api import HttpApi
+from fastws.http.extensions import negotiate
+from fastws.http.fields import list_tokens
+from fastws.http.head import parse_request
+from fastws.http.request import Request
+from fastws.http.response import refusal, response
+from fastws.http.upgrade import accept_key, check_upgrade, choose_subprotocol, switching_protocols
+from fastws.ticks.api import HttpApi
+from fastws.ticks.config import FeedConfig
 
 STATUSES = {400, 411, 413, 414, 417, 431, 501, 505}
 UPGRADE_STATUSES = {400, 405, 426}

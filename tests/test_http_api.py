@@ -4,10 +4,10 @@ import hmac
 
 import pytest
 
-from fastws.config import FeedConfig
 from fastws.errors import ConfigError, HandshakeError
-from fastws.handshake import parse_request
-from fastws.http_api import HttpApi, is_loopback
+from fastws.http.head import parse_request
+from fastws.ticks.api import HttpApi, is_loopback
+from fastws.ticks.config import FeedConfig
 
 CORS = (
     b"Access-Control-Allow-Origin: *\r\n"

@@ -11,7 +11,7 @@ import pytest
 from support import PATIENCE, UPGRADE, Site, http_request
 
 from fastws import App, Server
-from fastws.limit_log import LimitLog
+from fastws.server.limit_log import LimitLog
 
 Run = Callable[[Any], Any]
 README = Path(__file__).resolve().parent.parent / "README.md"

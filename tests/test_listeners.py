@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastws.errors import ConfigError
-from fastws.listeners import close, listen_tcp, listen_unix
+from fastws.server.listeners import close, listen_tcp, listen_unix
 
 
 def test_a_name_with_two_addresses_gets_one_port() -> None:

@@ -10,7 +10,7 @@ from support import Peer, Rig, balances, message, numbers
 from surroundings import INSTRUMENTED
 
 from fastws import App, ConfigError, History, Lag, LogFull, Server, Topic
-from fastws.memory import available_memory, memory_budget
+from fastws.server.memory import available_memory, memory_budget
 
 KIB, MIB = 1 << 10, 1 << 20
 SMALL = 4096  # a receive buffer that is full soon
@@ -269,8 +269,8 @@ def test_memory_is_the_least_of_the_machine_and_the_control_groups(
         (group / "memory.max").write_text(text)
     own = tmp_path / "own"
     own.write_text(f"0::/{group.relative_to(tmp_path)}\n")
-    monkeypatch.setattr("fastws.memory.OWN_CGROUP", own)
-    monkeypatch.setattr("fastws.memory.CGROUP_ROOT", tmp_path)
+    monkeypatch.setattr("fastws.server.memory.OWN_CGROUP", own)
+    monkeypatch.setattr("fastws.server.memory.CGROUP_ROOT", tmp_path)
     known = {"SC_PHYS_PAGES": machine // 4096, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr("os.sysconf", known.__getitem__)
     assert available_memory() == found
@@ -278,7 +278,7 @@ def test_memory_is_the_least_of_the_machine_and_the_control_groups(
 
 
 def test_a_budget_is_at_least_a_mebibyte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastws.memory.available_memory", lambda: 4 * MIB)
+    monkeypatch.setattr("fastws.server.memory.available_memory", lambda: 4 * MIB)
     assert memory_budget("max_log_bytes", None) == MIB
     assert memory_budget("max_log_bytes", MIB) == MIB
     assert memory_budget("max_log_bytes", 2**40) == 2**40

@@ -3,13 +3,8 @@
 import orjson
 import pytest
 
-from fastws.messages import (
-    ClientReports,
-    Identify,
-    Stats,
-    console_lines,
-    parse_client_message,
-)
+from fastws.ticks.console import console_lines
+from fastws.ticks.reports import ClientReports, Identify, Stats, parse_client_message
 
 STATS = Stats("tauri-rust", 186000, 1860000, 0.2, 0.0)
 HOUR_MS = 3_600_000

@@ -11,8 +11,8 @@ import pytest
 from support import TEXT, Rig, client_frame
 
 from fastws import App, ConfigError, Connection, Server, Topic
-from fastws.config import origins_of
-from fastws.handlers import check_done
+from fastws.http.origin import origins_of
+from fastws.server.handlers import check_done
 
 Run = Callable[[Any], Any]
 

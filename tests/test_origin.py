@@ -1,8 +1,8 @@
 import pytest
 
 from fastws.errors import HandshakeError
-from fastws.handshake import parse_request
-from fastws.origin import check_origin
+from fastws.http.head import parse_request
+from fastws.http.origin import check_origin
 
 ALLOWED = ("https://example.com", "http://localhost:3000")
 

@@ -28,8 +28,8 @@ from support import (
 )
 
 from fastws import App, ConfigError, Connection, Request, Server
-from fastws.handshake import response
-from fastws.timeouts import Timeouts
+from fastws.http.response import response
+from fastws.server.timeouts import Timeouts
 
 Run = Callable[[Any], Any]
 KIB, MIB = 1 << 10, 1 << 20

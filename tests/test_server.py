@@ -27,7 +27,7 @@ from support import (
 )
 
 from fastws import App, Connection, HandshakeError, Request, Server
-from fastws.handshake import refusal, response
+from fastws.http.response import refusal, response
 
 Run = Callable[[Any], Any]
 

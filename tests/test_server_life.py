@@ -25,8 +25,8 @@ from support import (
 )
 
 from fastws import App, ConfigError, Server
-from fastws.handshake import parse_request
-from fastws.timeouts import Timeouts
+from fastws.http.head import parse_request
+from fastws.server.timeouts import Timeouts
 
 Run = Callable[[Any], Any]
 
@@ -270,7 +270,7 @@ def test_more_addresses_than_eight_are_one_line(
         site.feed.close()
 
     n = 9
-    monkeypatch.setattr("fastws.listeners.socket.getaddrinfo", addresses)
+    monkeypatch.setattr("fastws.server.listeners.socket.getaddrinfo", addresses)
     run(story())
 
 

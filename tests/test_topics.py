@@ -10,7 +10,7 @@ import pytest
 from support import Rig, balances, message, numbers
 
 from fastws import ConnectionClosed, Engine, History, Lag, Server, Topic
-from fastws.app import App
+from fastws.server.app import App
 
 KIB = 1024
 OPTIONS: dict[str, Any] = {

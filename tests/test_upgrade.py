@@ -3,17 +3,11 @@
 import pytest
 
 from fastws.errors import HandshakeError
-from fastws.handshake import (
-    Request,
-    accept_key,
-    check_upgrade,
-    choose_subprotocol,
-    encode_fields,
-    parse_request,
-    refusal,
-    response,
-    switching_protocols,
-)
+from fastws.http.fields import encode_fields
+from fastws.http.head import parse_request
+from fastws.http.request import Request
+from fastws.http.response import refusal, response
+from fastws.http.upgrade import accept_key, check_upgrade, choose_subprotocol, switching_protocols
 
 REFUSED = "control character|token|codec can't encode|set by fastws|status|HTTPStatus"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 1.3

@@ -14,8 +14,8 @@ from fastws.bench.children import Child, ServerChild, builtin, command_of, cores
 from fastws.bench.search import Found, Plan, Search, curve
 from fastws.bench.trials import NoClient, Trials
 from fastws.bench.verdict import Limits, Party, Trial, limited_by
-from fastws.config import Format
 from fastws.errors import ConfigError
+from fastws.ticks.config import Format
 
 FRAME_BYTES = {"json": 58.0, "binary": 22.0}
 CALIBRATION = 0.03  # of the budget, and the shares of the other phases

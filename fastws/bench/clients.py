@@ -15,9 +15,10 @@ from contextlib import suppress
 import orjson
 
 from fastws._frame import Connection, Engine
-from fastws.client_handshake import Url, build_request, check_response, new_key
+from fastws.client.handshake import build_request, check_response, new_key
+from fastws.client.url import Url
 from fastws.errors import ConnectionClosed, FastwsError, InvalidHandshake, LogFull, printable
-from fastws.open_files import RESERVED_FILES, file_limit
+from fastws.server.open_files import RESERVED_FILES, file_limit
 
 BATCH = 256  # connections opened at once: less than the usual backlog of a listening socket
 PATIENCE = 10.0  # seconds without progress in connecting or closing

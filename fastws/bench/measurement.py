@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fastws.bench.probe import ServerStats
-from fastws.client_handshake import Url
-from fastws.config import Rate
+from fastws.client.url import Url
 from fastws.errors import ConfigError
+from fastws.ticks.config import Rate
 
 
 @dataclass(frozen=True, slots=True)

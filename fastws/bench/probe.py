@@ -11,8 +11,8 @@ from typing import Literal, cast
 
 import orjson
 
-from fastws.client_handshake import Url
-from fastws.config import Rate
+from fastws.client.url import Url
+from fastws.ticks.config import Rate
 
 TIMEOUT = 2.0  # seconds
 MAX_BODY = 1 << 20  # bytes

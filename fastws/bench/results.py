@@ -12,7 +12,7 @@ from typing import Literal, cast
 
 import orjson
 
-from fastws.config import Rate
+from fastws.ticks.config import Rate
 
 KEEPING_UP = 95.0  # percent of the server's rate
 PARTIAL = 50.0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastws.bench.verdict import Trial
-from fastws.config import MAX_RATE
+from fastws.ticks.config import MAX_RATE
 
 TryRate = Callable[[int, float], Trial]  # rate of one client, seconds to judge
 

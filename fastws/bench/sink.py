@@ -13,7 +13,8 @@ import time
 from contextlib import suppress
 
 from fastws.bench.clients import TURN, Clients, message
-from fastws.client_handshake import Url, build_request, check_response, new_key, parse_url
+from fastws.client.handshake import build_request, check_response, new_key
+from fastws.client.url import Url, parse_url
 from fastws.errors import FastwsError
 
 REPORT_EVERY = 1.0  # seconds

@@ -21,7 +21,7 @@ from fastws.bench.verdict import (
     judge,
     reports_of,
 )
-from fastws.config import Rate
+from fastws.ticks.config import Rate
 
 SAMPLE_EVERY = 0.1  # seconds
 SETTLE = 1.0  # seconds from a new rate to the first sample that counts

@@ -14,7 +14,7 @@ from fastws.bench.measurement import BenchOptions, Measurement
 from fastws.bench.report import benchmark_object, comparison_object, summary
 from fastws.bench.results import add_to_comparison, benchmark_name, comparison_name, encode
 from fastws.bench.run import Bench, CannotMeasure, Progress
-from fastws.client_handshake import Url, parse_url
+from fastws.client.url import Url, parse_url
 from fastws.errors import ConfigError
 
 CHECK_FAILED = 1  # exit status

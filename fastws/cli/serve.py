@@ -14,10 +14,10 @@ import click
 import uvloop
 
 from fastws.cli.console import Console, ConsoleLog
-from fastws.config import ServeOptions, http_port_of_mode, parse_rate
 from fastws.errors import ConfigError
-from fastws.feed import TickFeed
-from fastws.timeouts import Timeouts
+from fastws.server.timeouts import Timeouts
+from fastws.ticks.config import ServeOptions, http_port_of_mode, parse_rate
+from fastws.ticks.feed import TickFeed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,

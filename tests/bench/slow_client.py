@@ -12,7 +12,8 @@ import sys
 import time
 
 from fastws.bench.sink import CLOSE, PING, PONG, masked
-from fastws.client_handshake import build_request, new_key, parse_url
+from fastws.client.handshake import build_request, new_key
+from fastws.client.url import parse_url
 
 REPORT_EVERY = 0.2
 CLIENT_ID = "slow"

@@ -23,8 +23,9 @@ from fastws._ticks import Ticks
 from fastws.bench.measurement import BenchOptions
 from fastws.bench.probe import probe
 from fastws.bench.run import Bench, CannotMeasure, Progress, is_steady
-from fastws.client_handshake import parse_url
-from fastws.handshake import check_upgrade, parse_request, switching_protocols
+from fastws.client.url import parse_url
+from fastws.http.head import parse_request
+from fastws.http.upgrade import check_upgrade, switching_protocols
 
 FASTWS = [sys.executable, "-m", "fastws"]
 TICK = bytes(Ticks(seed=1).frames(1, time.time_ns()))

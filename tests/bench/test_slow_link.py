@@ -16,7 +16,7 @@ from fastws.bench.children import ServerChild
 from fastws.bench.measurement import BenchOptions
 from fastws.bench.report import dropped, judgement, lag, summary
 from fastws.bench.run import Bench
-from fastws.client_handshake import parse_url
+from fastws.client.url import parse_url
 
 CHUNK = 10_000  # bytes
 FASTWS = [sys.executable, "-m", "fastws"]

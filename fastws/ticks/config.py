@@ -4,23 +4,25 @@ Frozen values that are valid from the moment they exist; a change is a new value
 """
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
+from fastws.checks import (
+    check_budget,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_text,
+)
 from fastws.errors import ConfigError, printable
-from fastws.timeouts import Timeouts
+from fastws.http.origin import origins_of
+from fastws.server.timeouts import Timeouts
 
 MAX_RATE = 100_000_000  # ticks a second
 CONTROL_PANEL_PORT = 8081  # one existing control panel has it hard-coded
-LEAST_BUDGET = 1 << 20
 
-# As browsers send it (RFC 6454 6.2): no path, and no port that is the default of its scheme.
-_ORIGIN = re.compile(
-    r"null|(?!http:.*:80$|https:.*:443$)[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?",
-    re.ASCII | re.IGNORECASE,
-)
 
 Rate = int | Literal["max"]
 Format = Literal["json", "binary"]
@@ -52,12 +54,12 @@ class FeedConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate", check_rate(self.rate))
-        _check_flag("rampEnabled", self.ramp_enabled)
-        percent = _check_number("rampPercent", self.ramp_percent, -100, 1000)
-        interval = _check_number("rampIntervalSec", self.ramp_interval_sec, 0.1, 86_400)
+        check_flag("rampEnabled", self.ramp_enabled)
+        percent = check_number("rampPercent", self.ramp_percent, -100, 1000)
+        interval = check_number("rampIntervalSec", self.ramp_interval_sec, 0.1, 86_400)
         object.__setattr__(self, "ramp_percent", percent)
         object.__setattr__(self, "ramp_interval_sec", interval)
-        _check_choice("format", self.format, get_args(Format))
+        check_choice("format", self.format, get_args(Format))
 
     def to_wire(self) -> dict[str, object]:
         """Return the object of `GET /config`, keys in the order of the contract."""
@@ -158,11 +160,11 @@ class ServeOptions:
     max_message_size: int = 16 * 1024
 
     def __post_init__(self) -> None:
-        _check_text("host", self.host)
+        check_text("host", self.host)
         check_integer("port", self.port, 0, 65_535)
         object.__setattr__(self, "rate", check_rate(self.rate))
-        _check_choice("format", self.format, get_args(Format))
-        _check_choice("loop", self.loop, get_args(Loop))
+        check_choice("format", self.format, get_args(Format))
+        check_choice("loop", self.loop, get_args(Loop))
         if self.http_port is not None:
             check_integer("http_port", self.http_port, 0, 65_535)
             if self.unix is None and self.http_port and self.http_port == self.port:
@@ -170,19 +172,19 @@ class ServeOptions:
         if self.max_connections is not None:
             check_integer("max_connections", self.max_connections, 1, 10_000_000)
         if self.admin_token is not None:
-            _check_text("admin_token", self.admin_token)
-        _check_flag("quiet", self.quiet)
-        _check_choice("fields", self.fields, get_args(Fields))
-        _check_choice("late", self.late, get_args(Late))
+            check_text("admin_token", self.admin_token)
+        check_flag("quiet", self.quiet)
+        check_choice("fields", self.fields, get_args(Fields))
+        check_choice("late", self.late, get_args(Late))
         if self.unix is not None and not self.unix.strip("\0"):
             raise ConfigError("unix", "must be a path")
         check_integer("max_per_address", self.max_per_address, 0, 10_000_000)
         origins = origins_of("allowed_origin", self.allowed_origins)
         object.__setattr__(self, "allowed_origins", origins)
-        _check_flag("deflate", self.deflate)
+        check_flag("deflate", self.deflate)
         if self.max_log_bytes is not None:
             check_budget("max_log_bytes", self.max_log_bytes)
-        if 0 < _check_number("max_lag", self.max_lag, 0, 86_400) < 0.001:
+        if 0 < check_number("max_lag", self.max_lag, 0, 86_400) < 0.001:
             raise ConfigError("max_lag", "must be 0 or from 0.001")
         check_integer("min_rate", self.min_rate, 0, 10**12)
         if self.max_buffered_bytes is not None:
@@ -235,49 +237,3 @@ def http_port_of_mode(environ: Mapping[str, str]) -> int | None:
     if mode not in ("", "ws", "uws"):
         raise ConfigError("SERVER_MODE", "must be ws or uws")
     return CONTROL_PANEL_PORT if mode == "ws" else None
-
-
-def check_integer(field: str, value: object, low: int, high: int) -> None:
-    """Refuse what is no integer from low to high."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(field, f"must be an integer from {low:,} to {high:,}")
-
-
-def check_budget(field: str, value: object) -> None:
-    """Refuse what is no budget of memory: an integer of bytes, 1 MiB up."""
-    check_integer(field, value, LEAST_BUDGET, 2**62)
-
-
-def _check_number(field: str, value: object, low: float, high: float) -> float:
-    """Return `value`; an integral float as int, so that 10.0 reads 10 on the wire."""
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    number = cast(float, value)
-    if not good or not low <= number <= high:  # a NaN compares false
-        raise ConfigError(field, f"must be a number from {low:,} to {high:,}")
-    return int(number) if number == int(number) else number
-
-
-def _check_flag(field: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise ConfigError(field, "must be true or false")
-
-
-def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise ConfigError(field, f"must be one of {', '.join(choices)}")
-
-
-def origins_of(field: str, values: object) -> tuple[str, ...]:
-    """Refuse what no browser would send as an Origin, and one text in place of several."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise ConfigError(field, f"must be a list of origins, such as [{values!r}]")
-    origins = tuple(values)
-    for value in origins:
-        if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
-            raise ConfigError(field, "must be null or scheme://host[:port], without a path")
-    return origins
-
-
-def _check_text(field: str, value: object) -> None:
-    if not isinstance(value, str) or not value or not all("!" <= char <= "~" for char in value):
-        raise ConfigError(field, "must be visible ASCII without blanks")

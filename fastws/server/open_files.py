@@ -7,7 +7,7 @@ import logging
 import resource
 from contextlib import suppress
 
-from fastws.config import check_integer
+from fastws.checks import check_integer
 
 logger = logging.getLogger("fastws")
 

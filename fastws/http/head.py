@@ -1,36 +1,23 @@
-"""HTTP/1.1 heads and the WebSocket upgrade, server side: bytes in, decisions and bytes out.
+"""HTTP/1.1 request heads, server side: bytes in, a Request or a refusal out. Layer 5.
 
-Knows the grammar of RFC 9112 and RFC 6455 4.2; knows no socket, no route and no clock. The caller
+Knows the grammar of RFC 9112; knows no socket, no route and no clock. The caller
 collects the bytes up to and including the blank line, bounded by `HeadLimits.head_bytes`. Two
 judges read each head: the strict check here, in time linear in the head, and llhttp (httptools).
 """
 
-import base64
-import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 
 import httptools
 
 from fastws.errors import HandshakeError
-from fastws.request import RawHeaders as RawHeaders
-from fastws.request import Request as Request
-from fastws.request import field_values
+from fastws.http.fields import RawHeaders, field_values, has_controls, is_token, list_tokens
+from fastws.http.request import Request
 
-ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-VERSION_HEADERS = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
-
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_CONTROLS = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
 _VISIBLE = bytes(range(0x21, 0x7F))
 _VERSION = re.compile(rb"HTTP/\d\.\d")
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
-_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
-# What response() and switching_protocols() write themselves; twice would be request smuggling.
-_OWN_FIELDS = frozenset({"connection", "content-length", "transfer-encoding"})
 _LISTS = frozenset({b"connection", b"upgrade", b"transfer-encoding", b"expect"})
 
 
@@ -105,7 +92,7 @@ def head_too_large(part: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Handshak
     if end and len(line) <= limits.line_bytes:
         return HandshakeError(431, f"request head longer than {limits.head_bytes} bytes")
     method, blank, _ = line.partition(b" ")
-    if blank and _is_token(method):
+    if blank and is_token(method):
         return HandshakeError(414, f"request target longer than {limits.line_bytes} bytes")
     return HandshakeError(400, "malformed request line")
 
@@ -124,151 +111,11 @@ def split_head(head: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> tuple[bytes,
     if not head.endswith(b"\r\n\r\n"):
         raise HandshakeError(400, "incomplete head")
     start, *lines = head[:-4].split(b"\r\n")
-    if _has_controls(start):
+    if has_controls(start):
         raise HandshakeError(400, "control character in the first line")
     if len(lines) > limits.headers:
         raise HandshakeError(431, f"more than {limits.headers} header fields")
     return start, tuple(_split_field(line, limits) for line in lines)
-
-
-def list_tokens(headers: RawHeaders, name: str) -> list[str]:
-    """Return the elements of comma-separated field `name`, over all its lines, in lower case."""
-    elements = ",".join(field_values(headers, name)).split(",")
-    return [element.strip(" \t").lower() for element in elements if element.strip(" \t")]
-
-
-def accept_key(key: str) -> str:
-    """Return the Sec-WebSocket-Accept that answers `key` (RFC 6455 4.2.2, item 5.4)."""
-    digest = hashlib.sha1(key.encode("ascii") + ACCEPT_GUID, usedforsecurity=False).digest()
-    return base64.b64encode(digest).decode("ascii")
-
-
-def check_upgrade(request: Request) -> str:
-    """Return the Sec-WebSocket-Accept value that answers `request` (RFC 6455 4.2.1).
-
-    Raises:
-        HandshakeError: 426 not an upgrade to websocket, or not version 13; 405 not GET; 400 not
-            HTTP/1.1, a body, or a key that is not 16 bytes in base64, exactly once.
-    """
-    if not request.is_upgrade:
-        raise HandshakeError(426, "a WebSocket upgrade is required", VERSION_HEADERS)
-    if request.method != "GET":
-        raise HandshakeError(405, "a WebSocket upgrade must be GET", (("Allow", "GET"),))
-    if request.http_version != "1.1":
-        raise HandshakeError(400, "a WebSocket upgrade needs HTTP/1.1")
-    if request.content_length:
-        # Its bytes would be read as frames (RFC 9110 7.8: the request must end first).
-        raise HandshakeError(400, "a WebSocket upgrade must not have a body")
-    if request.values("sec-websocket-version") != ["13"]:
-        raise HandshakeError(426, "Sec-WebSocket-Version must be 13", VERSION_HEADERS)
-    keys = request.values("sec-websocket-key")
-    if len(keys) != 1 or _KEY.fullmatch(keys[0]) is None:
-        raise HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes in base64, once")
-    return accept_key(keys[0])
-
-
-def choose_subprotocol(request: Request, offered: Sequence[str]) -> str | None:
-    """Return the client's most wanted subprotocol among `offered`, None if there is none.
-
-    Malformed elements match nothing and are passed over; RFC 6455 4.2.2 lets us answer without.
-    """
-    wanted = ",".join(request.values("sec-websocket-protocol")).split(",")
-    return next((name for item in wanted if (name := item.strip(" \t")) in offered), None)
-
-
-def switching_protocols(
-    accept: str, subprotocol: str | None = None, extra: Iterable[tuple[str, str]] = ()
-) -> bytes:
-    """Build the 101 that opens the WebSocket (RFC 6455 4.2.2).
-
-    Raises:
-        ValueError: a name is no token, or a value holds a control character such as CR, LF, NUL.
-    """
-    fields = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
-    if subprotocol is not None:
-        if not _is_token(subprotocol.encode("latin-1")):
-            raise ValueError("subprotocol is not a token")
-        fields.append(("Sec-WebSocket-Protocol", subprotocol))
-    fields += _foreign(extra)
-    return b"HTTP/1.1 101 Switching Protocols\r\n" + encode_fields(fields) + b"\r\n"
-
-
-def response(
-    status: int,
-    body: bytes = b"",
-    content_type: str = "text/plain; charset=utf-8",
-    headers: Iterable[tuple[str, str]] = (),
-    keep_alive: bool = True,
-    head_only: bool = False,
-) -> bytes:
-    """Build a whole response other than 101.
-
-    Args:
-        status: 200-599; 204 and 304 go without a body and its fields (RFC 9110 8.6).
-        body: sent as it is; its length is announced.
-        content_type: media type of `body`.
-        headers: more fields; not those that frame the message.
-        keep_alive: whether the connection serves another request afterwards.
-        head_only: answer to HEAD: announces the length, sends no body.
-
-    Raises:
-        ValueError: unknown status, a body where none may be, or a bad name or value in `headers`.
-    """
-    phrase = HTTPStatus(status).phrase
-    extra = _foreign(headers)
-    fields: list[tuple[str, str]] = []
-    if status < 200 or (status in (204, 304) and body):
-        raise ValueError(f"status {status} cannot be answered like this")
-    if status not in (204, 304):
-        fields = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
-    connection = "keep-alive" if keep_alive else "close"
-    if any(name.lower() == "upgrade" for name, _ in extra):
-        connection += ", Upgrade"  # RFC 9110 7.8: a sender of Upgrade names it here
-    fields += [("Connection", connection), *extra]
-    start = f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
-    return start + encode_fields(fields) + b"\r\n" + (b"" if head_only else body)
-
-
-def refusal(error: HandshakeError, headers: Iterable[tuple[str, str]] = ()) -> bytes:
-    """Build the answer to a request refused with `error`; the connection closes behind it."""
-    return response(
-        error.status, error.body.encode(), headers=(*headers, *error.headers), keep_alive=False
-    )
-
-
-def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
-    """Encode fields as `name: value CRLF`, refusing whatever could start another line.
-
-    Raises:
-        ValueError: a name is no token; a value is not Latin-1 or holds a control character.
-    """
-    encoded = []
-    for name, value in fields:
-        raw_name, raw_value = name.encode("latin-1"), value.encode("latin-1")
-        if not _is_token(raw_name):
-            raise ValueError("header name is not a token")
-        if _has_controls(raw_value):
-            raise ValueError(f"control character in the value of {name}")
-        encoded.append(raw_name + b": " + raw_value + b"\r\n")
-    return b"".join(encoded)
-
-
-def _is_token(text: bytes) -> bool:
-    """RFC 9110 5.6.2."""
-    return bool(text) and not text.translate(None, _TOKEN)
-
-
-def _has_controls(text: bytes) -> bool:
-    return len(text.translate(None, _CONTROLS)) != len(text)
-
-
-def _foreign(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return `headers` as a list; those that frame the message are ours alone."""
-    fields = list(headers)
-    for name, _ in fields:
-        if name.lower() in _OWN_FIELDS:
-            raise ValueError(f"{name} is set by fastws")
-    return fields
 
 
 def _split_field(line: bytes, limits: HeadLimits) -> tuple[bytes, bytes]:
@@ -276,9 +123,9 @@ def _split_field(line: bytes, limits: HeadLimits) -> tuple[bytes, bytes]:
         raise HandshakeError(431, f"header line longer than {limits.line_bytes} bytes")
     name, colon, value = line.partition(b":")
     # Also covers obs-fold and a blank before the colon (RFC 9112 5.1, 5.2): no token has blanks.
-    if not colon or not _is_token(name):
+    if not colon or not is_token(name):
         raise HandshakeError(400, "malformed header field")
-    if _has_controls(value):
+    if has_controls(value):
         raise HandshakeError(400, "control character in a header field")
     return name.lower(), value.strip(b" \t")
 
@@ -293,7 +140,7 @@ def _check_request_line(line: bytes, limits: HeadLimits) -> tuple[str, bytes, st
     method, target, version = parts
     if version not in (b"HTTP/1.0", b"HTTP/1.1"):
         raise HandshakeError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    if not _is_token(method) or method != method.upper():
+    if not is_token(method) or method != method.upper():
         raise HandshakeError(400, "malformed method")
     if not target or target.translate(None, _VISIBLE):
         raise HandshakeError(400, "malformed request target")

@@ -1,14 +1,10 @@
-"""What clients say (docs/protocol.md 1) and what is shown of it (2: `clients`, the console)."""
+"""What clients say of themselves (docs/protocol.md 1), and `clients` of 2. Layer 5."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import cast
 
 import orjson
-
-from fastws.config import Rate
-from fastws.errors import printable
 
 MAX_CLIENT_ID = 128  # characters
 MAX_REPORTS = 1000
@@ -136,41 +132,6 @@ class ClientReports:
 
     def _rows(self) -> list[ClientReport]:
         return sorted(self._by_age.values(), key=lambda row: row.order)
-
-
-def console_lines(
-    target_rate: Rate,
-    server_rate: int,
-    reports: Iterable[ClientReport],
-    dropped: int = 0,
-    lag: float = 0.0,
-) -> list[str]:
-    """Return the console block of one second: the rates, then a row per report.
-
-    A number that the client did not have is a dash; control characters in names are escaped.
-
-    Args:
-        target_rate: ticks a second to each client.
-        server_rate: frames handed to the kernel in the second.
-        reports: what clients reported.
-        dropped: frames left out in the second; where there were any, a last row says so.
-        lag: seconds of the client that is furthest behind.
-    """
-    target = target_rate if isinstance(target_rate, str) else f"{target_rate:,}/s"
-    lines = [f"[Stats] Rate: {target} | Server actual: {server_rate:,}/s"]
-    for report in reports:
-        stats = report.stats
-        rate = "-" if stats.messages_per_sec is None else f"{round(stats.messages_per_sec):,}"
-        name = printable(stats.client_id)
-        avg, p99 = _milliseconds(stats.avg_latency_ms), _milliseconds(stats.p99_latency_ms)
-        lines.append(f"        {name:<12}: {rate:>8} msg/s, lat: {avg} avg / {p99} p99")
-    if dropped:
-        lines.append(f"        dropped     : {dropped:>8,} msg/s, lag: {lag:.1f}s at most")
-    return lines
-
-
-def _milliseconds(value: Number) -> str:
-    return "-" if value is None else f"{value:.1f}ms"
 
 
 def _parse_stats(client_id: str, message: dict[str, object]) -> Stats | None:

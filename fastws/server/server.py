@@ -13,28 +13,24 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fastws._frame import Connection, Engine, Topic, check_close, deflate_available
-from fastws.app import App
-from fastws.config import check_integer, origins_of
-from fastws.driver import FORKED, Driver
+from fastws.checks import check_integer
 from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, printable
-from fastws.extensions import negotiate
-from fastws.handlers import Handlers, check_done, is_async
-from fastws.handshake import (
-    CONTINUE,
-    Request,
-    check_upgrade,
-    head_too_large,
-    parse_request,
-    switching_protocols,
-)
+from fastws.http.extensions import negotiate
+from fastws.http.head import head_too_large, parse_request
+from fastws.http.origin import check_origin, origins_of
+from fastws.http.request import Request
+from fastws.http.response import CONTINUE
+from fastws.http.upgrade import check_upgrade, switching_protocols
 from fastws.lag import History, Lag
-from fastws.limit_log import HTTP_LIMITS, LimitLog
-from fastws.listeners import close as close_listener
-from fastws.listeners import keep, listen_tcp, listen_unix
-from fastws.memory import memory_budget
-from fastws.open_files import room_for
-from fastws.origin import check_origin
-from fastws.timeouts import Timeouts
+from fastws.server.app import App
+from fastws.server.driver import FORKED, Driver
+from fastws.server.handlers import Handlers, check_done, is_async
+from fastws.server.limit_log import HTTP_LIMITS, LimitLog
+from fastws.server.listeners import close as close_listener
+from fastws.server.listeners import keep, listen_tcp, listen_unix
+from fastws.server.memory import memory_budget
+from fastws.server.open_files import room_for
+from fastws.server.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from fastws._frame import OnSlow

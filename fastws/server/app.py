@@ -7,7 +7,9 @@ from collections.abc import Awaitable
 
 from fastws._frame import Connection
 from fastws.errors import HandshakeError
-from fastws.handshake import VERSION_HEADERS, Request, refusal, response
+from fastws.http.request import Request
+from fastws.http.response import refusal, response
+from fastws.http.upgrade import VERSION_HEADERS
 
 
 class App:

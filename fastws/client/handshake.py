@@ -1,6 +1,6 @@
 """The WebSocket upgrade, client side (RFC 6455 4.1): a request out, the server's answer judged.
 
-Pure like `handshake`, whose head grammar it shares; knows no socket.
+Pure like `fastws.http`, whose grammar of heads it shares; knows no socket. Layer 5.
 """
 
 import base64
@@ -8,47 +8,13 @@ import hmac
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from fastws.errors import ConfigError, HandshakeError, InvalidHandshake, printable
-from fastws.handshake import RawHeaders, accept_key, encode_fields, list_tokens, split_head
+from fastws.errors import HandshakeError, InvalidHandshake, printable
+from fastws.http.fields import RawHeaders, encode_fields, list_tokens
+from fastws.http.head import split_head
+from fastws.http.upgrade import accept_key
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3})(?: (.*))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Url:
-    """Where a ws URL points: `host` without brackets, `target` with the query."""
-
-    host: str
-    port: int
-    target: str
-
-
-def parse_url(url: str) -> Url:
-    """Parse `ws://host[:port][/path][?query]`; the port is 80 unless given (RFC 6455 3).
-
-    Raises:
-        ConfigError: field "url": not a ws URL, wss, a fragment, user information, bad port.
-    """
-    if not all("!" <= char <= "~" for char in url):
-        raise ConfigError("url", "must be printable ASCII without blanks")
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError("url", printable(str(error))) from None
-    if parts.scheme == "wss":
-        raise ConfigError("url", "wss is not supported, only ws")
-    if parts.scheme != "ws" or not host:
-        raise ConfigError("url", "must look like ws://host:port/path")
-    if "#" in url or "@" in parts.netloc:
-        raise ConfigError("url", "must not have a fragment or user information")
-    if port == 0:
-        raise ConfigError("url", "port must be from 1 to 65535")
-    target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
-    return Url(host, 80 if port is None else port, target)
 
 
 def new_key() -> str:

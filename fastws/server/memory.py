@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fastws.config import LEAST_BUDGET, check_budget
+from fastws.checks import LEAST_BUDGET, check_budget
 
 MOST_UNASKED = 256 << 20  # bytes of one budget, unless an option says more
 OWN_CGROUP = Path("/proc/self/cgroup")

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Literal
 import orjson
 
 from fastws._frame import Connection
-from fastws.app import App
-from fastws.config import FeedConfig, ServeOptions
 from fastws.errors import ConfigError, HandshakeError
-from fastws.handshake import Request
-from fastws.http_api import HttpApi
+from fastws.http.request import Request
 from fastws.lag import Lag
-from fastws.messages import ClientReports, Identify, Stats, console_lines, parse_client_message
-from fastws.server import Server
+from fastws.server.app import App
+from fastws.server.server import Server
+from fastws.ticks.api import HttpApi
+from fastws.ticks.config import FeedConfig, ServeOptions
+from fastws.ticks.console import console_lines
+from fastws.ticks.reports import ClientReports, Identify, Stats, parse_client_message
 
 if TYPE_CHECKING:
     from fastws._frame import ConnectionAccount, TopicAccount

@@ -1,6 +1,6 @@
 """A request head that was found good: its parts, and what is made of them when it is asked for.
 
-Layer 5. Knows the grammar of targets and fields; what makes a head good is handshake.py's.
+Layer 5. Knows the grammar of targets and fields; what makes a head good is head.py's.
 """
 
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 
 import httptools
 
-RawHeaders = tuple[tuple[bytes, bytes], ...]
+from fastws.http.fields import RawHeaders, field_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,6 @@ class Request:
         """Return the value of field `name`, None if absent; repeated fields joined by ", "."""
         found = field_values(self.headers, name)
         return ", ".join(found) if found else None
-
-
-def field_values(headers: RawHeaders, name: str) -> list[str]:
-    """Return the value of every field called `name` (any case), in order."""
-    wanted = name.lower().encode("latin-1")
-    return [value.decode("latin-1") for key, value in headers if key == wanted]
 
 
 def _parts(target: str) -> tuple[bytes | None, bytes | None]:

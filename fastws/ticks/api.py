@@ -10,10 +10,11 @@ from ipaddress import IPv6Address, ip_address
 
 import orjson
 
-from fastws.config import FeedConfig
 from fastws.errors import ConfigError, HandshakeError
-from fastws.handshake import Request, refusal, response
-from fastws.origin import check_origin
+from fastws.http.origin import check_origin
+from fastws.http.request import Request
+from fastws.http.response import refusal, response
+from fastws.ticks.config import FeedConfig
 
 CORS_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fastws.config import check_integer
+from fastws.checks import check_integer
 from fastws.errors import ConfigError
 
 # As long as net.core.somaxconn allows, to which the kernel cuts it. Where the queue is full, the

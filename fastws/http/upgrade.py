@@ -1,0 +1,71 @@
+"""The WebSocket upgrade, server side (RFC 6455 4.2): whether it is good, and the 101. Layer 5."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+
+from fastws.errors import HandshakeError
+from fastws.http.fields import encode_fields, is_token
+from fastws.http.request import Request
+from fastws.http.response import own_fields_refused
+
+ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
+VERSION_HEADERS = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+
+
+def accept_key(key: str) -> str:
+    """Return the Sec-WebSocket-Accept that answers `key` (RFC 6455 4.2.2, item 5.4)."""
+    digest = hashlib.sha1(key.encode("ascii") + ACCEPT_GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest).decode("ascii")
+
+
+def check_upgrade(request: Request) -> str:
+    """Return the Sec-WebSocket-Accept value that answers `request` (RFC 6455 4.2.1).
+
+    Raises:
+        HandshakeError: 426 not an upgrade to websocket, or not version 13; 405 not GET; 400 not
+            HTTP/1.1, a body, or a key that is not 16 bytes in base64, exactly once.
+    """
+    if not request.is_upgrade:
+        raise HandshakeError(426, "a WebSocket upgrade is required", VERSION_HEADERS)
+    if request.method != "GET":
+        raise HandshakeError(405, "a WebSocket upgrade must be GET", (("Allow", "GET"),))
+    if request.http_version != "1.1":
+        raise HandshakeError(400, "a WebSocket upgrade needs HTTP/1.1")
+    if request.content_length:
+        # Its bytes would be read as frames (RFC 9110 7.8: the request must end first).
+        raise HandshakeError(400, "a WebSocket upgrade must not have a body")
+    if request.values("sec-websocket-version") != ["13"]:
+        raise HandshakeError(426, "Sec-WebSocket-Version must be 13", VERSION_HEADERS)
+    keys = request.values("sec-websocket-key")
+    if len(keys) != 1 or _KEY.fullmatch(keys[0]) is None:
+        raise HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes in base64, once")
+    return accept_key(keys[0])
+
+
+def choose_subprotocol(request: Request, offered: Sequence[str]) -> str | None:
+    """Return the client's most wanted subprotocol among `offered`, None if there is none.
+
+    Malformed elements match nothing and are passed over; RFC 6455 4.2.2 lets us answer without.
+    """
+    wanted = ",".join(request.values("sec-websocket-protocol")).split(",")
+    return next((name for item in wanted if (name := item.strip(" \t")) in offered), None)
+
+
+def switching_protocols(
+    accept: str, subprotocol: str | None = None, extra: Iterable[tuple[str, str]] = ()
+) -> bytes:
+    """Build the 101 that opens the WebSocket (RFC 6455 4.2.2).
+
+    Raises:
+        ValueError: a name is no token, or a value holds a control character such as CR, LF, NUL.
+    """
+    fields = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
+    if subprotocol is not None:
+        if not is_token(subprotocol.encode("latin-1")):
+            raise ValueError("subprotocol is not a token")
+        fields.append(("Sec-WebSocket-Protocol", subprotocol))
+    fields += own_fields_refused(extra)
+    return b"HTTP/1.1 101 Switching Protocols\r\n" + encode_fields(fields) + b"\r\n"

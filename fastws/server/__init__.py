@@ -1,0 +1,1 @@
+"""Listening sockets, the event loop, the life of a server. Layer 6."""

@@ -1,0 +1,1 @@
+"""The tick feed that `fastws serve` serves."""

@@ -1,0 +1,42 @@
+"""The console block of one second (docs/protocol.md 2). Layer 5."""
+
+from collections.abc import Iterable
+
+from fastws.errors import printable
+from fastws.ticks.config import Rate
+from fastws.ticks.reports import ClientReport, Number
+
+
+def console_lines(
+    target_rate: Rate,
+    server_rate: int,
+    reports: Iterable[ClientReport],
+    dropped: int = 0,
+    lag: float = 0.0,
+) -> list[str]:
+    """Return the console block of one second: the rates, then a row per report.
+
+    A number that the client did not have is a dash; control characters in names are escaped.
+
+    Args:
+        target_rate: ticks a second to each client.
+        server_rate: frames handed to the kernel in the second.
+        reports: what clients reported.
+        dropped: frames left out in the second; where there were any, a last row says so.
+        lag: seconds of the client that is furthest behind.
+    """
+    target = target_rate if isinstance(target_rate, str) else f"{target_rate:,}/s"
+    lines = [f"[Stats] Rate: {target} | Server actual: {server_rate:,}/s"]
+    for report in reports:
+        stats = report.stats
+        rate = "-" if stats.messages_per_sec is None else f"{round(stats.messages_per_sec):,}"
+        name = printable(stats.client_id)
+        avg, p99 = _milliseconds(stats.avg_latency_ms), _milliseconds(stats.p99_latency_ms)
+        lines.append(f"        {name:<12}: {rate:>8} msg/s, lat: {avg} avg / {p99} p99")
+    if dropped:
+        lines.append(f"        dropped     : {dropped:>8,} msg/s, lag: {lag:.1f}s at most")
+    return lines
+
+
+def _milliseconds(value: Number) -> str:
+    return "-" if value is None else f"{value:.1f}ms"
