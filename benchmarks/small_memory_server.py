@@ -49,7 +49,7 @@ class Small(App):
     def message(self, connection: Connection, message: str | bytes) -> None:
         """Echo."""
         with suppress(LogFull):
-            connection.send(message)
+            connection.send_nowait(message)
             return
         self.refused += 1
 

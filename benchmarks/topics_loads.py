@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from topics_wire import Json, thread_ns
+from topics_wire import Json, sender, thread_ns
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 BATCH = 100  # topics that are there at a time in `cycles`
@@ -180,7 +180,7 @@ def prepare(app: Any, count: int) -> Json:
 def burst(app: Any, kind: str) -> Json:
     """Publish the prepared messages to the topics in turn, or send them to the clients."""
     put: list[Callable[[bytes], object]] = [
-        each.send if kind == "send" else each.publish
+        sender(each) if kind == "send" else each.publish
         for each in (app.clients if kind == "send" else app.topics)
     ]
     targets, began_at, began = len(put), time.monotonic_ns(), thread_ns()

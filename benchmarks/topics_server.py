@@ -19,7 +19,15 @@ from typing import Any
 
 from topics_loads import LOADS
 from topics_pace import PACE, watched_loop
-from topics_wire import Json, Messages, all_pairs, parse_command, raise_file_limit, thread_ns
+from topics_wire import (
+    Json,
+    Messages,
+    all_pairs,
+    parse_command,
+    raise_file_limit,
+    sender,
+    thread_ns,
+)
 
 KINDS = ("fastws", "feed", "socketify", "picows", "bare")
 
@@ -96,10 +104,10 @@ async def serve() -> None:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             elif done is not None:
-                connection.send(json.dumps(done))
+                sender(connection)(json.dumps(done))
 
         async def _answer(self, connection: Connection, doing: Coroutine[Any, Any, Json]) -> None:
-            connection.send(json.dumps(await doing))
+            sender(connection)(json.dumps(await doing))
 
     raise_file_limit()
     send_no_pings()

@@ -19,7 +19,7 @@ def users(options: Options) -> list[dict[str, Any]]:
         f"{topics} topics of one subscriber": ("topics", topics, topics),
         f"{clients} topics of one subscriber": ("topics", clients, topics),
         f"one topic of {clients} subscribers": ("one topic", 1, topics // clients),
-        "connection.send": ("send", 0, topics),
+        "connection.send_nowait": ("send", 0, topics),
     }
     bursts = 2 if options.quick else options.bursts
     loop = ("--loop", options.loop) if options.loop else ()

@@ -8,8 +8,8 @@ import json
 import random
 import resource
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 PAYLOAD_SIZE = 110  # bytes
 FRAME_SIZE = 2 + PAYLOAD_SIZE  # RFC 6455 5.2: below 126 the header has two bytes
@@ -77,6 +77,12 @@ def parse_command(message: str | bytes) -> tuple[str, Json]:
     text = message if isinstance(message, str) else message.decode()
     name, _, arguments = text.partition(" ")
     return name, json.loads(arguments or "{}")
+
+
+def sender(connection: Any) -> Callable[[str | bytes], object]:
+    """What sends at once; in builds before `send_nowait` that was `send`."""
+    found = getattr(connection, "send_nowait", None) or connection.send
+    return cast(Callable[[str | bytes], object], found)
 
 
 def thread_ns() -> int:

@@ -24,7 +24,7 @@ class Echo(App):
 
     def message(self, connection: Connection, message: str | bytes) -> None:
         """Answer: str leaves as TEXT, bytes as BINARY."""
-        connection.send(message)
+        connection.send_nowait(message)
 
 
 def parse_options(description: str | None) -> argparse.Namespace:

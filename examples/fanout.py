@@ -26,7 +26,7 @@ class Fanout(App):
         """Pass a message on."""
         for other in self.here - {connection}:
             try:
-                other.send(message)
+                other.send_nowait(message)
             except LogFull:
                 other.close(TRY_AGAIN_LATER, "slow consumer")
             except ConnectionClosed:

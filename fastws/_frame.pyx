@@ -557,7 +557,7 @@ cdef class Connection:
         command.conn = self.id
         return self.engine._command(command)
 
-    def send(self, data):
+    def send_nowait(self, data):
         """Send one message to this peer alone: str as TEXT, bytes as BINARY.
 
         Its order among the messages published before and after is kept. Safe from any thread; from
@@ -743,7 +743,7 @@ cdef class Engine:
             an HTTP answer (see `over_address`).
         max_message_size: bytes of a message received, all fragments together.
         max_fragments: frames of one.
-        outbox_limit: bytes of memory for direct sends waiting for one connection past which `send`
+        outbox_limit: bytes of memory for direct sends waiting for one connection past which `send_nowait`
             raises LogFull; past a quarter of it the peer is not read from.
         notsent_lowat: bytes that the kernel holds unsent for a peer that does not read
             (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel.
@@ -752,7 +752,7 @@ cdef class Engine:
             limit.
         max_buffered_bytes: bytes of memory that all else may take that waits: direct sends and
             responses, messages and requests that are not whole, what other threads staged. Past
-            it `send` raises LogFull, requests are answered with 503, and the connections that
+            it `send_nowait` raises LogFull, requests are answered with 503, and the connections that
             hold most are closed (1013) until a quarter is free; the last eighth is for those
             that hold less than 4 KiB, the last sixteenth for those that hold nothing. 0: no limit.
     """
@@ -1136,7 +1136,7 @@ cdef class Engine:
                     result = self.on_message(connection, data[:n])
                 if result is not None:
                     raise TypeError(f"a handler of messages returned {result!r}; it returns None "
-                                    "(what it has to say goes by connection.send), and to be "
+                                    "(what it has to say goes by connection.send_nowait), and to be "
                                     "awaited it must be `async def`")
             elif event.kind == FWS_EVENT_HEAD:
                 self.on_head(connection, data[:n])

@@ -40,7 +40,7 @@ class Gate(App):
             await self.note(f"cancelled {message!s}")
             raise
         if connection.is_open:
-            connection.send(message)
+            connection.send_nowait(message)
         self.seen.append(f"end {message!s}")
 
     async def closed(self, connection: Connection) -> None:
@@ -122,7 +122,7 @@ class Door(App):
         self.opened_ones += 1
 
     def message(self, connection: Connection, message: str | bytes) -> None:
-        connection.send(message)
+        connection.send_nowait(message)
 
     def closed(self, connection: Connection) -> None:
         self.closed_ones += 1

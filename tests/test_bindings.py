@@ -40,9 +40,9 @@ def test_messages_arrive_as_str_and_bytes() -> None:
 def test_ping_is_answered_between_messages() -> None:
     with Rig() as rig:
         connection, peer = rig.connect()
-        connection.send("one")
+        connection.send_nowait("one")
         peer.send(client_frame(PING, b"hello"))
-        connection.send("two")
+        connection.send_nowait("two")
         rig.until(lambda: len(peer.pull().frames) == 3)
         assert (PONG, b"hello") in peer.frames
         assert peer.payloads == [b"one", b"two"]
@@ -76,11 +76,11 @@ def test_close_of_ours_goes_behind_what_was_sent() -> None:
         topic = rig.engine.topic("t")
         connection, peer = rig.subscribed(topic)
         topic.publish("published")
-        connection.send("sent")
+        connection.send_nowait("sent")
         connection.close(4000, "enough")
         topic.publish("too late")
         with pytest.raises(ConnectionClosed):
-            connection.send("too late")
+            connection.send_nowait("too late")
         connection.close(4001)  # idempotent: the first one counts
         rig.until(lambda: len(peer.pull().frames) == 3)
         closing = (CLOSE, close_payload(4000, "enough"))
@@ -91,7 +91,7 @@ def test_close_of_ours_goes_behind_what_was_sent() -> None:
         rig.until(lambda: rig.closed)
         assert connection.close_code == 4000
         with pytest.raises(ConnectionClosed) as caught:
-            connection.send("x")
+            connection.send_nowait("x")
         assert (caught.value.code, caught.value.reason) == (4000, "enough")
 
 
@@ -168,13 +168,13 @@ def test_client_role_masks_and_is_answered() -> None:
         def opened(connection: Connection, head: bytes) -> None:
             heads.append(head)
             client.engine.upgrade(connection, b"")
-            connection.send("from the client")
+            connection.send_nowait("from the client")
 
         client.engine.on_head = opened
         sock = socket.create_connection((host, port))
         sock.setblocking(False)
         mine = client.engine.attach(sock.detach(), UPGRADE)
-        server.engine.on_message = lambda theirs, message: theirs.send(f"echo {message}")
+        server.engine.on_message = lambda theirs, message: theirs.send_nowait(f"echo {message}")
 
         def both() -> list[str | bytes]:
             server.engine.turn()

@@ -45,7 +45,7 @@ def test_an_empty_message_that_waits_takes_ten_bytes() -> None:
         rig.engine.turn()
         assert rig.engine.buffered_bytes == 0
         for _ in range(500_000):
-            connection.send(b"")
+            connection.send_nowait(b"")
         assert connection.buffered_amount <= 1_000_000
         assert rig.engine.buffered_bytes < 10.5 * 500_000
 
@@ -59,12 +59,12 @@ def test_many_small_messages_to_many_stay_within_the_budget() -> None:
             for other, _ in stalled:
                 try:
                     if other.is_open:
-                        other.send(b"x" * 20)
+                        other.send_nowait(b"x" * 20)
                 except LogFull:
                     refused += 1
             most = max(most, rig.engine.buffered_bytes)
             if i % 10 == 0:
-                connection.send(b"well")
+                connection.send_nowait(b"well")
                 rig.until(lambda: healthy.pull().payloads)
                 assert healthy.payloads == [b"well"]
                 healthy.frames.clear()
@@ -102,7 +102,7 @@ class Worst(App):
 
     def message(self, connection: Connection, message: str | bytes) -> None:
         with suppress(LogFull):
-            connection.send(message)
+            connection.send_nowait(message)
 
     def http(self, request: Request, body: bytes, remote: str) -> bytes:
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(PAGE) + PAGE

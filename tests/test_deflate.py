@@ -8,7 +8,7 @@ from support import balances
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from fastws import App, ConfigError, Connection, ServeOptions, Server, Topic, server
+from fastws import App, ConfigError, Connection, ServeOptions, Server, Topic
 from fastws._frame import deflate_available
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -26,7 +26,7 @@ class Hall(App):
         connection.subscribe(self.topic)
 
     def message(self, connection: Connection, message: str | bytes) -> None:
-        connection.send(message)
+        connection.send_nowait(message)
 
 
 class Serving:
@@ -154,7 +154,7 @@ def test_windows_out_of_range_are_a_value_error(run: Run) -> None:
 
 
 def test_a_build_without_zlib_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "deflate_available", lambda: False)
+    monkeypatch.setattr("fastws.server.server.deflate_available", lambda: False)
     with pytest.raises(ConfigError, match="without zlib"):
         Server(App(), deflate=True)
 

@@ -494,7 +494,7 @@ def test_messages_are_handled_in_order_by_tasks_that_begin_at_once(
             assert self.inside == 1
             if waits:
                 await asyncio.sleep(0)
-            connection.send(message)
+            connection.send_nowait(message)
             self.inside -= 1
 
     async def story() -> None:

@@ -74,7 +74,7 @@ def test_respond_twice_raises() -> None:
         with pytest.raises(ConnectionClosed):
             rig.engine.respond(connection, b"again", keep_alive=True)
         with pytest.raises(ConnectionClosed):
-            connection.send("not a WebSocket")
+            connection.send_nowait("not a WebSocket")
 
 
 def test_a_turn_without_poll_sends_and_leaves_the_sockets_alone(rig: Rig) -> None:
@@ -115,7 +115,7 @@ def test_use_after_close_raises() -> None:
         with pytest.raises(RuntimeError, match="closed"):
             call()
     calls = [
-        lambda: topic.publish("x"), lambda: connection.send("x"), lambda: connection.close(),
+        lambda: topic.publish("x"), lambda: connection.send_nowait("x"), lambda: connection.close(),
         lambda: connection.subscribe(topic), lambda: connection.unsubscribe(topic),
         connection.account, connection.pause_reading, connection.resume_reading,
         lambda: engine.respond(connection, b"x", keep_alive=True),

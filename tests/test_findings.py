@@ -117,7 +117,7 @@ def test_a_handlers_burst_waits_for_the_end_of_its_turn() -> None:
             if text == "big":
                 for _ in range(300):
                     topic.publish("x" * 1000)
-            connection.send(f"re {text!s}")
+            connection.send_nowait(f"re {text!s}")
 
         rig.engine.on_message = answer
         peer.send(

@@ -69,21 +69,21 @@ class Forking(App):
 
     def message(self, connection, message):
         if message == "fork" and where == "message":
-            connection.send(f"forked {fork()}")
+            connection.send_nowait(f"forked {fork()}")
         elif message == "fork":
             asks = SERVER[0].topic("asks")
-            asks.on_last_subscriber = lambda topic: connection.send(f"forked {fork()}")
+            asks.on_last_subscriber = lambda topic: connection.send_nowait(f"forked {fork()}")
             connection.unsubscribe(asks)
         elif message == "elsewhere":
             threading.Thread(target=SERVER[0].topic("news").publish, args=["elsewhere"]).start()
         else:
-            connection.send(message)
+            connection.send_nowait(message)
 
 if where == "async":
     sync = Forking.message
     async def message(self, connection, message):
         if message == "fork":
-            connection.send(f"forked {fork()}")
+            connection.send_nowait(f"forked {fork()}")
         else:
             sync(self, connection, message)
     Forking.message = message
@@ -193,7 +193,8 @@ def test_an_engine_is_of_no_use_in_a_child_and_says_so() -> None:
             engine.turn, engine.flush, engine.fileno, engine.counters, engine.account,
             engine.all_connections, lambda: engine.listen(0), lambda: engine.topic("new"),
             lambda: topic.publish("x"), topic.account, topic.close, topic.configure,
-            lambda: connection.send("x"), connection.close, connection.abort, connection.account,
+            lambda: connection.send_nowait("x"), connection.close, connection.abort,
+            connection.account,
             connection.pause_reading, lambda: connection.subscribe(topic),
             subscription.unsubscribe, subscription.account,
         ]  # fmt: skip
@@ -231,7 +232,7 @@ def test_a_turn_in_which_a_handler_forked_ends_there_in_the_child(outcome: str) 
 
         def handler(connection: Connection, message: str | bytes) -> None:
             heard.append(message)
-            connection.send(f"heard {message!s}")
+            connection.send_nowait(f"heard {message!s}")
             if len(heard) > 1 or os.fork() != 0:
                 return
             if outcome == "raises":
@@ -302,7 +303,7 @@ def test_a_server_in_a_child_says_what_to_do_and_close_leaves_the_parents(
 def test_a_child_may_serve_with_a_server_of_its_own(run: Run) -> None:
     class Echo(App):
         def message(self, connection: Connection, message: str | bytes) -> None:
-            connection.send(message)
+            connection.send_nowait(message)
 
     async def serve() -> None:
         async with serving(Echo()) as (_, address), await websocket(address) as client:

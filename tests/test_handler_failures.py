@@ -74,7 +74,7 @@ def test_a_plain_handler_that_meets_something_cancelled_ends_its_connection_alon
         def message(self, connection: Connection, message: str | bytes) -> None:
             if message == "bad":
                 raise asyncio.CancelledError
-            connection.send(message)
+            connection.send_nowait(message)
 
     async def story() -> None:
         async with (
@@ -96,7 +96,7 @@ def test_who_catches_an_interrupt_of_a_handler_may_serve_on(run: Run) -> None:
         def message(self, connection: Connection, message: str | bytes) -> None:
             if message == "stop":
                 raise KeyboardInterrupt
-            connection.send(message)
+            connection.send_nowait(message)
 
     async def story(clients: asyncio.Queue[Client]) -> None:
         async with serving(Interrupting()) as (_, address), await websocket(address) as client:
@@ -133,7 +133,7 @@ class Relay(App):
 
     def pass_on(self, message: str | bytes) -> None:
         assert self.first is not None
-        self.first.send(message)
+        self.first.send_nowait(message)
 
     def message(self, connection: Connection, message: str | bytes) -> Awaitable[None] | None:
         self.pass_on(message)
@@ -219,7 +219,7 @@ def test_a_handler_may_send_to_its_own_connection_that_is_closing(
     class Closer(App):
         def message(self, connection: Connection, message: str | bytes) -> None:
             connection.close()
-            connection.send(message)
+            connection.send_nowait(message)
 
     async def story() -> None:
         async with serving(Closer()) as (_, address), await websocket(address) as client:
@@ -299,7 +299,7 @@ class Endless(App):
 
     async def opened(self, connection: Connection, request: Request) -> None:
         while self.where == "opened":
-            connection.send("tick")
+            connection.send_nowait("tick")
             await asyncio.sleep(0.01)
 
     async def message(self, connection: Connection, message: str | bytes) -> None:
@@ -348,7 +348,7 @@ def test_slow_handlers_that_come_to_an_end_are_not_complained_of(
     class Slow(App):
         async def message(self, connection: Connection, message: str | bytes) -> None:
             await asyncio.sleep(0.01)
-            connection.send(message)
+            connection.send_nowait(message)
 
     async def story() -> None:
         async with serving(Slow()) as (_, address), await websocket(address) as client:

@@ -43,7 +43,7 @@ class Slow(App):
     async def message(self, connection: Connection, message: str | bytes) -> None:
         for _ in range(int(message) % 7):
             await asyncio.sleep(0)
-        connection.send(message)
+        connection.send_nowait(message)
 
 
 class Timed(Slow):
@@ -219,10 +219,10 @@ def test_messages_wait_for_an_async_opened(run: Run) -> None:
 
         async def opened(self, connection: Connection, request: Request) -> None:
             await self.gate.wait()
-            connection.send("opened")
+            connection.send_nowait("opened")
 
         def message(self, connection: Connection, message: str | bytes) -> None:
-            connection.send(message)
+            connection.send_nowait(message)
 
     async def story() -> None:
         app = Late()

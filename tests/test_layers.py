@@ -289,4 +289,6 @@ def test_an_upward_import_is_found_in_every_spelling(
 
 def test_an_upward_cimport_is_found() -> None:
     source = "from libc.stdint cimport uint64_t\nfrom fastws.ticks.config import Rate\n"
-    assert upward(PACKAGE / "_frame.pyx", cython_imports(source)) == ["fastws.ticks.config (layer 5)"]
+    assert upward(PACKAGE / "_frame.pyx", cython_imports(source)) == [
+        "fastws.ticks.config (layer 5)"
+    ]

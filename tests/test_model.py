@@ -155,7 +155,7 @@ class Party(RuleBasedStateMachine):
     def _send(self, guest: Guest, size: int) -> None:
         number = self.number
         try:
-            guest.connection.send(message(number, size).encode())
+            guest.connection.send_nowait(message(number, size).encode())
         except LogFull:
             assert self.rig.engine.buffered_bytes > OUTBOX
             return

@@ -41,7 +41,7 @@ class Sizes(App):
     """Answers each message with its size."""
 
     def message(self, connection: Connection, message: str | bytes) -> None:
-        connection.send(str(len(message)))
+        connection.send_nowait(str(len(message)))
 
 
 class AsyncSizes(Sizes):
@@ -50,7 +50,7 @@ class AsyncSizes(Sizes):
     async def message(  # type: ignore[override]
         self, connection: Connection, message: str | bytes
     ) -> None:
-        connection.send(str(len(message)))
+        connection.send_nowait(str(len(message)))
 
 
 def timeouts_met(server: Server) -> dict[str, int]:
@@ -147,7 +147,7 @@ class Pages(App):
         return response(200, self.page, keep_alive=request.keep_alive)
 
     def message(self, connection: Connection, message: str | bytes) -> None:
-        connection.send(self.page[:MIB])
+        connection.send_nowait(self.page[:MIB])
         connection.close(1000)
 
 

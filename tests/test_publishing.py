@@ -36,7 +36,7 @@ def test_every_subscriber_gets_what_is_published_from_then_on(rig: Rig) -> None:
     connection.unsubscribe(topic)
     connection.unsubscribe(topic)
     topic.publish("d")
-    connection.send("last")
+    connection.send_nowait("last")
     rig.until(lambda: first.pull().frames[-1] == (1, b"d"))
     rig.until(lambda: second.pull().frames[-1] == (1, b"last"))
     assert (topic.subscribers, topic.appended, topic.delivered) == (1, 5, 6)
@@ -78,7 +78,8 @@ def test_a_late_reader_sees_topics_and_direct_sends_in_the_order_of_publishing(r
     only_left, other_peer = rig.connect()
     only_left.subscribe(left)
     ways: list[Callable[[str], None]] = [
-        left.publish, right.publish, right.publish, connection.send, left.publish, left.publish,
+        left.publish, right.publish, right.publish, connection.send_nowait,
+        left.publish, left.publish,
     ]  # fmt: skip
     for i in range(1200):
         ways[i % len(ways)](message(i, 100 + i % 900))
@@ -109,15 +110,15 @@ def test_direct_sends_past_the_outbox_limit_raise() -> None:
         connection, peer = rig.connect(receive_buffer=SMALL)
         sent = 0
         while rig.engine.buffered_bytes <= 8 * KIB:
-            connection.send(message(sent))
+            connection.send_nowait(message(sent))
             sent += 1
             rig.engine.turn()
         with pytest.raises(LogFull):
-            connection.send(message(sent))
+            connection.send_nowait(message(sent))
         assert 4 * KIB < connection.buffered_amount <= rig.engine.buffered_bytes <= 12.5 * KIB
         rig.until(lambda: len(peer.pull().frames) == sent)
         assert connection.buffered_amount == 0
-        connection.send(message(sent))
+        connection.send_nowait(message(sent))
         rig.until(lambda: len(peer.pull().frames) == sent + 1)
         assert numbers(peer) == list(range(sent + 1))
 
@@ -214,7 +215,7 @@ def test_what_an_unsubscriber_had_pending_counts_as_dropped(rig: Rig) -> None:
     connection.unsubscribe(topic)
     assert balances(topic.account())
     assert topic.account()["dropped"] > 0
-    connection.send("end")
+    connection.send_nowait("end")
     rig.until(lambda: peer.pull().frames[-1:] == [(TEXT, b"end")])
     account = topic.account()
     assert balances(account)

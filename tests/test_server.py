@@ -268,7 +268,7 @@ class Faulty(App):
     def message(self, connection: Connection, message: str | bytes) -> None:
         if message == "raise":
             raise ZeroDivisionError
-        connection.send(5 if message == "wrong" else message)  # type: ignore[arg-type]
+        connection.send_nowait(5 if message == "wrong" else message)  # type: ignore[arg-type]
 
     def closed(self, connection: Connection) -> None:
         return

@@ -26,7 +26,7 @@ def test_messages_published_in_another_thread_arrive_in_order(rig: Rig) -> None:
     def elsewhere() -> None:
         for i in range(2000):
             if i % 5 == 0:
-                connection.send(message(i, 100))
+                connection.send_nowait(message(i, 100))
             else:
                 topic.publish(message(i, 100))
 
@@ -197,7 +197,7 @@ def test_a_turn_in_a_second_thread_is_refused_and_names_the_first(rig: Rig) -> N
     (said,) = refused_in_thread(rig.engine.turn)
     assert threading.current_thread().name in said
     assert "call_soon_threadsafe" in said
-    connection.send("here")
+    connection.send_nowait("here")
     rig.until(lambda: peer.pull().payloads == [b"here"])
 
 

@@ -266,7 +266,7 @@ def test_a_server_logs_what_a_callback_raises_and_goes_on(
             raise ZeroDivisionError
 
         def message(self, connection: Connection, message: str | bytes) -> None:
-            connection.send(message)
+            connection.send_nowait(message)
 
         stop = start
 

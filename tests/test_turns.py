@@ -46,7 +46,7 @@ class Slow(App):
         if message in FLOOD:
             self.number(connection, message)
         else:
-            connection.send(str(len(self.numbers)))
+            connection.send_nowait(str(len(self.numbers)))
 
     def number(self, connection: Connection, message: str | bytes) -> None:
         work()
@@ -314,7 +314,7 @@ class Careful(App):
         self.let_in += 1
 
     def message(self, connection: Connection, message: str | bytes) -> None:
-        connection.send(str(self.let_in))
+        connection.send_nowait(str(self.let_in))
 
 
 def test_a_crowd_that_is_let_in_slowly_leaves_room_for_who_is_in(run: Run) -> None:
@@ -350,7 +350,7 @@ def test_what_is_much_larger_than_what_came_in_does_not_pile_up(run: Run) -> Non
 
     class Echo(App):
         def message(self, connection: Connection, message: str | bytes) -> None:
-            connection.send(message)
+            connection.send_nowait(message)
 
     async def story() -> None:
         async with serving(Echo(), deflate=True) as (server, address), connected(address) as client:

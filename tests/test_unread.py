@@ -56,7 +56,7 @@ class Queue(Watched):
 class Outbox(Watched):
     def opened(self, connection: Connection, request: Request) -> None:
         while connection.buffered_amount < 1 << 20:
-            connection.send(bytes(1 << 16))
+            connection.send_nowait(bytes(1 << 16))
         self.begun.set()
 
 

@@ -96,7 +96,7 @@ class Clients:
         """Send a message on the first connection, if one is open and takes it."""
         with suppress(ConnectionClosed, LogFull):
             if self.open:
-                self.open[0].send(text)
+                self.open[0].send_nowait(text)
 
     def close(self) -> None:
         """Close every connection with 1000 and wait for the answers, at most 10 s."""
@@ -208,7 +208,7 @@ class Clients:
             return
         self.engine.upgrade(connection, b"")
         self.engine.meter(connection)
-        connection.send(self._identify)
+        connection.send_nowait(self._identify)
         connection.context = self._verified
         self._verified += 1
         self.open.append(connection)

@@ -44,7 +44,7 @@ def check_done(result: object) -> None:
     if result is not None:
         raise TypeError(
             f"a handler returned {result!r}; it returns None (what it has to say goes by "
-            "connection.send), and to be awaited it must be `async def`"
+            "connection.send_nowait), and to be awaited it must be `async def`"
         )
 
 

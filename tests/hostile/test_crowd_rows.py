@@ -180,7 +180,7 @@ class Hall:
         self.engine = Engine(max_connections=n + 10, ping_interval=0)
         self.topic: Topic = self.engine.topic("t", on_slow=on_slow)  # type: ignore[arg-type]
         self.engine.on_head = self._on_head
-        self.engine.on_message = lambda connection, message: connection.send(message)
+        self.engine.on_message = lambda connection, message: connection.send_nowait(message)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=65535)
         self._listener.setblocking(False)
         self.engine.listen(self._listener.fileno())

@@ -330,7 +330,7 @@ engine.listen(listener.fileno())
 opened = []
 def head(connection, head):
     engine.upgrade(connection, b"HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n")
-    connection.send("x" * 1000)
+    connection.send_nowait("x" * 1000)
     opened.append(connection)
 engine.on_head = head
 print("listening on ws://127.0.0.1:%d" % listener.getsockname()[1], flush=True)

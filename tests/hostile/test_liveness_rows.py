@@ -42,8 +42,8 @@ def test_a_peer_that_takes_nothing_is_let_go_though_data_waits() -> None:
         stuck, _ = rig.connect(receive_buffer=4096)
         other, peer = rig.connect()
         for _ in range(20):
-            stuck.send(bytes(20 * KIB))
-        other.send("hello")
+            stuck.send_nowait(bytes(20 * KIB))
+        other.send_nowait("hello")
         rig.until(lambda: stuck in rig.closed)
         assert stuck.close_code == 1006
         assert other.is_open
@@ -55,7 +55,7 @@ def test_a_reader_of_a_byte_now_and_then_is_let_go() -> None:
     with Rig(write_timeout=0.5, ping_interval=0) as rig:
         slow, peer = rig.connect(receive_buffer=4096)
         for _ in range(20):
-            slow.send(bytes(20 * KIB))
+            slow.send_nowait(bytes(20 * KIB))
 
         def sip() -> bool:
             with suppress(BlockingIOError, ConnectionResetError):
