@@ -231,6 +231,24 @@ cdef dict of_meter(const fws_meter *meter):
 
 
 @cython.final
+cdef class Done:
+    """An awaitable that is done; there is one only."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise StopIteration
+
+
+
+cdef Done DONE = Done()
+
+
+@cython.final
 cdef class Frame:
     """One encoded WebSocket frame (RFC 6455 5.2), immutable.
 
@@ -534,6 +552,9 @@ cdef class Connection:
     cdef readonly Engine engine
     cdef readonly object id
     cdef public object context
+    cdef public object session  # what the owner keeps of it
+    cdef public object on_message  # called instead of the engine's
+    cdef public bint crowded  # somebody waits to send: see `send`
     cdef readonly int close_code
     cdef readonly str reason
     cdef object _remote  # its remote_address once it has ended
@@ -572,8 +593,81 @@ cdef class Connection:
         payload_of(data, &command.data, &command.n, &command.opcode)
         self._command(&command, FWS_CMD_SEND)
 
+    def send(self, data):
+        """Send one message to this peer alone, as `send_nowait` does; to be awaited.
+
+        At or below the high mark (`send_high_mark` bytes waiting for this peer) it is sent at the
+        call, and the awaitable is done. Above it, it is sent when it is awaited and there is room
+        again, first come, first served; cancelled while it waits, it is not sent.
+
+        Raises:
+            ConnectionClosed: the connection is not open, or ends while this waits.
+            LogFull: `max_buffered_bytes` are waiting for all peers.
+            TypeError: not a message.
+        """
+        waits = self.engine.waits
+        if waits is not None and (self.crowded or self.is_full):
+            return waits.send(self, data)
+        self.send_nowait(data)
+        return DONE
+
+    def drain(self):
+        """Return an awaitable that is done when little (a quarter of the high mark) is waiting.
+
+        Raises:
+            ConnectionClosed: the connection is not open, or ends meanwhile.
+        """
+        return self._waits().drain(self)
+
+    def recv(self):
+        """Return an awaitable that gives the next message: str for TEXT, bytes for BINARY.
+
+        Only for coroutine handlers and clients. Cancelled, it loses no message; a second one at
+        the same time is a RuntimeError.
+
+        Raises:
+            ConnectionClosed: the connection has ended, and no message is left.
+        """
+        return self._inbox().receive.once()
+
+    def __aiter__(self):
+        """Return an iterator over the messages; it ends at a close with 1000 or 1001.
+
+        Raises:
+            ConnectionClosedError: the connection has ended otherwise.
+        """
+        return self._inbox().receive
+
+    cdef object _inbox(self):
+        if self.session is None or self.session.inbox is None:
+            raise RuntimeError("the messages of this connection go to App.message")
+        return self.session.inbox
+
+    cdef object _waits(self):
+        if self.engine.waits is None:
+            raise RuntimeError("nothing can be awaited of an engine without a server or client")
+        return self.engine.waits
+
+    def ping(self, bytes data=None):
+        """Send a Ping; the awaitable gives the seconds until its Pong (RFC 6455 5.5.2, 5.5.3).
+
+        Args:
+            data: at most 125 bytes; None: random ones.
+
+        Raises:
+            ConnectionClosed: the connection is not open, or ends meanwhile.
+            ValueError: data is too long, or a ping with it waits already.
+        """
+        return self._waits().ping(self, data)
+
+    def wait_closed(self):
+        """Return an awaitable that is done when the connection has ended."""
+        return self._waits().ended(self)
+
     def close(self, code=1000, str reason not None=""):
         """Begin the closing handshake (RFC 6455 7.1.2) after what was sent and published so far.
+
+        The awaitable is done when the connection has ended; it need not be awaited.
 
         Safe from any thread; from one that does not drive the engine a failure is counted
         (`staged_refused`), not raised, except for bad arguments.
@@ -592,6 +686,7 @@ cdef class Connection:
         payload_of(reason, &command.data, &command.n, &command.opcode)
         command.code = code
         self._command(&command, FWS_CMD_CLOSE)
+        return DONE if self.engine.waits is None else self.engine.waits.closing(self)
 
     def abort(self):
         """End the connection now, without a Close; idempotent."""
@@ -688,6 +783,16 @@ cdef class Connection:
         return ((<bytes>host).decode("ascii"), port)
 
     @property
+    def request(self):
+        """The Request that opened it; None where it is not kept (callbacks, clients)."""
+        return None if self.session is None else self.session.request
+
+    @property
+    def subprotocol(self):
+        """The subprotocol that was agreed on, or None."""
+        return None if self.session is None else self.session.subprotocol
+
+    @property
     def is_open(self):
         """Whether it is a WebSocket and neither side has begun to close."""
         return self._c is not NULL and fws_conn_facts_of(self._c).state == FWS_OPEN
@@ -767,6 +872,7 @@ cdef class Engine:
     cdef object _driver  # the Thread of the first turn; None before
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
     cdef public object on_error, on_topic_error, schedule
+    cdef public object waits  # what makes the awaitables of connections
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
     cdef object _ended  # connections whose on_close has not been called yet, in order
 
@@ -1122,18 +1228,21 @@ cdef class Engine:
     cdef int _deliver(self, const fws_event *event) except -1:
         if fws_conn_dead(event.conn):
             return 0
-        connection = self._binding(event.conn)
+        cdef Connection connection = self._binding(event.conn)
         cdef const char *data = <const char *>event.data
         cdef Py_ssize_t n = <Py_ssize_t>event.n
         cdef object result = None
         try:
             if event.kind == FWS_EVENT_MESSAGE:
-                if self.on_message is None:
+                on_message = connection.on_message
+                if on_message is None:
+                    on_message = self.on_message
+                if on_message is None:
                     pass
                 elif event.opcode == FWS_TEXT:
-                    result = self.on_message(connection, PyUnicode_DecodeUTF8(data, n, NULL))
+                    result = on_message(connection, PyUnicode_DecodeUTF8(data, n, NULL))
                 else:
-                    result = self.on_message(connection, data[:n])
+                    result = on_message(connection, data[:n])
                 if result is not None:
                     raise TypeError(f"a handler of messages returned {result!r}; it returns None "
                                     "(what it has to say goes by connection.send_nowait), and to be "

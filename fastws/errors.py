@@ -48,12 +48,23 @@ class LogFull(FastwsError):
 
 
 class ConnectionClosed(FastwsError):
-    """The connection has ended; `code` is the close code of RFC 6455 7.4, `reason` its text."""
+    """The connection has ended; `code` is the close code of RFC 6455 7.4, `reason` its text.
+
+    What waits for messages, or for room, gets one of the two below.
+    """
 
     def __init__(self, code: int, reason: str = "") -> None:
         super().__init__(f"{code} {printable(reason)}".rstrip())
         self.code = code
         self.reason = reason
+
+
+class ConnectionClosedOK(ConnectionClosed):
+    """It has ended as it should: with Close frames of 1000 or 1001."""
+
+
+class ConnectionClosedError(ConnectionClosed):
+    """It has ended otherwise: cut off (1006), or with another code."""
 
 
 def printable(text: str, limit: int = 256) -> str:

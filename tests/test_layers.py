@@ -37,7 +37,7 @@ PYTHON = {
     5: "http http.* client.url client.handshake server.timeouts "
     "ticks.config ticks.api ticks.reports ticks.console "
     "bench.results bench.verdict bench.search",
-    6: "server server.* client client.* ticks ticks.* bench bench.*",
+    6: "_inbox server server.* client client.* ticks ticks.* bench bench.*",
     7: "cli cli.* fastws __main__",
 }
 # What the layers below may not know, and the lowest layer that may.

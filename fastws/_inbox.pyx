@@ -1,0 +1,196 @@
+# cython: boundscheck=False, wraparound=False
+"""What one coroutine receives: a queue with credit, and a wake-up without a round of the loop.
+
+Layer 6. Knows the protocol between `asyncio.Task` and a future; neither sockets nor the core. An
+Inbox owns what waits in it. The coroutine that waits is held by its task; the Inbox refers to that
+task's wake-up only while it waits.
+
+A task that awaits an Inbox gets the Inbox itself as its future, and `put` calls the task's wake-up
+in place, in the task's context, instead of asking the loop to. So a message costs no future, no
+handle and no round of the loop. Where a task is running already the loop is asked.
+"""
+
+from asyncio import CancelledError, current_task
+from collections import deque
+
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+cimport cython
+
+from fastws.errors import ConnectionClosedOK
+
+
+@cython.final
+cdef class Inbox:
+    """The queue of one coroutine.
+
+    At most one coroutine waits at a time. It is a future only to the task that awaits `receive`.
+
+    Args:
+        loop: the event loop of the coroutine.
+        limit: how many may wait, 1 to 65,534.
+        renew: `renew(after=n)` is called when n more may come than have been let in.
+    """
+
+    cdef readonly object loop
+    cdef readonly Receive receive  # an awaitable and an iterator; see there
+    cdef public bint _asyncio_future_blocking
+    cdef object _renew
+    cdef object _first, _more  # what waits, the oldest in _first; None: nothing
+    cdef object _end  # the exception behind all that waits, or None
+    cdef object _callback, _context  # of the task that waits
+    cdef unsigned int _limit, _credit
+    cdef bint _waiting, _awake, _cancelled
+
+    def __cinit__(self, loop, unsigned int limit, renew):
+        self.loop = loop
+        self._renew = renew
+        self._limit = self._credit = limit
+        self.receive = Receive.__new__(Receive)
+        self.receive._inbox = self
+
+    @classmethod
+    def __class_getitem__(cls, _):
+        return cls
+
+    def __len__(self):
+        return (self._first is not None) + (0 if self._more is None else len(self._more))
+
+    def put(self, _, item):
+        """Append an item (anything but None), and wake the coroutine that waits.
+
+        The first argument is not looked at, so that this can be a listener of messages.
+        """
+        if self._credit > 0:
+            self._credit -= 1
+        if self._first is None:
+            self._first = item
+        elif self._more is None:
+            self._more = deque((item,))
+        else:
+            self._more.append(item)
+        if self._waiting and not self._awake:
+            self._wake()
+
+    def end(self, error not None):
+        """Put an exception behind what waits: each later receive raises it."""
+        self._end = error
+        if self._waiting and not self._awake:
+            self._wake()
+
+    @property
+    def waited_for(self):
+        """Whether a coroutine waits, and has not been woken."""
+        return self._waiting and not self._awake
+
+    cdef object _take(self):
+        item, self._first = self._first, None
+        if self._more:
+            self._first = self._more.popleft()
+        if self._credit * 2 <= self._limit:
+            self._renewed()
+        return item
+
+    cdef int _renewed(self) except -1:
+        """Let in as many as there is room for, once half of them can come."""
+        cdef unsigned int waiting = len(self)
+        if waiting * 2 <= self._limit:
+            self._credit = self._limit - waiting
+            self._renew(after=self._credit)
+        return 0
+
+    cdef int _wait(self) except -1:
+        self._more = None  # an empty deque takes 600 bytes
+        self._waiting = self._asyncio_future_blocking = True
+        self._awake = self._cancelled = False
+        return 0
+
+    cdef int _wake(self) except -1:
+        callback, context = self._callback, self._context
+        self._awake = True
+        self._callback = self._context = None
+        if callback is None:
+            return 0
+        if context is None or current_task(self.loop) is not None:
+            self.loop.call_soon(callback, self, context=context)
+            return 0
+        PyContext_Enter(context)
+        try:
+            callback(self)
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    # What asyncio.Task asks of a future.
+
+    def get_loop(self):
+        """Return the loop."""
+        return self.loop
+
+    def add_done_callback(self, callback, *, context=None):
+        """Take the wake-up of the task that waits."""
+        self._callback, self._context = callback, context
+
+    def cancel(self, msg=None):
+        """Wake the task that waits with CancelledError; nothing that was put is lost."""
+        if not self._waiting or self._awake:
+            return False
+        self._cancelled = self._awake = True
+        callback, context = self._callback, self._context
+        self._callback = self._context = None
+        if callback is not None:
+            self.loop.call_soon(callback, self, context=context)
+        return True
+
+    def result(self):
+        """Return None, or raise CancelledError when the wait was cancelled."""
+        if self._cancelled:
+            raise CancelledError()
+
+
+@cython.final
+cdef class Receive:
+    """The receiving end of an Inbox: `await` gives the next item, `async for` each.
+
+    `async for` ends where the exception behind the items is a ConnectionClosedOK.
+    """
+
+    cdef Inbox _inbox
+    cdef bint _iterating
+
+    def __init__(self):
+        raise TypeError("it is Inbox.receive")
+
+    def once(self):
+        """Return what gives the next item when it is awaited, or raises what is behind them."""
+        self._iterating = False
+        return self
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        self._iterating = True
+        return self
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Inbox inbox = self._inbox
+        if inbox._waiting:
+            if not inbox._awake:
+                raise RuntimeError("another coroutine waits for the messages of this connection")
+            inbox._waiting = False
+        if inbox._first is not None:
+            raise StopIteration(inbox._take())
+        if inbox._end is not None:
+            if self._iterating and isinstance(inbox._end, ConnectionClosedOK):
+                raise StopAsyncIteration
+            raise inbox._end
+        if inbox._credit * 2 <= inbox._limit:
+            inbox._renewed()
+        inbox._wait()
+        return inbox
