@@ -154,6 +154,9 @@ class Connection:
     def is_open(self) -> bool: ...
     @property
     def buffered_amount(self) -> int: ...
+    @property
+    def is_full(self) -> bool: ...
+    def notify_room(self) -> None: ...
     def account(self) -> ConnectionAccount: ...
 
 @final
@@ -164,6 +167,7 @@ class Engine:
     on_undecided: Callable[[Connection], None] | None
     on_message: Callable[[Connection, str | bytes], object] | None
     on_close: Callable[[Connection], object] | None
+    on_room: Callable[[Connection], object] | None
     on_error: Callable[[Connection, BaseException], object] | None
     on_topic_error: Callable[[Topic, BaseException], object] | None
     schedule: Callable[[], None] | None
@@ -185,6 +189,7 @@ class Engine:
         max_message_size: int = 1048576,
         max_fragments: int = 16384,
         outbox_limit: int = 1048576,
+        high_mark: int | None = None,
         notsent_lowat: int = 16384,
         max_log_bytes: int = 268435456,
         max_buffered_bytes: int = 268435456,

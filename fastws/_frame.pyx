@@ -596,7 +596,7 @@ cdef class Connection:
     def send(self, data):
         """Send one message to this peer alone, as `send_nowait` does; to be awaited.
 
-        At or below the high mark (`send_high_mark` bytes waiting for this peer) it is sent at the
+        At or below the high mark (`high_mark` bytes waiting for this peer) it is sent at the
         call, and the awaitable is done. Above it, it is sent when it is awaited and there is room
         again, first come, first served; cancelled while it waits, it is not sent.
 
@@ -802,6 +802,28 @@ cdef class Connection:
         """Bytes of direct sends that are waiting in user space."""
         return fws_conn_facts_of(self._c).buffered if self._c is not NULL else 0
 
+    @property
+    def is_full(self):
+        """Whether more than `high_mark` bytes of direct sends wait, by the measure of `outbox_limit`.
+
+        `send` takes more all the same. Who waits for room calls `notify_room`.
+        """
+        return self._c is not NULL and fws_conn_full(self.engine._e, self._c)
+
+    def notify_room(self):
+        """Ask for one call of `Engine.on_room` with this connection, in a turn.
+
+        It is called when what waits has fallen to a quarter of `high_mark`; in the next turn if
+        no more waits already. To ask again before the call changes nothing. When the connection
+        ends first, only `on_close` is called.
+
+        Raises:
+            ConnectionClosed: the connection has ended.
+            RuntimeError: another thread drives the engine.
+        """
+        fws_conn_want_room(self.engine._e, self._held())
+        self.engine._done(FWS_OK)
+
     def account(self):
         """Return the counts over all its subscriptions ever, and its lag.
 
@@ -829,7 +851,8 @@ cdef class Engine:
 
     The owner sets `on_head(connection, head)`, `on_head_limit(connection, part)`,
     `on_body(connection, body)`, `on_message(connection, message)` and `on_close(connection)`,
-    all called inside `turn`. `on_error(connection, exception)` is called with what they raise, and
+    all called inside `turn`. `on_room(connection)` is called there once for each `notify_room()`, when
+    there is room again. `on_error(connection, exception)` is called with what they raise, and
     with a TypeError when `on_message` returns anything but None, which nothing would await. A
     request may be decided on later. When the handshake's deadline passes first,
     `on_undecided(connection)` may still answer (without one, the connection is ended); a peer that
@@ -850,6 +873,8 @@ cdef class Engine:
         max_fragments: frames of one.
         outbox_limit: bytes of memory for direct sends waiting for one connection past which `send_nowait`
             raises LogFull; past a quarter of it the peer is not read from.
+        high_mark: bytes of the same past which a connection `is_full`, at most outbox_limit; at a
+            quarter of it there is room again (`on_room`). None: 64 KiB, or outbox_limit if less.
         notsent_lowat: bytes that the kernel holds unsent for a peer that does not read
             (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel.
         max_log_bytes: bytes of memory that the logs of all topics may take together, indexes
@@ -871,7 +896,7 @@ cdef class Engine:
     cdef bint _in_turn, _scheduled, _closing
     cdef object _driver  # the Thread of the first turn; None before
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
-    cdef public object on_error, on_topic_error, schedule
+    cdef public object on_room, on_error, on_topic_error, schedule
     cdef public object waits  # what makes the awaitables of connections
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
     cdef object _ended  # connections whose on_close has not been called yet, in order
@@ -882,7 +907,7 @@ cdef class Engine:
                   double pong_timeout=20.0, double message_timeout=60.0,
                   double write_timeout=30.0, uint32_t max_per_address=0,
                   uint64_t max_message_size=MIB, uint32_t max_fragments=16384,
-                  uint32_t outbox_limit=MIB, int notsent_lowat=16384,
+                  uint32_t outbox_limit=MIB, high_mark=None, int notsent_lowat=16384,
                   uint64_t max_log_bytes=256 * MIB, uint64_t max_buffered_bytes=256 * MIB):
         cdef fws_options options
         options.head_limit = min(max(head_limit, 256), 65536)
@@ -897,6 +922,10 @@ cdef class Engine:
         options.message_ns = _ns(message_timeout)
         options.write_ns = _ns(write_timeout)
         options.outbox_limit = outbox_limit
+        options.high_mark = min(65536, outbox_limit) if high_mark is None else high_mark
+        if options.high_mark > outbox_limit:
+            raise ValueError(f"high_mark must not exceed outbox_limit, {outbox_limit}, "
+                             f"not {high_mark}")
         options.notsent_lowat = notsent_lowat
         options.max_log_bytes = max_log_bytes
         options.max_buffered_bytes = max_buffered_bytes
@@ -1197,6 +1226,9 @@ cdef class Engine:
 
     cdef int _finish_turn(self) except -1:
         self._flush()
+        self._tell_room()
+        if self._left():
+            return 0
         self._reap()
         cdef uint64_t deadline = fws_engine_now(self._e) + FWS_EVENTS_NS
         self._tell_ended(deadline)
@@ -1300,6 +1332,26 @@ cdef class Engine:
                 self._ended.append(connection)
             c = fws_engine_next_dead(self._e, c)
         fws_engine_reap(self._e)
+        return 0
+
+    cdef int _tell_room(self) except -1:
+        """Call on_room for connections that have room again, one at least."""
+        cdef uint64_t deadline = 0
+        cdef fws_conn *c
+        while not self._left() and not self._closing:
+            c = fws_engine_next_room(self._e)
+            if c is NULL:
+                return 0
+            if self.on_room is None:
+                continue
+            connection = self._binding(c)
+            deadline = deadline or fws_engine_now(self._e) + FWS_EVENTS_NS
+            try:
+                self.on_room(connection)
+            except BaseException as exception:
+                self._failed(connection, exception)
+            if not self._left() and fws_engine_now(self._e) >= deadline:
+                return 0
         return 0
 
     cdef int _tell_ended(self, uint64_t deadline) except -1:

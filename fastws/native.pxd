@@ -206,6 +206,7 @@ cdef extern from "core/engine.h" nogil:
         uint64_t close_ns
         uint64_t max_stall_ns
         uint32_t outbox_limit
+        uint32_t high_mark
         int notsent_lowat
         uint64_t max_log_bytes
         uint64_t max_buffered_bytes
@@ -318,6 +319,9 @@ cdef extern from "core/engine.h" nogil:
     uint64_t fws_engine_now(const fws_engine *engine)
     fws_counters fws_engine_counters(const fws_engine *engine)
     uint64_t fws_engine_buffered(const fws_engine *engine)
+    bint fws_conn_full(const fws_engine *engine, const fws_conn *conn)
+    void fws_conn_want_room(fws_engine *engine, fws_conn *conn)
+    fws_conn *fws_engine_next_room(fws_engine *engine)
     fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn)
     fws_conn *fws_engine_next_conn(const fws_engine *engine, uint32_t *slot)
     enum:

@@ -22,6 +22,7 @@ static const fws_options OPTIONS = {
     .close_ns = 3 * SECOND,
     .max_stall_ns = 5 * SECOND,
     .outbox_limit = 1 << 20,
+    .high_mark = 1 << 16,
     .limits = {1 << 20, 1000},
 };
 
@@ -106,6 +107,9 @@ static inline void check_buffers(void)
         CHECK_EQ(conn->held, conn->outbox.allocated + rest + fws_allocated(conn->reader.capacity)
                                  + fws_allocated(conn->inbuf.capacity));
         CHECK((conn->held_link.next != NULL) == (conn->held >= 1024));
+        CHECK(conn->wants_room || conn->room_link.next == NULL);
+        CHECK(!conn->wants_room || conn->room_link.next != NULL
+              || conn->outbox.allocated > engine->options.high_mark / 4);
         sum += conn->held;
     }
     CHECK_EQ(engine->buffered, sum);

@@ -24,6 +24,47 @@ static void hold(fws_engine *engine, fws_conn *conn, size_t held)
         fws_link_append(&engine->holders[now], &conn->held_link);
 }
 
+/* Room for direct sends. */
+
+static bool has_room(const fws_engine *engine, const fws_conn *conn)
+{
+    return conn->outbox.allocated <= engine->options.high_mark / 4;
+}
+
+static void check_room(fws_engine *engine, fws_conn *conn)
+{
+    if (conn->wants_room && conn->room_link.next == NULL && has_room(engine, conn))
+        fws_link_append(&engine->with_room, &conn->room_link);
+}
+
+bool fws_conn_full(const fws_engine *engine, const fws_conn *conn)
+{
+    return conn->outbox.allocated > engine->options.high_mark;
+}
+
+void fws_conn_want_room(fws_engine *engine, fws_conn *conn)
+{
+    if (conn->state == FWS_DEAD)
+        return;
+    conn->wants_room = true;
+    check_room(engine, conn);
+}
+
+fws_conn *fws_engine_next_room(fws_engine *engine)
+{
+    while (!fws_link_empty(&engine->with_room)) {
+        fws_conn *conn = FWS_CONTAINER(engine->with_room.next, fws_conn, room_link);
+        fws_link_remove(&conn->room_link);
+        if (has_room(engine, conn)) { /* else more was sent meanwhile: it waits on */
+            conn->wants_room = false;
+            return conn;
+        }
+    }
+    return NULL;
+}
+
+/* What is held. */
+
 size_t fws_conn_buffered(const fws_conn *conn)
 {
     return fws_conn_out(conn) + fws_allocated(conn->reader.capacity)
@@ -37,6 +78,7 @@ void fws_conn_recount_out(fws_engine *engine, fws_conn *conn)
         return;
     conn->held_out = out;
     hold(engine, conn, held);
+    check_room(engine, conn);
 }
 
 void fws_conn_count(fws_engine *engine, fws_conn *conn)
@@ -47,11 +89,14 @@ void fws_conn_count(fws_engine *engine, fws_conn *conn)
     size_t held = fws_conn_buffered(conn);
     if (held != conn->held)
         hold(engine, conn, held);
+    check_room(engine, conn);
 }
 
 void fws_conn_uncount(fws_engine *engine, fws_conn *conn)
 {
     hold(engine, conn, 0);
+    fws_link_remove(&conn->room_link);
+    conn->wants_room = false;
 }
 
 fws_conn *fws_engine_largest(const fws_engine *engine)

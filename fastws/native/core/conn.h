@@ -122,6 +122,7 @@ typedef struct fws_conn {
     bool close_sent;     /* the Close frame has left */
     bool acknowledges;   /* a TCP socket: the kernel can say what the peer confirmed */
     bool asked_for;      /* its slot says that it has frames to confirm */
+    bool wants_room;     /* its owner is to be told when little waits for it */
     uint8_t pongs;       /* pings answered, up to FWS_STRETCHES */
     uint64_t progress;   /* when the kernel last took bytes, or first refused some, engine time */
     uint64_t caught_up;  /* when nothing was left to send to it, ns */
@@ -167,6 +168,7 @@ typedef struct fws_conn {
     uint32_t lingered;        /* LINGER: bytes thrown away since writing was shut down */
     fws_inbuf inbuf;
     fws_link held_link; /* in one of the engine's rings of holders */
+    fws_link room_link; /* in the engine's ring of those that have the room they want */
     uint64_t messages_in;
     uint32_t reason_n;
     uint8_t reason[FWS_REASON_MAX]; /* of the close */

@@ -46,6 +46,7 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     fws_link_init(&engine->dirty);
     fws_link_init(&engine->answers);
     fws_link_init(&engine->lagging);
+    fws_link_init(&engine->with_room);
     for (int i = 0; i < FWS_HOLDERS; i++)
         fws_link_init(&engine->holders[i]);
     pthread_mutex_init(&engine->staging.lock, NULL);

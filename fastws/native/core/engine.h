@@ -58,6 +58,8 @@ typedef struct fws_options {
     uint64_t max_stall_ns;  /* a lossless subscriber that takes nothing */
     uint32_t outbox_limit;  /* bytes allocated for direct sends waiting for one connection, past
                                 which no more are taken; past a quarter of it the peer is not read */
+    uint32_t high_mark;     /* of the same, at most outbox_limit: past it a connection is full; a
+                                quarter of it is the low mark, at which it has room again */
     int notsent_lowat;      /* TCP_NOTSENT_LOWAT, bytes; 0: the kernel's own */
     uint64_t max_log_bytes; /* allocated for all logs together; 0: no limit */
     uint64_t max_buffered_bytes; /* allocated for all else that waits: to be sent, to be put
@@ -202,6 +204,17 @@ void fws_engine_mark_dirty(fws_engine *engine, fws_conn *conn);
 
 /* Bytes that max_buffered_bytes limits. */
 uint64_t fws_engine_buffered(const fws_engine *engine);
+
+/* Whether more than high_mark waits for it, by the measure of outbox_limit. */
+bool fws_conn_full(const fws_engine *engine, const fws_conn *conn);
+
+/* Asks for one notice that it has room: that a quarter of high_mark or less waits for it, which may
+ * be so already. Asking again before the notice changes nothing. One that dies gets none. */
+void fws_conn_want_room(fws_engine *engine, fws_conn *conn);
+
+/* The next one that has asked and has room now, which takes its asking back; NULL: no more. In the
+ * order in which they got room; O(1) each. */
+fws_conn *fws_engine_next_room(fws_engine *engine);
 
 /* close.c */
 
