@@ -6,7 +6,14 @@ The public interface. `fastws serve` and the rest of the command line live in `f
 from fastws._frame import Connection, Engine, Frame, Subscription, Topic
 from fastws.app import App
 from fastws.config import FeedConfig, ServeOptions
-from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
+from fastws.errors import (
+    Close,
+    ConfigError,
+    ConnectionClosed,
+    FastwsError,
+    HandshakeError,
+    LogFull,
+)
 from fastws.feed import TickFeed
 from fastws.handshake import Request
 from fastws.lag import History, Lag
@@ -14,6 +21,7 @@ from fastws.server import Server
 
 __all__ = [
     "App",
+    "Close",
     "ConfigError",
     "Connection",
     "ConnectionClosed",

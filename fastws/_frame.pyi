@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypedDict, final
 
 from fastws.config import Fields, Format, Late, Rate
+from fastws.errors import Close
 from fastws.lag import History, Lag
 
 OnSlow = Literal["close", "latest", "lossless"]
@@ -139,6 +140,12 @@ class Connection:
     def remote_address(self) -> tuple[str, int]: ...
     @property
     def is_open(self) -> bool: ...
+    @property
+    def close_received(self) -> Close | None: ...
+    @property
+    def close_sent(self) -> Close | None: ...
+    @property
+    def closed_by_peer(self) -> bool | None: ...
     @property
     def buffered_amount(self) -> int: ...
     @property
