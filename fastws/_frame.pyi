@@ -3,6 +3,11 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal, TypedDict, final
 
+<<<<<<< HEAD
+=======
+from fastws.config import Fields, Format, Late, Rate
+from fastws.errors import Close
+>>>>>>> w/core10
 from fastws.lag import History, Lag
 from fastws.ticks.config import Fields, Format, Late, Rate
 
@@ -152,6 +157,12 @@ class Connection:
     def subprotocol(self) -> str | None: ...
     @property
     def is_open(self) -> bool: ...
+    @property
+    def close_received(self) -> Close | None: ...
+    @property
+    def close_sent(self) -> Close | None: ...
+    @property
+    def closed_by_peer(self) -> bool | None: ...
     @property
     def buffered_amount(self) -> int: ...
     @property

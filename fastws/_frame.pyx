@@ -26,7 +26,7 @@ from dataclasses import replace
 from threading import current_thread
 from weakref import WeakValueDictionary
 
-from fastws.errors import ConnectionClosed, LogFull
+from fastws.errors import Close, ConnectionClosed, LogFull
 from fastws.lag import History, Lag
 
 FORMATS = {"json": FWS_TICK_JSON, "binary": FWS_TICK_BINARY}
@@ -539,13 +539,28 @@ cdef class Subscription:
                          fws_conn_facts_of(self.connection._c).acknowledges)
 
 
+cdef object of_close(const fws_close *frame):
+    """A Close frame; None: there was none."""
+    if frame.code == 0:
+        return None
+    return Close(frame.code, frame.reason[:frame.n].decode("utf-8", "replace"))
+
+
+cdef object of_closes(fws_closes closes):
+    """(Close received, Close sent, whether the peer's came first); None: there was neither."""
+    if closes.received.code == 0 and closes.sent.code == 0:
+        return None
+    return of_close(&closes.received), of_close(&closes.sent), closes.peer_first
+
+
 @cython.final
 cdef class Connection:
     """One peer, from its first complete HTTP head to its end. Made by the engine.
 
     `context` is for the owner, None at first. `engine` and `id` are facts. `close_code` (0 before)
     and `reason` (None before) are set when the connection has ended: those of the peer's Close,
-    else of ours, else 1006 and "".
+    else of ours, else 1006 and "". `close_received`, `close_sent` and `closed_by_peer` tell the two
+    Close frames apart; they may be read before and after the end.
     """
 
     cdef fws_conn *_c  # NULL once reaped
@@ -558,6 +573,7 @@ cdef class Connection:
     cdef readonly int close_code
     cdef readonly str reason
     cdef object _remote  # its remote_address once it has ended
+    cdef object _closes  # what of_closes says, once it has ended
     cdef object __weakref__
 
     def __init__(self):
@@ -796,6 +812,27 @@ cdef class Connection:
     def is_open(self):
         """Whether it is a WebSocket and neither side has begun to close."""
         return self._c is not NULL and fws_conn_facts_of(self._c).state == FWS_OPEN
+
+    @property
+    def close_received(self):
+        """The Close frame of the peer, a `Close(code, reason)`; None: it has sent none yet."""
+        closes = self._close_frames()
+        return closes and closes[0]
+
+    @property
+    def close_sent(self):
+        """The Close frame that has left for the peer, a `Close(code, reason)`; None: none has yet."""
+        closes = self._close_frames()
+        return closes and closes[1]
+
+    @property
+    def closed_by_peer(self):
+        """Whether the peer's Close came before ours was queued; None: neither side has sent one."""
+        closes = self._close_frames()
+        return closes and closes[2]
+
+    cdef object _close_frames(self):
+        return self._closes if self._c is NULL else of_closes(fws_conn_closes(self._c))
 
     @property
     def buffered_amount(self):
@@ -1327,6 +1364,7 @@ cdef class Engine:
                 connection.close_code = facts.close_code
                 connection.reason = facts.reason[:facts.reason_n].decode("utf-8", "replace")
                 connection._remote = connection.remote_address
+                connection._closes = of_closes(fws_conn_closes(c))
                 connection._c = NULL
                 self._connections[index] = None
                 self._ended.append(connection)

@@ -1,4 +1,9 @@
-"""The exceptions of fastws. Knows only text and numbers; every other module may import it."""
+"""The exceptions of fastws, and the Close frame that some tell of.
+
+Knows only text and numbers; every other module may import it.
+"""
+
+from typing import NamedTuple
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -65,6 +70,13 @@ class ConnectionClosedOK(ConnectionClosed):
 
 class ConnectionClosedError(ConnectionClosed):
     """It has ended otherwise: cut off (1006), or with another code."""
+
+
+class Close(NamedTuple):
+    """A Close frame (RFC 6455 5.5.1): its code, 1005 when it was empty, and its reason."""
+
+    code: int
+    reason: str
 
 
 def printable(text: str, limit: int = 256) -> str:

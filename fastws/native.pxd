@@ -312,6 +312,15 @@ cdef extern from "core/engine.h" nogil:
         uint64_t gaps
         bint numbered
     fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
+    ctypedef struct fws_close:
+        uint16_t code
+        uint8_t n
+        const uint8_t *reason
+    ctypedef struct fws_closes:
+        fws_close received
+        fws_close sent
+        bint peer_first
+    fws_closes fws_conn_closes(const fws_conn *conn)
     uint64_t fws_conn_id(const fws_conn *conn)
     bint fws_conn_dead(const fws_conn *conn)
     int fws_engine_fd(const fws_engine *engine)

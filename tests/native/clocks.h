@@ -170,8 +170,8 @@ static void sent_to(int fd, ssize_t sent)
 static void check_message_timeout(const watch *of, const fws_conn *conn)
 {
     static const char reason[] = "message timeout";
-    if (!conn->ending || conn->reason_n != sizeof reason - 1
-        || memcmp(conn->reason, reason, conn->reason_n) != 0)
+    if (!conn->ending || conn->own_reason == NULL || conn->own_reason->n != sizeof reason - 1
+        || memcmp(conn->own_reason->text, reason, sizeof reason - 1) != 0)
         return;
     CHECK_EQ(conn->ending_code, 1008);
     CHECK(!fws_conn_stopped(conn)); /* nor has it been since the window began */

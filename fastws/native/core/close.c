@@ -67,6 +67,8 @@ void fws_engine_reap(fws_engine *engine)
         fws_engine_forget_peer(engine, conn);
         free(conn->inbuf.data);
         free(conn->metered);
+        free(conn->received_reason);
+        free(conn->own_reason);
         fws_slot_release(engine, conn);
     }
 }
@@ -78,17 +80,31 @@ void fws_conn_serve_out(fws_engine *engine, fws_conn *conn)
     fws_engine_mark_dirty(engine, conn);
 }
 
+/* False: memory is out, and an empty one is kept. Without that a connection holds none. */
+static bool keep_reason(fws_reason **kept, const uint8_t *text, size_t n)
+{
+    if (*kept != NULL && (*kept)->text == text)
+        return true;
+    free(*kept);
+    *kept = n == 0 ? NULL : malloc(sizeof **kept + n);
+    if (*kept == NULL)
+        return n == 0;
+    (*kept)->n = (uint8_t)n;
+    memcpy((*kept)->text, text, n);
+    return true;
+}
+
 void fws_conn_take_close(fws_engine *engine, fws_conn *conn, const fws_message *message)
 {
+    conn->peer_first = conn->state == FWS_OPEN;
     if (conn->state == FWS_OPEN) {
         fws_conn_end(engine, conn, message->code, message->data, message->len);
     } else { /* the answer to ours: the server closes TCP first (RFC 6455 7.1.1) */
         fws_conn_move(conn, FWS_DRAINING);
         fws_engine_mark_dirty(engine, conn);
     }
-    conn->close_code = message->code;
-    conn->reason_n = (uint32_t)message->len;
-    memcpy(conn->reason, message->data, message->len);
+    conn->close_code = conn->received_code = message->code;
+    (void)keep_reason(&conn->received_reason, message->data, message->len);
 }
 
 void fws_conn_linger(fws_engine *engine, fws_conn *conn)
@@ -114,16 +130,15 @@ int fws_conn_push_close(fws_engine *engine, fws_conn *conn, uint16_t code, const
         return FWS_E_INVALID;
     if (reason_n > 0)
         memcpy(payload + 2, reason, reason_n);
-    return fws_conn_push_frame(engine, conn, FWS_CLOSE, ++engine->eseq, payload, code_n + reason_n);
-}
-
-void fws_conn_set_close_reason(fws_conn *conn, uint16_t code, const uint8_t *reason,
-                               size_t reason_n)
-{
-    conn->close_code = code;
-    conn->reason_n = (uint32_t)reason_n;
-    if (reason_n > 0)
-        memcpy(conn->reason, reason, reason_n);
+    if (!keep_reason(&conn->own_reason, reason, reason_n))
+        return FWS_E_NOMEM;
+    int status =
+        fws_conn_push_frame(engine, conn, FWS_CLOSE, ++engine->eseq, payload, code_n + reason_n);
+    if (status == FWS_OK)
+        conn->own_code = code;
+    else
+        (void)keep_reason(&conn->own_reason, NULL, 0);
+    return status;
 }
 
 void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
@@ -133,8 +148,10 @@ void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8
         return;
     conn->ending = true;
     conn->ending_code = code;
-    if (code != 0 && conn->state < FWS_CLOSING) /* else another Close of ours is what goes out */
-        fws_conn_set_close_reason(conn, code, reason, reason_n);
+    if (code != 0 && conn->state < FWS_CLOSING) { /* else another Close of ours is what goes out */
+        conn->close_code = code;
+        (void)keep_reason(&conn->own_reason, reason, reason_n); /* it goes without, at worst */
+    }
     fws_engine_mark_dirty(engine, conn);
 }
 
@@ -154,6 +171,14 @@ void fws_conn_leave_all(fws_conn *conn)
             fws_topic_leave(conn->subs[i & (conn->capacity_subs - 1)]);
 }
 
+static int push_ending(fws_engine *engine, fws_conn *conn)
+{
+    const fws_reason *reason = conn->own_reason;
+    return fws_conn_push_close(engine, conn, conn->ending_code,
+                               reason == NULL ? NULL : reason->text,
+                               reason == NULL ? 0 : reason->n);
+}
+
 void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn)
 {
     conn->ending = false;
@@ -167,8 +192,7 @@ void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn)
         fws_outbox_drop_unsent(&conn->outbox);
     fws_conn_count_out(engine, conn);
     if (conn->state == FWS_OPEN /* else a Close of ours is there already */
-        && fws_conn_push_close(engine, conn, conn->ending_code, conn->reason, conn->reason_n)
-               != FWS_OK) {
+        && push_ending(engine, conn) != FWS_OK) {
         fws_conn_kill(engine, conn, conn->ending_code);
         return;
     }

@@ -101,7 +101,7 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
         return status;
     fws_conn_pause(engine, conn, false);
     fws_conn_move(conn, FWS_CLOSING);
-    fws_conn_set_close_reason(conn, command->code, command->data, command->n);
+    conn->close_code = command->code;
     fws_conn_give_time(engine, conn, engine->options.close_ns);
     return FWS_OK;
 }

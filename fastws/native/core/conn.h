@@ -94,6 +94,12 @@ typedef struct fws_inbuf {
     uint32_t n, capacity, scanned;
 } fws_inbuf;
 
+/* The text of a Close, made on demand. */
+typedef struct fws_reason {
+    uint8_t n; /* bytes, 1 to FWS_REASON_MAX */
+    uint8_t text[];
+} fws_reason;
+
 #define FWS_ANY_MESSAGES UINT16_MAX
 
 typedef struct fws_conn {
@@ -150,16 +156,19 @@ typedef struct fws_conn {
     uint32_t read_in;      /* the turn in which it was read last, by its number */
     fws_link lagging_link; /* in the engine's ring of lagging ones, the longest first */
     struct fws_conn *next_dead;
-    uint16_t close_code;  /* how it ended: the peer's code, else ours, else 1006 */
-    uint16_t ending_code; /* ending: the code of the Close to send; 0: none, just end */
-    uint16_t owed;        /* bytes that must still arrive in the present window of a message or
+    uint16_t close_code;    /* how it ended: the peer's code, else ours, else 1006 */
+    uint16_t ending_code;   /* ending: the code of the Close to send; 0: none, just end */
+    uint16_t owed;          /* bytes that must still arrive in the present window of a message or
                                     body */
-    bool pinged;          /* OPEN: a pong is awaited until the deadline */
-    bool heard;           /* OPEN: bytes have arrived since the last ping */
-    uint64_t deadline;    /* engine time; 0: none. By state; OPEN: of the next ping or pong */
-    uint64_t confirmed;   /* bytes the peer had confirmed when that was set */
-    uint64_t message_by;  /* end of the present window of a message that is not whole; 0: none */
-    uint64_t write_by;    /* blocked: the same of what must be confirmed; 0: not blocked */
+    uint16_t received_code; /* of the peer's Close, 1005 for an empty one; 0: none has come */
+    uint16_t own_code;      /* of ours, likewise; 0: none is queued; close_sent: it has left */
+    bool peer_first;        /* the peer's came before ours was queued */
+    bool pinged;            /* OPEN: a pong is awaited until the deadline */
+    bool heard;             /* OPEN: bytes have arrived since the last ping */
+    uint64_t deadline;      /* engine time; 0: none. By state; OPEN: of the next ping or pong */
+    uint64_t confirmed;     /* bytes the peer had confirmed when that was set */
+    uint64_t message_by;    /* end of the present window of a message that is not whole; 0: none */
+    uint64_t write_by;      /* blocked: the same of what must be confirmed; 0: not blocked */
     uint64_t write_confirmed; /* bytes confirmed when it began */
     uint64_t hold_since;      /* the window of fws_conn_drags() began; 0: it holds no topic */
     uint64_t hold_written;    /* bytes written at that time */
@@ -170,8 +179,7 @@ typedef struct fws_conn {
     fws_link held_link; /* in one of the engine's rings of holders */
     fws_link room_link; /* in the engine's ring of those that have the room they want */
     uint64_t messages_in;
-    uint32_t reason_n;
-    uint8_t reason[FWS_REASON_MAX]; /* of the close */
+    fws_reason *received_reason, *own_reason; /* of those two; NULL: an empty one */
     fws_metered *metered;       /* not NULL: data messages are counted there and go no further */
     struct sockaddr_in6 remote; /* sin6_family AF_INET: holds a sockaddr_in */
     fws_reader reader;

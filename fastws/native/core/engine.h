@@ -233,8 +233,8 @@ void fws_engine_reap(fws_engine *engine);
 void fws_conn_end(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
                   size_t reason_n);
 
-/* Queues a Close frame in the order of publishing (1005: without a payload). FWS_E_INVALID: a
- * reason longer than FWS_REASON_MAX, or one with 1005. */
+/* Queues a Close frame in the order of publishing (1005: without a payload), and keeps its reason.
+ * FWS_OK, FWS_E_NOMEM, or FWS_E_INVALID: a reason longer than FWS_REASON_MAX, or one with 1005. */
 int fws_conn_push_close(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
                         size_t reason_n);
 
@@ -331,6 +331,20 @@ typedef struct fws_conn_facts {
 } fws_conn_facts;
 
 fws_conn_facts fws_conn_facts_of(const fws_conn *conn);
+
+/* A Close frame (RFC 6455 5.5.1). */
+typedef struct fws_close {
+    uint16_t code;         /* 1005: it was empty; 0: there was none */
+    uint8_t n;             /* bytes of the reason */
+    const uint8_t *reason; /* good as long as the connection; n == 0: NULL */
+} fws_close;
+
+typedef struct fws_closes {
+    fws_close received, sent; /* sent: it has left wholly */
+    bool peer_first;          /* the peer's came before ours was queued, or alone */
+} fws_closes;
+
+fws_closes fws_conn_closes(const fws_conn *conn);
 uint64_t fws_conn_id(const fws_conn *conn);
 bool fws_conn_dead(const fws_conn *conn);
 

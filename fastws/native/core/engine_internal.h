@@ -113,9 +113,6 @@ void fws_engine_keep_reserve(fws_engine *engine);
 
 /* close.c */
 
-/* Writes down how it ends, for its owner: reason_n at most FWS_REASON_MAX. */
-void fws_conn_set_close_reason(fws_conn *conn, uint16_t code, const uint8_t *reason,
-                               size_t reason_n);
 /* Ends it with 1013; direct messages that have not begun to leave are dropped. */
 void fws_conn_end_slow(fws_engine *engine, fws_conn *conn);
 /* The peer has shut down its sending side: send the pending responses, then close. */

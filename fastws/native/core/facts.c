@@ -6,9 +6,26 @@
 #define CANDIDATES 4096 /* steps of looking at those that lag, the longest first */
 #define LOOKED_AT 1024  /* slots or table entries, to fill a list when fewer lag or hold frames */
 
+static fws_close close_of(uint16_t code, const fws_reason *reason)
+{
+    return (fws_close){.code = code,
+                       .n = reason == NULL ? 0 : reason->n,
+                       .reason = reason == NULL ? NULL : reason->text};
+}
+
+fws_closes fws_conn_closes(const fws_conn *conn)
+{
+    fws_closes found = {.received = close_of(conn->received_code, conn->received_reason)};
+    if (conn->close_sent)
+        found.sent = close_of(conn->own_code, conn->own_reason);
+    found.peer_first = conn->peer_first || (conn->received_code != 0 && !conn->close_sent);
+    return found;
+}
+
 fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
 {
     const fws_metered *metered = conn->metered;
+    const fws_reason *reason = conn->received_code != 0 ? conn->received_reason : conn->own_reason;
     return (fws_conn_facts){
         .id = conn->id,
         .state = conn->state,
@@ -16,8 +33,8 @@ fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
         .over_address = conn->over_address,
         .acknowledges = conn->acknowledges,
         .close_code = conn->close_code,
-        .reason_n = conn->reason_n,
-        .reason = conn->reason,
+        .reason_n = reason == NULL ? 0 : reason->n,
+        .reason = reason == NULL ? NULL : reason->text,
         .buffered = conn->outbox.bytes,
         .frames = metered == NULL ? 0 : metered->frames,
         .bytes = metered == NULL ? 0 : metered->bytes,
