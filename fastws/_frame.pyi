@@ -128,6 +128,7 @@ class Connection:
     close_code: int
     reason: str | None
     def send(self, data: bytes | str) -> None: ...
+    def send_ping(self, payload: bytes) -> None: ...
     def close(self, code: int = 1000, reason: str = "") -> None: ...
     def abort(self) -> None: ...
     def subscribe(
@@ -162,6 +163,7 @@ class Engine:
     on_message: Callable[[Connection, str | bytes], object] | None
     on_close: Callable[[Connection], object] | None
     on_room: Callable[[Connection], object] | None
+    on_pong: Callable[[Connection, bytes], object] | None
     on_error: Callable[[Connection, BaseException], object] | None
     on_topic_error: Callable[[Topic, BaseException], object] | None
     schedule: Callable[[], None] | None
