@@ -3,7 +3,7 @@
 The public interface. `fastws serve` and the rest of the command line live in `fastws.cli`.
 """
 
-from fastws._frame import Connection, Engine, Frame, Subscription, Topic
+from fastws._frame import Connection, Engine, Frame, Subscription, Topic, broadcast
 from fastws.app import App
 from fastws.config import FeedConfig, ServeOptions
 from fastws.errors import (
@@ -39,4 +39,5 @@ __all__ = [
     "Subscription",
     "TickFeed",
     "Topic",
+    "broadcast",
 ]

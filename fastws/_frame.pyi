@@ -1,6 +1,6 @@
 """Types of the binding of the core; the contracts stand in `_frame.pyx`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypedDict, final
 
 from fastws.config import Fields, Format, Late, Rate
@@ -17,6 +17,9 @@ class TopicOptions(TypedDict):
     min_rate: int
 
 def deflate_available() -> bool: ...
+def broadcast(
+    connections: Iterable[Connection], message: Payload, *, text: bool = False
+) -> int: ...
 def check_close(code: int, reason: str) -> None: ...
 
 class Sums(TypedDict):
@@ -71,9 +74,11 @@ class Metered(TypedDict):
 @final
 class Frame:
     data: bytes
-    def __init__(self, payload: bytes | str, *, masking_key: bytes | None = None) -> None: ...
+    def __init__(self, payload: Payload, *, masking_key: bytes | None = None) -> None: ...
     def __bytes__(self) -> bytes: ...
     def __len__(self) -> int: ...
+
+Payload = bytes | str | bytearray | memoryview | Frame
 
 @final
 class Topic:
@@ -87,8 +92,9 @@ class Topic:
     @property
     def options(self) -> TopicOptions: ...
     def publish(
-        self, data: bytes | str, *, text: bool = False, exclude: Connection | None = None
+        self, data: Payload, *, text: bool = False, exclude: Connection | None = None
     ) -> None: ...
+    def publish_all(self, messages: Iterable[Payload], *, text: bool = False) -> int: ...
     def configure(
         self,
         *,
@@ -127,7 +133,7 @@ class Connection:
     context: Any
     close_code: int
     reason: str | None
-    def send(self, data: bytes | str) -> None: ...
+    def send(self, data: Payload) -> None: ...
     def send_ping(self, payload: bytes) -> None: ...
     def close(self, code: int = 1000, reason: str = "") -> None: ...
     def abort(self) -> None: ...
