@@ -19,7 +19,7 @@ from pathlib import Path
 from fastws._ticks import Ticks
 from fastws.errors import HandshakeError
 from fastws.http.head import parse_request
-from fastws.http.response import refusal
+from fastws.http.response import encode_response, refusal
 from fastws.http.upgrade import check_upgrade, switching_protocols
 from fastws.server.open_files import file_limit
 
@@ -100,7 +100,7 @@ def upgraded(connection: socket.socket) -> bool:
             head += received
         connection.sendall(switching_protocols(check_upgrade(parse_request(head))))
     except HandshakeError as error:
-        connection.sendall(refusal(error))
+        connection.sendall(encode_response(refusal(error), keep_alive=False))
         return False
     except OSError:
         return False

@@ -6,13 +6,11 @@ counters of the server and the sums of its accounts.
 
 import argparse
 import asyncio
-import json
 import sys
 from contextlib import suppress
 
-from fastws import App, Connection, LogFull, Server
+from fastws import App, Connection, Limits, LogFull, Response, Server
 from fastws.http.request import Request
-from fastws.http.response import response
 
 MESSAGE = b"x" * 1000
 EVERY = 0.01  # seconds between two portions of publishing
@@ -23,7 +21,7 @@ class Small(App):
     """What is served."""
 
     def __init__(self, topics: int) -> None:
-        self.server = Server(self, max_connections=15_000)
+        self.server = Server(self, limits=Limits(max_connections=15_000))
         self.feed = self.server.topic("feed", on_slow="latest")
         self.topics = [
             self.server.topic(f"topic/{i}", on_slow=POLICIES[i % 3])  # type: ignore[arg-type]
@@ -31,7 +29,7 @@ class Small(App):
         ]
         self.refused = 0  # calls that raised LogFull
 
-    def http(self, request: Request, body: bytes, remote: str) -> bytes:
+    def http(self, request: Request) -> Response:
         """Answer with the counters."""
         found = {
             "counters": self.server.counters(),
@@ -39,7 +37,7 @@ class Small(App):
             "connections": len(self.server.engine.connections),
             "refused": self.refused,
         }
-        return response(200, json.dumps(found).encode(), keep_alive=request.keep_alive)
+        return Response.json(found)
 
     def opened(self, connection: Connection, request: Request) -> None:
         """Subscribe to what the path says."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from fastws import App, ConfigError, Connection, Server
+from fastws import App, ConfigError, Connection, Limits, Server
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -50,8 +50,9 @@ async def serve(app: App, options: argparse.Namespace) -> None:
     """Serve an app until SIGINT or SIGTERM; a second one ends it at once."""
     server = Server(
         app,
-        max_message_size=options.max_message_size,
-        max_fragments=options.max_fragments,
+        limits=Limits(
+            max_message_size=options.max_message_size, max_fragments=options.max_fragments
+        ),
         deflate=options.deflate,
     )
     if options.unix:

@@ -1,29 +1,26 @@
-"""fastws: a WebSocket broadcast server; one wire log per topic, a position per subscriber.
+"""fastws: a WebSocket server for live data; one wire log per topic, a position per subscriber.
 
 The public interface. `fastws serve` and the rest of the command line live in `fastws.cli`.
 """
 
 from fastws._frame import Connection, Engine, Frame, Subscription, Topic
-<<<<<<< HEAD
-from fastws.errors import ConfigError, ConnectionClosed, FastwsError, HandshakeError, LogFull
-from fastws.http.request import Request
-=======
-from fastws.app import App
-from fastws.config import FeedConfig, ServeOptions
 from fastws.errors import (
     Close,
     ConfigError,
     ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
     FastwsError,
     HandshakeError,
     LogFull,
 )
-from fastws.feed import TickFeed
-from fastws.handshake import Request
->>>>>>> w/core10
+from fastws.http.request import Request
+from fastws.http.response import Response
 from fastws.lag import History, Lag
 from fastws.server.app import App
+from fastws.server.limits import Limits
 from fastws.server.server import Server
+from fastws.server.serving import serve
 from fastws.ticks.config import FeedConfig, ServeOptions
 from fastws.ticks.feed import TickFeed
 
@@ -33,6 +30,8 @@ __all__ = [
     "ConfigError",
     "Connection",
     "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
     "Engine",
     "FastwsError",
     "FeedConfig",
@@ -40,11 +39,14 @@ __all__ = [
     "HandshakeError",
     "History",
     "Lag",
+    "Limits",
     "LogFull",
     "Request",
+    "Response",
     "ServeOptions",
     "Server",
     "Subscription",
     "TickFeed",
     "Topic",
+    "serve",
 ]

@@ -3,11 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal, TypedDict, final
 
-<<<<<<< HEAD
-=======
-from fastws.config import Fields, Format, Late, Rate
 from fastws.errors import Close
->>>>>>> w/core10
 from fastws.lag import History, Lag
 from fastws.ticks.config import Fields, Format, Late, Rate
 
@@ -139,6 +135,7 @@ class Connection:
     def drain(self) -> Awaitable[None]: ...
     def recv(self) -> Awaitable[str | bytes]: ...
     def __aiter__(self) -> AsyncIterator[str | bytes]: ...
+    def send_ping(self, payload: bytes) -> None: ...
     def ping(self, data: bytes | None = None) -> Awaitable[float]: ...
     def wait_closed(self) -> Awaitable[None]: ...
     def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]: ...
@@ -179,6 +176,7 @@ class Engine:
     on_message: Callable[[Connection, str | bytes], object] | None
     on_close: Callable[[Connection], object] | None
     on_room: Callable[[Connection], object] | None
+    on_pong: Callable[[Connection, bytes], object] | None
     on_error: Callable[[Connection, BaseException], object] | None
     on_topic_error: Callable[[Topic, BaseException], object] | None
     schedule: Callable[[], None] | None

@@ -561,6 +561,8 @@ cdef class Connection:
     and `reason` (None before) are set when the connection has ended: those of the peer's Close,
     else of ours, else 1006 and "". `close_received`, `close_sent` and `closed_by_peer` tell the two
     Close frames apart; they may be read before and after the end.
+    A peer that does not answer the engine's pings is sent Close 1011 ("ping timeout") if that can
+    leave at once, and cut off: 1006.
     """
 
     cdef fws_conn *_c  # NULL once reaped
@@ -679,6 +681,29 @@ cdef class Connection:
     def wait_closed(self):
         """Return an awaitable that is done when the connection has ended."""
         return self._waits().ended(self)
+
+    def send_ping(self, bytes payload not None):
+        """Send a Ping (RFC 6455 5.5.2) ahead of what waits, beside those of the engine.
+
+        `Engine.on_pong` is called with each Pong until this payload has come back. A peer may
+        answer the latest of several only (5.5.3), so its payload answers those before it, too; let
+        each ping have another one. Safe from any thread; from one that does not drive the engine a
+        failure is counted (`staged_refused`), not raised, except for bad arguments.
+
+        Args:
+            payload: at most 125 bytes.
+
+        Raises:
+            ValueError: the payload is longer.
+            ConnectionClosed: the connection is not open.
+            LogFull: as `send_nowait`.
+        """
+        cdef fws_command command
+        if len(payload) > FWS_CONTROL_MAX:
+            raise ValueError(f"the payload of a ping has at most {FWS_CONTROL_MAX} bytes, "
+                             f"not {len(payload)}")
+        payload_of(payload, &command.data, &command.n, &command.opcode)
+        self._command(&command, FWS_CMD_PING)
 
     def close(self, code=1000, str reason not None=""):
         """Begin the closing handshake (RFC 6455 7.1.2) after what was sent and published so far.
@@ -889,7 +914,8 @@ cdef class Engine:
     The owner sets `on_head(connection, head)`, `on_head_limit(connection, part)`,
     `on_body(connection, body)`, `on_message(connection, message)` and `on_close(connection)`,
     all called inside `turn`. `on_room(connection)` is called there once for each `notify_room()`, when
-    there is room again. `on_error(connection, exception)` is called with what they raise, and
+    there is room again; `on_pong(connection, payload)` for each Pong while a ping of `send_ping` is
+    unanswered. `on_error(connection, exception)` is called with what they raise, and
     with a TypeError when `on_message` returns anything but None, which nothing would await. A
     request may be decided on later. When the handshake's deadline passes first,
     `on_undecided(connection)` may still answer (without one, the connection is ended); a peer that
@@ -933,7 +959,7 @@ cdef class Engine:
     cdef bint _in_turn, _scheduled, _closing
     cdef object _driver  # the Thread of the first turn; None before
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
-    cdef public object on_room, on_error, on_topic_error, schedule
+    cdef public object on_room, on_pong, on_error, on_topic_error, schedule
     cdef public object waits  # what makes the awaitables of connections
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
     cdef object _ended  # connections whose on_close has not been called yet, in order
@@ -1316,6 +1342,9 @@ cdef class Engine:
                     raise TypeError(f"a handler of messages returned {result!r}; it returns None "
                                     "(what it has to say goes by connection.send_nowait), and to be "
                                     "awaited it must be `async def`")
+            elif event.kind == FWS_EVENT_PONG:
+                if self.on_pong is not None:
+                    self.on_pong(connection, data[:n])
             elif event.kind == FWS_EVENT_HEAD:
                 self.on_head(connection, data[:n])
             elif event.kind == FWS_EVENT_BODY:

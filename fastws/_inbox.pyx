@@ -77,6 +77,11 @@ cdef class Inbox:
         if self._waiting and not self._awake:
             self._wake()
 
+    def cut(self, error not None):
+        """Drop what waits, and end."""
+        self._first = self._more = None
+        self.end(error)
+
     @property
     def waited_for(self):
         """Whether a coroutine waits, and has not been woken."""

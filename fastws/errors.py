@@ -52,16 +52,35 @@ class LogFull(FastwsError):
     """No room: a lossless topic's slowest subscriber, an outbox or staging is at its limit."""
 
 
-class ConnectionClosed(FastwsError):
-    """The connection has ended; `code` is the close code of RFC 6455 7.4, `reason` its text.
+class Close(NamedTuple):
+    """A Close frame (RFC 6455 5.5.1); code 1005: it was empty."""
 
-    What waits for messages, or for room, gets one of the two below.
+    code: int
+    reason: str
+
+
+class ConnectionClosed(FastwsError):
+    """The connection has ended, or is ending.
+
+    Args:
+        code: the close code of RFC 6455 7.4: that of the peer's Close, else of ours, else 1006.
+        reason: its text.
+        received: the Close that the peer sent, or None.
+        sent: the Close that we sent, or None.
     """
 
-    def __init__(self, code: int, reason: str = "") -> None:
+    def __init__(
+        self,
+        code: int,
+        reason: str = "",
+        received: Close | None = None,
+        sent: Close | None = None,
+    ) -> None:
         super().__init__(f"{code} {printable(reason)}".rstrip())
         self.code = code
         self.reason = reason
+        self.received = received
+        self.sent = sent
 
 
 class ConnectionClosedOK(ConnectionClosed):
@@ -70,13 +89,6 @@ class ConnectionClosedOK(ConnectionClosed):
 
 class ConnectionClosedError(ConnectionClosed):
     """It has ended otherwise: cut off (1006), or with another code."""
-
-
-class Close(NamedTuple):
-    """A Close frame (RFC 6455 5.5.1): its code, 1005 when it was empty, and its reason."""
-
-    code: int
-    reason: str
 
 
 def printable(text: str, limit: int = 256) -> str:

@@ -25,6 +25,7 @@ cdef extern from "wire/frame.h" nogil:
         FWS_CLIENT
     enum:
         FWS_HEADER_MAX
+        FWS_CONTROL_MAX
         FWS_REASON_MAX
     size_t fws_header_encode(uint8_t *out, unsigned opcode, bint fin, unsigned rsv,
                              uint64_t length, const uint8_t *key)
@@ -216,6 +217,7 @@ cdef extern from "core/engine.h" nogil:
         FWS_EVENT_HEAD_LIMIT
         FWS_EVENT_BODY
         FWS_EVENT_MESSAGE
+        FWS_EVENT_PONG
         FWS_EVENT_UNDECIDED
     ctypedef struct fws_event:
         fws_conn *conn
@@ -285,6 +287,7 @@ cdef extern from "core/engine.h" nogil:
         FWS_CMD_SEND
         FWS_CMD_CLOSE
         FWS_CMD_UNREF
+        FWS_CMD_PING
     ctypedef struct fws_command:
         uint8_t kind
         uint8_t opcode

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any
 
-from support import PATIENCE, SWITCHED, TEXT, UPGRADE, Client, client_frame
+from support import PATIENCE, SWITCHED, TEXT, UPGRADE, Client, client_frame, limited
 
 from fastws import App, Connection, HandshakeError, Request, Server
 
@@ -58,7 +58,7 @@ class Gate(App):
 
 @asynccontextmanager
 async def serving(app: App, **options: Any) -> AsyncIterator[tuple[Server, Any]]:
-    server = Server(app, **options)
+    server = Server(app, **limited(options))
     (address,) = server.listen("127.0.0.1", 0)
     server.start()
     try:

@@ -10,12 +10,16 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import orjson
 
-from fastws import ConfigError, Connection, Engine, ServeOptions, TickFeed, Topic
+from fastws import ConfigError, Connection, Engine, Limits, ServeOptions, TickFeed, Topic
+from fastws import Response as Answer
+from fastws.http.response import TEXT as TEXT_PLAIN
+from fastws.http.response import encode_response
+from fastws.ticks.config import FEED_LIMITS
 
 PATIENCE = 20.0  # seconds after which a wait has failed
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 1.3, and its accept
@@ -80,6 +84,25 @@ def balances(account: Any) -> bool:
     """Whether published = delivered + conflated + dropped + pending (of either account)."""
     parts = ("delivered", "conflated", "dropped", "pending")
     return bool(account["published"] == sum(account[part] for part in parts))
+
+
+def limited(options: dict[str, Any], limits: Limits | None = None) -> dict[str, Any]:
+    """The options, those of them that are limits in one value (which is based on `limits`)."""
+    names = {each.name for each in fields(Limits)}
+    given = {name: value for name, value in options.items() if name in names}
+    rest = {name: value for name, value in options.items() if name not in names}
+    base = limits or Limits()
+    if "outbox_limit" in given:
+        given.setdefault("high_mark", min(base.high_mark, given["outbox_limit"]))
+    return {**rest, "limits": replace(base, **given)}
+
+
+def encoded(
+    status: int, body: bytes = b"", content_type: str = TEXT_PLAIN, **options: Any
+) -> bytes:
+    """The bytes of a response; `headers` and the options of `encode_response` by name."""
+    response = Answer(status, body, options.pop("headers", ()), content_type)
+    return encode_response(response, **options)
 
 
 # An engine driven by hand.
@@ -330,7 +353,7 @@ class Site:
     def __init__(self, *, lines: Callable[[str], None] | None = None, **options: Any) -> None:
         # A client that is late here is so because the machine is: nothing is dropped for that.
         usual = {"port": 0, "rate": 0, "max_lag": 0, "min_rate": 0}
-        self.feed = TickFeed(ServeOptions(**usual | options), lines)
+        self.feed = TickFeed(ServeOptions(**limited(usual | options, FEED_LIMITS)), lines)
         try:
             self.addresses = self.feed.listen()
         except ConfigError:

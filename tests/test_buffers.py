@@ -25,7 +25,7 @@ from support import (
 )
 from surroundings import INSTRUMENTED
 
-from fastws import App, ConfigError, Connection, LogFull, Request, Server
+from fastws import App, ConfigError, Connection, Limits, LogFull, Request, Response, Server
 from fastws.server.memory import memory_budget
 from fastws.ticks.feed import _Shared
 
@@ -104,8 +104,8 @@ class Worst(App):
         with suppress(LogFull):
             connection.send_nowait(message)
 
-    def http(self, request: Request, body: bytes, remote: str) -> bytes:
-        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(PAGE) + PAGE
+    def http(self, request: Request) -> Response:
+        return Response(200, PAGE)
 
 
 HALF = client_frame(BINARY, bytes(900 * KIB))[: 600 * KIB]
@@ -284,4 +284,4 @@ def test_the_default_follows_from_the_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert memory_budget("max_buffered_bytes", 3 * MIB) == 3 * MIB
     for wrong in (0, MIB - 1, 2**62 + 1, True, 1.5e9, "1MiB"):
         with pytest.raises(ConfigError, match="max_buffered_bytes"):
-            Server(App(), max_buffered_bytes=wrong)  # type: ignore[arg-type]
+            Server(App(), limits=Limits(max_buffered_bytes=wrong))  # type: ignore[arg-type]

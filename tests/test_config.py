@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from fastws import Limits
 from fastws.errors import ConfigError
 from fastws.ticks.config import (
     FeedConfig,
@@ -135,16 +136,12 @@ def test_default_options_listen_on_loopback() -> None:
     [
         {"port": 0, "http_port": 0},
         {"host": "::1", "port": 65535, "http_port": 8081},
-        {"max_connections": 1, "admin_token": "s3cret", "quiet": True},
+        {"admin_token": "s3cret", "quiet": True},
         {"loop": "asyncio", "fields": "seq", "late": "skip"},
         {"late": "smooth"},
-        {"max_log_bytes": None},
-        {"max_log_bytes": 1 << 20},
         {"max_lag": 0, "min_rate": 0},
         {"max_lag": 0.001, "min_rate": 10**12},
         {"max_lag": 86_400},
-        {"max_buffered_bytes": None},
-        {"max_buffered_bytes": 1 << 20},
         {"allowed_origins": ("null", "https://example.com", "http://localhost:3000")},
         {"allowed_origins": ("tauri://localhost", "app://.", "http://[::1]:8000", "HTTPS://X.Y")},
         {"allowed_origins": ("http://a.example:443", "https://a.example:80")},
@@ -164,21 +161,56 @@ def test_good_options_are_taken(options: dict[str, Any]) -> None:
         ("format", ("xml", None)),
         ("loop", ("trio", None)),
         ("http_port", (-1, 65536, True, "8081", 8080)),
-        ("max_connections", (0, -1, 10_000_001, True, "9")),
         ("admin_token", ("", "a b", "\r", "caf\xe9", 5)),
         ("quiet", (1, "yes", None)),
         ("fields", ("quote", None)),
         ("late", ("drop", None)),
-        ("max_log_bytes", (0, -1, (1 << 20) - 1, 2**62 + 1, 2e6, True, "256M")),
         ("max_lag", (-1, 1e-9, 86_401, float("nan"), True, "1", None)),
         ("min_rate", (-1, 10**12 + 1, 0.5, True, "1", None)),
-        ("max_buffered_bytes", (0, -1, (1 << 20) - 1, 2**62 + 1, 2e6, True, "256M")),
     ],
 )
 def test_bad_options_are_one_clear_line(field: str, bad: tuple[object, ...]) -> None:
     for value in bad:
         options: dict[str, Any] = {field: value}
         assert refused_field(partial(ServeOptions, **options)) == field
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("max_connections", (0, -1, 10_000_001, True, "9")),
+        ("max_per_address", (-1, 2**32, None)),
+        ("max_message_size", (-1, 2**63, 1.5, None)),
+        ("max_fragments", (0, 2**32)),
+        ("max_head_size", (255, 65_537)),
+        ("max_head_line", (63, 65_537)),
+        ("max_head_fields", (0, 10_001)),
+        ("max_body_size", (-1, 2**30 + 1)),
+        ("handler_queue", (0, 65_535, True)),
+        ("high_mark", (0, 2**32, (1 << 20) + 1)),
+        ("outbox_limit", (0, 2**32)),
+        ("max_log_bytes", (0, -1, (1 << 20) - 1, 2**62 + 1, 2e6, True, "256M")),
+        ("max_buffered_bytes", (0, -1, (1 << 20) - 1, 2**62 + 1, 2e6, True, "256M")),
+    ],
+)
+def test_limits_out_of_range_are_one_clear_line(field: str, bad: tuple[object, ...]) -> None:
+    for value in bad:
+        options: dict[str, Any] = {field: value}
+        assert refused_field(partial(Limits, **options)) == field
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        {"max_connections": 1, "max_log_bytes": 1 << 20, "max_buffered_bytes": 1 << 20},
+        {"max_message_size": 0, "max_body_size": 0, "high_mark": 1, "outbox_limit": 1},
+        {"max_head_size": 65_536, "max_head_line": 65_536, "handler_queue": 65_534},
+    ],
+)
+def test_good_limits_are_taken(limits: dict[str, Any]) -> None:
+    made = Limits(**limits)
+    assert {name: getattr(made, name) for name in limits} == limits
 
 
 @pytest.mark.parametrize(

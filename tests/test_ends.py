@@ -20,8 +20,7 @@ from support import (
     open_files,
 )
 
-from fastws import App, Connection, HandshakeError, Request, Server
-from fastws.http.response import response
+from fastws import App, Connection, HandshakeError, Request, Response, Server
 
 Run = Callable[[Any], Any]
 End = Callable[["Ending"], Any]
@@ -70,11 +69,11 @@ class Ending(App):
     def closed(self, connection: Connection) -> None:
         self.hear("closed")
 
-    def http(self, request: Request, body: bytes, remote: str) -> bytes:
+    def http(self, request: Request) -> Response:
         self.hear("http")
-        return response(200, b"bye", keep_alive=request.keep_alive)
+        return Response(200, b"bye")
 
-    def refuse(self, error: HandshakeError) -> bytes:
+    def refuse(self, error: HandshakeError) -> Response:
         self.hear("refuse")
         return super().refuse(error)
 

@@ -23,7 +23,7 @@ from support import (
     message,
 )
 
-from fastws import App, Connection, HandshakeError, Request, Server
+from fastws import App, Connection, HandshakeError, Limits, Request, Response, Server
 from fastws.cli.console import Console
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +68,7 @@ def test_a_mute_peer_has_the_pong_time_once() -> None:
 
 
 def test_a_crowd_at_once_fills_the_places_before_it_is_refused() -> None:
-    server = Server(App(), max_connections=5)
+    server = Server(App(), limits=Limits(max_connections=5))
     crowd: list[socket.socket] = []
     try:
         listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -189,7 +189,7 @@ def test_compressed_messages_of_one_turn_are_bounded_in_memory() -> None:
 
 
 class Refusing(App):
-    def http(self, request: Request, body: bytes, remote: str) -> bytes:
+    def http(self, request: Request) -> Response:
         raise HandshakeError(403, "No")
 
 

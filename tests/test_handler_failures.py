@@ -11,7 +11,7 @@ import pytest
 from handler_apps import Gate, ask, connected, eventually, serving, texts, websocket
 from support import CLOSE, PING, PONG, TEXT, Client, client_frame, close_payload, http_request
 
-from fastws import App, Connection, Request, Server
+from fastws import App, Connection, Request, Response, Server
 
 Run = Callable[[Any], Any]
 
@@ -139,9 +139,9 @@ class Relay(App):
         self.pass_on(message)
         return None
 
-    def http(self, request: Request, body: bytes, remote: str) -> bytes:
+    def http(self, request: Request) -> Response:
         self.pass_on("asked")
-        return super().http(request, body, remote)
+        return super().http(request)
 
 
 class LateRelay(Relay):
@@ -313,7 +313,7 @@ class Endless(App):
 def test_an_endless_handler_that_keeps_messages_waiting_is_said_once(
     run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr("fastws.server.handlers.PATIENCE", 0.05)
+    monkeypatch.setattr("fastws.server.jobs.PATIENCE", 0.05)
 
     async def story() -> None:
         app = Endless(where)
@@ -343,7 +343,7 @@ def test_an_endless_handler_that_keeps_messages_waiting_is_said_once(
 def test_slow_handlers_that_come_to_an_end_are_not_complained_of(
     run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastws.server.handlers.PATIENCE", 0.05)
+    monkeypatch.setattr("fastws.server.jobs.PATIENCE", 0.05)
 
     class Slow(App):
         async def message(self, connection: Connection, message: str | bytes) -> None:

@@ -47,7 +47,7 @@ def test_request_is_read_field_by_field() -> None:
     assert request.target == "/a%20b/c?x=1&x=2&empty=&y=%C3%A9+z"
     assert request.path == "/a b/c"
     assert request.query == {"x": "1", "empty": "", "y": "é z"}
-    assert request.headers == (
+    assert request.raw_headers == (
         (b"host", b"h"),
         (b"x-two", b"a"),
         (b"content-length", b"007"),

@@ -1,11 +1,13 @@
 """The HTTP API to the byte: routes, CORS, and who may change what."""
 
 import hmac
+from dataclasses import replace
 
 import pytest
 
 from fastws.errors import ConfigError, HandshakeError
 from fastws.http.head import parse_request
+from fastws.http.response import encode_response
 from fastws.ticks.api import HttpApi, is_loopback
 from fastws.ticks.config import FeedConfig
 
@@ -44,7 +46,20 @@ class Server:
 
     def ask(self, line: str, *fields: str, body: bytes = b"", remote: str = "127.0.0.1") -> bytes:
         lines = (f"{line} HTTP/1.1", "Host: h", f"Content-Length: {len(body)}", *fields, "", "")
-        return self.api.handle(parse_request("\r\n".join(lines).encode()), body, remote)
+        head = "\r\n".join(lines).encode()
+        request = replace(parse_request(head, peer=From(remote)), body=body)
+        return encode_response(
+            self.api.handle(request),
+            keep_alive=request.keep_alive,
+            head_only=request.method == "HEAD",
+        )
+
+
+class From:
+    """A peer at an address."""
+
+    def __init__(self, host: str) -> None:
+        self.remote_address = (host, 50_000)
 
 
 def ok(body: bytes) -> bytes:
@@ -236,10 +251,9 @@ def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_refused_head_is_answered_with_cors_and_close() -> None:
-    assert (
-        Server()
-        .api.refuse(HandshakeError(413, "too long"))
-        .endswith(b"\r\nContent-Length: 8\r\nConnection: close\r\n" + CORS + b"\r\ntoo long")
+    response = Server().api.refuse(HandshakeError(413, "too long"))
+    assert encode_response(response, keep_alive=False).endswith(
+        b"\r\nContent-Length: 8\r\nConnection: close\r\n" + CORS + b"\r\ntoo long"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fastws import ConfigError, History, ServeOptions, TickFeed, memory
+from fastws import ConfigError, History, Limits, ServeOptions, TickFeed, memory
 
 MIB = 1 << 20
 
@@ -57,7 +57,7 @@ def test_default_budget_is_an_eighth_of_the_memory_and_at_most_256_mib(
 
 
 def test_option_of_serve_bounds_the_logs() -> None:
-    feed = TickFeed(ServeOptions(max_log_bytes=MIB))
+    feed = TickFeed(ServeOptions(limits=Limits(max_log_bytes=MIB)))
     topic = feed.server.topic("x", history=History(bytes=100 * MIB))
     for _ in range(64):
         topic.publish(bytes(60_000))

@@ -9,7 +9,7 @@ import pytest
 from support import Peer, Rig, balances, message, numbers
 from surroundings import INSTRUMENTED
 
-from fastws import App, ConfigError, History, Lag, LogFull, Server, Topic
+from fastws import App, ConfigError, History, Lag, Limits, LogFull, Server, Topic
 from fastws.server.memory import available_memory, memory_budget
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -286,11 +286,11 @@ def test_a_budget_is_at_least_a_mebibyte(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(ConfigError, match="max_log_bytes"):
             memory_budget("max_log_bytes", wrong)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="max_log_bytes"):
-            Server(App(), max_log_bytes=wrong)  # type: ignore[arg-type]
+            Server(App(), limits=Limits(max_log_bytes=wrong))  # type: ignore[arg-type]
 
 
 def test_a_server_takes_its_budget() -> None:
-    server = Server(App(), max_log_bytes=MIB)
+    server = Server(App(), limits=Limits(max_log_bytes=MIB))
     topic = server.topic("t", history=History(bytes=8 * MIB))
     for _ in range(4000):
         topic.publish(bytes(1000))

@@ -10,29 +10,29 @@ import sys
 import pytest
 from support import PATIENCE
 
-from fastws import App, Server
+from fastws import App, Limits, Server
 from fastws.errors import ConfigError
-from fastws.server.open_files import room_for
+from fastws.server.open_files import connection_limit
 
 SOFT, HARD = 150, 300
 ROOM = HARD - 128
 
 
 @pytest.mark.parametrize("number", [0, -1])
-def test_a_server_without_room_for_anybody_is_a_value_error(number: int) -> None:
+def test_a_server_without_connection_limit_anybody_is_a_value_error(number: int) -> None:
     with pytest.raises(ValueError, match="max_connections: must be an integer from 1 to"):
-        Server(App(), max_connections=number)
+        Server(App(), limits=Limits(max_connections=number))
     with pytest.raises(ConfigError):
-        Server(App(), max_connections=number)
+        Server(App(), limits=Limits(max_connections=number))
 
 
 def test_none_takes_what_the_limit_allows_and_what_fits_is_taken_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("fastws.server.open_files.file_limit", lambda: HARD)
-    assert [room_for(number) for number in (None, 1, ROOM)] == [ROOM, 1, ROOM]
+    assert [connection_limit(number) for number in (None, 1, ROOM)] == [ROOM, 1, ROOM]
     monkeypatch.setattr("fastws.server.open_files.file_limit", lambda: 100)
-    assert [room_for(number) for number in (None, 1)] == [1, 1]
+    assert [connection_limit(number) for number in (None, 1)] == [1, 1]
     assert caplog.records == []
 
 
@@ -40,7 +40,7 @@ def test_more_than_fits_is_lowered_with_a_warning_that_names_both(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("fastws.server.open_files.file_limit", lambda: 20_000)
-    assert room_for(1_000_000) == 19_872
+    assert connection_limit(1_000_000) == 19_872
     assert caplog.record_tuples == [
         (
             "fastws",

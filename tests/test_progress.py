@@ -25,11 +25,11 @@ from support import (
     client_frame,
     close_payload,
     http_request,
+    limited,
 )
 
-from fastws import App, ConfigError, Connection, Request, Server
-from fastws.http.response import response
-from fastws.server.timeouts import Timeouts
+from fastws import App, ConfigError, Connection, Request, Response, Server, Timeouts
+from fastws.server.limits import Limits
 
 Run = Callable[[Any], Any]
 KIB, MIB = 1 << 10, 1 << 20
@@ -117,8 +117,8 @@ def test_a_message_that_drips_ends_with_1008(run: Run, framed: Callable[[bytes],
 
 def test_a_body_that_keeps_arriving_is_taken(run: Run) -> None:
     class Bodies(App):
-        def http(self, request: Request, body: bytes, remote: str) -> bytes:
-            return response(200, str(len(body)).encode())
+        def http(self, request: Request) -> Response:
+            return Response(200, str(len(request.body)))
 
     async def story() -> None:
         async with (
@@ -143,8 +143,8 @@ class Pages(App):
 
     page = b"x" * (6 * MIB)
 
-    def http(self, request: Request, body: bytes, remote: str) -> bytes:
-        return response(200, self.page, keep_alive=request.keep_alive)
+    def http(self, request: Request) -> Response:
+        return Response(200, self.page)
 
     def message(self, connection: Connection, message: str | bytes) -> None:
         connection.send_nowait(self.page[:MIB])
@@ -163,7 +163,7 @@ async def pages(path: Path | None, **options: Any) -> AsyncIterator[tuple[Server
             async with Client(sock) as client:
                 yield server, client
         return
-    server = Server(Pages(), **options)
+    server = Server(Pages(), **limited(options))
     server.listen_unix(str(path))
     server.start()
     sock = socket.socket(socket.AF_UNIX)
@@ -251,8 +251,8 @@ def test_an_answer_that_nobody_takes_is_cut_off(run: Run, field: str) -> None:
 class Slow(App):
     """Decides after a while."""
 
-    def http(self, request: Request, body: bytes, remote: str) -> bytes:
-        return response(200, b"ok", keep_alive=request.keep_alive)
+    def http(self, request: Request) -> Response:
+        return Response(200, b"ok")
 
     async def admit(self, connection: Connection, request: Request) -> None:
         await asyncio.sleep(0.5)
@@ -313,16 +313,18 @@ def test_a_connection_is_kept_for_longer_than_a_load_balancer_keeps_it() -> None
 # The options.
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
+@pytest.mark.parametrize(
+    "name", [each.name for each in fields(Limits) if "may_be_off" in each.metadata]
+)
 def test_a_timeout_out_of_range_is_one_clear_line(name: str) -> None:
     off = name in ("ping_interval", "message_timeout", "write_timeout")
-    says = f"^{name}: must be 0.1 to 86,400 seconds{', or 0 for none' if off else ''}$"
+    says = f"^{name}: must be seconds from 0.1 to 86,400{', or 0 for none' if off else ''}$"
     for wrong in (-1, 0.01, 86_401, float("nan"), float("inf"), True, "5", None):
         with pytest.raises(ConfigError, match=says):
-            Server(App(), **{name: wrong})  # type: ignore[arg-type]
-    Server(App(), **{name: 0.1}).close()  # type: ignore[arg-type]
+            Limits(**{name: wrong})  # type: ignore[arg-type]
+    Limits(**{name: 0.1})  # type: ignore[arg-type]
     if off:
-        Server(App(), **{name: 0}).close()  # type: ignore[arg-type]
+        Limits(**{name: 0})  # type: ignore[arg-type]
     else:
         with pytest.raises(ConfigError, match=says):
-            Server(App(), **{name: 0})  # type: ignore[arg-type]
+            Limits(**{name: 0})  # type: ignore[arg-type]

@@ -26,8 +26,8 @@ from support import (
     http_request,
 )
 
-from fastws import App, Connection, HandshakeError, Request, Server
-from fastws.http.response import refusal, response
+from fastws import App, Connection, HandshakeError, Request, Response, Server
+from fastws.http.response import refusal
 
 Run = Callable[[Any], Any]
 
@@ -250,14 +250,14 @@ def test_connections_of_one_address_past_the_limit_get_429(run: Run) -> None:
 class Faulty(App):
     """Raises where it is told to."""
 
-    def http(self, request: Request, body: bytes, remote: str) -> bytes:
+    def http(self, request: Request) -> Response:
         if request.path == "/raise":
             raise ZeroDivisionError
         if request.path == "/wrong":
             return "no bytes"  # type: ignore[return-value]
-        return response(200, body)
+        return Response(200, request.body)
 
-    def refuse(self, error: HandshakeError) -> bytes:
+    def refuse(self, error: HandshakeError) -> Response:
         return refusal(error)
 
     def opened(self, connection: Connection, request: Request) -> None:

@@ -1,12 +1,13 @@
 """The upgrade and the bytes of the answers; H20 and such are ids of the hostile-input catalogue."""
 
 import pytest
+from support import encoded
 
 from fastws.errors import HandshakeError
 from fastws.http.fields import encode_fields
 from fastws.http.head import parse_request
 from fastws.http.request import Request
-from fastws.http.response import refusal, response
+from fastws.http.response import encode_response, refusal
 from fastws.http.upgrade import accept_key, check_upgrade, choose_subprotocol, switching_protocols
 
 REFUSED = "control character|token|codec can't encode|set by fastws|status|HTTPStatus"
@@ -110,7 +111,7 @@ def test_bad_keys_are_refused(new: tuple[str, ...]) -> None:
 def test_other_versions_are_told_which_one_we_speak(new: tuple[str, ...]) -> None:
     error = refused_upgrade(upgrade_with("Sec-WebSocket-Version", *new))
     assert error.status == 426
-    assert b"\r\nSec-WebSocket-Version: 13\r\n" in refusal(error)
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in encode_response(refusal(error), keep_alive=False)
 
 
 def test_upgrade_must_be_get() -> None:  # H10
@@ -158,19 +159,19 @@ def test_switching_protocols_golden_bytes() -> None:
 
 
 def test_response_golden_bytes() -> None:
-    assert response(200, b"hi", headers=[("X-A", "b")]) == (
+    assert encoded(200, b"hi", headers=[("X-A", "b")]) == (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\n"
         b"Connection: keep-alive\r\nX-A: b\r\n\r\nhi"
     )
-    assert response(404, b"Not found", keep_alive=False, head_only=True) == (
+    assert encoded(404, b"Not found", keep_alive=False, head_only=True) == (
         b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\n"
         b"Content-Length: 9\r\nConnection: close\r\n\r\n"
     )
-    assert response(204) == b"HTTP/1.1 204 No Content\r\nConnection: keep-alive\r\n\r\n"
+    assert encoded(204) == b"HTTP/1.1 204 No Content\r\nConnection: keep-alive\r\n\r\n"
 
 
 def test_refusal_closes_and_names_the_upgrade() -> None:
-    assert refusal(refused_upgrade(upgrade_with("Upgrade"))) == (
+    assert encode_response(refusal(refused_upgrade(upgrade_with("Upgrade"))), keep_alive=False) == (
         b"HTTP/1.1 426 Upgrade Required\r\nContent-Type: text/plain; charset=utf-8\r\n"
         b"Content-Length: 31\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\n\r\na WebSocket upgrade is required"
@@ -184,9 +185,9 @@ def test_no_value_can_start_another_line(value: str) -> None:
     with pytest.raises(ValueError, match=REFUSED):
         encode_fields([("X", value)])
     with pytest.raises(ValueError, match=REFUSED):
-        response(200, headers=[("X", value)])
+        encoded(200, headers=[("X", value)])
     with pytest.raises(ValueError, match=REFUSED):
-        response(200, content_type=value)
+        encoded(200, content_type=value)
     with pytest.raises(ValueError, match=REFUSED):
         switching_protocols(ACCEPT, extra=[("X", value)])
     with pytest.raises(ValueError, match=REFUSED):
@@ -198,13 +199,13 @@ def test_no_value_can_start_another_line(value: str) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "caf\xe9", "a\0"])
 def test_names_are_tokens(name: str) -> None:
     with pytest.raises(ValueError, match=REFUSED):
-        response(200, headers=[(name, "x")])
+        encoded(200, headers=[(name, "x")])
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "CONNECTION"])
 def test_framing_fields_are_ours_alone(name: str) -> None:
     with pytest.raises(ValueError, match=REFUSED):
-        response(200, headers=[(name, "1")])
+        encoded(200, headers=[(name, "1")])
     with pytest.raises(ValueError, match=REFUSED):
         switching_protocols(ACCEPT, extra=[(name, "1")])
 
@@ -212,4 +213,4 @@ def test_framing_fields_are_ours_alone(name: str) -> None:
 @pytest.mark.parametrize(("status", "body"), [(101, b""), (99, b""), (799, b""), (204, b"x")])
 def test_impossible_responses_are_not_built(status: int, body: bytes) -> None:
     with pytest.raises(ValueError, match=REFUSED):
-        response(status, body)
+        encoded(status, body)

@@ -15,8 +15,8 @@ import uvloop
 
 from fastws.cli.console import Console, ConsoleLog
 from fastws.errors import ConfigError
-from fastws.server.timeouts import Timeouts
-from fastws.ticks.config import ServeOptions, http_port_of_mode, parse_rate
+from fastws.server.limits import Limits
+from fastws.ticks.config import FEED_LIMITS, ServeOptions, http_port_of_mode, parse_rate
 from fastws.ticks.feed import TickFeed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -25,12 +25,18 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-def timeout_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each time-out."""
-    for each in reversed(fields(Timeouts)):
-        option = "--" + each.name.replace("_", "-")
-        text = each.metadata["help"]
-        command = click.option(option, default=each.default, metavar="SECONDS", help=text)(command)
+def limit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each limit."""
+    for each in reversed(fields(Limits)):
+        counts = "low" in each.metadata
+        option = click.option(
+            "--" + each.name.replace("_", "-"),
+            type=int if counts else float,
+            default=getattr(FEED_LIMITS, each.name),
+            metavar="N" if counts else "SECONDS",
+            help=each.metadata["help"],
+        )
+        command = option(command)
     return command
 
 
@@ -55,18 +61,6 @@ def timeout_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead of --port.")
 @click.option(
-    "--max-connections",
-    type=int,
-    help="Default, and at most (a warning says so): what the limit of open files allows.",
-)
-@click.option("--max-per-address", type=int, default=0, help="0: no limit; IPv6 counts by /64.")
-@click.option(
-    "--max-log-bytes",
-    type=int,
-    help="Memory for the logs of all topics, 1,048,576 up. Default: the smaller of 256 MiB and an "
-    "eighth of the memory that there is.",
-)
-@click.option(
     "--max-lag",
     type=float,
     default=0.5,
@@ -83,18 +77,6 @@ def timeout_options(command: Callable[..., None]) -> Callable[..., None]:
     "closed (1013); 0: no minimum.",
 )
 @click.option(
-    "--max-buffered-bytes",
-    type=int,
-    help="Memory for what waits for single clients or is not whole, 1,048,576 up; past it those "
-    "that hold most are closed. Default: likewise.",
-)
-@click.option(
-    "--max-message-size",
-    type=int,
-    default=16_384,
-    help="Bytes of a client's message; past it 1009.",
-)
-@click.option(
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -109,7 +91,7 @@ def timeout_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Ticks over 10 ms late: all at once, at twice the rate, or counted as missed.",
 )
 @click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
-@timeout_options
+@limit_options
 @click.option("--quiet", is_flag=True, help="Print errors only: no address, no console rows.")
 def serve(
     host: str,
@@ -120,19 +102,14 @@ def serve(
     loop: str,
     http_port: int | None,
     unix: str | None,
-    max_connections: int | None,
-    max_per_address: int,
-    max_log_bytes: int | None,
     max_lag: float,
     min_rate: int,
-    max_buffered_bytes: int | None,
-    max_message_size: int,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
     late: str,
     deflate: bool,
     quiet: bool,
-    **timeouts: float,
+    **limits: Any,
 ) -> None:
     """Feed ticks to every WebSocket client that connects.
 
@@ -154,20 +131,15 @@ def serve(
         loop=loop,  # type: ignore[arg-type]
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
         unix=unix,
-        max_connections=max_connections,
-        max_per_address=max_per_address,
-        max_log_bytes=max_log_bytes,
         max_lag=max_lag,
         min_rate=min_rate,
-        max_buffered_bytes=max_buffered_bytes,
-        max_message_size=max_message_size,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
         quiet=quiet,
         fields=fields,  # type: ignore[arg-type]
         late=late,  # type: ignore[arg-type]
         deflate=deflate,
-        timeouts=Timeouts(**timeouts),
+        limits=Limits(**limits),
     )
     with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
         runner.run(run(options))

@@ -13,7 +13,7 @@ import httptools
 
 from fastws.errors import HandshakeError
 from fastws.http.fields import RawHeaders, field_values, has_controls, is_token, list_tokens
-from fastws.http.request import Request
+from fastws.http.request import Peer, Request
 
 _VISIBLE = bytes(range(0x21, 0x7F))
 _VERSION = re.compile(rb"HTTP/\d\.\d")
@@ -39,12 +39,15 @@ class HeadLimits:
 DEFAULT_LIMITS = HeadLimits()
 
 
-def parse_request(head: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Request:
+def parse_request(
+    head: bytes, limits: HeadLimits = DEFAULT_LIMITS, peer: Peer | None = None
+) -> Request:
     """Parse a request head.
 
     Args:
         head: all bytes up to and including the blank line; one leading CRLF is forgiven.
         limits: bounds; a head beyond them is refused.
+        peer: what it came from.
 
     Raises:
         HandshakeError: 400 malformed; 411 chunked body (a length is required); 413 body too long;
@@ -65,12 +68,13 @@ def parse_request(head: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Request:
         method=method,
         target=target.decode("ascii"),
         http_version=version,
-        headers=headers,
+        raw_headers=headers,
         content_length=content_length,
         keep_alive="close" not in connection
         and (version == "1.1" or "keep-alive" in connection)
         and not _asks_to_leave_http(headers, connection),
         expects_continue=expects_continue,
+        peer=peer,
         is_upgrade="upgrade" in connection and "websocket" in list_tokens(headers, "upgrade"),
     )
 

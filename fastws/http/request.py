@@ -3,7 +3,9 @@
 Layer 5. Knows the grammar of targets and fields; what makes a head good is head.py's.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import parse_qsl, unquote
 
 import httptools
@@ -11,13 +13,50 @@ import httptools
 from fastws.http.fields import RawHeaders, field_values
 
 
+class Peer(Protocol):
+    """What a request came from."""
+
+    @property
+    def remote_address(self) -> tuple[str, int]:
+        """(host, port); ("", 0) for a Unix socket."""
+
+
+class RequestHeaders(Mapping[str, str]):
+    """The fields of a request by name, in any case; repeated fields are joined by ", "."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: RawHeaders) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> str:
+        found = field_values(self._raw, name)
+        if not found:
+            raise KeyError(name)
+        return ", ".join(found)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._raw))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self._raw})
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def get_all(self, name: str) -> list[str]:
+        """Return the value of each field called `name`, in order."""
+        return field_values(self._raw, name)
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request head that both judges accepted.
+    """One request whose head both judges accepted.
 
-    `target` is as sent, printable ASCII; `path` is decoded and may hold any character, so it is
-    for comparing, not for printing. `query` has the first value of each name. Both are made when
-    they are first asked for. `headers` are (lower-case name, value) in the order sent.
+    `target` is as sent, printable ASCII; `path` is decoded and may hold any character, so it is for
+    comparing, not for printing; `body` is there for HTTP handlers, empty for an upgrade.
+    `raw_headers` are (lower-case name, value) in bytes, in the order sent.
+
     `expects_continue`: the peer waits for `CONTINUE` before it sends its body. `keep_alive` is
     never true of one that asks for an upgrade of any kind. `is_upgrade`: the peer asks for
     websocket in `Upgrade` and says so in `Connection`, without which `Upgrade` means nothing
@@ -27,13 +66,25 @@ class Request:
     method: str
     target: str
     http_version: str
-    headers: RawHeaders
+    raw_headers: RawHeaders
     content_length: int
     keep_alive: bool
     expects_continue: bool
     is_upgrade: bool
+    body: bytes = field(default=b"", repr=False)
+    peer: Peer | None = field(default=None, repr=False, compare=False)
     _path: str | None = field(default=None, init=False, repr=False, compare=False)
     _query: dict[str, str] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def remote_address(self) -> tuple[str, int]:
+        """(host, port) of the peer; ("", 0) for a Unix socket."""
+        return ("", 0) if self.peer is None else self.peer.remote_address
+
+    @property
+    def headers(self) -> RequestHeaders:
+        """The fields by name."""
+        return RequestHeaders(self.raw_headers)
 
     @property
     def path(self) -> str:
@@ -47,24 +98,30 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """The first value of each name in the query."""
+        """The first value of each name in the query; `query_all` has the others."""
         if self._query is not None:
             return self._query
-        _, raw = _parts(self.target)
         query: dict[str, str] = {}
-        for name, value in parse_qsl((raw or b"").decode("ascii"), keep_blank_values=True):
+        for name, value in self._pairs():
             query.setdefault(name, value)
         object.__setattr__(self, "_query", query)
         return query
 
+    def query_all(self, name: str) -> list[str]:
+        """Return each value of a name in the query, in order."""
+        return [value for key, value in self._pairs() if key == name]
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        _, raw = _parts(self.target)
+        return parse_qsl((raw or b"").decode("ascii"), keep_blank_values=True)
+
     def values(self, name: str) -> list[str]:
         """Return the value of every field called `name` (any case), in order."""
-        return field_values(self.headers, name)
+        return field_values(self.raw_headers, name)
 
     def header(self, name: str) -> str | None:
         """Return the value of field `name`, None if absent; repeated fields joined by ", "."""
-        found = field_values(self.headers, name)
-        return ", ".join(found) if found else None
+        return self.headers.get(name)
 
 
 def _parts(target: str) -> tuple[bytes | None, bytes | None]:

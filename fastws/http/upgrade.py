@@ -45,13 +45,18 @@ def check_upgrade(request: Request) -> str:
     return accept_key(keys[0])
 
 
-def choose_subprotocol(request: Request, offered: Sequence[str]) -> str | None:
-    """Return the client's most wanted subprotocol among `offered`, None if there is none.
+def asked_subprotocols(request: Request) -> list[str]:
+    """Return the subprotocols that a client asks for, the most wanted one first (RFC 6455 4.1).
 
-    Malformed elements match nothing and are passed over; RFC 6455 4.2.2 lets us answer without.
+    Malformed elements are passed over; RFC 6455 4.2.2 lets us answer without.
     """
-    wanted = ",".join(request.values("sec-websocket-protocol")).split(",")
-    return next((name for item in wanted if (name := item.strip(" \t")) in offered), None)
+    asked = ",".join(request.values("sec-websocket-protocol")).split(",")
+    return [name for item in asked if is_token((name := item.strip(" \t")).encode("latin-1"))]
+
+
+def choose_subprotocol(request: Request, offered: Sequence[str]) -> str | None:
+    """Return the client's most wanted subprotocol among `offered`, None if there is none."""
+    return next((name for name in asked_subprotocols(request) if name in offered), None)
 
 
 def switching_protocols(

@@ -1,70 +1,153 @@
-"""What a server serves: the App, whose methods are one's own.
+"""What a server serves: the App, by routes or by methods that one overrides. Layer 6.
 
-Layer 6. Knows connections and requests; neither sockets nor the loop.
+Knows connections and requests; neither sockets nor the loop.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from fastws._frame import Connection
 from fastws.errors import HandshakeError
 from fastws.http.request import Request
-from fastws.http.response import refusal, response
+from fastws.http.response import Response, refusal
+from fastws.http.router import WEBSOCKET, Router
 from fastws.http.upgrade import VERSION_HEADERS
+from fastws.server.handlers import is_async
+
+HttpHandler = Callable[..., Response | Awaitable[Response]]
+WebSocketHandler = Callable[..., Awaitable[None]]
+H = TypeVar("H", bound=HttpHandler)
+W = TypeVar("W", bound=WebSocketHandler)
 
 
 class App:
-    """What a server serves; override what you need.
+    """What a server serves.
 
-    Every method is called on the loop's thread, inside the engine's turn, and must not block.
-    One that raises ends its connection (1011, or 500) and is logged.
+    Routes are added by decorators, and come first:
+
+        app = App()
+
+        @app.get("/price/{symbol}")
+        def price(request, symbol): return Response.json(prices[symbol])
+
+        @app.websocket("/prices/{symbol}")
+        async def prices(ws, symbol): ...
+
+    An HTTP handler takes the request (and the path's parameters) and returns a Response; it may be
+    `async def`. A WebSocket handler is `async def`, and takes the connection: its end is a close
+    with 1000.
+
+    The methods below are for all other requests, and need no task for each connection; override
+    those that you need. Every method is called on the loop's thread, inside the engine's turn, and
+    must not block. One that raises ends its connection (1011, or 500) and is logged.
 
     `admit`, `opened`, `message` and `closed` may be `async def`. Those of one connection then run
-    one after the other, in order, in a task that is there only meanwhile; while `handler_queue`
-    messages wait behind the one that is handled, the connection is not read from (so pausing and
-    resuming it is the server's alone). When it ends, what runs is cancelled (CancelledError), what
-    waits is dropped, and `closed` follows. A decorator around one shows it with `functools.wraps`;
-    a handler that does not look async and returns something all the same has failed.
+    one after the other, in order, in a task that is there only while messages come; while
+    `handler_queue` messages wait behind the one that is handled, the connection is not read from
+    (so pausing and resuming it is the server's alone). When it ends, what runs is cancelled
+    (CancelledError), what waits is dropped, and `closed` follows. Wrap async handlers with
+    `functools.wraps`; otherwise fastws cannot see that they are async, and they fail.
     """
 
-    def http(self, request: Request, body: bytes, remote: str) -> bytes:
-        """Answer a request that is not an upgrade with a whole response.
+    handler: WebSocketHandler | None = None  # a coroutine handler of WebSockets without a route
+    routes: Router | None = None  # None: there is none
 
-        By default 426 (RFC 9110 15.5.22): whatever the path, only a WebSocket is served there.
+    # Routes.
+
+    def _router(self) -> Router:
+        if self.routes is None:
+            self.routes = Router()
+        return self.routes
+
+    @property
+    def serves_routes_only(self) -> bool:
+        """Whether WebSockets have routes, and those without one are for nobody."""
+        own = type(self)
+        overridden = own.opened is not App.opened or own.message is not App.message
+        return self.routes is not None and self.routes.has(WEBSOCKET) and not overridden
+
+    def route(self, path: str, *methods: str) -> Callable[[H], H]:
+        """Add an HTTP handler for a path and methods (names in capitals; none: GET).
 
         Args:
-            request: its head.
-            body: all of it, at most 64 KiB.
-            remote: the peer's address without port; empty for a Unix socket.
-        """
-        return response(
-            426,
-            b"a WebSocket upgrade is required",
-            headers=VERSION_HEADERS,
-            keep_alive=request.keep_alive,
-            head_only=request.method == "HEAD",
-        )
+            path: literal but for `{name}`, which stands for one segment.
+            methods: "GET", "POST", ...
 
-    def refuse(self, error: HandshakeError) -> bytes:
+        Raises:
+            ValueError: the path is malformed, or has a handler for the method.
+        """
+
+        def add(handler: H) -> H:
+            for method in methods or ("GET",):
+                self._router().add(method, path, handler)
+            return handler
+
+        return add
+
+    def get(self, path: str) -> Callable[[H], H]:
+        """Add a handler of GET (and HEAD); see `route`."""
+        return self.route(path, "GET")
+
+    def post(self, path: str) -> Callable[[H], H]:
+        """Add a handler of POST; see `route`."""
+        return self.route(path, "POST")
+
+    def put(self, path: str) -> Callable[[H], H]:
+        """Add a handler of PUT; see `route`."""
+        return self.route(path, "PUT")
+
+    def delete(self, path: str) -> Callable[[H], H]:
+        """Add a handler of DELETE; see `route`."""
+        return self.route(path, "DELETE")
+
+    def websocket(self, path: str) -> Callable[[W], W]:
+        """Add a coroutine handler for WebSockets at a path; see `route`.
+
+        Raises:
+            TypeError: the handler is not `async def`.
+        """
+
+        def add(handler: W) -> W:
+            if not is_async(handler):
+                raise TypeError(f"a WebSocket handler is `async def`, unlike {handler!r}")
+            self._router().add(WEBSOCKET, path, handler)
+            return handler
+
+        return add
+
+    # Methods to override.
+
+    def http(self, request: Request) -> Response | Awaitable[Response]:
+        """Answer a request that is not an upgrade and has no route.
+
+        By default: 404 where there are routes for HTTP, else 426 (RFC 9110 15.5.22): whatever the
+        path, only a WebSocket is served there.
+        """
+        if self.routes is not None and self.routes.has_http:
+            return Response(404, "Not found")
+        return Response(426, "a WebSocket upgrade is required", VERSION_HEADERS)
+
+    def refuse(self, error: HandshakeError) -> Response:
         """Answer a request that is refused; the connection closes behind it."""
         return refusal(error)
 
     def admit(self, connection: Connection, request: Request) -> Awaitable[None] | None:
         """Let a client in, or raise HandshakeError (401, 403, ...): it is then refused with that.
 
-        Called before the 101, for a handshake that is good otherwise. As `async def` it has
-        `handshake_timeout` (10 s), from accept or a later request's first byte; then the client
-        gets 503 and this is cancelled, as it is when the client goes.
+        Called before the 101, for a handshake that is good otherwise, also where a route has it. As
+        `async def` it has `handshake_timeout` (10 s), from accept or a later request's first byte;
+        then the client gets 503 and this is cancelled, as it is when the client goes.
         """
 
     def opened(self, connection: Connection, request: Request) -> Awaitable[None] | None:
         """Take a new WebSocket; its 101 leaves ahead of whatever is sent here.
 
         `message` is not called before an async one has returned: put an endless loop in a task
-        (`asyncio.create_task`), and cancel it in `closed`.
+        (`asyncio.create_task`), and cancel it in `closed`; or use a coroutine handler.
         """
 
     def message(self, connection: Connection, message: str | bytes) -> Awaitable[None] | None:
         """Take a message of a client."""
 
     def closed(self, connection: Connection) -> Awaitable[None] | None:
-        """Hear that a connection has ended, HTTP ones too; see its close_code and reason."""
+        """Hear that a connection has ended that was `opened`; see its close_code and reason."""

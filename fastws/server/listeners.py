@@ -48,11 +48,11 @@ class UnixListener(socket.socket):
                 Path(self._path).unlink()
 
 
-def listen_tcp(host: str, port: int) -> list[socket.socket]:
+def listen_tcp(host: str | None, port: int) -> list[socket.socket]:
     """Bind and listen on every address of a host name.
 
     Args:
-        host: a name or address.
+        host: a name or address; None: every address of this machine, IPv4 and IPv6.
         port: 0 to 65,535; 0 takes a free one, the same for all addresses of the host.
 
     Raises:
@@ -88,7 +88,7 @@ def listen_unix(path: str) -> socket.socket:
     return listener
 
 
-def keep(kept: list[socket.socket], more: list[socket.socket]) -> None:
+def add_listeners(kept: list[socket.socket], more: list[socket.socket]) -> None:
     """Add listening sockets to those that are kept, or close them where they are too many.
 
     Raises:
@@ -100,6 +100,23 @@ def keep(kept: list[socket.socket], more: list[socket.socket]) -> None:
             close(listener)
         raise ConfigError(field, f"more than {MOST} addresses to listen on")
     kept += more
+
+
+def take_socket(sock: socket.socket) -> socket.socket:
+    """Let a socket that is bound listen, and not block.
+
+    Raises:
+        ConfigError: field `sock`; it is no stream socket of TCP or Unix, or cannot listen.
+    """
+    families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    if sock.type != socket.SOCK_STREAM or sock.family not in families:
+        raise ConfigError("sock", "must be a stream socket of TCP or Unix")
+    try:
+        sock.setblocking(False)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        raise ConfigError("sock", f"cannot listen: {error.strerror}") from None
+    return sock
 
 
 def close(listener: socket.socket) -> None:
@@ -167,7 +184,7 @@ def _remove_stale(path: str) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _resolve(host: str, port: int) -> Iterable[tuple[socket.AddressFamily, tuple[str, int]]]:
+def _resolve(host: str | None, port: int) -> Iterable[tuple[socket.AddressFamily, tuple[str, int]]]:
     try:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
@@ -179,7 +196,9 @@ def _resolve(host: str, port: int) -> Iterable[tuple[socket.AddressFamily, tuple
     return [(family, (str(address[0]), int(address[1]))) for family, address in unique]
 
 
-def _listen(family: socket.AddressFamily, address: tuple[str, int], host: str) -> socket.socket:
+def _listen(
+    family: socket.AddressFamily, address: tuple[str, int], host: str | None
+) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -194,7 +213,7 @@ def _listen(family: socket.AddressFamily, address: tuple[str, int], host: str) -
     return listener
 
 
-def _why(error: OSError, address: tuple[str, int], host: str) -> str:
+def _why(error: OSError, address: tuple[str, int], host: str | None) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{address[1]} on {address[0]} is in use"
     return f"cannot listen on {host!r} port {address[1]}: {os.strerror(error.errno or 0)}"

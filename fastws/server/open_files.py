@@ -23,7 +23,7 @@ def file_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def room_for(max_connections: int | None) -> int:
+def connection_limit(max_connections: int | None) -> int:
     """Return how many connections can be served; one at least.
 
     Args:

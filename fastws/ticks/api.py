@@ -1,4 +1,4 @@
-"""The HTTP API (docs/protocol.md 2): a parsed request and its body in, the response's bytes out.
+"""The HTTP API (docs/protocol.md 2): a request in, a response out.
 
 Knows routes, who may change what, and the exact JSON; knows no socket and keeps no state. What
 it shows and changes it reaches through the callables it is given.
@@ -13,7 +13,7 @@ import orjson
 from fastws.errors import ConfigError, HandshakeError
 from fastws.http.origin import check_origin
 from fastws.http.request import Request
-from fastws.http.response import refusal, response
+from fastws.http.response import Response, refusal
 from fastws.ticks.config import FeedConfig
 
 CORS_HEADERS = (
@@ -21,7 +21,6 @@ CORS_HEADERS = (
     ("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"),
     ("Access-Control-Allow-Headers", "Content-Type"),
 )
-JSON = "application/json"
 
 Route = Callable[[bytes], object]
 
@@ -58,37 +57,20 @@ class HttpApi:
             "/stats": {"GET": self._show_stats, "DELETE": self._delete_stats},
         }
 
-    def handle(self, request: Request, body: bytes, remote: str) -> bytes:
-        """Answer a request that is not an upgrade.
-
-        Args:
-            request: its head.
-            body: exactly `request.content_length` bytes.
-            remote: the peer's address without port; empty for a Unix socket.
-
-        Returns:
-            The whole response; the connection stays open when `request.keep_alive` says so.
-        """
+    def handle(self, request: Request) -> Response:
+        """Answer a request that is not an upgrade, with its body."""
         if request.method == "OPTIONS":
-            return response(204, headers=CORS_HEADERS, keep_alive=request.keep_alive)
-        head_only = request.method == "HEAD"
+            return Response(204, headers=CORS_HEADERS)
         try:
             route = self._find(request)
             if request.method in ("POST", "DELETE"):
-                self._authorize(request, remote)
-            content = orjson.dumps(route(body))
-            return response(200, content, JSON, CORS_HEADERS, request.keep_alive, head_only)
+                self._authorize(request)
+            return Response.json(route(request.body), headers=CORS_HEADERS)
         except HandshakeError as error:
-            return response(
-                error.status,
-                error.body.encode(),
-                headers=(*CORS_HEADERS, *error.headers),
-                keep_alive=request.keep_alive,
-                head_only=head_only,
-            )
+            return self.refuse(error)
 
-    def refuse(self, error: HandshakeError) -> bytes:
-        """Answer a request whose head was refused; the connection closes behind it."""
+    def refuse(self, error: HandshakeError) -> Response:
+        """Answer a request that is refused."""
         return refusal(error, CORS_HEADERS)
 
     def _find(self, request: Request) -> Route:
@@ -101,7 +83,7 @@ class HttpApi:
             raise HandshakeError(405, "Method not allowed", (("Allow", allow),))
         return route
 
-    def _authorize(self, request: Request, remote: str) -> None:
+    def _authorize(self, request: Request) -> None:
         """Let changes from this machine pass, and from elsewhere with the token only.
 
         Raises:
@@ -109,7 +91,7 @@ class HttpApi:
         """
         check_origin(request, self._allowed_origins)
         proxied = any(request.values(name) for name in ("forwarded", "x-forwarded-for"))
-        if is_loopback(remote) and not proxied:
+        if is_loopback(request.remote_address[0]) and not proxied:
             return
         scheme, _, token = (request.header("authorization") or "").partition(" ")
         if (

@@ -5,11 +5,10 @@ Frozen values that are valid from the moment they exist; a change is a new value
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from fastws.checks import (
-    check_budget,
     check_choice,
     check_flag,
     check_integer,
@@ -18,10 +17,11 @@ from fastws.checks import (
 )
 from fastws.errors import ConfigError, printable
 from fastws.http.origin import origins_of
-from fastws.server.timeouts import Timeouts
+from fastws.server.limits import Limits
 
 MAX_RATE = 100_000_000  # ticks a second
 CONTROL_PANEL_PORT = 8081  # one existing control panel has it hard-coded
+FEED_LIMITS = Limits(max_message_size=16 * 1024)  # nobody has more to say to the feed
 
 
 Rate = int | Literal["max"]
@@ -111,27 +111,19 @@ class ServeOptions:
         loop: the event loop to run.
         http_port: a second port of the host, beside `unix` too, for panels that have one
             hard-coded, or None; 0: any free one.
-        max_connections: 1 to 10,000,000, or None: what the limit of open files allows; more than
-            that is lowered to it, with a warning in the log.
         admin_token: secret for changes from elsewhere, visible ASCII, or None: they are refused.
         quiet: only errors are printed: no address, no console rows.
         fields: what a tick carries: "base" three fields, "seq" also seq and tsNs.
         unix: path of a Unix socket to listen on instead of host and port, or None.
-        max_per_address: connections of one address, 0 to 10,000,000; 0: no limit.
         allowed_origins: origins of web pages that may connect, each `null` or
             `scheme://host[:port]`; empty: all.
         late: what becomes of ticks that are overdue: sent at once, at twice the rate, or skipped.
         deflate: whether clients that offer permessage-deflate get it.
-        max_log_bytes: bytes of memory for the logs of all topics, 1 MiB up, or None: the smaller
-            of 256 MiB and an eighth of the memory that there is.
         max_lag: seconds that a tick may be old when it is sent, 0 to 86,400, else its client jumps
             to the newest one; 0: no limit. Not at rate "max".
         min_rate: bytes a second, 0 to 10^12, that a client takes at rate "max" while it holds the
             feed, else it is closed with 1013; 0: no minimum.
-        max_buffered_bytes: bytes of memory for all else that waits: what is to be sent to one
-            client alone, messages and requests that are not whole; 1 MiB up, or None: likewise.
-        timeouts: how long what may take, and how often clients are pinged.
-        max_message_size: bytes of a client's message, 0 to 2^63 - 1.
+        limits: what bounds the server; a client's message has 16 KiB.
 
     Raises:
         ConfigError: one clear line; the field is the argument's name.
@@ -143,21 +135,16 @@ class ServeOptions:
     format: Format = "json"
     loop: Loop = "uvloop"
     http_port: int | None = None
-    max_connections: int | None = None
     admin_token: str | None = None
     quiet: bool = False
     fields: Fields = "base"
     late: Late = "burst"
     unix: str | None = None
-    max_per_address: int = 0
     allowed_origins: tuple[str, ...] = ()
     deflate: bool = False
-    max_log_bytes: int | None = None
     max_lag: float = 0.5
     min_rate: int = 1 << 20
-    max_buffered_bytes: int | None = None
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    max_message_size: int = 16 * 1024
+    limits: Limits = FEED_LIMITS
 
     def __post_init__(self) -> None:
         check_text("host", self.host)
@@ -169,8 +156,6 @@ class ServeOptions:
             check_integer("http_port", self.http_port, 0, 65_535)
             if self.unix is None and self.http_port and self.http_port == self.port:
                 raise ConfigError("http_port", "must differ from port, which serves HTTP already")
-        if self.max_connections is not None:
-            check_integer("max_connections", self.max_connections, 1, 10_000_000)
         if self.admin_token is not None:
             check_text("admin_token", self.admin_token)
         check_flag("quiet", self.quiet)
@@ -178,18 +163,12 @@ class ServeOptions:
         check_choice("late", self.late, get_args(Late))
         if self.unix is not None and not self.unix.strip("\0"):
             raise ConfigError("unix", "must be a path")
-        check_integer("max_per_address", self.max_per_address, 0, 10_000_000)
         origins = origins_of("allowed_origin", self.allowed_origins)
         object.__setattr__(self, "allowed_origins", origins)
         check_flag("deflate", self.deflate)
-        if self.max_log_bytes is not None:
-            check_budget("max_log_bytes", self.max_log_bytes)
         if 0 < check_number("max_lag", self.max_lag, 0, 86_400) < 0.001:
             raise ConfigError("max_lag", "must be 0 or from 0.001")
         check_integer("min_rate", self.min_rate, 0, 10**12)
-        if self.max_buffered_bytes is not None:
-            check_budget("max_buffered_bytes", self.max_buffered_bytes)
-        check_integer("max_message_size", self.max_message_size, 0, 2**63 - 1)
 
     def feed(self) -> FeedConfig:
         """Return the configuration that the feed starts with."""

@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import orjson
@@ -16,6 +16,7 @@ import orjson
 from fastws._frame import Connection
 from fastws.errors import ConfigError, HandshakeError
 from fastws.http.request import Request
+from fastws.http.response import Response
 from fastws.lag import Lag
 from fastws.server.app import App
 from fastws.server.server import Server
@@ -52,14 +53,9 @@ class TickFeed(App):
     ) -> None:
         self.server = Server(
             self,
-            max_connections=options.max_connections,
-            max_per_address=options.max_per_address,
-            allowed_origins=options.allowed_origins or None,
+            origins=options.allowed_origins or None,
+            limits=options.limits,
             deflate=options.deflate,
-            max_log_bytes=options.max_log_bytes,
-            max_buffered_bytes=options.max_buffered_bytes,
-            **asdict(options.timeouts),
-            max_message_size=options.max_message_size,
         )
         self.config = options.feed()
         self.reports = ClientReports()
@@ -180,11 +176,11 @@ class TickFeed(App):
 
     # The App of the server.
 
-    def http(self, request: Request, body: bytes, remote: str) -> bytes:
+    def http(self, request: Request) -> Response:
         """Answer a route of docs/protocol.md 2."""
-        return self._api.handle(request, body, remote)
+        return self._api.handle(request)
 
-    def refuse(self, error: HandshakeError) -> bytes:
+    def refuse(self, error: HandshakeError) -> Response:
         """Answer a refused request, readable across origins."""
         return self._api.refuse(error)
 
@@ -207,9 +203,8 @@ class TickFeed(App):
                 self.ignored_messages += 1
 
     def closed(self, connection: Connection) -> None:
-        """Hear that a connection has ended."""
-        if isinstance(connection.context, str):
-            self._clients -= 1
+        """Hear that a client has gone."""
+        self._clients -= 1
 
     # What is shown.
 

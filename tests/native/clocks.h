@@ -107,7 +107,7 @@ static void check_ping_timeout(const watch *of, const fws_conn *conn)
 {
     uint64_t from = window(engine->options.pong_ns);
     CHECK_EQ(flow_since(&of->in, from, 0), 0);
-    CHECK(!confirms(of, conn) || flow_since(&of->out, from, 0) <= 6);
+    CHECK(!confirms(of, conn) || flow_since(&of->out, from, 0) <= 10 + 16); /* ping, Close */
     CHECK(!fws_conn_stopped(conn) || (of->stopped && !conn->blocked));
 }
 
@@ -171,7 +171,7 @@ static void check_message_timeout(const watch *of, const fws_conn *conn)
 {
     static const char reason[] = "message timeout";
     if (!conn->ending || conn->own_reason == NULL || conn->own_reason->n != sizeof reason - 1
-        || memcmp(conn->own_reason->text, reason, sizeof reason - 1) != 0)
+        || memcmp(conn->own_reason->data, reason, sizeof reason - 1) != 0)
         return;
     CHECK_EQ(conn->ending_code, 1008);
     CHECK(!fws_conn_stopped(conn)); /* nor has it been since the window began */

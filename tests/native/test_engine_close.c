@@ -391,7 +391,7 @@ static void test_a_close_outlives_the_policy_for_slow_ones(void)
     fws_conn *conn = conn_of(peer);
     CHECK_EQ(engine->counters.slow_closed, 1);
     CHECK_EQ(conn->close_code, 1001); /* what is told is what goes out */
-    CHECK(conn->own_reason->n == 3 && memcmp(conn->own_reason->text, "bye", 3) == 0);
+    CHECK(conn->own_reason->n == 3 && memcmp(conn->own_reason->data, "bye", 3) == 0);
     fake_room(peer, PLENTY);
     rest();
     expect_got(peer, "C1001(bye) ");

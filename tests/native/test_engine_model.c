@@ -13,7 +13,7 @@
 
 static unsigned window_bits; /* of those who are compressed; deflate takes most of the time */
 static uint64_t tcp;         /* quarters of the connections whose kernels confirm */
-static uint64_t told_memory, told_slow, told_late;
+static uint64_t told_memory, told_slow, told_late, told_silent;
 
 static void upgrade(one *who, fws_conn *conn)
 {
@@ -108,12 +108,14 @@ static void hear_close(one *who, const uint8_t *payload, size_t n)
     told_memory += says(payload, n, "memory limit");
     told_slow += says(payload, n, "slow consumer");
     told_late += says(payload, n, "message timeout");
+    told_silent += says(payload, n, "ping timeout");
     CHECK((code == 1013)
           == (says(payload, n, "memory limit") || says(payload, n, "slow consumer")));
     CHECK((code == 1008) == says(payload, n, "message timeout"));
     CHECK(told_memory <= engine->counters.buffered_closed + engine->counters.slow_closed);
     CHECK(told_slow <= engine->counters.slow_closed);
     CHECK(told_late <= engine->counters.message_timeouts);
+    CHECK(told_silent <= engine->counters.ping_timeouts);
 }
 
 /* Time passes, and mostly a turn begins with it. */
@@ -217,7 +219,7 @@ static void open_run(uint64_t seed)
     random_state = seed;
     window_bits = FWS_WINDOW_MIN + seed % FWS_VARIANTS;
     timed = seed % 4 != 3;
-    told_memory = told_slow = told_late = undecided = 0;
+    told_memory = told_slow = told_late = told_silent = undecided = 0;
     begun_late = cut_off = told_timeouts = long_messages = held_long = 0;
     const fws_options options = draw_run(seed);
     streams_open(&options);

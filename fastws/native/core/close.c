@@ -69,6 +69,7 @@ void fws_engine_reap(fws_engine *engine)
         free(conn->metered);
         free(conn->received_reason);
         free(conn->own_reason);
+        free(conn->asked);
         fws_slot_release(engine, conn);
     }
 }
@@ -81,16 +82,16 @@ void fws_conn_serve_out(fws_engine *engine, fws_conn *conn)
 }
 
 /* False: memory is out, and an empty one is kept. Without that a connection holds none. */
-static bool keep_reason(fws_reason **kept, const uint8_t *text, size_t n)
+static bool keep_reason(fws_bytes **kept, const uint8_t *text, size_t n)
 {
-    if (*kept != NULL && (*kept)->text == text)
+    if (*kept != NULL && (*kept)->data == text)
         return true;
     free(*kept);
     *kept = n == 0 ? NULL : malloc(sizeof **kept + n);
     if (*kept == NULL)
         return n == 0;
     (*kept)->n = (uint8_t)n;
-    memcpy((*kept)->text, text, n);
+    memcpy((*kept)->data, text, n);
     return true;
 }
 
@@ -173,9 +174,9 @@ void fws_conn_leave_all(fws_conn *conn)
 
 static int push_ending(fws_engine *engine, fws_conn *conn)
 {
-    const fws_reason *reason = conn->own_reason;
+    const fws_bytes *reason = conn->own_reason;
     return fws_conn_push_close(engine, conn, conn->ending_code,
-                               reason == NULL ? NULL : reason->text,
+                               reason == NULL ? NULL : reason->data,
                                reason == NULL ? 0 : reason->n);
 }
 

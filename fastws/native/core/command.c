@@ -90,6 +90,31 @@ static int send_direct(fws_engine *engine, fws_conn *conn, const fws_command *co
                                command->n);
 }
 
+static int ping(fws_engine *engine, fws_conn *conn, const fws_command *command)
+{
+    size_t n = command->n;
+    if (conn->state != FWS_OPEN)
+        return FWS_E_CLOSED;
+    if (n > FWS_CONTROL_MAX)
+        return FWS_E_INVALID;
+    if (conn->outbox.allocated > engine->options.outbox_limit
+        || !fws_conn_has_room(engine, conn, n))
+        return FWS_E_FULL;
+    fws_bytes *asked = malloc(sizeof *asked + n);
+    int status = asked == NULL ? FWS_E_NOMEM
+                               : fws_conn_push_frame(engine, conn, FWS_PING, 0, command->data, n);
+    if (status != FWS_OK) {
+        free(asked);
+        return status;
+    }
+    asked->n = (uint8_t)n;
+    if (n > 0)
+        memcpy(asked->data, command->data, n);
+    free(conn->asked);
+    conn->asked = asked;
+    return FWS_OK;
+}
+
 static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
     if (conn->state != FWS_OPEN || conn->ending)
@@ -124,6 +149,8 @@ static int apply_one(fws_engine *engine, const fws_command *command)
         return unsubscribe(engine, conn, command->topic);
     case FWS_CMD_SEND:
         return send_direct(engine, conn, command);
+    case FWS_CMD_PING:
+        return ping(engine, conn, command);
     case FWS_CMD_CLOSE:
         return close_conn(engine, conn, command);
     default:

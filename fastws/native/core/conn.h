@@ -94,11 +94,11 @@ typedef struct fws_inbuf {
     uint32_t n, capacity, scanned;
 } fws_inbuf;
 
-/* The text of a Close, made on demand. */
-typedef struct fws_reason {
-    uint8_t n; /* bytes, 1 to FWS_REASON_MAX */
-    uint8_t text[];
-} fws_reason;
+/* What is kept of a control frame, made on demand. */
+typedef struct fws_bytes {
+    uint8_t n;
+    uint8_t data[];
+} fws_bytes;
 
 #define FWS_ANY_MESSAGES UINT16_MAX
 
@@ -179,7 +179,8 @@ typedef struct fws_conn {
     fws_link held_link; /* in one of the engine's rings of holders */
     fws_link room_link; /* in the engine's ring of those that have the room they want */
     uint64_t messages_in;
-    fws_reason *received_reason, *own_reason; /* of those two; NULL: an empty one */
+    fws_bytes *received_reason, *own_reason; /* of those two; NULL: an empty one */
+    fws_bytes *asked; /* payload of the owner's last ping; NULL: it has none that is unanswered */
     fws_metered *metered;       /* not NULL: data messages are counted there and go no further */
     struct sockaddr_in6 remote; /* sin6_family AF_INET: holds a sockaddr_in */
     fws_reader reader;

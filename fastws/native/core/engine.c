@@ -34,6 +34,8 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     engine->epoll = engine->timer = engine->wake = engine->reserve = -1;
     if (getrandom(&engine->peers.seed, sizeof engine->peers.seed, 0) < 0)
         engine->peers.seed = (uint64_t)(uintptr_t)engine;
+    if (getrandom(&engine->ping_mark, sizeof engine->ping_mark, 0) < 0)
+        engine->ping_mark = (uint32_t)sys->realtime();
     engine->free_slot = FWS_NO_SLOT;
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, 0) < 0)

@@ -52,7 +52,8 @@ typedef struct fws_options {
     uint64_t close_ns;      /* from our Close to the end; what is queued before it progresses */
     uint64_t ping_ns;       /* between pings, the shortest (up to a tenth less, at random, before
                                    the first one up to half); it grows with each answer. 0: none */
-    uint64_t pong_ns;       /* to answer one; bytes received or confirmed begin it anew */
+    uint64_t pong_ns;       /* to answer one; bytes received or confirmed begin it anew; then Close
+                                   1011, if it can leave at once, and the end */
     uint64_t message_ns;    /* in which a message ends or progresses; 0: no limit */
     uint64_t write_ns;      /* in which a blocked peer progresses; 0: no limit */
     uint64_t max_stall_ns;  /* a lossless subscriber that takes nothing */
@@ -72,6 +73,7 @@ enum fws_event_kind {
     FWS_EVENT_HEAD_LIMIT, /* the head passed head_limit; data: its beginning */
     FWS_EVENT_BODY,       /* data: the body that fws_conn_expect_body() asked for */
     FWS_EVENT_MESSAGE,    /* data: a message of the given opcode */
+    FWS_EVENT_PONG,       /* data: payload of a pong, while a ping of FWS_CMD_PING is unanswered */
     FWS_EVENT_UNDECIDED   /* no data: a HEAD or BODY was not decided on by the deadline; told at
                              every sweep until the owner answers or ends it */
 };
@@ -275,7 +277,8 @@ enum fws_command_kind {
     FWS_CMD_PUBLISH,
     FWS_CMD_SEND,
     FWS_CMD_CLOSE,
-    FWS_CMD_UNREF /* the owner's reference to a topic; never refused */
+    FWS_CMD_UNREF, /* the owner's reference to a topic; never refused */
+    FWS_CMD_PING   /* ahead of what waits; it is answered by a pong of its payload (5.5.3) */
 };
 
 typedef struct fws_command {
@@ -284,8 +287,9 @@ typedef struct fws_command {
     uint16_t code;       /* CLOSE */
     uint64_t conn;       /* id; PUBLISH: of the connection that is not to get it; 0: none */
     fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH, UNREF: the caller holds a reference */
-    const uint8_t *data; /* PUBLISH, SEND: payload; CLOSE: reason, at most 123 bytes; SUBSCRIBE: a
-                            fws_topic_options of its own, or n = 0: the topic's */
+    const uint8_t *data; /* PUBLISH, SEND: payload; PING: the same, at most 125 bytes; CLOSE:
+                            reason, at most 123 bytes; SUBSCRIBE: a fws_topic_options of its own,
+                            or n = 0: the topic's */
     size_t n;
 } fws_command;
 

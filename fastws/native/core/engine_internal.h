@@ -62,6 +62,10 @@ static inline bool fws_engine_full(const fws_engine *engine)
 
 /* Sends what waits, for FWS_TURN_NS, between two events. */
 void fws_engine_send_waiting(fws_engine *engine);
+/* Cuts an OPEN connection off. If its socket takes it at once, a Close goes first, behind what was
+ * sent before; it ends as 1006 in any case, because no Close of the peer came (RFC 6455 7.1.5). */
+void fws_conn_cut_with(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
+                       size_t reason_n);
 
 /* shed.c */
 

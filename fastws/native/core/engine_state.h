@@ -39,7 +39,8 @@ struct fws_engine {
     fws_conn *first_dead;
     fws_topics topics;
     fws_link holders[FWS_HOLDERS]; /* those that hold 1 KiB or more, by the logarithm; 0: none */
-    fws_link with_room;            /* ring of connections that have the room they asked for */
+    uint32_t ping_mark;      /* payload of the engine's own pings, at random: no owner sends it */
+    fws_link with_room;      /* ring of connections that have the room they asked for */
     bool pressed;            /* max_buffered_bytes was met: the next flush closes the largest */
     uint32_t acknowledge_at; /* the slot that the sweep asks next */
     bool sweeping;           /* a pass has begun and is not over */

@@ -6,11 +6,11 @@
 #define CANDIDATES 4096 /* steps of looking at those that lag, the longest first */
 #define LOOKED_AT 1024  /* slots or table entries, to fill a list when fewer lag or hold frames */
 
-static fws_close close_of(uint16_t code, const fws_reason *reason)
+static fws_close close_of(uint16_t code, const fws_bytes *reason)
 {
     return (fws_close){.code = code,
                        .n = reason == NULL ? 0 : reason->n,
-                       .reason = reason == NULL ? NULL : reason->text};
+                       .reason = reason == NULL ? NULL : reason->data};
 }
 
 fws_closes fws_conn_closes(const fws_conn *conn)
@@ -25,7 +25,9 @@ fws_closes fws_conn_closes(const fws_conn *conn)
 fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
 {
     const fws_metered *metered = conn->metered;
-    const fws_reason *reason = conn->received_code != 0 ? conn->received_reason : conn->own_reason;
+    const fws_bytes *reason = conn->received_code != 0   ? conn->received_reason
+                              : conn->close_code == 1006 ? NULL
+                                                         : conn->own_reason;
     return (fws_conn_facts){
         .id = conn->id,
         .state = conn->state,
@@ -34,7 +36,7 @@ fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
         .acknowledges = conn->acknowledges,
         .close_code = conn->close_code,
         .reason_n = reason == NULL ? 0 : reason->n,
-        .reason = reason == NULL ? NULL : reason->text,
+        .reason = reason == NULL ? NULL : reason->data,
         .buffered = conn->outbox.bytes,
         .frames = metered == NULL ? 0 : metered->frames,
         .bytes = metered == NULL ? 0 : metered->bytes,

@@ -125,6 +125,17 @@ static bool flush_conn(fws_engine *engine, fws_conn *conn)
     return sent;
 }
 
+void fws_conn_cut_with(fws_engine *engine, fws_conn *conn, uint16_t code, const uint8_t *reason,
+                       size_t reason_n)
+{
+    if (!conn->blocked) {
+        fws_conn_end(engine, conn, code, reason, reason_n);
+        (void)flush_conn(engine, conn);
+    }
+    conn->close_code = 1006;
+    fws_conn_cut_off(engine, conn);
+}
+
 /* The one to send to next, from the two rings by turns. */
 static fws_conn *next_dirty(const fws_engine *engine, uint32_t turn)
 {

@@ -45,6 +45,24 @@ int fws_conn_meter(fws_engine *engine, fws_conn *conn)
     return conn->metered == NULL ? FWS_E_NOMEM : FWS_OK;
 }
 
+static bool carries(const fws_message *message, const void *payload, size_t n)
+{
+    return message->len == n && memcmp(message->data, payload, n) == 0;
+}
+
+/* A pong, while a ping of the owner is unanswered. It may be for an earlier one: that is the owner's
+ * to know. The last one's ends the waiting (RFC 6455 5.5.3). */
+static void take_answer(fws_engine *engine, fws_conn *conn, const fws_message *message)
+{
+    if (carries(message, conn->asked->data, conn->asked->n)) {
+        free(conn->asked);
+        conn->asked = NULL;
+    } else if (carries(message, &engine->ping_mark, sizeof engine->ping_mark)) {
+        return;
+    }
+    fws_event_raise(engine, conn, FWS_EVENT_PONG, message->data, message->len);
+}
+
 static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *message)
 {
     bool open = conn->state == FWS_OPEN;
@@ -59,6 +77,8 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
             conn->pongs += conn->pongs < FWS_STRETCHES;
             fws_conn_ping_later(engine, conn, false);
         }
+        if (open && conn->asked != NULL)
+            take_answer(engine, conn, message);
         return;
     case FWS_CLOSE:
         fws_conn_take_close(engine, conn, message);

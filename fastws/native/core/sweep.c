@@ -1,5 +1,7 @@
 /* Every 250 ms, in portions: deadlines, pings, policies of blocked connections, acknowledgements. */
 
+#include <string.h>
+
 #include "core/engine_internal.h"
 
 #define SLOTS 32768u      /* slots read in one turn */
@@ -7,7 +9,7 @@
 #define LOOK 16           /* steps that a look at a connection takes, */
 #define CALLS 64          /* and one with system calls: 32 pings leave in 0.2 ms */
 #define ACKNOWLEDGE 4096u /* steps of looking for what the peers have confirmed in one pass */
-#define PING_BYTES 6      /* of an empty one, masked: that its own bytes are confirmed is no life */
+#define PING_BYTES 10     /* of one, masked: that its own bytes are confirmed is no life */
 
 static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
 {
@@ -131,8 +133,10 @@ static void check_message(fws_engine *engine, fws_conn *conn)
 
 static void ping(fws_engine *engine, fws_conn *conn)
 {
-    if (fws_conn_push_frame(engine, conn, FWS_PING, 0, NULL, 0) != FWS_OK)
-        return; /* no memory for two bytes: the next sweep tries again */
+    uint8_t payload[sizeof engine->ping_mark];
+    memcpy(payload, &engine->ping_mark, sizeof payload);
+    if (fws_conn_push_frame(engine, conn, FWS_PING, 0, payload, sizeof payload) != FWS_OK)
+        return; /* no memory for six bytes: the next sweep tries again */
     engine->counters.pings++;
     conn->pinged = true;
     conn->heard = false;
@@ -167,6 +171,13 @@ static void wait_on(fws_engine *engine, fws_conn *conn)
     conn->deadline = fws_engine_time(engine) + engine->options.pong_ns;
 }
 
+static void give_up(fws_engine *engine, fws_conn *conn)
+{
+    static const uint8_t reason[] = "ping timeout";
+    engine->counters.ping_timeouts++;
+    fws_conn_cut_with(engine, conn, 1011, reason, sizeof reason - 1);
+}
+
 /* False: nothing was due. */
 static bool check_life(fws_engine *engine, fws_conn *conn)
 {
@@ -177,7 +188,7 @@ static bool check_life(fws_engine *engine, fws_conn *conn)
     else if (lives(engine, conn))
         wait_on(engine, conn);
     else
-        time_out(engine, conn, &engine->counters.ping_timeouts);
+        give_up(engine, conn);
     return true;
 }
 

@@ -1,0 +1,342 @@
+"""From a request to a response or a WebSocket: what comes before a handler has a connection.
+
+Layer 6. Knows requests, routes and the App; neither listening sockets nor the life of the server.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from fastws._frame import Connection, Engine
+from fastws.errors import ConnectionClosed, FastwsError, HandshakeError
+from fastws.http.extensions import negotiate
+from fastws.http.head import HeadLimits, head_too_large, parse_request
+from fastws.http.origin import check_origin
+from fastws.http.request import Request
+from fastws.http.response import CONTINUE, Response, encode_response
+from fastws.http.router import WEBSOCKET, Match
+from fastws.http.upgrade import (
+    asked_subprotocols,
+    check_upgrade,
+    choose_subprotocol,
+    switching_protocols,
+)
+from fastws.server.app import App
+from fastws.server.coroutines import Coroutines, Session
+from fastws.server.handlers import check_done, is_async
+from fastws.server.jobs import Jobs
+from fastws.server.limit_log import HTTP_LIMITS
+from fastws.server.tasks import Tasks
+from fastws.server.waits import Waits, closed_error
+
+logger = logging.getLogger("fastws")
+
+INTERNAL_ERROR = 1011
+HEALTH = "/healthz"
+
+ProcessRequest = Callable[[Request], Response | Awaitable[Response | None] | None]
+SelectSubprotocol = Callable[[Request, list[str]], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptOptions:
+    """How requests are taken; see `Server`."""
+
+    process_request: ProcessRequest | None
+    subprotocols: Sequence[str]
+    select_subprotocol: SelectSubprotocol | None
+    origins: Collection[str] | None
+    deflate: bool
+    health: bool
+    head_limits: HeadLimits
+    handler_queue: int
+
+
+@dataclass(slots=True)
+class _Upgrade:
+    """A handshake that is good: what opens the WebSocket, and who is to have it."""
+
+    request: Request
+    answer: bytes
+    window_bits: int
+    subprotocol: str | None
+    match: Match | None
+
+
+class Acceptor:
+    """Takes the requests, and the connections' ends, of one engine for one App.
+
+    Args:
+        engine: whose events it takes.
+        app: what is served.
+        options: see there.
+        on_end: called when a connection has ended.
+    """
+
+    def __init__(
+        self, engine: Engine, app: App, options: AcceptOptions, on_end: Callable[[], None]
+    ) -> None:
+        self.tasks = Tasks()
+        self.http_refused = dict.fromkeys(HTTP_LIMITS, 0)
+        self.stopping = False  # every request gets 503
+        self._engine = engine
+        self._app = app
+        self._options = options
+        self._on_end = on_end
+        self._default = None if app.handler is None else Match(app.handler, {})
+        self._only_routes = app.serves_routes_only
+        self._is_async: dict[Callable[..., Any], bool] = {}
+        self._async = {
+            name for name in ("opened", "message", "closed") if is_async(getattr(app, name))
+        }
+        self._queued = not self._async.isdisjoint({"opened", "message"})
+        limit = options.handler_queue
+        self._jobs = Jobs(self.tasks, limit if self._queued else 0, self._failed)
+        self._coroutines = Coroutines(self.tasks, limit, self._failed)
+        self._take_message = self._on_message if self._queued else app.message
+        self._bodies: dict[int, Request] = {}  # by connection: whose body is still to come
+        self._waits = engine.waits = Waits()
+        self._take_events()
+
+    def _take_events(self) -> None:
+        engine = self._engine
+        engine.on_head = self._on_head
+        engine.on_head_limit = self._on_head_limit
+        engine.on_body = self._on_body
+        engine.on_undecided = self._on_undecided
+        engine.on_close = self._on_close
+        engine.on_error = self._failed
+        engine.on_room = self._waits.on_room
+        engine.on_pong = self._waits.on_pong
+
+    def dismiss(self, connection: Connection) -> None:
+        """Refuse a client in the middle of a request with 503: the server stops."""
+        self._jobs.cancel(connection)
+        try:
+            self._refuse(connection, HandshakeError(503, "Shutting down"), head_only=False)
+        except ConnectionClosed:
+            if not connection.buffered_amount:  # else it has an answer on its way, and then ends
+                connection.abort()
+
+    # Requests.
+
+    def _on_head(self, connection: Connection, head: bytes) -> None:
+        try:
+            request = parse_request(head, self._options.head_limits, connection)
+            self._check_room(connection)
+            if self._options.process_request is None or self._is_health(request):
+                self._take(connection, request)
+            else:
+                self._process(connection, request, self._options.process_request)
+        except HandshakeError as error:
+            self._refuse(connection, error, head_only=head.startswith(b"HEAD "))
+
+    def _check_room(self, connection: Connection) -> None:
+        if self.stopping:
+            raise HandshakeError(503, "Shutting down")
+        if self._engine.over_limit(connection):
+            raise HandshakeError(503, "Too many connections")
+        if self._engine.over_address(connection):
+            raise HandshakeError(429, "Too many connections from this address")
+
+    def _is_health(self, request: Request) -> bool:
+        return (
+            self._options.health
+            and not request.is_upgrade
+            and request.path == HEALTH
+            and request.method in ("GET", "HEAD")
+        )
+
+    def _process(
+        self, connection: Connection, request: Request, process_request: ProcessRequest
+    ) -> None:
+        def go_on(response: Response | None) -> None:
+            if response is None:
+                self._take(connection, request)
+            else:
+                self._respond(connection, request, response, keep_alive=False)
+
+        self._ask(connection, request, process_request, (request,), go_on)
+
+    def _take(self, connection: Connection, request: Request) -> None:
+        if request.is_upgrade:
+            self._upgrade(connection, request)
+        elif request.content_length:
+            interim = CONTINUE if request.expects_continue else b""
+            self._bodies[connection.id] = request
+            self._engine.expect_body(connection, request.content_length, interim)
+        else:
+            self._answer(connection, request)
+
+    def _ask(
+        self,
+        connection: Connection,
+        request: Request,
+        handler: Callable[..., Any],
+        arguments: tuple[object, ...],
+        go_on: Callable[[Any], None],
+    ) -> None:
+        """Go on with what a handler returns, at once or, where it is async, in a task."""
+        known = self._is_async.get(handler)
+        if known is None:
+            known = self._is_async[handler] = is_async(handler)
+        if known:
+            self._jobs.put(connection, self._ask_later, request, handler, arguments, go_on)
+        else:
+            go_on(handler(*arguments))
+
+    async def _ask_later(
+        self,
+        connection: Connection,
+        request: Request,
+        handler: Callable[..., Any],
+        arguments: tuple[object, ...],
+        go_on: Callable[[Any], None],
+    ) -> None:
+        try:
+            go_on(await handler(*arguments))
+        except HandshakeError as error:
+            self._refuse(connection, error, head_only=request.method == "HEAD")
+
+    def _on_head_limit(self, connection: Connection, part: bytes) -> None:
+        error = head_too_large(part, self._options.head_limits)
+        self._refuse(connection, error, head_only=part.startswith(b"HEAD "))
+
+    def _on_body(self, connection: Connection, body: bytes) -> None:
+        request = replace(self._bodies.pop(connection.id), body=body)
+        try:
+            if self.stopping:
+                raise HandshakeError(503, "Shutting down")
+            self._answer(connection, request)
+        except HandshakeError as error:
+            self._refuse(connection, error, head_only=request.method == "HEAD")
+
+    def _on_undecided(self, connection: Connection) -> None:
+        self._jobs.cancel(connection)
+        error = HandshakeError(503, "The decision took too long")
+        self._refuse(connection, error, head_only=False)
+
+    # Responses.
+
+    def _answer(self, connection: Connection, request: Request) -> None:
+        if self._is_health(request):
+            response = Response(200, "ok\n")
+            self._respond(connection, request, response, keep_alive=request.keep_alive)
+            return
+        router = self._app.routes
+        match = None if router is None else router.find(request.method, request.path)
+        handler: Callable[..., Any] = self._app.http
+        if match is not None:
+            handler = (
+                partial(match.handler, **match.parameters) if match.parameters else match.handler
+            )
+
+        def go_on(response: Response) -> None:
+            self._respond(connection, request, response, keep_alive=request.keep_alive)
+
+        self._ask(connection, request, handler, (request,), go_on)
+
+    def _respond(
+        self, connection: Connection, request: Request, response: Response, *, keep_alive: bool
+    ) -> None:
+        if not isinstance(response, Response):
+            raise TypeError(f"a request is answered with a Response, not {response!r}")
+        head_only = request.method == "HEAD"
+        answer = encode_response(response, keep_alive=keep_alive, head_only=head_only)
+        self._engine.respond(connection, answer, keep_alive=keep_alive)
+
+    def _refuse(self, connection: Connection, error: HandshakeError, *, head_only: bool) -> None:
+        name = f"http_{error.status}"
+        if name in self.http_refused:
+            self.http_refused[name] += 1
+        response = self._app.refuse(error)
+        answer = encode_response(response, keep_alive=False, head_only=head_only)
+        self._engine.respond(connection, answer, keep_alive=False)
+
+    # Upgrades.
+
+    def _upgrade(self, connection: Connection, request: Request) -> None:
+        accept = check_upgrade(request)
+        check_origin(request, self._options.origins)
+        match = self._match(request)
+        subprotocol = self._subprotocol(request)
+        offers = request.values("sec-websocket-extensions") if self._options.deflate else ()
+        deflate = negotiate(offers)
+        extra = [("Sec-WebSocket-Extensions", deflate.header)] if deflate else []
+        answer = switching_protocols(accept, subprotocol, extra)
+        bits = deflate.window_bits if deflate else 0
+        upgrade = _Upgrade(request, answer, bits, subprotocol, match)
+
+        def go_on(result: object) -> None:
+            check_done(result)
+            self._open(connection, upgrade)
+
+        self._ask(connection, request, self._app.admit, (connection, request), go_on)
+
+    def _match(self, request: Request) -> Match | None:
+        """Return who is to have the WebSocket; None: the methods of the App."""
+        router = self._app.routes
+        match = None if router is None else router.find(WEBSOCKET, request.path)
+        match = match or self._default
+        if match is None and self._only_routes:
+            raise HandshakeError(404, "Not found")
+        return match
+
+    def _subprotocol(self, request: Request) -> str | None:
+        options = self._options
+        if options.select_subprotocol is not None:
+            return options.select_subprotocol(request, asked_subprotocols(request))
+        return choose_subprotocol(request, options.subprotocols) if options.subprotocols else None
+
+    def _open(self, connection: Connection, upgrade: _Upgrade) -> None:
+        self._engine.upgrade(connection, upgrade.answer, window_bits=upgrade.window_bits)
+        match, request = upgrade.match, upgrade.request
+        if match is not None:
+            session = Session(request, upgrade.subprotocol)
+            self._coroutines.start(connection, session, match.handler, match.parameters)
+            return
+        if upgrade.subprotocol is not None:
+            connection.session = Session(subprotocol=upgrade.subprotocol)
+        connection.on_message = self._take_message
+        if self._queued:
+            connection.pause_reading(after=self._options.handler_queue)
+        if "opened" in self._async:
+            self._jobs.put(connection, self._app.opened, request)
+        else:
+            check_done(self._app.opened(connection, request))
+
+    def _on_message(self, connection: Connection, message: str | bytes) -> None:
+        self._jobs.put(connection, self._app.message, message)
+
+    # Ends.
+
+    def _on_close(self, connection: Connection) -> None:
+        self._bodies.pop(connection.id, None)
+        self._waits.on_close(connection)
+        session = connection.session
+        if session is not None and session.inbox is not None:
+            session.inbox.end(closed_error(connection))
+        elif connection.on_message is not None and not self._async:
+            check_done(self._app.closed(connection))
+        else:
+            opened = connection.on_message is not None
+            self._jobs.end(connection, self._app.closed if opened else None)
+        self._on_end()
+
+    def _failed(self, connection: Connection, exception: BaseException) -> None:
+        """A handler raised: the connection ends with 1011 or 500, the others go on."""
+        ended = not (connection.is_open or self._engine.is_http(connection))
+        if ended and isinstance(exception, ConnectionClosed):
+            return  # it went away while it was being answered; another's end is a failure
+        where = connection.remote_address
+        logger.error("connection %s: a handler raised", where, exc_info=exception)
+        with suppress(FastwsError):
+            if connection.is_open:
+                connection.close(INTERNAL_ERROR)
+                return
+            response = self._app.refuse(HandshakeError(500, "Internal server error"))
+            answer = encode_response(response, keep_alive=False)
+            self._engine.respond(connection, answer, keep_alive=False)

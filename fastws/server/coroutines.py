@@ -1,0 +1,89 @@
+"""Coroutine handlers: one task for the life of a connection, which receives from an Inbox. Layer 6.
+
+Knows connections and tasks; not how a request became a WebSocket.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from fastws._frame import Connection
+from fastws._inbox import Inbox
+from fastws.errors import ConnectionClosed, FastwsError
+from fastws.http.request import Request
+from fastws.server.jobs import Failed
+from fastws.server.tasks import Tasks
+
+NORMAL_CLOSURE = 1000
+
+
+@dataclass(slots=True)
+class Session:
+    """What is kept of a connection besides what the engine keeps (`Connection.session`)."""
+
+    request: Request | None = None
+    subprotocol: str | None = None
+    inbox: Inbox[str | bytes] | None = None
+
+
+class Coroutines:
+    """Runs a coroutine handler for each connection that has one.
+
+    Args:
+        tasks: where its tasks are kept.
+        limit: messages that may wait for one connection.
+        failed: called with what a handler raised.
+    """
+
+    def __init__(self, tasks: Tasks, limit: int, failed: Failed) -> None:
+        self._tasks = tasks
+        self._limit = limit
+        self._failed = failed
+
+    def start(
+        self,
+        connection: Connection,
+        session: Session,
+        handler: Callable[..., Awaitable[None]],
+        parameters: Mapping[str, str],
+    ) -> None:
+        """Run handler(connection, **parameters); its end closes the connection."""
+        receive_into_inbox(connection, session, self._limit)
+        self._tasks.start(self._run(connection, handler, parameters))
+
+    async def _run(
+        self,
+        connection: Connection,
+        handler: Callable[..., Awaitable[None]],
+        parameters: Mapping[str, str],
+    ) -> None:
+        try:
+            await handler(connection, **parameters)
+        except ConnectionClosed as error:
+            if connection.is_open:  # that of another connection
+                self._failed(connection, error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._failed(connection, error)  # something that it waited for was cancelled
+        except Exception as error:
+            self._failed(connection, error)
+        else:
+            if connection.is_open:
+                self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        try:
+            connection.close(NORMAL_CLOSURE)
+        except FastwsError:
+            connection.abort()
+
+
+def receive_into_inbox(connection: Connection, session: Session, limit: int) -> None:
+    """Let the messages of a connection wait for a coroutine, at most `limit` of them."""
+    loop = asyncio.get_running_loop()
+    session.inbox = Inbox(loop, limit, connection.pause_reading)
+    connection.session = session
+    connection.on_message = session.inbox.put
+    connection.pause_reading(after=limit)

@@ -1,0 +1,153 @@
+"""The limits of a server or client: names, defaults, units and ranges, each declared once.
+
+Layer 5. The options of `fastws serve`, the check of each value and the engine's arguments come
+from the fields of `Limits`.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from fastws.checks import LEAST_BUDGET, check_integer
+from fastws.errors import ConfigError
+from fastws.http.head import HeadLimits
+
+MOST_CONNECTIONS = 10_000_000
+LEAST_TIME, MOST_TIME = 0.1, 86_400.0  # seconds; the engine looks at them every 0.25 s
+KIB, MIB = 1 << 10, 1 << 20
+
+
+def _count(default: int | None, low: int, high: int, text: str) -> Any:
+    return field(default=default, metadata={"help": text, "low": low, "high": high})
+
+
+def _seconds(default: float, text: str, *, may_be_off: bool = False) -> Any:
+    metadata = {"help": text + ("; 0: no limit." if may_be_off else "."), "may_be_off": may_be_off}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bounds one server, or one client, and after how long it gives up.
+
+    The time-outs are seconds, 0.1 to 86,400. Most of them measure progress, not totals: a peer that
+    moves at least 1 KiB within the time has the same time again.
+
+    Args:
+        max_connections: 1 to 10,000,000; past it 503. None takes what the limit of open files
+            (raised as far as we may) has room for; more is lowered to it, with a warning.
+        max_per_address: connections of one address (IPv6: of one /64); past it 429. 0: no limit.
+        max_message_size: bytes of a message received; past it 1009.
+        max_fragments: frames of one; past it 1009.
+        max_head_size: bytes of a request's head, 256 to 65,536; past it 431.
+        max_head_line: bytes of one line of it; past it 431, for the target 414.
+        max_head_fields: fields of it; past it 431.
+        max_body_size: bytes of a request's body, up to 1 GiB; past it 413.
+        handler_queue: messages of one connection (1 to 65,534) that may wait for a coroutine; then
+            it is not read from.
+        high_mark: bytes of direct sends waiting for one connection past which `send` waits, at
+            most `outbox_limit`.
+        outbox_limit: bytes of memory of the same past which `send_nowait` raises LogFull; past a
+            quarter of it the peer is not read from.
+        max_log_bytes: bytes of memory that the logs of all topics may take together, 1 MiB up; past
+            it the oldest messages of those that hold most go first. None: the smaller of 256 MiB
+            and an eighth of the memory that the control group or the machine has.
+        max_buffered_bytes: bytes of memory that all else may take that waits in user memory, 1 MiB
+            up: direct sends and responses, messages and requests that are not whole, what other
+            threads staged. Past it sends raise LogFull, requests get 503, and those connections
+            that hold most are closed with 1013. None: as for max_log_bytes.
+        handshake_timeout: from accept, or a later request's first byte, to the end of its head and
+            the decision on it; then in which a body ends or progresses. Closed, or 503.
+        keep_alive_timeout: from the end of an HTTP response to the next request; longer than the
+            60 s for which load balancers keep their connections. A response has it to progress.
+        close_timeout: from a Close to its answer; what is queued before it has it to progress.
+        ping_interval: between pings, the shortest, up to a tenth less at random. The first one
+            comes at random in its second half; each one that is answered makes the next one a
+            quarter later, up to 2.5 times the interval and 50 s. 0: no pings.
+        pong_timeout: for the answer; bytes received or confirmed meanwhile begin it anew.
+        message_timeout: in which a message ends or progresses, else 1008. 0: no limit.
+        write_timeout: in which a client whose socket is full confirms 1 KiB. 0: no limit.
+
+    Raises:
+        ConfigError: of the wrong type or out of range; one clear line.
+    """
+
+    max_connections: int | None = _count(
+        None, 1, MOST_CONNECTIONS, "Default, and at most: what the limit of open files allows."
+    )
+    max_per_address: int = _count(0, 0, 2**32 - 1, "0: no limit; IPv6 counts by /64.")
+    max_message_size: int = _count(MIB, 0, 2**63 - 1, "Bytes of a client's message; past it 1009.")
+    max_fragments: int = _count(16_384, 1, 2**32 - 1, "Frames of a message; past it 1009.")
+    max_head_size: int = _count(16 * KIB, 256, 64 * KIB, "Bytes of a request's head; past it 431.")
+    max_head_line: int = _count(8 * KIB, 64, 64 * KIB, "Bytes of a line of it; past it 431 or 414.")
+    max_head_fields: int = _count(64, 1, 10_000, "Fields of it; past it 431.")
+    max_body_size: int = _count(64 * KIB, 0, 2**30, "Bytes of a request's body; past it 413.")
+    handler_queue: int = _count(
+        16, 1, 65_534, "Messages of a client that may wait for a coroutine."
+    )
+    high_mark: int = _count(
+        64 * KIB, 1, 2**32 - 1, "Bytes waiting for one client, past which `await send()` waits."
+    )
+    outbox_limit: int = _count(
+        MIB, 1, 2**32 - 1, "Bytes waiting for one client, past which nothing is sent to it."
+    )
+    max_log_bytes: int | None = _count(
+        None,
+        LEAST_BUDGET,
+        2**62,
+        "Memory for the logs of all topics. Default: the smaller of 256 MiB and an eighth of the "
+        "memory that there is.",
+    )
+    max_buffered_bytes: int | None = _count(
+        None,
+        LEAST_BUDGET,
+        2**62,
+        "Memory for what waits for single clients or is not whole; past it those that hold most "
+        "are closed. Default: likewise.",
+    )
+    handshake_timeout: float = _seconds(10.0, "A request's head, from its first byte or accept")
+    keep_alive_timeout: float = _seconds(75.0, "Between two requests of an HTTP connection")
+    close_timeout: float = _seconds(5.0, "For the answer to a Close")
+    ping_interval: float = _seconds(
+        20.0, "Between pings, the shortest; grows to 2.5 times, at most 50", may_be_off=True
+    )
+    pong_timeout: float = _seconds(20.0, "For the answer to a ping, or any other bytes")
+    message_timeout: float = _seconds(
+        60.0, "In which a message ends or brings 1 KiB", may_be_off=True
+    )
+    write_timeout: float = _seconds(
+        30.0, "In which a client whose socket is full takes 1 KiB", may_be_off=True
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if "low" not in each.metadata:
+                _check_seconds(each.name, value, may_be_off=each.metadata["may_be_off"])
+            elif value is not None or each.default is not None:
+                check_integer(each.name, value, each.metadata["low"], each.metadata["high"])
+        if self.high_mark > self.outbox_limit:
+            raise ConfigError("high_mark", "must not exceed outbox_limit")
+
+    def of_heads(self) -> HeadLimits:
+        """Return the limits of one request."""
+        return HeadLimits(
+            head_bytes=self.max_head_size,
+            line_bytes=self.max_head_line,
+            headers=self.max_head_fields,
+            body_bytes=self.max_body_size,
+        )
+
+    def of_engine(self) -> dict[str, Any]:
+        """Return the arguments of an Engine by name; the caller knows what None stands for."""
+        ours = asdict(self)
+        ours["head_limit"] = ours.pop("max_head_size")
+        for name in ("max_head_line", "max_head_fields", "max_body_size", "handler_queue"):
+            del ours[name]
+        return ours
+
+
+def _check_seconds(name: str, value: object, *, may_be_off: bool) -> None:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or not (LEAST_TIME <= value <= MOST_TIME or (may_be_off and value == 0)):  # type: ignore[operator]
+        off = ", or 0 for none" if may_be_off else ""
+        raise ConfigError(name, f"must be seconds from {LEAST_TIME:g} to {MOST_TIME:,.0f}{off}")

@@ -1,0 +1,160 @@
+"""What can be awaited of a connection: room, its end, a pong. Layer 6.
+
+Knows connections and futures. The engine tells it what happens; nothing is polled.
+"""
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Generator
+from typing import Any
+
+from fastws._frame import Connection
+from fastws.errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+
+Waiter = asyncio.Future[None]
+NORMAL = (1000, 1001)  # RFC 6455 7.4.1: done, going away
+
+
+def closed_error(connection: Connection) -> ConnectionClosed:
+    """Return the exception for who waits on a connection that has ended, or is ending."""
+    received, sent = connection.close_received, connection.close_sent
+    fine = received is not None and received.code in NORMAL
+    if fine and (sent is None or sent.code in NORMAL):
+        return ConnectionClosedOK(connection.close_code, connection.reason or "", received, sent)
+    code = connection.close_code or 1006
+    return ConnectionClosedError(code, connection.reason or "", received, sent)
+
+
+class Closing:
+    """What `Connection.close` returns; to await it is to wait for the connection's end."""
+
+    __slots__ = ("_connection", "_waits")
+
+    def __init__(self, waits: "Waits", connection: Connection) -> None:
+        self._waits = waits
+        self._connection = connection
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._waits.ended(self._connection).__await__()
+
+
+class Waits:
+    """Who waits for something of the connections of one engine."""
+
+    def __init__(self) -> None:
+        self._room: dict[Connection, deque[Waiter]] = {}
+        self._ends: dict[Connection, list[Waiter]] = {}
+        self._pings: dict[Connection, dict[bytes, asyncio.Future[float]]] = {}
+
+    # Room.
+
+    async def send(self, connection: Connection, data: str | bytes) -> None:
+        """Send once there is room, after those who asked before."""
+        await self._wait_for_room(connection)
+        try:
+            connection.send_nowait(data)
+        finally:
+            self._next(connection)
+
+    async def drain(self, connection: Connection) -> None:
+        """Return when at most a quarter of the high mark is waiting."""
+        if not connection.is_open:
+            raise closed_error(connection)
+        if connection.buffered_amount:
+            await self._wait_for_room(connection)
+            self._next(connection)
+
+    async def _wait_for_room(self, connection: Connection) -> None:
+        if not connection.is_open:
+            raise closed_error(connection)
+        queue = self._room.setdefault(connection, deque())
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        queue.append(waiter)
+        if not connection.crowded:
+            connection.crowded = True
+            connection.notify_room()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in queue:
+                queue.remove(waiter)
+            elif not waiter.cancelled():
+                self._next(connection)  # it had been called
+            raise
+
+    def on_room(self, connection: Connection) -> None:
+        """Hear from the engine that there is room again."""
+        queue = self._room.get(connection, ())
+        while queue:
+            waiter = queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._room.pop(connection, None)
+        connection.crowded = False
+
+    def _next(self, connection: Connection) -> None:
+        """Call the next one who waits for room, or ask to be told."""
+        if connection not in self._room or not connection.is_open:
+            return
+        if self._room[connection] and connection.is_full:
+            connection.notify_room()
+        else:
+            self.on_room(connection)
+
+    # Ends.
+
+    async def ended(self, connection: Connection) -> None:
+        """Return when the connection has ended."""
+        if connection.reason is None:
+            waiter: Waiter = asyncio.get_running_loop().create_future()
+            self._ends.setdefault(connection, []).append(waiter)
+            await waiter
+
+    def closing(self, connection: Connection) -> Closing:
+        """Return what `Connection.close` returns."""
+        return Closing(self, connection)
+
+    def on_close(self, connection: Connection) -> None:
+        """Hear from the engine that a connection has ended."""
+        for waiter in self._ends.pop(connection, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+        lost = (*self._room.pop(connection, ()), *self._pings.pop(connection, {}).values())
+        for each in lost:
+            if not each.done():
+                each.set_exception(closed_error(connection))
+
+    # Pings.
+
+    async def ping(self, connection: Connection, data: bytes | None) -> float:
+        """Send a ping and return the seconds until its pong."""
+        if not connection.is_open:
+            raise closed_error(connection)
+        payload = os.urandom(4) if data is None else data
+        waiting = self._pings.setdefault(connection, {})
+        if payload in waiting:
+            raise ValueError("a ping with that payload is waiting for its pong")
+        connection.send_ping(payload)
+        began = time.monotonic()
+        waiter: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        waiting[payload] = waiter
+        try:
+            return await waiter - began
+        finally:
+            waiting.pop(payload, None)
+
+    def on_pong(self, connection: Connection, payload: bytes) -> None:
+        """Hear of a pong; it answers the pings before its own as well (RFC 6455 5.5.3)."""
+        waiting = self._pings.get(connection, {})
+        if payload not in waiting:
+            return
+        now = time.monotonic()
+        for sent, waiter in list(waiting.items()):
+            del waiting[sent]
+            if not waiter.done():
+                waiter.set_result(now)
+            if sent == payload:
+                return
