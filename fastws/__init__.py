@@ -3,7 +3,7 @@
 The public interface. `fastws serve` and the rest of the command line live in `fastws.cli`.
 """
 
-from fastws._frame import Connection, Engine, Frame, Subscription, Topic
+from fastws._frame import Connection, Engine, Frame, Subscription, Topic, broadcast
 from fastws.errors import (
     Close,
     ConfigError,
@@ -48,5 +48,6 @@ __all__ = [
     "Subscription",
     "TickFeed",
     "Topic",
+    "broadcast",
     "serve",
 ]

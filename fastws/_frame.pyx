@@ -12,11 +12,13 @@ is closed. A Subscription holds no pointer: it is looked up. The only `with nogi
 
 from cpython.exc cimport PyErr_WriteUnraisable
 from cpython.object cimport PyObject
+from cpython.buffer cimport PyBuffer_IsContiguous
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 cimport cython
 from libc.errno cimport errno
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastws.native cimport *
 
@@ -81,8 +83,8 @@ cpdef int one_of(str what, dict names, value) except -1:
     return names[value]
 
 
-cdef int payload_of(object data, const uint8_t **start, size_t *n, uint8_t *opcode) except -1:
-    """Where a payload of type bytes or str lies, without a copy, and its opcode."""
+cdef object payload_of(object data, const uint8_t **start, size_t *n, uint8_t *opcode):
+    """Where a payload lies, without a copy, and its opcode; the object returned keeps it there."""
     cdef Py_ssize_t size
     if type(data) is bytes:
         start[0] = <const uint8_t *>PyBytes_AS_STRING(data)
@@ -93,8 +95,33 @@ cdef int payload_of(object data, const uint8_t **start, size_t *n, uint8_t *opco
         n[0] = <size_t>size
         opcode[0] = FWS_TEXT
     else:
-        raise TypeError(f"a payload must be bytes or str, not {type(data).__name__}")
-    return 0
+        return other_payload_of(data, start, n, opcode)
+    return data
+
+
+cdef object other_payload_of(object data, const uint8_t **start, size_t *n, uint8_t *opcode):
+    """The same of a Frame, a bytearray or a memoryview."""
+    cdef Frame frame
+    cdef Py_buffer *view
+    if type(data) is Frame:
+        frame = data
+        if frame._masked:
+            raise ValueError("a masked Frame cannot be sent: make it without masking_key")
+        start[0] = <const uint8_t *>PyBytes_AS_STRING(frame.data) + frame._head
+        n[0] = <size_t>PyBytes_GET_SIZE(frame.data) - frame._head
+        opcode[0] = frame._opcode
+        return frame
+    if type(data) is not bytearray and type(data) is not memoryview:
+        raise TypeError("a payload must be bytes, str, bytearray, memoryview or Frame, "
+                        f"not {type(data).__name__}")
+    held = PyMemoryView_FromObject(data)  # a bytearray cannot be resized while it lives
+    view = PyMemoryView_GET_BUFFER(held)
+    if not PyBuffer_IsContiguous(view, b"C"):
+        raise ValueError("a memoryview to be sent must be contiguous")
+    start[0] = <const uint8_t *>view.buf
+    n[0] = <size_t>view.len
+    opcode[0] = FWS_BINARY
+    return held
 
 
 def check_close(code, str reason not None):
@@ -250,18 +277,21 @@ cdef Done DONE = Done()
 
 @cython.final
 cdef class Frame:
-    """One encoded WebSocket frame (RFC 6455 5.2), immutable.
+    """One encoded WebSocket frame (RFC 6455 5.2), immutable. One without a key can be sent.
 
     Args:
-        payload: bytes for a BINARY frame, str for a TEXT one; a frame of at most 1 GiB.
+        payload: bytes, bytearray or memoryview for a BINARY frame, str for a TEXT one; a frame of
+            at most 1 GiB.
         masking_key: four bytes for a client's frame, None for a server's.
 
     Raises:
-        TypeError: payload is neither bytes nor str.
-        ValueError: the key has not four bytes.
+        TypeError: payload is none of these.
+        ValueError: the key has not four bytes; a memoryview is not contiguous.
     """
 
     cdef readonly bytes data
+    cdef uint8_t _head, _opcode  # bytes of the header
+    cdef bint _masked
 
     def __cinit__(self, payload, *, bytes masking_key=None):
         cdef uint8_t head[FWS_HEADER_MAX]
@@ -269,12 +299,13 @@ cdef class Frame:
         cdef const uint8_t *start
         cdef size_t head_n, n
         cdef uint8_t opcode
-        payload_of(payload, &start, &n, &opcode)
+        held = payload_of(payload, &start, &n, &opcode)
         if masking_key is not None:
             if len(masking_key) != 4:
                 raise ValueError("a masking key has four bytes")
             key = <const uint8_t *>PyBytes_AS_STRING(masking_key)
         head_n = fws_header_encode(head, opcode, True, 0, n, key)
+        self._head, self._opcode, self._masked = <uint8_t>head_n, opcode, key is not NULL
         self.data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(head_n + n))
         cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(self.data)
         memcpy(out, head, head_n)
@@ -350,8 +381,9 @@ cdef class Topic:
         staged, in order, and the engine is woken.
 
         Args:
-            data: str for a TEXT message; bytes for a BINARY one. With `text`, bytes for a TEXT
-                one: UTF-8, as orjson returns it; it is not checked.
+            data: str for a TEXT message; bytes, bytearray or memoryview for a BINARY one; or a
+                Frame. With `text`, bytes for a TEXT one: UTF-8, as orjson returns it; it is not
+                checked.
             exclude: a subscriber that is not to get it (a room without its speaker).
 
         Raises:
@@ -359,10 +391,11 @@ cdef class Topic:
                 all topics hold `max_log_bytes` that lossless subscribers need; or, from another
                 thread, 4 MiB are staged.
             ConnectionClosed: the topic or the engine is closed.
-            TypeError, ValueError: not bytes or str; more than 1 GiB.
+            TypeError, ValueError: none of these; more than 1 GiB, a masked Frame, a memoryview
+                that is not contiguous.
         """
         cdef fws_command command
-        payload_of(data, &command.data, &command.n, &command.opcode)
+        held = payload_of(data, &command.data, &command.n, &command.opcode)
         if self._t is NULL:
             raise ConnectionClosed(1006, "the topic is closed")
         command.kind = FWS_CMD_PUBLISH
@@ -375,6 +408,42 @@ cdef class Topic:
         if text:
             command.opcode = FWS_TEXT
         self.engine._command(&command)
+
+    def publish_all(self, messages not None, *, bint text=False):
+        """Append many messages, as `publish` does each of them, in one call.
+
+        Args:
+            messages: an iterable of what `publish` takes.
+            text: as for `publish`.
+
+        Returns:
+            How many they were.
+
+        Raises:
+            LogFull: as `publish`, at the first one that was not taken; its `published` says how
+                many were.
+            ConnectionClosed, TypeError, ValueError: as `publish`; those before it were taken.
+        """
+        cdef fws_command command
+        cdef Py_ssize_t published = 0
+        if isinstance(messages, (str, bytes, bytearray, memoryview)):
+            raise TypeError("publish_all takes an iterable of messages; publish takes one")
+        command.kind = FWS_CMD_PUBLISH
+        command.conn = 0
+        try:
+            for data in messages:
+                held = payload_of(data, &command.data, &command.n, &command.opcode)
+                if self._t is NULL:  # the iterator may have closed it
+                    raise ConnectionClosed(1006, "the topic is closed")
+                command.topic = self._t
+                if text:
+                    command.opcode = FWS_TEXT
+                self.engine._command(&command)
+                published += 1
+        except LogFull as full:
+            full.published = published
+            raise
+        return published
 
     def configure(self, *, str on_slow=None, max_lag=None, retention_bytes=None, history=None,
                   min_rate=None):
@@ -597,7 +666,9 @@ cdef class Connection:
         return self.engine._command(command)
 
     def send_nowait(self, data):
-        """Send one message to this peer alone: str as TEXT, bytes as BINARY.
+        """Send one message to this peer alone.
+
+        str leaves as TEXT; bytes, bytearray and memoryview as BINARY; a Frame as it says.
 
         Its order among the messages published before and after is kept. Safe from any thread; from
         one that does not drive the engine a failure is counted (`staged_refused`), not raised.
@@ -606,9 +677,10 @@ cdef class Connection:
             ConnectionClosed: the connection is not open.
             LogFull: more than `outbox_limit` bytes are waiting for this peer already, or
                 `max_buffered_bytes` for all.
+            TypeError, ValueError: as `Topic.publish`.
         """
         cdef fws_command command
-        payload_of(data, &command.data, &command.n, &command.opcode)
+        held = payload_of(data, &command.data, &command.n, &command.opcode)
         self._command(&command, FWS_CMD_SEND)
 
     def send(self, data):
@@ -899,6 +971,58 @@ cdef class Connection:
         cdef fws_conn *c = self._held()
         fws_engine_wake(self.engine._e)
         return self.engine._account_of(c)
+
+
+cdef bint send_shared(Connection connection, fws_shared *message) except -1:
+    """Whether the connection took it."""
+    cdef fws_command command
+    cdef fws_engine *e = connection.engine._e
+    cdef int status
+    if connection._c is NULL:
+        return False
+    if fws_engine_inherited(e):
+        raise RuntimeError(_INHERITED)
+    if fws_engine_foreign(e):
+        command.kind, command.opcode = FWS_CMD_SEND, message.opcode
+        command.conn, command.data, command.n = connection.id, message.data, message.n
+        status = fws_engine_command(e, &command)
+    else:
+        status = fws_engine_send_shared(e, connection._c, message)
+        connection.engine._schedule_flush()
+    if status < 0 and status != FWS_E_FULL and status != FWS_E_CLOSED:
+        raise _error(status)
+    return status == FWS_OK
+
+
+def broadcast(connections not None, message, *, bint text=False):
+    """Send one message directly to many connections; it is encoded and compressed once.
+
+    Those that are not open are skipped, and those for which `Connection.send` would raise LogFull.
+    For an audience that stays, a Topic costs less: there a slow client costs no memory of its own.
+    Safe from any thread; from one that does not drive the engine each message is staged.
+
+    Args:
+        connections: an iterable of Connections, of one engine or several.
+        message, text: as `data` and `text` of `Topic.publish`.
+
+    Returns:
+        How many took it.
+
+    Raises:
+        TypeError, ValueError: as `Topic.publish`; or something is no Connection.
+    """
+    cdef fws_shared shared
+    cdef Py_ssize_t taken = 0
+    memset(&shared, 0, sizeof(shared))
+    held = payload_of(message, &shared.data, &shared.n, &shared.opcode)
+    if text:
+        shared.opcode = FWS_TEXT
+    try:
+        for connection in connections:
+            taken += send_shared(<Connection?>connection, &shared)
+    finally:
+        fws_shared_clear(&shared)
+    return taken
 
 
 @cython.final

@@ -49,7 +49,12 @@ class InvalidHandshake(FastwsError):
 
 
 class LogFull(FastwsError):
-    """No room: a lossless topic's slowest subscriber, an outbox or staging is at its limit."""
+    """No room: a lossless topic's slowest subscriber, an outbox or staging is at its limit.
+
+    `published`: where `Topic.publish_all` raises it, how many messages were taken before.
+    """
+
+    published = 0
 
 
 class Close(NamedTuple):

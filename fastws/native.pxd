@@ -297,6 +297,12 @@ cdef extern from "core/engine.h" nogil:
         const uint8_t *data
         size_t n
     int fws_engine_command(fws_engine *engine, const fws_command *command)
+    ctypedef struct fws_shared:
+        const uint8_t *data
+        size_t n
+        uint8_t opcode
+    int fws_engine_send_shared(fws_engine *engine, fws_conn *conn, fws_shared *message)
+    void fws_shared_clear(fws_shared *message)
     bint fws_engine_foreign(const fws_engine *engine)
     bint fws_engine_inherited(const fws_engine *engine)
     void fws_engine_drive(fws_engine *engine)

@@ -1,6 +1,7 @@
 """Topics without an event loop: order, accounts, slow consumers, other threads."""
 
 import time
+from array import array
 from collections.abc import Callable
 
 import pytest
@@ -53,10 +54,10 @@ def test_messages_of_every_size_arrive_whole(rig: Rig, size: int) -> None:
     assert peer.payloads == [payload, payload + b"!"]
 
 
-def test_publish_takes_bytes_and_str_only(rig: Rig) -> None:
+def test_publish_takes_no_other_types(rig: Rig) -> None:
     topic = rig.engine.topic("t")
-    for data in (None, 1, bytearray(b"x"), memoryview(b"x"), ["x"]):
-        with pytest.raises(TypeError, match="bytes or str"):
+    for data in (None, 1, ["x"], array("B", b"x")):
+        with pytest.raises(TypeError, match="bytes, str"):
             topic.publish(data)  # type: ignore[arg-type]
     with pytest.raises(UnicodeEncodeError):
         topic.publish("\ud800")

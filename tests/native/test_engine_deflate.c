@@ -185,6 +185,51 @@ static void test_a_compressed_message_of_a_client_is_heard(void)
     engine_close();
 }
 
+static void test_one_message_for_many_is_compressed_once_for_each_window(void)
+{
+    engine_open(&OPTIONS);
+    const unsigned windows[] = {15, 9, 15, 0, 9, 15};
+    fake_peer *peers[6];
+    fws_shared filler = {(const uint8_t *)FILLER, sizeof FILLER - 1, FWS_TEXT, {{0}}};
+    fws_shared tiny = {(const uint8_t *)"tiny", 4, FWS_TEXT, {{0}}};
+    for (size_t i = 0; i < 6; i++)
+        peers[i] = client_with(windows[i]);
+    for (size_t i = 0; i < 6; i++) {
+        CHECK_EQ(fws_engine_send_shared(engine, conn_of(peers[i]), &filler), FWS_OK);
+        CHECK_EQ(fws_engine_send_shared(engine, conn_of(peers[i]), &tiny), FWS_OK);
+    }
+    rest();
+    CHECK_EQ(fws_deflate_calls(engine->codec), 2);
+    for (size_t i = 0; i < 6; i++) {
+        CHECK_EQ(unpack(peers[i]), windows[i] > 0);
+        expect_got(peers[i], "T(" FILLER ") T(tiny) ");
+    }
+    fws_shared_clear(&filler);
+    fws_shared_clear(&tiny);
+    engine_close();
+}
+
+static void test_one_message_for_many_passes_over_who_is_full_or_closed(void)
+{
+    fws_options options = OPTIONS;
+    options.outbox_limit = 1000;
+    engine_open(&options);
+    fake_peer *peer = client_with(0), *full = client_with(0), *closed = client_with(0);
+    fws_shared filler = {(const uint8_t *)FILLER, sizeof FILLER - 1, FWS_TEXT, {{0}}};
+    full->room = 0;
+    while (conn_of(full)->outbox.allocated <= options.outbox_limit)
+        CHECK_EQ(tell(full, FILLER), FWS_OK);
+    say_goodbye(closed, 1000);
+    CHECK_EQ(fws_engine_send_shared(engine, conn_of(full), &filler), FWS_E_FULL);
+    CHECK_EQ(fws_engine_send_shared(engine, conn_of(closed), &filler), FWS_E_CLOSED);
+    CHECK_EQ(fws_engine_send_shared(engine, conn_of(peer), &filler), FWS_OK);
+    CHECK_EQ(engine->counters.log_full, 1);
+    rest();
+    expect_got(peer, "T(" FILLER ") ");
+    expect_got(closed, "C1000(bye) ");
+    engine_close();
+}
+
 static void test_windows_out_of_range_are_refused(void)
 {
     engine_open(&OPTIONS);
@@ -209,6 +254,8 @@ int main(void)
     RUN(test_what_a_slow_reader_passed_over_is_not_compressed);
     RUN(test_order_holds_among_topics_and_direct_messages);
     RUN(test_a_compressed_message_of_a_client_is_heard);
+    RUN(test_one_message_for_many_is_compressed_once_for_each_window);
+    RUN(test_one_message_for_many_passes_over_who_is_full_or_closed);
     RUN(test_windows_out_of_range_are_refused);
     fws_deflate_free(codec);
     return 0;

@@ -77,15 +77,22 @@ static int unsubscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
     return FWS_OK;
 }
 
-static int send_direct(fws_engine *engine, fws_conn *conn, const fws_command *command)
+/* Whether it takes n bytes more. */
+static int may_send(fws_engine *engine, const fws_conn *conn, size_t n)
 {
     if (conn->state != FWS_OPEN)
         return FWS_E_CLOSED;
+    bool full = conn->outbox.allocated > engine->options.outbox_limit;
+    return full || !fws_conn_has_room(engine, conn, n) ? FWS_E_FULL : FWS_OK;
+}
+
+static int send_direct(fws_engine *engine, fws_conn *conn, const fws_command *command)
+{
+    int status = may_send(engine, conn, command->n);
+    if (status != FWS_OK)
+        return status;
     if (!is_data(command->opcode))
         return FWS_E_INVALID;
-    if (conn->outbox.allocated > engine->options.outbox_limit
-        || !fws_conn_has_room(engine, conn, command->n))
-        return FWS_E_FULL;
     return fws_conn_push_frame(engine, conn, command->opcode, ++engine->eseq, command->data,
                                command->n);
 }
@@ -93,16 +100,14 @@ static int send_direct(fws_engine *engine, fws_conn *conn, const fws_command *co
 static int ping(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
     size_t n = command->n;
-    if (conn->state != FWS_OPEN)
-        return FWS_E_CLOSED;
+    int status = may_send(engine, conn, n);
+    if (status != FWS_OK)
+        return status;
     if (n > FWS_CONTROL_MAX)
         return FWS_E_INVALID;
-    if (conn->outbox.allocated > engine->options.outbox_limit
-        || !fws_conn_has_room(engine, conn, n))
-        return FWS_E_FULL;
     fws_bytes *asked = malloc(sizeof *asked + n);
-    int status = asked == NULL ? FWS_E_NOMEM
-                               : fws_conn_push_frame(engine, conn, FWS_PING, 0, command->data, n);
+    status = asked == NULL ? FWS_E_NOMEM
+                           : fws_conn_push_frame(engine, conn, FWS_PING, 0, command->data, n);
     if (status != FWS_OK) {
         free(asked);
         return status;
@@ -161,6 +166,15 @@ static int apply_one(fws_engine *engine, const fws_command *command)
 static int apply(fws_engine *engine, const fws_command *command)
 {
     int status = apply_one(engine, command);
+    engine->counters.log_full += status == FWS_E_FULL;
+    return status;
+}
+
+int fws_engine_send_shared(fws_engine *engine, fws_conn *conn, fws_shared *message)
+{
+    int status = may_send(engine, conn, message->n);
+    if (status == FWS_OK)
+        status = fws_conn_push_shared(engine, conn, ++engine->eseq, message);
     engine->counters.log_full += status == FWS_E_FULL;
     return status;
 }

@@ -302,6 +302,22 @@ typedef struct fws_command {
  * FWS_E_FULL when FWS_STAGING_BYTES wait, or past max_buffered_bytes (staged_refused counts that). */
 int fws_engine_command(fws_engine *engine, const fws_command *command);
 
+/* One message for many connections. It is compressed once for each window that they have. */
+typedef struct fws_shared {
+    const uint8_t *data; /* the caller's, until fws_shared_clear() */
+    size_t n;
+    uint8_t opcode; /* FWS_TEXT or FWS_BINARY */
+    struct fws_shrunk {
+        uint8_t *data; /* NULL: it does not shrink */
+        size_t n;
+        bool known;
+    } shrunk[FWS_VARIANTS]; /* by window bits */
+} fws_shared;
+
+/* Sends it directly, as FWS_CMD_SEND does; for the driving thread only. */
+int fws_engine_send_shared(fws_engine *engine, fws_conn *conn, fws_shared *message);
+void fws_shared_clear(fws_shared *message);
+
 /* Whether the caller is not the thread that drives: then only fws_engine_command() is safe. */
 bool fws_engine_foreign(const fws_engine *engine);
 

@@ -159,6 +159,8 @@ bool fws_engine_poll(fws_engine *engine, int timeout_ms);
  * to be sent, and returns the RSV bits of its frame. */
 unsigned fws_conn_compress(fws_engine *engine, const fws_conn *conn, uint8_t opcode,
                            const uint8_t **data, size_t *n);
+/* As fws_conn_push_frame(), of a message that others get as well. */
+int fws_conn_push_shared(fws_engine *engine, fws_conn *conn, uint64_t eseq, fws_shared *message);
 /* Sends engine->plan. 1: all of it is gone; 0: the socket is full; negative: it is dead. */
 int fws_conn_send_plan(fws_engine *engine, fws_conn *conn);
 /* The socket is full. */

@@ -1,5 +1,6 @@
 /* Frames of our own, compression, and the send call. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -42,14 +43,13 @@ void fws_conn_caught_up(fws_engine *engine, fws_conn *conn)
         fws_later(&conn->deadline, fws_engine_time(engine) + engine->options.close_ns);
 }
 
-int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
-                        const uint8_t *data, size_t n)
+static int push(fws_engine *engine, fws_conn *conn, uint8_t opcode, unsigned rsv, uint64_t eseq,
+                const uint8_t *data, size_t n)
 {
     uint8_t head[FWS_HEADER_MAX], key[4];
     bool masked = conn->role == FWS_CLIENT;
     if (masked && getrandom(key, sizeof key, 0) != sizeof key) /* RFC 6455 10.3 */
         return FWS_E_SYSTEM;
-    unsigned rsv = conn->window_bits == 0 ? 0 : fws_conn_compress(engine, conn, opcode, &data, &n);
     size_t head_n = fws_header_encode(head, opcode, true, rsv, n, masked ? key : NULL);
     enum fws_entry_kind kind = opcode == FWS_CLOSE                        ? FWS_ENTRY_CLOSE
                                : opcode == FWS_PING || opcode == FWS_PONG ? FWS_ENTRY_CONTROL
@@ -62,6 +62,46 @@ int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint
     fws_conn_count_out(engine, conn);
     fws_engine_mark_dirty(engine, conn);
     return FWS_OK;
+}
+
+int fws_conn_push_frame(fws_engine *engine, fws_conn *conn, uint8_t opcode, uint64_t eseq,
+                        const uint8_t *data, size_t n)
+{
+    unsigned rsv = conn->window_bits == 0 ? 0 : fws_conn_compress(engine, conn, opcode, &data, &n);
+    return push(engine, conn, opcode, rsv, eseq, data, n);
+}
+
+static void shrink(fws_engine *engine, const fws_conn *conn, const fws_shared *message,
+                   struct fws_shrunk *shrunk)
+{
+    const uint8_t *data = message->data;
+    size_t n = message->n;
+    shrunk->known = true;
+    if (fws_conn_compress(engine, conn, message->opcode, &data, &n) == 0)
+        return;
+    shrunk->data = malloc(n);
+    if (shrunk->data == NULL)
+        return; /* it leaves as it is */
+    memcpy(shrunk->data, data, n);
+    shrunk->n = n;
+}
+
+int fws_conn_push_shared(fws_engine *engine, fws_conn *conn, uint64_t eseq, fws_shared *message)
+{
+    if (conn->window_bits == 0)
+        return push(engine, conn, message->opcode, 0, eseq, message->data, message->n);
+    struct fws_shrunk *shrunk = &message->shrunk[conn->window_bits - FWS_WINDOW_MIN];
+    if (!shrunk->known)
+        shrink(engine, conn, message, shrunk);
+    if (shrunk->data == NULL)
+        return push(engine, conn, message->opcode, 0, eseq, message->data, message->n);
+    return push(engine, conn, message->opcode, FWS_RSV1, eseq, shrunk->data, shrunk->n);
+}
+
+void fws_shared_clear(fws_shared *message)
+{
+    for (unsigned i = 0; i < FWS_VARIANTS; i++)
+        free(message->shrunk[i].data);
 }
 
 /* 1: all that was planned is gone; 0: the socket is full; negative: it is dead. */
