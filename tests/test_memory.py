@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fastws import ConfigError, History, Limits, ServeOptions, TickFeed, memory
+from fastws import ConfigError, History, Limits, ServeOptions, TickFeed
+from fastws.server import memory
 
 MIB = 1 << 20
 

@@ -28,7 +28,7 @@ from support import (
     limited,
 )
 
-from fastws import App, ConfigError, Connection, Request, Response, Server, Timeouts
+from fastws import App, ConfigError, Connection, Request, Response, Server
 from fastws.server.limits import Limits
 
 Run = Callable[[Any], Any]
@@ -307,7 +307,7 @@ def test_a_later_request_that_never_ends_has_no_more_than_that(run: Run) -> None
 
 
 def test_a_connection_is_kept_for_longer_than_a_load_balancer_keeps_it() -> None:
-    assert Timeouts().keep_alive_timeout > 60
+    assert Limits().keep_alive_timeout > 60
 
 
 # The options.

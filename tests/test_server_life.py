@@ -24,9 +24,8 @@ from support import (
     take_frames,
 )
 
-from fastws import App, ConfigError, Server
+from fastws import HURRIED, App, ConfigError, Server
 from fastws.http.head import parse_request
-from fastws.server.timeouts import Timeouts
 
 Run = Callable[[Any], Any]
 
@@ -63,9 +62,6 @@ def test_an_engine_with_work_left_takes_one_turn_each_time_the_loop_comes_round(
 # The end.
 
 
-HURRIED = Timeouts(close_timeout=0.5)
-
-
 def test_stop_sends_1001_to_every_client(run: Run) -> None:
     async def story() -> None:
         files = open_files()
@@ -100,7 +96,7 @@ def test_stop_sends_1001_to_every_client(run: Run) -> None:
 def test_stop_cuts_off_who_does_not_answer(run: Run) -> None:
     async def story() -> None:
         async with (
-            Site(rate=20_000, timeouts=HURRIED) as site,
+            Site(rate=20_000, close_timeout=0.5) as site,
             await site.websocket(),
             await site.websocket(receive_buffer=4096),
         ):
@@ -127,7 +123,7 @@ def test_stop_without_clients_is_immediate(run: Run) -> None:
 
 def test_stop_ends_who_connected_and_said_nothing(run: Run) -> None:
     async def story() -> None:
-        async with Site(timeouts=HURRIED) as site, await site.dial() as silent:
+        async with Site(close_timeout=0.5) as site, await site.dial() as silent:
             await site.sockets(1)
             async with asyncio.timeout(HURRIED.close_timeout):
                 await site.feed.stop()
