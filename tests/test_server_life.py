@@ -24,7 +24,7 @@ from support import (
     take_frames,
 )
 
-from fastws import HURRIED, App, ConfigError, Server
+from fastws import App, ConfigError, Server
 from fastws.http.head import parse_request
 
 Run = Callable[[Any], Any]
@@ -61,6 +61,8 @@ def test_an_engine_with_work_left_takes_one_turn_each_time_the_loop_comes_round(
 
 # The end.
 
+HURRIED = 0.5  # seconds for the answer to a Close
+
 
 def test_stop_sends_1001_to_every_client(run: Run) -> None:
     async def story() -> None:
@@ -96,7 +98,7 @@ def test_stop_sends_1001_to_every_client(run: Run) -> None:
 def test_stop_cuts_off_who_does_not_answer(run: Run) -> None:
     async def story() -> None:
         async with (
-            Site(rate=20_000, close_timeout=0.5) as site,
+            Site(rate=20_000, close_timeout=HURRIED) as site,
             await site.websocket(),
             await site.websocket(receive_buffer=4096),
         ):
@@ -123,9 +125,9 @@ def test_stop_without_clients_is_immediate(run: Run) -> None:
 
 def test_stop_ends_who_connected_and_said_nothing(run: Run) -> None:
     async def story() -> None:
-        async with Site(close_timeout=0.5) as site, await site.dial() as silent:
+        async with Site(close_timeout=HURRIED) as site, await site.dial() as silent:
             await site.sockets(1)
-            async with asyncio.timeout(HURRIED.close_timeout):
+            async with asyncio.timeout(HURRIED):
                 await site.feed.stop()
             assert await silent.ended()
 
