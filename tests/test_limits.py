@@ -1,4 +1,4 @@
-"""Every limit has an answer, a counter, a line in the log and one in the table of docs/limits.md."""
+"""Every limit has an answer, a counter, a line in the log and a row in docs/limits.md."""
 
 import asyncio
 import logging
