@@ -36,7 +36,7 @@ FANOUT = Path(__file__).resolve().parent / "fanout.py"
 START_TIMEOUT = 10.0  # seconds
 STOP_TIMEOUT = 15.0
 SLACK = 60.0  # seconds that a measurement may take beyond its own time, warm-up included
-FASTWS = [sys.executable, "-m", "fastws"]
+MODULE = ["-P", "-m", "fastws"]  # of the interpreter's installation, not of the folder it runs in
 BARE_LOOPS = ("bare", "bareLowat")
 Rates = dict[str, float]  # frames/s of each contender
 
@@ -134,7 +134,7 @@ def measure(options: Options, name: str, clients: int) -> float:
 def measure_fastws(options: Options, clients: int, python: str, fanout: Path) -> float:
     """Measure `fastws serve --rate max`, or fanout.py; frames/s over all clients."""
     port = free_port()
-    command = [python, "-m", "fastws", "serve", "--rate", "max", "--quiet", "--port", str(port)]
+    command = [python, *MODULE, "serve", "--rate", "max", "--quiet", "--port", str(port)]
     if options.single:
         command = [python, str(fanout), "--port", str(port), "--clients", str(clients)]
         command += ["--seconds", str(options.duration + options.warmup + SLACK)]
@@ -161,7 +161,7 @@ def measure_bare(options: Options, clients: int, lowat: int) -> float:
 
 def bench(options: Options, url: str, clients: int) -> float:
     """Run `fastws bench`; frames/s over all clients."""
-    command = [*FASTWS, "bench", url, "--json", "-", "--clients", str(clients)]
+    command = [sys.executable, *MODULE, "bench", url, "--json", "-", "--clients", str(clients)]
     command += ["--duration", str(options.duration), "--warmup", str(options.warmup)]
     command += ["--spin"] if options.spin else []
     done = subprocess.run(
