@@ -42,6 +42,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--lowat", type=int, default=0, help="TCP_NOTSENT_LOWAT, bytes (default: 0)"
     )
+    parser.add_argument(
+        "--stdin", action="store_true", help="send the frames on stdin, which must be a file"
+    )
     parser.add_argument("--program", type=Path, default=PROGRAM, help="the compiled bare.c")
     return parser.parse_args()
 
@@ -52,9 +55,6 @@ def main() -> None:
     if not os.access(options.program, os.X_OK):
         sys.exit(f"bare: {options.program} is not there: make bench-c builds it")
     file_limit()
-    frames = os.memfd_create("frames")
-    os.write(frames, Ticks(seed=1).frames(TICKS, time.time_ns()))
-    os.lseek(frames, 0, os.SEEK_SET)
     with socket.create_server((options.host, options.port), backlog=1024) as listener:
         host, port = listener.getsockname()[:2]
         print(f"listening on ws://{host}:{port}", file=sys.stderr, flush=True)
@@ -63,13 +63,22 @@ def main() -> None:
             clients = accept(listener, options.clients)
         except TimeoutError:
             sys.exit(f"bare: no further client came within {PATIENCE:.0f} s")
-    os.dup2(frames, sys.stdin.fileno())
+    if not options.stdin:
+        os.dup2(ready_made_ticks(), sys.stdin.fileno())
     for client in clients:
         os.set_inheritable(client, True)
     command = [str(options.program), "--mode", options.mode, "--frames", str(options.frames)]
     command += ["--lowat", str(options.lowat)]
     command += ["--seconds", str(options.seconds), *map(str, clients)]
     os.execv(command[0], command)
+
+
+def ready_made_ticks() -> int:
+    """Return a file with the frames of 4096 ticks."""
+    frames = os.memfd_create("frames")
+    os.write(frames, Ticks(seed=1).frames(TICKS, time.time_ns()))
+    os.lseek(frames, 0, os.SEEK_SET)
+    return frames
 
 
 def accept(listener: socket.socket, n: int) -> list[int]:

@@ -2,8 +2,7 @@
  *
  *     bare --mode single|run [--frames K] [--lowat BYTES] --seconds S FD... <FRAMES
  *
- * FRAMES are WebSocket frames of a server back to back (short ones: below 126 bytes of
- * payload), which every socket gets again and again from the first on, each from its own
+ * FRAMES are WebSocket frames of a server back to back, 1 MiB at most, which every socket gets again and again from the first on, each from its own
  * place. single: one frame a send, to all sockets in turn; run: K frames a send. A full socket
  * is passed over until it has room: what its buffers hold (megabytes), or with --lowat up to that
  * many bytes unsent (TCP_NOTSENT_LOWAT). Ends after S seconds, or when every peer has closed, with
@@ -65,6 +64,23 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
+/* The bytes of the frame at `at`, or 0 when it does not end within n (RFC 6455 5.2). */
+static uint32_t frame_bytes(const uint8_t *bytes, size_t at, size_t n)
+{
+    if (at + 2 > n)
+        return 0;
+    uint64_t size = bytes[at + 1];
+    uint32_t extended = size == 126 ? 2 : size == 127 ? 8 : 0;
+    if (at + 2 + extended > n)
+        return 0;
+    if (extended > 0)
+        size = 0;
+    for (uint32_t i = 0; i < extended; i++)
+        size = size << 8 | bytes[at + 2 + i];
+    uint64_t room = n - at - 2 - extended;
+    return size <= room ? (uint32_t)size + 2 + extended : 0;
+}
+
 /* Reads the frames from stdin and repeats their beginning behind their end, so that a run is one
  * piece of memory wherever it begins. */
 static void read_frames(run *r, uint32_t ahead)
@@ -75,12 +91,10 @@ static void read_frames(run *r, uint32_t ahead)
         die("memory");
     size_t n = fread(bytes, 1, MAX_BYTES, stdin);
     uint32_t frames = 0, at = 0;
-    while (at + 2 <= n && bytes[at + 1] < 126 && at + 2U + bytes[at + 1] <= n) {
+    for (uint32_t size; (size = frame_bytes(bytes, at, n)) > 0; at += size)
         start[frames++] = at;
-        at += 2U + bytes[at + 1];
-    }
     if (frames == 0 || at != n || ahead > frames)
-        die("stdin must hold whole short frames, K of them at least");
+        die("stdin must hold whole frames, 1 MiB at most, K of them at least");
     for (uint32_t i = 0; i <= ahead; i++)
         start[frames + i] = at + (i < frames ? start[i] : at);
     memcpy(bytes + at, bytes, start[frames + ahead] - at);

@@ -1,0 +1,132 @@
+"""The comparison with other servers: what of it needs no socket."""
+
+import dataclasses
+
+import pytest
+
+from benchmarks.compare.cells import BASE, CELLS, Cell, chosen, picked
+from benchmarks.compare.figures import Sample, entry, ratios, spread
+from benchmarks.compare.load import Measured
+from benchmarks.compare.messages import (
+    MASK,
+    client_stream,
+    frame_size,
+    header,
+    masked,
+    message,
+    messages,
+    ring_size,
+    server_stream,
+)
+from benchmarks.compare.report import entries, markdown
+from benchmarks.compare.rows import Peer, run_frames
+from benchmarks.compare.running import Plan, steps_of_round
+
+
+def peer(name: str, missing: str = "", *, echoes: bool = True) -> Peer:
+    return Peer(
+        name,
+        "as it is",
+        missing,
+        lambda *_: [],
+        lambda cell: "" if echoes or not cell.echo else "no echo",
+    )
+
+
+def sample(name: str, number: int, rate: float | None, cell: str = "base") -> Sample:
+    if rate is None:
+        return Sample(name, cell, number, None, "nothing came")
+    return Sample(name, cell, number, Measured(rate, 100.0, 0.5))
+
+
+def plan(*peers: Peer, rounds: int = 2) -> Plan:
+    return Plan(list(peers), [BASE, Cell("echo", in_flight=1)], rounds, 0.1, 0.1, 0, 1, 7)
+
+
+@pytest.mark.parametrize("size", [28, 110, 125, 126, 1024, 16_384, 65_535, 65_536])
+def test_messages_have_their_size_and_differ_within_the_ring(size: int) -> None:
+    ring = messages(size)
+    assert {len(each) for each in ring} == {size}
+    assert len(set(ring)) == len(ring) == ring_size(size)
+    stream = server_stream(size)
+    assert len(stream) == len(ring) * frame_size(size) <= 1 << 20
+    assert stream[frame_size(size) :].startswith(header(size) + message(1, size).encode())
+
+
+def test_a_message_below_the_least_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="28 bytes at least"):
+        messages(27)
+
+
+def test_the_frames_of_the_client_are_masked_messages() -> None:
+    first = client_stream(110)[: 6 + 110]
+    assert first[:6] == b"\x81\xee" + MASK
+    assert masked(first[6:]) == message(0, 110).encode()
+
+
+def test_a_choice_keeps_the_order_of_the_table_and_refuses_the_unknown() -> None:
+    assert picked(None, ["a", "b"]) == ["a", "b"]
+    assert picked("b, a", ["a", "b", "c"]) == ["a", "b"]
+    assert [cell.name for cell in chosen("echo-1,base")] == ["base", "echo-1"]
+    with pytest.raises(ValueError, match="z is unknown; there are a, b"):
+        picked("a,z", ["a", "b"])
+
+
+def test_every_cell_but_the_base_differs_from_it_in_one_factor() -> None:
+    for cell in CELLS:
+        factors = dataclasses.asdict(cell).items() - dataclasses.asdict(BASE).items()
+        assert len({name for name, _ in factors} - {"name"}) == (cell is not BASE)
+
+
+def test_windows_are_whole_bursts_and_two_of_them_at_least() -> None:
+    for cell in [*CELLS, Cell("x", burst=1024), Cell("y", size=1 << 20), Cell("z", burst=32)]:
+        assert cell.window % cell.burst == 0
+        assert cell.window >= 2 * cell.burst
+
+
+def test_runs_of_the_bare_loop_fit_into_the_ring() -> None:
+    assert run_frames(BASE) == 512
+    assert run_frames(Cell("burst", burst=32)) == 32
+    assert run_frames(Cell("large", size=16_384)) == ring_size(16_384)
+
+
+def test_a_ratio_is_that_of_one_round() -> None:
+    samples = [sample("fastws", 0, 100.0), sample("fastws", 1, 200.0), sample("fastws", 2, None)]
+    samples += [sample("other", 0, 50.0), sample("other", 1, 50.0), sample("other", 2, 1.0)]
+    samples += [sample("other", 0, 9.0, "another cell")]
+    assert ratios(samples, "other", "base", "fastws") == [0.5, 0.25]
+    assert ratios(samples, "other", "base", "absent") == []
+
+
+def test_an_entry_holds_median_spread_and_failures() -> None:
+    samples = [sample("fastws", n, 10.0) for n in range(4)]
+    samples += [sample("other", n, rate) for n, rate in enumerate([1.0, 3.0, 20.0, None])]
+    found = entry(samples, "other", "base", "fastws")
+    assert found.rounds == 3
+    assert found.ratio is not None
+    assert (found.ratio.median, found.ratio.least, found.ratio.most) == (0.3, 0.1, 2.0)
+    assert found.failures == ("nothing came",)
+    assert spread([]) is None
+
+
+def test_a_round_has_every_row_that_is_there_in_an_order_of_its_own() -> None:
+    import random
+
+    rows = [peer(f"p{i}") for i in range(6)] + [peer("bare", echoes=False), peer("no", "gone")]
+    order = random.Random(1)
+    first, second = (steps_of_round(plan(*rows), number, order) for number in range(2))
+    names = [[each.name for _, cell, each in steps if cell is BASE] for steps in (first, second)]
+    assert names[0] != names[1]
+    assert sorted(names[0]) == sorted(names[1]) == sorted([*(f"p{i}" for i in range(6)), "bare"])
+    assert [each.name for _, cell, each in first if cell.echo].count("bare") == 0
+
+
+def test_the_table_shows_ratios_and_says_what_is_missing() -> None:
+    rows = plan(peer("fastws"), peer("other", echoes=False), peer("gone", "not installed"))
+    samples = [sample("fastws", n, 100.0) for n in range(2)]
+    samples += [sample("other", n, 50.0) for n in range(2)]
+    text = markdown(rows, entries(rows, samples))
+    assert "| other | 0.50 [0.50-0.50] | - |" in text
+    assert "- gone: as it is. **Missing**: not installed." in text
+    assert "- other: as it is. echo: no echo." in text
+    assert "| gone |" not in text
