@@ -131,7 +131,7 @@ bench-c: ## the C programs of the benchmarks, into $(BUILD)/release
 	cmake -S . -B $(BUILD)/release -G Ninja -DCMAKE_BUILD_TYPE=Release
 	cmake --build $(BUILD)/release
 
-compare: bench-c client-node ## fastws beside other servers, into $(BUILD)/compare; needs the bench extra
+compare: bench-c client-node ## fastws beside other servers, into $(BUILD)/compare; needs the extras bench and chart
 	$(PYTHON) -m benchmarks.compare --out $(BUILD)/compare
 
 clients: client-rust client-node ## the clients of others that the interop tests use

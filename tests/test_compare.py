@@ -1,10 +1,11 @@
 """The comparison with other servers: what of it needs no socket."""
 
 import dataclasses
+import random
 
 import pytest
 
-from benchmarks.compare.cells import BASE, CELLS, Cell, chosen, picked
+from benchmarks.compare.cells import BASE, CELLS, QUICK, Cell, Kind, chosen, picked
 from benchmarks.compare.figures import Sample, entry, ratios, spread
 from benchmarks.compare.load import Measured
 from benchmarks.compare.messages import (
@@ -18,6 +19,7 @@ from benchmarks.compare.messages import (
     ring_size,
     server_stream,
 )
+from benchmarks.compare.peers.common import Options, Rooms, Source
 from benchmarks.compare.report import entries, markdown
 from benchmarks.compare.rows import Peer, run_frames
 from benchmarks.compare.running import Plan, steps_of_round
@@ -29,7 +31,7 @@ def peer(name: str, missing: str = "", *, echoes: bool = True) -> Peer:
         "as it is",
         missing,
         lambda *_: [],
-        lambda cell: "" if echoes or not cell.echo else "no echo",
+        lambda cell: "" if echoes or cell.kind is not Kind.ECHO else "no echo",
     )
 
 
@@ -40,7 +42,7 @@ def sample(name: str, number: int, rate: float | None, cell: str = "base") -> Sa
 
 
 def plan(*peers: Peer, rounds: int = 2) -> Plan:
-    return Plan(list(peers), [BASE, Cell("echo", in_flight=1)], rounds, 0.1, 0.1, 0, 1, 7)
+    return Plan(list(peers), [BASE, Cell("echo", Kind.ECHO)], rounds, 0.1, 0.1, 0, 1, 7)
 
 
 @pytest.mark.parametrize("size", [28, 110, 125, 126, 1024, 16_384, 65_535, 65_536])
@@ -58,6 +60,33 @@ def test_a_message_below_the_least_size_is_refused() -> None:
         messages(27)
 
 
+def test_the_burst_of_a_server_goes_to_the_topics_in_turn() -> None:
+    load = Options(port=0, clients=1, size=110, burst=3, free=False, topics=2, echo=False)
+    source = Source(load)
+    source.told("go 5")
+    assert not source.due
+    source.joined()
+    assert source.due
+    names, texts = zip(*source.burst(), strict=True)
+    assert names == ("topic/0", "topic/1", "topic/0")
+    assert texts == tuple(messages(110)[:3])
+    assert not source.due
+    source.told(b"go 1")
+    assert source.burst()[0] == ("topic/1", messages(110)[3])
+
+
+def test_a_room_has_each_client_once_in_every_topic() -> None:
+    load = Options(port=0, clients=2, size=110, burst=1, free=False, topics=3, echo=False)
+    source = Source(load)
+    rooms = Rooms[str](source)
+    rooms.join("a")
+    rooms.join("b")
+    assert rooms.of == {topic: {"a", "b"} for topic in source.topics}
+    assert source.clients == 2
+    assert load.echoes("/quiet")
+    assert not load.echoes("/")
+
+
 def test_the_frames_of_the_client_are_masked_messages() -> None:
     first = client_stream(110)[: 6 + 110]
     assert first[:6] == b"\x81\xee" + MASK
@@ -72,10 +101,17 @@ def test_a_choice_keeps_the_order_of_the_table_and_refuses_the_unknown() -> None
         picked("a,z", ["a", "b"])
 
 
-def test_every_cell_but_the_base_differs_from_it_in_one_factor() -> None:
+def test_cells_differ_and_those_of_quick_are_among_them() -> None:
+    without_names = {dataclasses.replace(cell, name="") for cell in CELLS}
+    assert len(without_names) == len(CELLS) == len({cell.name for cell in CELLS})
+    assert [cell.name for cell in chosen(QUICK)] == [
+        cell.name for cell in CELLS if cell.name in QUICK.split(",")
+    ]
+
+
+def test_a_burst_has_one_message_for_each_topic() -> None:
     for cell in CELLS:
-        factors = dataclasses.asdict(cell).items() - dataclasses.asdict(BASE).items()
-        assert len({name for name, _ in factors} - {"name"}) == (cell is not BASE)
+        assert cell.topics in (1, cell.burst)
 
 
 def test_windows_are_whole_bursts_and_two_of_them_at_least() -> None:
@@ -85,9 +121,8 @@ def test_windows_are_whole_bursts_and_two_of_them_at_least() -> None:
 
 
 def test_runs_of_the_bare_loop_fit_into_the_ring() -> None:
-    assert run_frames(BASE) == 512
     assert run_frames(Cell("burst", burst=32)) == 32
-    assert run_frames(Cell("large", size=16_384)) == ring_size(16_384)
+    assert run_frames(Cell("large", size=16_384, burst=512)) == ring_size(16_384)
 
 
 def test_a_ratio_is_that_of_one_round() -> None:
@@ -110,15 +145,16 @@ def test_an_entry_holds_median_spread_and_failures() -> None:
 
 
 def test_a_round_has_every_row_that_is_there_in_an_order_of_its_own() -> None:
-    import random
-
     rows = [peer(f"p{i}") for i in range(6)] + [peer("bare", echoes=False), peer("no", "gone")]
     order = random.Random(1)
     first, second = (steps_of_round(plan(*rows), number, order) for number in range(2))
-    names = [[each.name for _, cell, each in steps if cell is BASE] for steps in (first, second)]
+    names = [
+        [each.name for _, cell, rows in steps if cell is BASE for each in rows]
+        for steps in (first, second)
+    ]
     assert names[0] != names[1]
     assert sorted(names[0]) == sorted(names[1]) == sorted([*(f"p{i}" for i in range(6)), "bare"])
-    assert [each.name for _, cell, each in first if cell.echo].count("bare") == 0
+    assert "bare" not in [each.name for _, cell, rows in first if cell is not BASE for each in rows]
 
 
 def test_the_table_shows_ratios_and_says_what_is_missing() -> None:

@@ -6,8 +6,8 @@
 
 Starts each server in its best practice on one core, and one load client on another. In each round
 all rows are measured in each cell in random order. Prints the medians, and the spread of the ratio
-to fastws within a round, as Markdown; --out writes it with JSON and charts into a folder. --quick
-is for what works, not for figures.
+to fastws within a round, as Markdown; --out writes it with JSON and charts into a folder. All of it
+takes about half an hour on two cores, --quick less than 10.
 """
 
 import argparse
@@ -19,8 +19,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from benchmarks.compare.cells import CELLS, chosen, picked
-from benchmarks.compare.report import as_json, charts, entries, markdown
+from benchmarks.compare.cells import CELLS, QUICK, chosen, picked
+from benchmarks.compare.charts import charts
+from benchmarks.compare.report import as_json, entries, markdown
 from benchmarks.compare.rows import REFERENCE, peers
 from benchmarks.compare.running import Plan, cores_are_there, run
 
@@ -35,15 +36,16 @@ def arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="two short rounds")
+    parser.add_argument("--quick", action="store_true", help="three short rounds of some cells")
     parser.add_argument("--only", help="rows, with commas; fastws is always among them")
     parser.add_argument("--cells", help=f"of {', '.join(cell.name for cell in CELLS)}")
-    parser.add_argument("--rounds", type=int, help=f"default: {LEAST_ROUNDS}, quick 2")
-    parser.add_argument("--seconds", type=float, help="of a measurement (default: 2, quick 0.4)")
-    parser.add_argument("--warmup", type=float, help="before it (default: 0.7, quick 0.2)")
+    parser.add_argument("--rounds", type=int, help=f"default: {LEAST_ROUNDS}, quick 3")
+    parser.add_argument("--seconds", type=float, help="of a measurement (default: 0.5, quick 0.3)")
+    parser.add_argument("--warmup", type=float, help="before it (default: 0.15, quick 0.1)")
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--client-core", type=int, default=1)
     parser.add_argument("--seed", type=int, help="of the random order (default: another each time)")
+    parser.add_argument("--lock", type=Path, help="a file to flock for each cell of a round")
     parser.add_argument("--json", type=Path, help="a file for all figures")
     parser.add_argument("--out", type=Path, help="a folder for compare.md, .json, .png and .svg")
     return parser.parse_args()
@@ -57,21 +59,22 @@ def plan_of(found: argparse.Namespace) -> Plan:
     """
     rows = peers()
     only = picked(found.only, [peer.name for peer in rows])
-    seconds = found.seconds or (0.4 if found.quick else 2.0)
-    warmup = found.warmup or (0.2 if found.quick else 0.7)
+    seconds = found.seconds or (0.3 if found.quick else 0.5)
+    warmup = found.warmup or (0.1 if found.quick else 0.15)
     if not 0 < seconds + warmup <= LONGEST:
         raise ValueError(f"a measurement takes {LONGEST} s at most")
-    rounds = found.rounds or (2 if found.quick else LEAST_ROUNDS)
+    rounds = found.rounds or (3 if found.quick else LEAST_ROUNDS)
     if rounds < LEAST_ROUNDS and not found.quick:
         raise ValueError(f"fewer than {LEAST_ROUNDS} rounds are for --quick")
     return Plan(
         peers=[peer for peer in rows if peer.name in {*only, REFERENCE}],
-        cells=chosen(found.cells),
+        cells=chosen(found.cells or (QUICK if found.quick else None)),
         rounds=rounds,
         warmup=warmup,
         seconds=seconds,
         server_core=found.server_core,
         client_core=found.client_core,
+        lock=found.lock,
         seed=random.randrange(1 << 32) if found.seed is None else found.seed,
     )
 

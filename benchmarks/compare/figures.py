@@ -33,26 +33,30 @@ class Entry:
 
     Args:
         rounds: that were measured.
-        frames_per_s: over all clients.
+        value: in the unit of the cell's kind.
         ratio: to the reference in the same round; None: there is no such round.
         server_ns: processor time of the server for a frame.
         client_busy: share of its core that the load client used.
+        frames_per_segment: how many frames left in one send.
+        p99: of a latency or a pause, in µs.
         failures: of rounds that were not measured.
     """
 
     peer: str
     cell: str
     rounds: int
-    frames_per_s: Spread | None
+    value: Spread | None
     ratio: Spread | None
     server_ns: Spread | None
     client_busy: Spread | None
+    frames_per_segment: Spread | None
+    p99: Spread | None
     failures: tuple[str, ...]
 
 
-def spread(values: Iterable[float]) -> Spread | None:
+def spread(values: Iterable[float | None]) -> Spread | None:
     """Return median, least and most; None of nothing."""
-    found = list(values)
+    found = [value for value in values if value is not None]
     if not found:
         return None
     return Spread(statistics.median(found), min(found), max(found))
@@ -61,7 +65,7 @@ def spread(values: Iterable[float]) -> Spread | None:
 def ratios(samples: list[Sample], peer: str, cell: str, reference: str) -> list[float]:
     """Return the ratio of each round in which both were measured."""
     rates = {
-        (sample.peer, sample.round): sample.measured.frames_per_s
+        (sample.peer, sample.round): sample.measured.value
         for sample in samples
         if sample.cell == cell and sample.measured is not None
     }
@@ -80,9 +84,11 @@ def entry(samples: list[Sample], peer: str, cell: str, reference: str) -> Entry:
         peer,
         cell,
         len(good),
-        spread(each.frames_per_s for each in good),
+        spread(each.value for each in good),
         spread(ratios(samples, peer, cell, reference)),
         spread(each.server_ns for each in good),
         spread(each.client_busy for each in good),
+        spread(each.frames_per_segment for each in good),
+        spread(each.p99 for each in good),
         tuple(sorted({sample.failure for sample in own if sample.failure})),
     )

@@ -1,26 +1,36 @@
-"""The load client: many WebSockets in one thread that compares every byte with what must come.
+"""The load: opens WebSockets, hands them to the C client, which compares every byte.
 
 It knows no server. A fan-out is paced by credit: `go N` over the first connection lets the server
-publish N messages, and more is given as soon as the slowest client has half of them. A server that
-takes no credit (the bare loop) is paced by its sockets.
+publish N messages (native/load.c).
 """
 
+import json
 import os
-import select
 import socket
-import time
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.compare.cells import Cell
-from benchmarks.compare.messages import client_stream, command, frame_size, server_stream
+from benchmarks.compare.cells import Cell, Kind
+from benchmarks.compare.messages import (
+    client_frame_size,
+    client_stream,
+    frame_size,
+    ring_size,
+    server_stream,
+)
 
-BUFFER = 256 * 1024
+PROGRAMS = Path(__file__).resolve().parent.parent.parent / "build/release"
 BATCH = 64  # handshakes at once
-PATIENCE = 10.0  # seconds without a byte
-REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+FIRST = 200  # connections that are open before memory is looked at
+PATIENCE = 20.0  # seconds
+QUIET = "/quiet"  # a connection that is not subscribed: the server echoes its messages
+HEAD = (
+    "GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 1.3
 
@@ -31,146 +41,148 @@ class BadStream(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One measurement."""
+    """One measurement.
 
-    frames_per_s: float
-    server_ns: float  # processor time of the server for a frame
-    client_busy: float  # share of its core that the load client used
+    Args:
+        value: in the unit of the cell's kind.
+        server_ns: processor time of the server for a frame.
+        client_busy: share of its core that the load client used.
+        frames_per_segment: 1: each frame was a send of its own; more: several were one send.
+        p99: of a latency or a pause, in µs.
+    """
+
+    value: float
+    server_ns: float | None = None
+    client_busy: float | None = None
+    frames_per_segment: float | None = None
+    p99: float | None = None
 
 
-class Load:
-    """The clients of one server."""
+def measure(cell: Cell, port: int, pid: int, warmup: float, seconds: float) -> Measured:
+    """Put a load on a server.
 
-    def __init__(self, cell: Cell, port: int) -> None:
-        self._cell = cell
-        self._frame = frame_size(cell.size)
-        ring = server_stream(cell.size)
-        self._period = len(ring)
-        # So long that whatever one call receives is one piece, wherever it begins.
-        self._expected = ring + ring * (BUFFER // len(ring)) + ring[: BUFFER % len(ring)]
-        self._buffer = bytearray(BUFFER)
-        self._epoll = select.epoll()
-        self._sockets: dict[int, socket.socket] = {}
-        self._got: dict[int, int] = {}  # bytes of each client
-        self._total = 0
-        self._behind = 0  # clients that have not got to the threshold
-        self._threshold = 0  # bytes
-        self._connect(port)
-
-    def close(self) -> None:
-        """Close every socket."""
-        for each in self._sockets.values():
-            each.close()
-        self._epoll.close()
-
-    def measure(self, warmup: float, seconds: float, pid: int) -> Measured:
-        """Run the load; the frames of the warm-up are checked but not counted.
-
-        Raises:
-            BadStream: a frame was wrong, or none came for 10 s.
-        """
-        self._begin()
-        self._run(warmup)
-        began, total, busy, used = time.monotonic(), self._total, time.process_time(), cpu(pid)
-        self._run(seconds)
-        took = time.monotonic() - began
-        frames = (self._total - total) / self._frame
-        if frames < 1:
-            raise BadStream("not one frame came")
-        return Measured(
-            frames / took, (cpu(pid) - used) / frames, (time.process_time() - busy) / took
+    Raises:
+        BadStream: a frame was wrong, or none came.
+    """
+    if cell.kind is Kind.IDLE:
+        return measured_memory(cell, port, pid)
+    times = ["--warmup", str(warmup), "--seconds", str(seconds)]
+    if cell.kind is Kind.STORM:
+        options = ["--port", str(port), "--at-once", str(cell.clients), *times]
+        found = answer_of("storm", options, (), b"", warmup + seconds)
+        return Measured(found["handshakes_per_s"], client_busy=found["client_busy"])
+    with connected(cell.clients, port) as sockets, probe_of(cell, port) as probe:
+        options = [*options_of(cell), *times, "--pid", str(pid)]
+        for fd in probe:
+            options += ["--probe", str(fd)]
+        fds = (*sockets, *probe)
+        found = answer_of(
+            "load", [*options, *map(str, sockets)], fds, streams(cell), warmup + seconds
         )
+    return measured_of(cell, found)
 
-    def _begin(self) -> None:
-        cell = self._cell
-        if not cell.echo:
-            self._control = next(iter(self._sockets.values()))
-            self._give(cell.window)
-            return
-        self._sent = client_stream(cell.size)
-        self._sent_frame = len(self._sent) * self._frame // self._period
-        self._asked = dict.fromkeys(self._sockets, 0)
-        for fd in self._sockets:
-            self._ask(fd, cell.in_flight)
 
-    def _run(self, seconds: float) -> None:
-        until = heard = time.monotonic()
-        until += seconds
-        turn = self._turn_of_echo if self._cell.echo else self._turn_of_fan_out
-        while (now := time.monotonic()) < until:
-            events = self._epoll.poll(0.1)
-            if events:
-                heard = now
-                turn(events)
-            elif now - heard > PATIENCE:
-                raise BadStream(f"nothing came for {PATIENCE:.0f} s")
+def options_of(cell: Cell) -> list[str]:
+    """Return what load.c is told of a cell."""
+    modes = {Kind.LATENCY: "latency", Kind.ECHO: "echo"}
+    numbers = {
+        "frame": frame_size(cell.size),
+        "ring": ring_size(cell.size),
+        "window": cell.window,
+        "burst": cell.burst,
+        "in-flight": cell.in_flight,
+    }
+    if sends(cell):
+        numbers["sent-frame"] = client_frame_size(cell.size)
+    found = ["--mode", modes.get(cell.kind, "fan")]
+    for name, number in numbers.items():
+        found += [f"--{name}", str(number)]
+    return found
 
-    def _turn_of_fan_out(self, events: list[tuple[int, int]]) -> None:
-        threshold, got = self._threshold, self._got
-        for fd, _ in events:
-            before = got[fd]
-            if before < threshold <= before + self._receive(fd):
-                self._behind -= 1
-        if self._behind == 0:
-            self._give(self._cell.window // 2 // self._cell.burst * self._cell.burst)
 
-    def _turn_of_echo(self, events: list[tuple[int, int]]) -> None:
-        for fd, _ in events:
-            self._receive(fd)
-            whole = self._got[fd] // self._frame
-            more = whole + self._cell.in_flight - self._asked[fd]
-            if more:
-                self._ask(fd, more)
+def sends(cell: Cell) -> bool:
+    """Return whether the load client sends messages of the ring."""
+    return cell.kind in (Kind.ECHO, Kind.PAUSE)
 
-    def _ask(self, fd: int, count: int) -> None:
-        frame = self._sent_frame
-        at = self._asked[fd] * frame % len(self._sent)
-        piece = self._sent[at : at + count * frame]
-        rest = count * frame - len(piece)
-        self._sockets[fd].sendall(piece + self._sent[:rest] if rest else piece)
-        self._asked[fd] += count
 
-    def _give(self, count: int) -> None:
-        """Let the server publish so many more; the next time when half of them are everywhere."""
-        self._control.sendall(command(f"go {count}"))
-        granted = self._threshold + count * self._frame
-        if self._threshold == 0:
-            granted //= 2
-        self._threshold = granted
-        self._behind = sum(got < granted for got in self._got.values())
+def streams(cell: Cell) -> bytes:
+    """Return what load.c reads."""
+    return server_stream(cell.size) + (client_stream(cell.size) if sends(cell) else b"")
 
-    def _receive(self, fd: int) -> int:
-        try:
-            n = self._sockets[fd].recv_into(self._buffer)
-        except BlockingIOError:
-            return 0
-        except ConnectionResetError:
-            n = 0
-        if n == 0:
-            raise BadStream("the server closed a connection")
-        self._check(fd, memoryview(self._buffer)[:n])
-        return n
 
-    def _check(self, fd: int, received: memoryview) -> None:
-        at = self._got[fd]
-        if not self._expected.startswith(received, at % self._period):
-            frame = at // self._frame
-            raise BadStream(f"frame {frame:,} of a client, or one soon after it, is wrong")
-        self._got[fd] = at + len(received)
-        self._total += len(received)
+def measured_of(cell: Cell, found: dict[str, Any]) -> Measured:
+    """Return what load.c has found."""
+    facts = {name: found[name] for name in ("server_ns", "client_busy", "frames_per_segment")}
+    if cell.kind in (Kind.RATE, Kind.ECHO):
+        return Measured(found["frames_per_s"], **facts)
+    name, figure = ("latency", "median_us") if cell.kind is Kind.LATENCY else ("probe", "most_us")
+    if name not in found:
+        raise BadStream(f"no {name} was measured in time")
+    return Measured(found[name][figure], p99=found[name]["p99_us"], **facts)
 
-    def _connect(self, port: int) -> None:
-        for first in range(0, self._cell.clients, BATCH):
-            opened = [dial(port) for _ in range(min(BATCH, self._cell.clients - first))]
-            for each in opened:
-                each.sendall(REQUEST)
-            for each in opened:
-                rest = upgraded(each)
+
+def answer_of(
+    program: str, options: list[str], fds: tuple[int, ...], stdin: bytes, seconds: float
+) -> dict[str, Any]:
+    """Run a program of benchmarks/native; return the line of JSON that it prints."""
+    try:
+        done = subprocess.run(
+            [str(PROGRAMS / program), *options],
+            input=stdin,
+            capture_output=True,
+            pass_fds=fds,
+            timeout=seconds + PATIENCE,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BadStream(f"{program} did not end") from error
+    if done.returncode:
+        raise BadStream(done.stderr.decode().strip() or f"{program} left with {done.returncode}")
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def measured_memory(cell: Cell, port: int, pid: int) -> Measured:
+    """Measure what the resident memory grows by for each further connection."""
+    with connected(FIRST, port):
+        before = resident(pid)
+        with connected(cell.clients, port):
+            return Measured((resident(pid) - before) / cell.clients)
+
+
+def resident(pid: int) -> int:
+    """Return the resident memory of a process, in bytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def probe_of(cell: Cell, port: int) -> Iterator[list[int]]:
+    """Open the connection beside the fan-out, where the cell has one."""
+    if cell.kind is not Kind.PAUSE:
+        yield []
+        return
+    with connected(1, port, QUIET) as probe:
+        yield probe
+
+
+@contextmanager
+def connected(count: int, port: int, path: str = "/") -> Iterator[list[int]]:
+    """Open so many WebSockets; yields their descriptors, which do not block."""
+    opened: list[socket.socket] = []
+    try:
+        for first in range(0, count, BATCH):
+            batch = [dial(port) for _ in range(min(BATCH, count - first))]
+            opened += batch
+            for each in batch:
+                each.sendall(HEAD.format(path).encode())
+            for each in batch:
+                check_upgraded(each)
                 each.setblocking(False)
-                self._sockets[each.fileno()] = each
-                self._got[each.fileno()] = 0
-                self._check(each.fileno(), memoryview(rest))
-                self._epoll.register(each, select.EPOLLIN)
+        yield [each.fileno() for each in opened]
+    finally:
+        for each in opened:
+            each.close()
 
 
 def dial(port: int) -> socket.socket:
@@ -180,8 +192,12 @@ def dial(port: int) -> socket.socket:
     return opened
 
 
-def upgraded(opened: socket.socket) -> bytes:
-    """Read the answer to the handshake; return what came behind it."""
+def check_upgraded(opened: socket.socket) -> None:
+    """Read the answer to the handshake.
+
+    Raises:
+        BadStream: it is not the one that the request asks for.
+    """
     head = b""
     while b"\r\n\r\n" not in head:
         part = opened.recv(4096)
@@ -193,10 +209,5 @@ def upgraded(opened: socket.socket) -> bytes:
         raise BadStream(f"the server refused: {head[:100]!r}")
     if b"sec-websocket-extensions" in head.lower():
         raise BadStream("the server chose an extension that nobody offered")
-    return rest
-
-
-def cpu(pid: int) -> int:
-    """Return the processor time of a process, all its threads, in nanoseconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    if rest:
+        raise BadStream("the server sent something that nobody permitted")

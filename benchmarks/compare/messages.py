@@ -26,6 +26,11 @@ def frame_size(size: int) -> int:
     return size + (2 if size < 126 else 4 if size < 65536 else 10)
 
 
+def client_frame_size(size: int) -> int:
+    """Return the bytes of a client's frame, which has a masking key."""
+    return frame_size(size) + len(MASK)
+
+
 def message(number: int, size: int) -> str:
     """Return a message of `size` bytes."""
     return f'{{"id":"{number:0{DIGITS}d}","pad":"{"." * (size - _EMPTY)}"}}'
@@ -65,8 +70,3 @@ def masked(payload: bytes) -> bytes:
     key = (MASK * (len(payload) // 4 + 1))[: len(payload)]
     both = int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")
     return both.to_bytes(len(payload), "big")
-
-
-def command(text: str) -> bytes:
-    """Return a short TEXT frame of a client."""
-    return header(len(text), masked=True) + MASK + masked(text.encode())

@@ -1,21 +1,23 @@
-"""What is written: a Markdown table, JSON, charts."""
+"""What is written of a comparison: the Markdown tables and the JSON."""
 
 import dataclasses
-import importlib.util
+import os
 import platform
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from benchmarks.compare.cells import Cell
+from benchmarks.compare.cells import Cell, Kind
 from benchmarks.compare.figures import Entry, Sample, Spread, entry
 from benchmarks.compare.rows import REFERENCE, Peer
 from benchmarks.compare.running import Plan
 
 NOTHING = "-"
+COLUMNS = 6  # cells of a table, or it would be too wide to read
+Found = dict[tuple[str, str], Entry]
 
 
-def entries(plan: Plan, samples: list[Sample]) -> dict[tuple[str, str], Entry]:
+def entries(plan: Plan, samples: list[Sample]) -> Found:
     """Return the entry of every row and cell."""
     return {
         (peer.name, cell.name): entry(samples, peer.name, cell.name, REFERENCE)
@@ -24,68 +26,105 @@ def entries(plan: Plan, samples: list[Sample]) -> dict[tuple[str, str], Entry]:
     }
 
 
-def markdown(plan: Plan, found: dict[tuple[str, str], Entry]) -> str:
+def markdown(plan: Plan, found: Found) -> str:
     """Return the tables and what they do not show."""
-    rows = [peer for peer in plan.peers if not peer.missing]
-    parts = [
-        f"Median of {plan.rounds} rounds of {plan.seconds:g} s. In brackets the least and the "
-        "largest. Every byte that a client received was compared.",
-        f"**Frames a second over all clients, as a ratio to {REFERENCE} in the same round**",
-        table(rows, plan.cells, found, ratio_text),
-        "**Frames a second over all clients**",
-        table(rows, plan.cells, found, lambda it: of(it.frames_per_s, lambda v: f"{v:,.0f}")),
-        "**Processor time of the server, ns a frame**",
-        table(rows, plan.cells, found, lambda it: of(it.server_ns, lambda v: f"{v:,.0f}")),
-        "**Share of its core that the load client used: near 1.00 it limits the row**",
-        table(rows, plan.cells, found, lambda it: of(it.client_busy, lambda v: f"{v:.2f}")),
-        "**Loads**",
-        "\n".join(f"- {cell.name}: {cell.said}" for cell in plan.cells),
-        "**Rows**",
-        "\n".join(said_of(peer, plan.cells, found) for peer in plan.peers),
+    frames = [cell for cell in plan.cells if cell.kind in (Kind.RATE, Kind.ECHO)]
+    loaded = [cell for cell in plan.cells if cell.kind not in (Kind.STORM, Kind.IDLE)]
+    timed = [cell for cell in plan.cells if cell.kind in (Kind.LATENCY, Kind.PAUSE)]
+    tables = [
+        (
+            f"Ratio to {REFERENCE} in the same round. Above 1 is better for a rate, below 1 for a "
+            "time or memory",
+            plan.cells,
+            lambda it: ratio_text(it.ratio),
+        ),
+        ("Figures", plan.cells, lambda it: number(it.value)),
+        ("99th percentile, µs", timed, lambda it: number(it.p99)),
+        ("Processor time of the server, ns a frame", frames, lambda it: number(it.server_ns)),
+        ("Frames a segment", frames, lambda it: of(it.frames_per_segment, "{:.1f}")),
+        ("Share of its core that the load client used", loaded, lambda it: busy(it.client_busy)),
     ]
+    parts = [
+        f"Median of {plan.rounds} rounds of {plan.seconds:g} s; in brackets the least and the "
+        "largest. Every byte that a client received was compared."
+    ]
+    for title, cells, text in tables:
+        if cells:
+            parts += [f"## {title}", *wrapped(plan, cells, found, text)]
+    parts += ["## Loads", "\n".join(f"- {it.name} ({it.kind}): {it.said}" for it in plan.cells)]
+    parts += ["## Rows", "\n".join(said_of(peer, plan.cells, found) for peer in plan.peers)]
     return "\n\n".join(parts) + "\n"
 
 
-def table(rows: list[Peer], cells: list[Cell], found: Any, text: Any) -> str:
-    """Return a Markdown table of a figure."""
+def wrapped(plan: Plan, cells: list[Cell], found: Found, text: Callable[[Entry], str]) -> list[str]:
+    """Return the Markdown tables of a figure, a few cells each."""
+    rows = [peer for peer in plan.peers if not peer.missing]
+    pieces = [cells[at : at + COLUMNS] for at in range(0, len(cells), COLUMNS)]
+    return [table(rows, piece, found, text) for piece in pieces]
+
+
+def table(rows: list[Peer], cells: list[Cell], found: Found, text: Callable[[Entry], str]) -> str:
+    """Return a Markdown table; rows that have no part in any of the cells are left out."""
     lines = [f"| | {' | '.join(cell.name for cell in cells)} |"]
     lines.append("|---|" + "---:|" * len(cells))
     for peer in rows:
-        texts = (text(found[peer.name, cell.name]) for cell in cells)
-        lines.append(f"| {peer.name} | {' | '.join(texts)} |")
+        texts = [text(found[peer.name, cell.name]) for cell in cells]
+        if set(texts) != {NOTHING}:
+            lines.append(f"| {peer.name} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 
-def ratio_text(found: Entry) -> str:
+def ratio_text(ratio: Spread | None) -> str:
     """Return the median ratio and its spread."""
-    ratio = found.ratio
     if ratio is None:
         return NOTHING
-    return f"{ratio.median:.2f} [{ratio.least:.2f}-{ratio.most:.2f}]"
+    return f"{short(ratio.median)} [{short(ratio.least)}-{short(ratio.most)}]"
 
 
-def of(found: Spread | None, text: Any) -> str:
+def short(value: float) -> str:
+    """Return a ratio with two digits that count, or more."""
+    return f"{value:.3f}" if value < 0.095 else f"{value:.2f}" if value < 9.95 else f"{value:.0f}"
+
+
+def number(found: Spread | None) -> str:
+    """Return a median without a fraction."""
+    return of(found, "{:,.0f}")
+
+
+def busy(found: Spread | None) -> str:
+    """Return a share; where it is near 1 the row was limited by the load client."""
+    if found is None:
+        return NOTHING
+    return f"**{found.median:.2f}**" if found.median > 0.9 else f"{found.median:.2f}"
+
+
+def of(found: Spread | None, form: str) -> str:
     """Return a median, or a dash."""
-    return NOTHING if found is None else text(found.median)
+    return NOTHING if found is None else form.format(found.median)
 
 
-def said_of(peer: Peer, cells: list[Cell], found: dict[tuple[str, str], Entry]) -> str:
+def said_of(peer: Peer, cells: list[Cell], found: Found) -> str:
     """Return the line of a row: what it is, or why it is missing, wholly or in a cell."""
     if peer.missing:
         return f"- {peer.name}: {peer.how}. **Missing**: {peer.missing}."
-    said = f"- {peer.name}: {peer.how}."
+    reasons: dict[str, list[str]] = {}
     for cell in cells:
         why = peer.without(cell) or "; ".join(found[peer.name, cell.name].failures)
         if why:
-            said += f" {cell.name}: {why}."
-    return said
+            reasons.setdefault(why, []).append(cell.name)
+    said = [f"{', '.join(names)}: {why}." for why, names in reasons.items()]
+    return " ".join([f"- {peer.name}: {peer.how}.", *said])
 
 
-def as_json(plan: Plan, samples: list[Sample], found: dict[tuple[str, str], Entry]) -> Any:
+def as_json(plan: Plan, samples: list[Sample], found: Found) -> Any:
     """Return all of it for json.dump."""
     return {
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {"kernel": platform.release(), "python": platform.python_version()},
+        "machine": {
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "cores": os.cpu_count(),
+        },
         "rounds": plan.rounds,
         "seconds": plan.seconds,
         "seed": plan.seed,
@@ -97,42 +136,3 @@ def as_json(plan: Plan, samples: list[Sample], found: dict[tuple[str, str], Entr
         "entries": [dataclasses.asdict(each) for each in found.values() if each.rounds],
         "samples": [dataclasses.asdict(each) for each in samples],
     }
-
-
-def charts(plan: Plan, found: dict[tuple[str, str], Entry], out: Path) -> str:
-    """Draw the ratios as compare.png and compare.svg; return what was done, or why not."""
-    if importlib.util.find_spec("matplotlib") is None:
-        return "no charts: matplotlib is not installed (pip install 'fastws[chart]')"
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    columns = min(3, len(plan.cells))
-    lines = -(-len(plan.cells) // columns)
-    figure, axes = pyplot.subplots(
-        lines, columns, figsize=(4.2 * columns, 3.2 * lines), squeeze=False, layout="constrained"
-    )
-    for axis in axes.flat[len(plan.cells) :]:
-        axis.set_visible(False)
-    for axis, cell in zip(axes.flat, plan.cells, strict=False):
-        draw(axis, cell, [found[peer.name, cell.name] for peer in reversed(plan.peers)])
-    for ending in ("png", "svg"):
-        figure.savefig(out / f"compare.{ending}", dpi=120)
-    pyplot.close(figure)
-    return f"charts: {out / 'compare.png'}, {out / 'compare.svg'}"
-
-
-def draw(axis: Any, cell: Cell, rows: list[Entry]) -> None:
-    """Draw the ratios of a cell, with their spread."""
-    shown = [(row.peer, row.ratio) for row in rows if row.ratio is not None]
-    medians = [ratio.median for _, ratio in shown]
-    errors = [
-        [ratio.median - ratio.least for _, ratio in shown],
-        [ratio.most - ratio.median for _, ratio in shown],
-    ]
-    colours = ["tab:blue" if name == REFERENCE else "silver" for name, _ in shown]
-    axis.barh([name for name, _ in shown], medians, xerr=errors, color=colours)
-    axis.set_title(f"{cell.name}: {cell.said}", fontsize=8)
-    axis.tick_params(labelsize=7)
-    axis.set_xlabel(f"ratio to {REFERENCE}", fontsize=7)

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.compare.cells import Cell
+from benchmarks.compare.cells import Cell, Kind
+from benchmarks.compare.load import PROGRAMS
 from benchmarks.compare.messages import ring_size
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
 PEERS = Path(__file__).resolve().parent / "peers"
-BARE = BENCHMARKS.parent / "build/release/bare"
 NODE_WS = BENCHMARKS / "clients/node/node_modules/ws"
-RUN_FRAMES = 512  # of a contiguous run of the bare loop
 LONGEST = 3600  # seconds of a bare loop
 REFERENCE = "fastws"
 Command = Callable[[Cell, int], list[str]]
@@ -45,8 +44,10 @@ class Peer:
 def load_options(cell: Cell, port: int) -> list[str]:
     """Return what the servers of `peers/` have in common."""
     command = ["--port", str(port), "--clients", str(cell.clients), "--size", str(cell.size)]
-    command += ["--burst", str(cell.burst)]
-    return [*command, "--echo"] if cell.echo else command
+    command += ["--burst", str(cell.burst), "--topics", str(cell.topics)]
+    if cell.free:
+        command.append("--free")
+    return command if cell.kind.fans_out else [*command, "--echo"]
 
 
 def python_peer(name: str, how: str, needs: tuple[str, ...]) -> Peer:
@@ -69,40 +70,65 @@ def node_peer(name: str, how: str) -> Peer:
 
 
 def bare_peer(name: str, how: str, mode: str) -> Peer:
-    """Return a bare C loop: it obeys its sockets, not the credit of the load client."""
+    """Return a bare C loop that sends what the credit of the load client permits."""
 
     def command(cell: Cell, port: int) -> list[str]:
-        found = [sys.executable, str(BENCHMARKS / "bare.py"), "--port", str(port), "--stdin"]
-        found += ["--clients", str(cell.clients), "--seconds", str(LONGEST), "--mode", mode]
-        return [*found, "--frames", str(run_frames(cell))]
+        frames = run_frames(cell) if mode == "run" else 1
+        options = ["--credit", "--mode", mode, "--frames", str(frames)]
+        return [*bare_command(cell, port, "bare"), *options]
 
-    missing = "" if os.access(BARE, os.X_OK) else "not compiled: make bench-c"
     return Peer(
-        name,
-        how,
-        missing,
-        command,
-        lambda cell: "it sends, and does not listen" if cell.echo else "",
-        stdin=True,
+        name, how, not_compiled("bare"), command, lambda cell: not_bare(cell, mode), stdin=True
     )
 
 
+def bare_echo(name: str, how: str) -> Peer:
+    """Return the bare C loop that sends back what it gets."""
+    return Peer(
+        name,
+        how,
+        not_compiled("bare_echo"),
+        lambda cell, port: [*bare_command(cell, port, "bare_echo"), "--mode", "echo"],
+        lambda cell: "" if cell.kind is Kind.ECHO else "it echoes only",
+    )
+
+
+def bare_command(cell: Cell, port: int, program: str) -> list[str]:
+    """Return what does the handshakes and becomes a program of benchmarks/native."""
+    found = [sys.executable, str(BENCHMARKS / "bare.py"), "--program", str(PROGRAMS / program)]
+    return [*found, "--seconds", str(LONGEST), "--port", str(port), "--clients", str(cell.clients)]
+
+
+def not_compiled(program: str) -> str:
+    """Return why a program of benchmarks/native is missing."""
+    return "" if os.access(PROGRAMS / program, os.X_OK) else "not compiled: make bench-c"
+
+
+def not_bare(cell: Cell, mode: str) -> str:
+    """Return why a bare loop has no part in a cell."""
+    if cell.kind not in (Kind.RATE, Kind.LATENCY):
+        return "it sends only"
+    if mode == "run" and cell.burst == 1:
+        return "there are no runs"
+    return "it has no topics" if cell.topics > 1 else ""
+
+
 def run_frames(cell: Cell) -> int:
-    """Return the frames of a contiguous run: those of a burst, or many where there is none."""
-    most = ring_size(cell.size)
-    return min(cell.burst if cell.burst > 1 else RUN_FRAMES, most)
+    """Return the frames of a contiguous run."""
+    return min(cell.burst, ring_size(cell.size))
 
 
 def peers() -> list[Peer]:
     """Return all rows in the order of the table."""
     uv = "uvloop"
-    found = [
+    return [
         bare_peer("bare-single", "C, one send(2) for each frame and client", "single"),
-        bare_peer("bare-runs", f"C, runs of {RUN_FRAMES} frames, or of a burst, a send(2)", "run"),
-        python_peer("fastws", "one topic under uvloop", (uv,)),
+        bare_peer("bare-runs", "C, a send(2) for each burst and client", "run"),
+        bare_echo("bare-echo", "C, recv(2), unmask, send(2)"),
+        python_peer("fastws", "topics, uvloop", (uv,)),
         node_peer("ws-seed", "ws; setInterval, JSON.stringify and send for each client"),
         node_peer("ws-optimised", "ws; serialised once, setImmediate, setNoDelay, bursts corked"),
-        python_peer("socketify", "uWebSockets; publish from a timer of libuv", ("socketify",)),
+        python_peer("socketify", "uWebSockets; topics, libuv", ("socketify",)),
         python_peer("picows", "uvloop, aiofastnet; a send each", ("picows", "aiofastnet", uv)),
         python_peer("picows-plain", "uvloop alone; a send each", ("picows", uv)),
         python_peer("websockets", "uvloop; broadcast, no compression", ("websockets", uv)),
@@ -117,15 +143,11 @@ def peers() -> list[Peer]:
             "Starlette, embedded in uvloop; send_text to each client",
             ("granian", "starlette", uv),
         ),
+        centrifugo(),
     ]
-    return [*found, *not_yet()]
 
 
-def not_yet() -> list[Peer]:
-    """Return the rows that nothing starts yet."""
+def centrifugo() -> Peer:
+    """Return the row that nothing starts yet."""
     why = "no server for it in benchmarks/compare/peers yet"
-    rows = {
-        "bare-echo": "C, an echo",
-        "centrifugo": "Go, built by go install",
-    }
-    return [Peer(name, how, why, lambda *_: []) for name, how in rows.items()]
+    return Peer("centrifugo", "Go, built by go install", why, lambda *_: [])

@@ -1,5 +1,6 @@
 """Rounds: a server process on its core, the load client on another, rows in random order."""
 
+import fcntl
 import os
 import random
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.compare.cells import Cell
 from benchmarks.compare.figures import Sample
-from benchmarks.compare.load import BadStream, Load
+from benchmarks.compare.load import BadStream, measure
 from benchmarks.compare.messages import server_stream
 from benchmarks.compare.rows import Peer
 
@@ -36,38 +37,54 @@ class Plan:
     server_core: int
     client_core: int
     seed: int
+    lock: Path | None = None  # that others measure under, too
 
 
 def run(plan: Plan) -> list[Sample]:
     """Measure; Ctrl-C gives what is known by then."""
     samples: list[Sample] = []
     order = random.Random(plan.seed)
-    steps = [steps_of_round(plan, number, order) for number in range(plan.rounds)]
-    total, began = sum(map(len, steps)), time.monotonic()
+    steps = [step for number in range(plan.rounds) for step in steps_of_round(plan, number, order)]
+    total, worked = sum(len(rows) for _, _, rows in steps), 0.0
     with suppress(KeyboardInterrupt):
-        for number, cell, peer in (step for steps_ in steps for step in steps_):
-            sample = one(plan, peer, cell, number)
-            samples.append(sample)
-            left = (time.monotonic() - began) / len(samples) * (total - len(samples))
-            ahead = f"{len(samples)}/{total}, {left / 60:.1f} min left"
-            print(f"{ahead}: {said(sample)}", file=sys.stderr, flush=True)
+        for number, cell, rows in steps:
+            with locked(plan.lock):
+                began = time.monotonic()
+                samples += [one(plan, peer, cell, number) for peer in rows]
+                worked += time.monotonic() - began
+            left = worked / len(samples) * (total - len(samples)) / 60
+            print(f"{left:.1f} min left: round {number + 1}, {cell.name}", file=sys.stderr)
+            print(*map(said, samples[-len(rows) :]), sep="\n", file=sys.stderr, flush=True)
     return samples
 
 
+@contextmanager
+def locked(path: Path | None) -> Iterator[None]:
+    """Hold a lock that others take for their measurements, as flock(1) does."""
+    if path is None:
+        yield
+        return
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def said(sample: Sample) -> str:
-    """Return the line of progress."""
+    """Return a line of progress."""
     found = sample.measured
-    result = sample.failure if found is None else f"{found.frames_per_s:,.0f}/s"
-    return f"{sample.cell}, {sample.peer}: {result}"
+    result = sample.failure if found is None else f"{found.value:,.1f}"
+    return f"    {sample.peer}: {result}"
 
 
-def steps_of_round(plan: Plan, number: int, order: random.Random) -> list[tuple[int, Cell, Peer]]:
-    """Return the measurements of a round: cells in turn, the rows of each in random order."""
+def steps_of_round(
+    plan: Plan, number: int, order: random.Random
+) -> list[tuple[int, Cell, list[Peer]]]:
+    """Return the measurements of a round: cells in random order, and the rows of each."""
     steps = []
-    for cell in plan.cells:
+    for cell in order.sample(plan.cells, len(plan.cells)):
         rows = [peer for peer in plan.peers if not peer.missing and not peer.without(cell)]
         order.shuffle(rows)
-        steps += [(number, cell, peer) for peer in rows]
+        steps.append((number, cell, rows))
     return steps
 
 
@@ -75,11 +92,7 @@ def one(plan: Plan, peer: Peer, cell: Cell, number: int) -> Sample:
     """Measure a row in a cell once."""
     try:
         with serving(plan.server_core, peer, cell) as (port, pid):
-            load = Load(cell, port)
-            try:
-                measured = load.measure(plan.warmup, plan.seconds, pid)
-            finally:
-                load.close()
+            measured = measure(cell, port, pid, plan.warmup, plan.seconds)
         return Sample(peer.name, cell.name, number, measured)
     except (BadStream, OSError) as error:
         return Sample(peer.name, cell.name, number, None, str(error))

@@ -5,24 +5,25 @@ import asyncio
 import uvloop
 from aiohttp import WSMsgType, web
 
-from benchmarks.compare.peers.common import Source, options, until_ended
+from benchmarks.compare.peers.common import Rooms, Source, options, until_ended
 
 
 async def main() -> None:
     """Serve."""
     load = options()
     source = Source(load)
-    clients: list[web.WebSocketResponse] = []
+    rooms = Rooms[web.WebSocketResponse](source)
 
     async def handle(request: web.Request) -> web.WebSocketResponse:
         response = web.WebSocketResponse(compress=False)
         await response.prepare(request)
-        clients.append(response)
-        source.joined()
+        echo = load.echoes(request.path)
+        if not echo:
+            rooms.join(response)
         async for message in response:
             if message.type != WSMsgType.TEXT:
                 break
-            if load.echo:
+            if echo:
                 await response.send_str(message.data)
             else:
                 source.told(message.data)
@@ -31,13 +32,13 @@ async def main() -> None:
     async def publish() -> None:
         while True:
             await source.wait()
-            for message in source.burst():
+            for topic, message in source.burst():
                 text = message.decode()
-                for client in clients:
+                for client in rooms.of[topic]:
                     await client.send_str(text)
 
     app = web.Application()
-    app.router.add_get("/", handle)
+    app.router.add_get("/{path:.*}", handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", load.port, shutdown_timeout=0.1).start()

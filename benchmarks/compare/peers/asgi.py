@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from benchmarks.compare.peers.common import Options, Source
+from benchmarks.compare.peers.common import Options, Rooms, Source
 
 
 class Room:
@@ -15,20 +15,21 @@ class Room:
 
     def __init__(self, load: Options) -> None:
         self._load = load
-        self._clients: list[WebSocket] = []
         self._source: Source | None = None
+        self._rooms: Rooms[WebSocket] | None = None
         self._publishing: asyncio.Task[None] | None = None
 
     async def handle(self, websocket: WebSocket) -> None:
         """Serve a client."""
         await websocket.accept()
         source = self._source or self._start()
-        self._clients.append(websocket)
-        source.joined()
+        echo = self._load.echoes(websocket.url.path)
+        if not echo:
+            self._rooms.join(websocket)
         try:
             while True:
                 text = await websocket.receive_text()
-                if self._load.echo:
+                if echo:
                     await websocket.send_text(text)
                 else:
                     source.told(text)
@@ -37,6 +38,7 @@ class Room:
 
     def _start(self) -> Source:
         self._source = source = Source(self._load)
+        self._rooms = Rooms(source)
         if not self._load.echo:
             self._publishing = asyncio.create_task(self._publish(source))
         return source
@@ -44,12 +46,12 @@ class Room:
     async def _publish(self, source: Source) -> None:
         while True:
             await source.wait()
-            for message in source.burst():
+            for topic, message in source.burst():
                 text = message.decode()
-                for client in self._clients:
+                for client in self._rooms.of[topic]:
                     await client.send_text(text)
 
 
 def application(load: Options) -> Any:
     """Return the ASGI application."""
-    return Starlette(routes=[WebSocketRoute("/", Room(load).handle)])
+    return Starlette(routes=[WebSocketRoute("/{path:path}", Room(load).handle)])

@@ -6,14 +6,24 @@ const require = createRequire(new URL("../../clients/node/package.json", import.
 export const { WebSocketServer } = require("ws");
 
 const LONGEST = 3600; // seconds, after which a forgotten server ends
+const QUIET = "/quiet"; // who asks for it is not subscribed, and gets its own messages back
 const DIGITS = 10;
 const RING_BYTES = 1 << 20;
 const RING_MAX = 4096;
 
 export function options() {
   const string = { type: "string" };
+  const flag = { type: "boolean", default: false };
   const { values } = parseArgs({
-    options: { port: string, clients: string, size: string, burst: string, echo: { type: "boolean" } },
+    options: {
+      port: string,
+      clients: string,
+      size: string,
+      burst: string,
+      topics: string,
+      free: flag,
+      echo: flag,
+    },
   });
   setTimeout(() => process.exit(1), LONGEST * 1000).unref();
   const number = (name, otherwise) => Number(values[name] ?? otherwise);
@@ -22,7 +32,8 @@ export function options() {
     clients: number("clients"),
     size: number("size", 110),
     burst: number("burst", 1),
-    echo: values.echo ?? false,
+    topics: number("topics", 1),
+    echo: values.echo,
   };
 }
 
@@ -44,7 +55,8 @@ export function ringSize(size) {
 
 // Opens the server: `permitted` is called when the credit has grown and all clients are there.
 export function serve(load, connected, permitted) {
-  const state = { credit: 0, clients: new Set() };
+  const rooms = Array.from({ length: load.topics }, () => new Set());
+  const state = { credit: 0, clients: rooms[0], rooms, published: 0 };
   const look = () => {
     if (state.clients.size === load.clients && state.credit >= load.burst) permitted(state);
   };
@@ -56,16 +68,18 @@ export function serve(load, connected, permitted) {
   });
   server.on("connection", (client, request) => {
     connected(client, request);
-    state.clients.add(client);
+    const echo = load.echo || request.url === QUIET;
     client.on("error", () => {});
     client.on("message", (data, isBinary) => {
-      if (load.echo) client.send(data, { binary: isBinary });
+      if (echo) client.send(data, { binary: isBinary });
       else {
         state.credit += Number(data.toString().slice(3));
         look();
       }
     });
-    if (!load.echo) look();
+    if (echo) return;
+    for (const room of rooms) room.add(client);
+    look();
   });
   return state;
 }

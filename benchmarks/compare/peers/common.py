@@ -1,20 +1,28 @@
 """What the servers in Python share: their options, and when to publish what.
 
-    python -m benchmarks.compare.peers.NAME --port P --clients N [--size S] [--burst B] [--echo]
+    python -m benchmarks.compare.peers.NAME --port P --clients N [--size S] [--burst B] [--free]
+        [--topics K] [--echo]
 
-Serves 127.0.0.1:P until a signal, or for an hour at most. With --echo every message goes back.
-Otherwise `go N` of a client permits N further messages of the ring, and as soon as all clients are
-there each goes to all of them, so many at once as --burst says.
+Serves 127.0.0.1:P until a signal, or for an hour at most. With --echo every message goes back, and
+nobody is subscribed. Otherwise each client is subscribed to K topics; `go N` of a client permits N
+further messages of the ring, and as soon as all clients are there message i goes to topic i modulo
+K, so many at once as --burst says. A client that asks for /quiet is not subscribed, and gets its
+own messages back.
 """
 
 import argparse
 import asyncio
 import signal
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from benchmarks.compare.messages import messages
 
+QUIET = "/quiet"
 LONGEST = 3600  # seconds, after which a forgotten server ends
+
+
+Client = TypeVar("Client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,13 @@ class Options:
     clients: int
     size: int
     burst: int
+    free: bool
+    topics: int
     echo: bool
+
+    def echoes(self, path: str) -> bool:
+        """Return whether a client that asks for `path` gets its own messages back."""
+        return self.echo or path == QUIET
 
 
 def options() -> Options:
@@ -35,10 +49,26 @@ def options() -> Options:
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--size", type=int, default=110)
     parser.add_argument("--burst", type=int, default=1)
+    parser.add_argument("--free", action="store_true", help="bursts need not wait for the last one")
+    parser.add_argument("--topics", type=int, default=1)
     parser.add_argument("--echo", action="store_true")
     found = Options(**vars(parser.parse_args()))
     signal.alarm(LONGEST)
     return found
+
+
+class Rooms(Generic[Client]):
+    """The topics of a library that has none: a set of clients each."""
+
+    def __init__(self, source: "Source") -> None:
+        self._source = source
+        self.of: dict[str, set[Client]] = {topic: set() for topic in source.topics}
+
+    def join(self, client: Client) -> None:
+        """Subscribe a client to all of them."""
+        for clients in self.of.values():
+            clients.add(client)
+        self._source.joined()
 
 
 class Source:
@@ -48,6 +78,7 @@ class Source:
         self._load = load
         self._ring = messages(load.size)
         self._next = 0
+        self.topics = [f"topic/{number}" for number in range(load.topics)]
         self._credit = 0
         self.clients = 0
         self._wanted = asyncio.Event()
@@ -74,14 +105,13 @@ class Source:
             self._wanted.clear()
             await self._wanted.wait()
 
-    def burst(self) -> list[bytes]:
-        """Take the messages of a burst."""
+    def burst(self) -> list[tuple[str, bytes]]:
+        """Take the messages of a burst, each with its topic."""
         self._credit -= self._load.burst
-        taken = []
-        for _ in range(self._load.burst):
-            taken.append(self._ring[self._next])
-            self._next = (self._next + 1) % len(self._ring)
-        return taken
+        taken = range(self._next, self._next + self._load.burst)
+        self._next = taken.stop
+        topics, ring = self.topics, self._ring
+        return [(topics[i % len(topics)], ring[i % len(ring)]) for i in taken]
 
     def _look(self) -> None:
         if self.due:

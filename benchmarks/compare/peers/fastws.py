@@ -1,6 +1,7 @@
-"""fastws: one topic; a callback of the loop publishes a burst, the engine's next turn sends it.
+"""fastws: a callback of the loop publishes a burst, the engine's next turn sends it.
 
-The next burst waits until the kernel has the last one for every client: a flush holds one burst.
+The next burst waits until the kernel has the last one for every client, so that a flush holds one
+burst; with --free it does not wait.
 """
 
 import asyncio
@@ -18,19 +19,22 @@ class Compared(App):
         self.load = load
         self.source = Source(load)
         self.server = Server(self, ping_interval=0)
-        self.topic = self.server.topic("load")
+        self.topics = {name: self.server.topic(name) for name in self.source.topics}
+        self.last = self.topics[self.source.topics[0]]  # published to
         self._running = False
 
     def opened(self, connection: Connection, request: Request) -> None:
         """Subscribe a client."""
-        if not self.load.echo:
-            connection.subscribe(self.topic)
+        connection.context = self.load.echoes(request.path)
+        if not connection.context:
+            for topic in self.topics.values():
+                connection.subscribe(topic)
             self.source.joined()
             self._start()
 
     def message(self, connection: Connection, message: str | bytes) -> None:
         """Send it back, or take what it permits."""
-        if self.load.echo:
+        if connection.context:
             connection.send(message)
             return
         self.source.told(message)
@@ -44,9 +48,12 @@ class Compared(App):
     def _step(self) -> None:
         self._running = False
         if self.source.due:
-            if self.topic.delivered == self.topic.appended * self.source.clients:
-                for message in self.source.burst():
-                    self.topic.publish(message, text=True)
+            # A connection gets what was published in that order, across topics: who has the last
+            # message has all.
+            if self.load.free or self.last.delivered == self.last.appended * self.source.clients:
+                for name, message in self.source.burst():
+                    self.last = self.topics[name]
+                    self.last.publish(message, text=True)
             self._start()
 
 

@@ -8,7 +8,7 @@ import asyncio
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
-from benchmarks.compare.peers.common import Source, options, until_ended
+from benchmarks.compare.peers.common import Rooms, Source, options, until_ended
 
 TEXT = WSMsgType.TEXT
 
@@ -17,17 +17,20 @@ async def main(aiofastnet: bool = True) -> None:
     """Serve; without aiofastnet the transports are uvloop's."""
     load = options()
     source = Source(load)
-    clients: list[WSTransport] = []
+    rooms = Rooms[WSTransport](source)
 
     class Client(WSListener):
+        def __init__(self, echo: bool) -> None:
+            self.echo = echo
+
         def on_ws_connected(self, transport: WSTransport) -> None:
-            clients.append(transport)
-            source.joined()
+            if not self.echo:
+                rooms.join(transport)
 
         def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
             if frame.msg_type != TEXT:
                 transport.disconnect()
-            elif load.echo:
+            elif self.echo:
                 transport.send(TEXT, frame.get_payload_as_memoryview())
             else:
                 source.told(frame.get_payload_as_bytes())
@@ -35,12 +38,12 @@ async def main(aiofastnet: bool = True) -> None:
     async def publish() -> None:
         while True:
             await source.wait()
-            for message in source.burst():
-                for client in clients:
+            for topic, message in source.burst():
+                for client in rooms.of[topic]:
                     client.send(TEXT, message)
 
-    def listener(_request: WSUpgradeRequest) -> WSListener:
-        return Client()
+    def listener(request: WSUpgradeRequest) -> WSListener:
+        return Client(load.echoes(request.path.decode()))
 
     server = await ws_create_server(listener, "127.0.0.1", load.port, use_aiofastnet=aiofastnet)
     publishing = None if load.echo else asyncio.create_task(publish())

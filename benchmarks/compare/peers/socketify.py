@@ -1,8 +1,9 @@
-"""socketify, which is uWebSockets: one topic; a timer of libuv's loop publishes a burst.
+"""socketify, which is uWebSockets: its own topics; a burst is published before a round of libuv.
 
-Not the message handler: what it sends to other clients is a call each, because its own socket has
-the cork. libuv's loop runs by itself, because the loop that socketify wraps around it polls
-without waiting. libuv may run the timer several times in a round: then a call holds several bursts.
+Not from a message handler, which holds the cork of its own socket, so that what it publishes is a
+call each; nor from a timer of libuv, which may run several times in a round, so that a call would
+hold several bursts. libuv's loop runs by itself, because the loop that socketify wraps around it
+polls without waiting.
 """
 
 import os
@@ -14,7 +15,6 @@ from socketify import App, AppListenOptions, OpCode
 from benchmarks.compare.peers.common import Source, options
 
 ROOM = 1 << 30  # bytes that may wait for a client
-TOPIC = "load"
 
 
 def main() -> None:
@@ -22,38 +22,39 @@ def main() -> None:
     load = options()
     source = Source(load)
     app = App()
-    timers: list[Any] = []  # the running one, or it would be collected
+    loop = app.loop.uv_loop
 
-    def step() -> None:
-        timers.clear()
-        if source.due:
-            for message in source.burst():
-                app.publish(TOPIC, message, OpCode.TEXT)
-            start()
-
-    def start() -> None:
-        if not timers and source.due:
-            timers.append(app.loop.set_timeout(0, lambda _: step(), None))
+    def upgrade(response: Any, request: Any, context: Any) -> None:
+        names = ("key", "protocol", "extensions")
+        key, protocol, extensions = (request.get_header(f"sec-websocket-{it}") for it in names)
+        echo = load.echoes(request.get_url())
+        response.upgrade(key, protocol, extensions, context, "echo" if echo else "subscribed")
 
     def opened(websocket: Any) -> None:
-        if not load.echo:
-            websocket.subscribe(TOPIC)
+        if websocket.get_user_data() == "subscribed":
+            for topic in source.topics:
+                websocket.subscribe(topic)
             source.joined()
-            start()
 
     def message(websocket: Any, text: Any, opcode: Any) -> None:
-        if load.echo:
+        if websocket.get_user_data() == "echo":
             websocket.send(text, opcode)
-            return
-        source.told(text)
-        start()
+        else:
+            source.told(text)
 
-    handlers = {"open": opened, "message": message, "max_backpressure": ROOM, "idle_timeout": 0}
-    app.ws("/*", {**handlers, "max_payload_length": 1 << 20, "compression": 0})
+    handlers = {"upgrade": upgrade, "open": opened, "message": message, "idle_timeout": 0}
+    limits = {"max_backpressure": ROOM, "max_payload_length": 1 << 20, "compression": 0}
+    app.ws("/*", {**handlers, **limits})
     app.listen(AppListenOptions(port=load.port, host="127.0.0.1"), lambda _: None)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
-    app.loop.uv_loop.run()
+    while True:
+        if source.due:
+            for topic, text in source.burst():
+                app.publish(topic, text, OpCode.TEXT)
+            loop.run_nowait()
+        else:
+            loop.run_once()
 
 
 if __name__ == "__main__":

@@ -5,20 +5,22 @@ import asyncio
 import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from benchmarks.compare.peers.common import Source, options, until_ended
+from benchmarks.compare.peers.common import Rooms, Source, options, until_ended
 
 
 async def main() -> None:
     """Serve."""
     load = options()
     source = Source(load)
-    clients: set[ServerConnection] = set()
+    rooms = Rooms[ServerConnection](source)
 
     async def handle(connection: ServerConnection) -> None:
-        clients.add(connection)
-        source.joined()
+        assert connection.request is not None
+        echo = load.echoes(connection.request.path)
+        if not echo:
+            rooms.join(connection)
         async for message in connection:
-            if load.echo:
+            if echo:
                 await connection.send(message)
             else:
                 source.told(message)
@@ -26,8 +28,8 @@ async def main() -> None:
     async def publish() -> None:
         while True:
             await source.wait()
-            for message in source.burst():
-                broadcast(clients, message.decode())
+            for topic, message in source.burst():
+                broadcast(rooms.of[topic], message.decode())
 
     async with serve(handle, "127.0.0.1", load.port, compression=None, ping_interval=None):
         publishing = None if load.echo else asyncio.create_task(publish())

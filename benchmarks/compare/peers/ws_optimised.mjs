@@ -7,19 +7,19 @@ const messages = Array.from({ length: ringSize(load.size) }, (_, i) =>
   Buffer.from(JSON.stringify(tick(i, padding))),
 );
 const text = { binary: false };
-let index = 0;
 let running = false;
 
 function step(state) {
   running = false;
   if (state.credit < load.burst) return;
   state.credit -= load.burst;
-  for (const client of state.clients) {
-    if (load.burst > 1) client._socket.cork();
-    for (let i = 0; i < load.burst; i++) client.send(messages[(index + i) % messages.length], text);
-    if (load.burst > 1) client._socket.uncork();
+  if (load.burst > 1) for (const client of state.clients) client._socket.cork();
+  for (let i = 0; i < load.burst; i++) {
+    const number = state.published++;
+    const message = messages[number % messages.length];
+    for (const client of state.rooms[number % load.topics]) client.send(message, text);
   }
-  index = (index + load.burst) % messages.length;
+  if (load.burst > 1) for (const client of state.clients) client._socket.uncork();
   start(state);
 }
 

@@ -1,22 +1,23 @@
 // `ws` as the server that this project replaces had it: setInterval, and JSON.stringify and send
-// for each client.
+// for each client. It publishes until the next interval is due, then lets the loop go on.
 import { options, paddingOf, ringSize, serve, tick } from "./common.mjs";
 
 const EVERY = 1; // ms
 const load = options();
 const padding = paddingOf(load.size);
 const ring = ringSize(load.size);
-let index = 0;
 const state = serve(load, () => {}, () => {});
 
 if (!load.echo)
   setInterval(() => {
     if (state.clients.size < load.clients) return;
-    while (state.credit >= load.burst) {
+    const until = performance.now() + EVERY;
+    while (state.credit >= load.burst && performance.now() < until) {
       state.credit -= load.burst;
       for (let i = 0; i < load.burst; i++) {
-        for (const client of state.clients) client.send(JSON.stringify(tick(index, padding)));
-        index = (index + 1) % ring;
+        const number = state.published++;
+        for (const client of state.rooms[number % load.topics])
+          client.send(JSON.stringify(tick(number % ring, padding)));
       }
     }
   }, EVERY);
