@@ -1,10 +1,12 @@
 """The comparison with other servers: what of it needs no socket."""
 
 import dataclasses
+import json
 import random
 
 import pytest
 
+from benchmarks.compare.agree import apart, spreads
 from benchmarks.compare.cells import BASE, CELLS, QUICK, Cell, Kind, chosen, picked
 from benchmarks.compare.figures import Sample, entry, ratios, spread
 from benchmarks.compare.load import Measured
@@ -20,7 +22,7 @@ from benchmarks.compare.messages import (
     server_stream,
 )
 from benchmarks.compare.peers.common import Options, Rooms, Source
-from benchmarks.compare.report import entries, markdown
+from benchmarks.compare.report import as_json, entries, json_text, markdown
 from benchmarks.compare.rows import Peer, run_frames
 from benchmarks.compare.running import Plan, steps_of_round
 
@@ -166,3 +168,29 @@ def test_the_table_shows_ratios_and_says_what_is_missing() -> None:
     assert "- gone: as it is. **Missing**: not installed." in text
     assert "- other: as it is. echo: no echo." in text
     assert "| gone |" not in text
+
+
+def reported(*rates: float) -> dict[str, object]:
+    """The JSON of a comparison in which `other` had those rates, and fastws 100."""
+    rows = plan(peer("fastws"), peer("other"), rounds=len(rates))
+    samples = [sample("fastws", n, 100.0) for n in range(len(rates))]
+    samples += [sample("other", n, rate) for n, rate in enumerate(rates)]
+    found = json.loads(json_text(as_json(rows, samples, entries(rows, samples))))
+    assert isinstance(found, dict)
+    assert len(found["samples"]) == 2 * len(rates)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "lines"),
+    [
+        ((10, 20), (20, 30), []),
+        ((10, 40), (20, 30), []),
+        ((10, 20), (21, 30), ["base, other: 0.15 [0.1-0.2] and 0.255 [0.21-0.3]"]),
+        ((21, 30), (10, 20), ["base, other: 0.255 [0.21-0.3] and 0.15 [0.1-0.2]"]),
+    ],
+)
+def test_two_comparisons_agree_where_their_spreads_overlap(
+    first: tuple[int, int], second: tuple[int, int], lines: list[str]
+) -> None:
+    assert apart(spreads(reported(*first)), spreads(reported(*second))) == lines

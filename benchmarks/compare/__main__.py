@@ -11,7 +11,6 @@ takes about half an hour on two cores, --quick less than 10.
 """
 
 import argparse
-import json
 import os
 import random
 import resource
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.compare.cells import CELLS, QUICK, chosen, picked
 from benchmarks.compare.charts import charts
-from benchmarks.compare.report import as_json, entries, markdown
+from benchmarks.compare.report import as_json, entries, json_text, markdown
 from benchmarks.compare.rows import REFERENCE, peers
 from benchmarks.compare.running import Plan, cores_are_there, run
 
@@ -36,10 +35,10 @@ def arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="three short rounds of some cells")
+    parser.add_argument("--quick", action="store_true", help="short rounds of some cells")
     parser.add_argument("--only", help="rows, with commas; fastws is always among them")
     parser.add_argument("--cells", help=f"of {', '.join(cell.name for cell in CELLS)}")
-    parser.add_argument("--rounds", type=int, help=f"default: {LEAST_ROUNDS}, quick 3")
+    parser.add_argument("--rounds", type=int, help=f"default: {LEAST_ROUNDS}")
     parser.add_argument("--seconds", type=float, help="of a measurement (default: 0.5, quick 0.3)")
     parser.add_argument("--warmup", type=float, help="before it (default: 0.15, quick 0.1)")
     parser.add_argument("--server-core", type=int, default=0)
@@ -47,7 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of the random order (default: another each time)")
     parser.add_argument("--lock", type=Path, help="a file to flock for each cell of a round")
     parser.add_argument("--json", type=Path, help="a file for all figures")
-    parser.add_argument("--out", type=Path, help="a folder for compare.md, .json, .png and .svg")
+    parser.add_argument("--out", type=Path, help="a folder for compare.md, its JSON and its charts")
     return parser.parse_args()
 
 
@@ -63,7 +62,7 @@ def plan_of(found: argparse.Namespace) -> Plan:
     warmup = found.warmup or (0.1 if found.quick else 0.15)
     if not 0 < seconds + warmup <= LONGEST:
         raise ValueError(f"a measurement takes {LONGEST} s at most")
-    rounds = found.rounds or (3 if found.quick else LEAST_ROUNDS)
+    rounds = found.rounds or LEAST_ROUNDS
     if rounds < LEAST_ROUNDS and not found.quick:
         raise ValueError(f"fewer than {LEAST_ROUNDS} rounds are for --quick")
     return Plan(
@@ -97,7 +96,7 @@ def main() -> None:
     rows = entries(plan, samples)
     text = markdown(plan, rows)
     print(text)
-    report = json.dumps(as_json(plan, samples, rows), indent=1)
+    report = json_text(as_json(plan, samples, rows))
     if found.json is not None:
         found.json.write_text(report)
     if found.out is not None:

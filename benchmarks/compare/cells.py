@@ -107,9 +107,7 @@ CELLS = (
     replace(BASE, name="storm", kind=Kind.STORM, clients=64),
     replace(BASE, name="idle", kind=Kind.IDLE, clients=2000),
 )
-QUICK = (
-    "base,free,burst-32,16-KiB,1-client,1000-clients,subs-100,latency-1000,echo-1,echo-8,storm,idle"
-)
+QUICK = "base,free,burst-32,1000-clients,subs-100,latency-1000,echo-1,storm"
 
 
 def chosen(names: str | None) -> list[Cell]:

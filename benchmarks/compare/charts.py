@@ -6,17 +6,17 @@ from typing import Any
 
 from benchmarks.compare.cells import Cell, Kind
 from benchmarks.compare.figures import Spread
-from benchmarks.compare.report import Found
+from benchmarks.compare.report import HEADLINE, Found
 from benchmarks.compare.rows import REFERENCE
 from benchmarks.compare.running import Plan
 
-HEADLINE = ("base", "burst-32", "free")
+FIRST = ("base", "burst-32", "free")
 TITLES = {"base": "one frame a flush", "burst-32": "bursts of 32", "free": "free-running"}
 OWN, BARE, OTHER = "#1f77b4", "#8c8c8c", "#d0d0d0"
 
 
 def charts(plan: Plan, found: Found, out: Path) -> str:
-    """Draw compare.* (all ratios) and headline.*; return what was done, or why not."""
+    """Draw compare.* (all ratios) and compare-headline.*; return what was done, or why not."""
     if importlib.util.find_spec("matplotlib") is None:
         return "no charts: matplotlib is not installed (pip install 'fastws[chart]')"
     import matplotlib as mpl
@@ -24,9 +24,9 @@ def charts(plan: Plan, found: Found, out: Path) -> str:
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "fastws"
     drawn = [save(ratios_figure(plan, found), out / "compare")]
-    cells = [cell for name in HEADLINE for cell in plan.cells if cell.name == name]
+    cells = [cell for name in FIRST for cell in plan.cells if cell.name == name]
     if cells:
-        drawn.append(save(headline_figure(plan, cells, found), out / "headline"))
+        drawn.append(save(headline_figure(plan, cells, found), out / HEADLINE))
     return f"charts: {', '.join(drawn)}"
 
 

@@ -1,6 +1,7 @@
 """What is written of a comparison: the Markdown tables and the JSON."""
 
 import dataclasses
+import json
 import os
 import platform
 import time
@@ -13,6 +14,18 @@ from benchmarks.compare.rows import REFERENCE, Peer
 from benchmarks.compare.running import Plan
 
 NOTHING = "-"
+HEADLINE = "compare-headline"
+NOT_EQUAL = """\
+- One frame a flush: *frames a segment* are the frames that came for each TCP segment; 1.0 is a send
+  for each frame. The kernel may join frames of several sends, above all with one client.
+- Bursts: fastws, socketify and `ws` send a burst to a client in one call. picows, websockets,
+  aiohttp, uvicorn and granian have no call for that: each message is a send.
+- Subscriptions: fastws and socketify have topics; the others have a dictionary of sets.
+- The bare loops serialise nothing, keep no account and have no event loop.
+- The load client limits a row where its share is above 0.90 (in bold type): there the processor
+  time of the server says more than the rate. A latency contains up to 0.2 ms of it.
+- `pause` is the longest wait of an echo: what keeps the server's loop, and what stands before the
+  answer. A server that awaits each send answers in between; its fan-out takes the longer."""
 COLUMNS = 6  # cells of a table, or it would be too wide to read
 Found = dict[tuple[str, str], Entry]
 
@@ -45,14 +58,19 @@ def markdown(plan: Plan, found: Found) -> str:
         ("Share of its core that the load client used", loaded, lambda it: busy(it.client_busy)),
     ]
     parts = [
-        f"Median of {plan.rounds} rounds of {plan.seconds:g} s; in brackets the least and the "
-        "largest. Every byte that a client received was compared."
+        "# fastws beside other servers",
+        f"`python -m benchmarks.compare`: median of {plan.rounds} rounds of {plan.seconds:g} s; in "
+        f"brackets the least and the largest. {os.cpu_count()} cores, Linux {platform.release()}, "
+        f"Python {platform.python_version()}; server and load client have a core each. Every byte "
+        "that a client received was compared.",
+        f"![Frames a second]({HEADLINE}.svg)",
     ]
     for title, cells, text in tables:
         if cells:
             parts += [f"## {title}", *wrapped(plan, cells, found, text)]
     parts += ["## Loads", "\n".join(f"- {it.name} ({it.kind}): {it.said}" for it in plan.cells)]
     parts += ["## Rows", "\n".join(said_of(peer, plan.cells, found) for peer in plan.peers)]
+    parts += ["## What is not equal", NOT_EQUAL, "![All ratios](compare.svg)"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -136,3 +154,14 @@ def as_json(plan: Plan, samples: list[Sample], found: Found) -> Any:
         "entries": [dataclasses.asdict(each) for each in found.values() if each.rounds],
         "samples": [dataclasses.asdict(each) for each in samples],
     }
+
+
+def json_text(report: Any) -> str:
+    """Return it as JSON with a line for each entry and sample."""
+    parts = []
+    for name, value in report.items():
+        text = json.dumps(value)
+        if isinstance(value, list):
+            text = "[\n" + ",\n".join(json.dumps(each) for each in value) + "\n]"
+        parts.append(f"{json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"

@@ -148,6 +148,6 @@ def peers() -> list[Peer]:
 
 
 def centrifugo() -> Peer:
-    """Return the row that nothing starts yet."""
-    why = "no server for it in benchmarks/compare/peers yet"
+    """Return the row that the load client does not understand."""
+    why = "its clients speak a protocol of its own, which the load client does not compare"
     return Peer("centrifugo", "Go, built by go install", why, lambda *_: [])
