@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import random
+from pathlib import Path
 
 import pytest
 
 from benchmarks.compare.agree import apart, spreads
 from benchmarks.compare.cells import BASE, CELLS, QUICK, Cell, Kind, chosen, picked
+from benchmarks.compare.charts import amount, charts
 from benchmarks.compare.figures import Sample, entry, ratios, spread
 from benchmarks.compare.load import Measured
 from benchmarks.compare.messages import (
@@ -194,3 +196,25 @@ def test_two_comparisons_agree_where_their_spreads_overlap(
     first: tuple[int, int], second: tuple[int, int], lines: list[str]
 ) -> None:
     assert apart(spreads(reported(*first)), spreads(reported(*second))) == lines
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(999, "999"), (39_800, "39.8 k"), (272_702, "273 k"), (67_770_279, "67.8 M")],
+)
+def test_rates_are_short_in_charts(value: float, text: str) -> None:
+    assert amount(value) == text
+
+
+def test_the_charts_name_every_row_that_was_measured(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = plan(peer("fastws"), peer("other"), peer("gone", "not installed"))
+    samples = [sample(name, n, 100.0) for n in range(2) for name in ("fastws", "other")]
+    assert "compare-headline.svg" in charts(rows, entries(rows, samples), tmp_path)
+    names = {"compare.png", "compare.svg", "compare-headline.png", "compare-headline.svg"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for name in ("compare.svg", "compare-headline.svg"):
+        drawn = (tmp_path / name).read_text()
+        assert "<!-- fastws -->" in drawn
+        assert "<!-- other -->" in drawn
+        assert "<!-- gone -->" not in drawn

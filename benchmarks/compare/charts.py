@@ -47,20 +47,18 @@ def headline_figure(plan: Plan, cells: list[Cell], found: Found) -> Any:
     figure, axes = pyplot.subplots(
         1, len(cells), figsize=(4.0 * len(cells), 4.0), squeeze=False, sharey=True, layout="tight"
     )
-    names = [peer.name for peer in plan.peers if found[peer.name, cells[0].name].rounds]
+    names = [
+        peer.name
+        for peer in plan.peers
+        if any(found[peer.name, cell.name].value is not None for cell in cells)
+    ]
     for axis, cell in zip(axes.flat, cells, strict=True):
         values = [found[name, cell.name].value for name in names]
         bars(axis, names, values)
         for row, value in enumerate(values):
-            if value is not None:
-                axis.annotate(
-                    amount(value.median),
-                    (value.most, row),
-                    (3, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=8,
-                )
+            text, end = ("-", 0.0) if value is None else (amount(value.median), value.most)
+            place = {"textcoords": "offset points", "va": "center", "fontsize": 8}
+            axis.annotate(text, (end, row), (3, 0), **place)
         axis.set_title(TITLES.get(cell.name, cell.name), fontsize=10)
         axis.margins(x=0.2)
         axis.xaxis.set_major_formatter(lambda value, _: amount(value))
@@ -68,7 +66,8 @@ def headline_figure(plan: Plan, cells: list[Cell], found: Found) -> Any:
         axis.set_xlabel("frames/s over all clients", fontsize=8)
     axes.flat[0].invert_yaxis()
     figure.suptitle(
-        f"Fan-out of {cells[0].size} bytes to {cells[0].clients} clients, one core", fontsize=11
+        f"Fan-out of {cells[0].size} bytes to {cells[0].clients} clients; the server has one core",
+        fontsize=11,
     )
     return figure
 
@@ -95,7 +94,7 @@ def ratios_figure(plan: Plan, found: Found) -> Any:
         axis.axvline(1, color=OWN, linewidth=0.6)
         better = "more" if cell.kind.more_is_better else "less"
         axis.set_title(f"{cell.name}, {cell.kind}: {better} is better", fontsize=8)
-        if cell.kind in (Kind.LATENCY, Kind.PAUSE, Kind.IDLE):
+        if cell.kind is Kind.IDLE:
             axis.set_xscale("log")
         axis.tick_params(labelsize=7)
         axis.set_xlabel(f"ratio to {REFERENCE}", fontsize=7)
@@ -119,5 +118,5 @@ def amount(value: float) -> str:
     """Return a rate in few characters."""
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if value >= unit:
-            return f"{value / unit:.{0 if value >= 100 * unit else 1}f} {letter}"
+            return f"{value / unit:.3g} {letter}"
     return f"{value:.0f}"

@@ -42,7 +42,7 @@ def entries(plan: Plan, samples: list[Sample]) -> Found:
 def markdown(plan: Plan, found: Found) -> str:
     """Return the tables and what they do not show."""
     frames = [cell for cell in plan.cells if cell.kind in (Kind.RATE, Kind.ECHO)]
-    loaded = [cell for cell in plan.cells if cell.kind not in (Kind.STORM, Kind.IDLE)]
+    loaded = [cell for cell in plan.cells if cell.kind is not Kind.IDLE]
     timed = [cell for cell in plan.cells if cell.kind in (Kind.LATENCY, Kind.PAUSE)]
     tables = [
         (
