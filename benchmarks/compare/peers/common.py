@@ -93,6 +93,10 @@ class Source:
         self._credit += int(text[3:])
         self._look()
 
+    def stop(self) -> None:
+        """Permit nothing more."""
+        self._credit = 0
+
     @property
     def due(self) -> bool:
         """Whether a burst may go."""

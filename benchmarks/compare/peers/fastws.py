@@ -64,6 +64,7 @@ async def main() -> None:
     app.server.listen("127.0.0.1", load.port)
     app.server.start()
     await until_ended()
+    app.source.stop()
     app.server.close()
 
 
