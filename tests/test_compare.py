@@ -165,7 +165,10 @@ def test_the_table_shows_ratios_and_says_what_is_missing() -> None:
     rows = plan(peer("fastws"), peer("other", echoes=False), peer("gone", "not installed"))
     samples = [sample("fastws", n, 100.0) for n in range(2)]
     samples += [sample("other", n, 50.0) for n in range(2)]
+    samples += [sample("fastws", n, 100.0, "echo") for n in range(2)]
     text = markdown(rows, entries(rows, samples))
+    assert "Stopped early" not in text
+    assert "Stopped early" in markdown(rows, entries(rows, samples[:-1]))
     assert "| other | 0.50 [0.50-0.50] | - |" in text
     assert "- gone: as it is. **Missing**: not installed." in text
     assert "- other: as it is. echo: no echo." in text
@@ -206,6 +209,8 @@ def test_rates_are_short_in_charts(value: float, text: str) -> None:
     assert amount(value) == text
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_the_charts_name_every_row_that_was_measured(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rows = plan(peer("fastws"), peer("other"), peer("gone", "not installed"))

@@ -26,6 +26,7 @@ NOT_EQUAL = """\
   time of the server says more than the rate. A latency contains up to 0.2 ms of it.
 - `pause` is the longest wait of an echo: what keeps the server's loop, and what stands before the
   answer. A server that awaits each send answers in between; its fan-out takes the longer."""
+STOPPED = " **Stopped early**: not every row was measured in every round."
 COLUMNS = 6  # cells of a table, or it would be too wide to read
 Found = dict[tuple[str, str], Entry]
 
@@ -62,7 +63,7 @@ def markdown(plan: Plan, found: Found) -> str:
         f"`python -m benchmarks.compare`: median of {plan.rounds} rounds of {plan.seconds:g} s; in "
         f"brackets the least and the largest. {os.cpu_count()} cores, Linux {platform.release()}, "
         f"Python {platform.python_version()}; server and load client have a core each. Every byte "
-        "that a client received was compared.",
+        f"that a client received was compared.{STOPPED * stopped_early(plan, found)}",
         f"![Frames a second]({HEADLINE}.svg)",
     ]
     for title, cells, text in tables:
@@ -72,6 +73,17 @@ def markdown(plan: Plan, found: Found) -> str:
     parts += ["## Rows", "\n".join(said_of(peer, plan.cells, found) for peer in plan.peers)]
     parts += ["## What is not equal", NOT_EQUAL, "![All ratios](compare.svg)"]
     return "\n\n".join(parts) + "\n"
+
+
+def stopped_early(plan: Plan, found: Found) -> bool:
+    """Return whether a row that has a part in a cell was measured in fewer rounds than planned."""
+    return any(
+        each.rounds < plan.rounds and not each.failures
+        for peer in plan.peers
+        for cell in plan.cells
+        if not peer.missing and not peer.without(cell)
+        for each in [found[peer.name, cell.name]]
+    )
 
 
 def wrapped(plan: Plan, cells: list[Cell], found: Found, text: Callable[[Entry], str]) -> list[str]:

@@ -50,7 +50,8 @@ def run(plan: Plan) -> list[Sample]:
         for number, cell, rows in steps:
             with locked(plan.lock):
                 began = time.monotonic()
-                samples += [one(plan, peer, cell, number) for peer in rows]
+                for peer in rows:
+                    samples.append(one(plan, peer, cell, number))
                 worked += time.monotonic() - began
             left = worked / len(samples) * (total - len(samples)) / 60
             print(f"{left:.1f} min left: round {number + 1}, {cell.name}", file=sys.stderr)
