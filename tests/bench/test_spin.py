@@ -11,7 +11,7 @@ import pytest
 
 from fastws.bench.measurement import BenchOptions
 from fastws.bench.run import Bench
-from fastws.client_handshake import parse_url
+from fastws.client.url import parse_url
 
 
 @pytest.fixture
