@@ -17,7 +17,7 @@ C_FILES = $(wildcard fastws/native/*/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch
 .DEFAULT_GOAL := help
 .PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
 	autobahn autobahn-all hostile-table coverage sanitized valgrind bench bench-c clients client-rust client-node \
-	clean fuzz fuzz-build fuzz-python fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 \
+	compare clean fuzz fuzz-build fuzz-python fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 \
 	fuzz-deflate fuzz-engine model model-c soak
 
 help: ## this list
@@ -130,6 +130,9 @@ bench: ## the small benchmarks: one tick, one publish
 bench-c: ## the C programs of the benchmarks, into $(BUILD)/release
 	cmake -S . -B $(BUILD)/release -G Ninja -DCMAKE_BUILD_TYPE=Release
 	cmake --build $(BUILD)/release
+
+compare: bench-c client-node ## fastws beside other servers, into $(BUILD)/compare; needs the extras bench and chart
+	$(PYTHON) -m benchmarks.compare --out $(BUILD)/compare
 
 clients: client-rust client-node ## the clients of others that the interop tests use
 

@@ -27,7 +27,7 @@ def native(*names: str) -> list[str]:
 
 EXTENSIONS = {
     "_frame": sorted(glob("fastws/native/*/*.c")),
-    "_ticks": native("wire/frame", "wire/mask", "feed/tick"),
+    "_ticks": native("wire/frame", "wire/mask", "feed/tick", "feed/tick_vector"),
     "_inbox": [],
 }
 # Coverage.py knows the settrace of old, not sys.monitoring, in C.

@@ -39,12 +39,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8090, help="0: any free one (default: 8090)")
     parser.add_argument("--clients", type=int, default=1, help="connections to wait for")
     parser.add_argument("--seconds", type=float, default=10.0, help="longest time to send")
-    parser.add_argument("--mode", choices=["single", "run"], default="run")
+    parser.add_argument("--mode", choices=["single", "run", "echo"], default="run")
     parser.add_argument("--frames", type=int, default=512, help="of a run (default: 512)")
     parser.add_argument(
         "--lowat", type=int, default=0, help="TCP_NOTSENT_LOWAT, bytes (default: 0)"
     )
-    parser.add_argument("--program", type=Path, default=PROGRAM, help="the compiled bare.c")
+    parser.add_argument(
+        "--credit",
+        action="store_true",
+        help="send the frames on stdin, a file, as far as `go N` of a client permits",
+    )
+    parser.add_argument(
+        "--program", type=Path, default=PROGRAM, help="compiled bare.c, or bare_echo.c"
+    )
     return parser.parse_args()
 
 
@@ -54,9 +61,6 @@ def main() -> None:
     if not os.access(options.program, os.X_OK):
         sys.exit(f"bare: {options.program} is not there: make bench-c builds it")
     file_limit()
-    frames = os.memfd_create("frames")
-    os.write(frames, Ticks(seed=1).frames(TICKS, time.time_ns()))
-    os.lseek(frames, 0, os.SEEK_SET)
     with socket.create_server((options.host, options.port), backlog=1024) as listener:
         host, port = listener.getsockname()[:2]
         print(f"listening on ws://{host}:{port}", file=sys.stderr, flush=True)
@@ -65,13 +69,29 @@ def main() -> None:
             clients = accept(listener, options.clients)
         except TimeoutError:
             sys.exit(f"bare: no further client came within {PATIENCE:.0f} s")
-    os.dup2(frames, sys.stdin.fileno())
+    if not options.credit:
+        os.dup2(ready_made_ticks(), sys.stdin.fileno())
     for client in clients:
         os.set_inheritable(client, True)
-    command = [str(options.program), "--mode", options.mode, "--frames", str(options.frames)]
-    command += ["--lowat", str(options.lowat)]
-    command += ["--seconds", str(options.seconds), *map(str, clients)]
-    os.execv(command[0], command)
+    command = [str(options.program), *c_options(options), "--seconds", str(options.seconds)]
+    os.execv(command[0], [*command, *map(str, clients)])
+
+
+def c_options(options: argparse.Namespace) -> list[str]:
+    """Return what the C program is told of the mode; the one that echoes has no options."""
+    if options.mode == "echo":
+        return []
+    found = ["--mode", options.mode, "--frames", str(options.frames)]
+    found += ["--lowat", str(options.lowat)]
+    return [*found, "--credit"] if options.credit else found
+
+
+def ready_made_ticks() -> int:
+    """Return a file with the frames of 4096 ticks."""
+    frames = os.memfd_create("frames")
+    os.write(frames, Ticks(seed=1).frames(TICKS, time.time_ns()))
+    os.lseek(frames, 0, os.SEEK_SET)
+    return frames
 
 
 def accept(listener: socket.socket, n: int) -> list[int]:

@@ -2,13 +2,15 @@
 
     make bench-c && python benchmarks/ratio.py
     python benchmarks/ratio.py --clients 1,100 --rounds 7 --duration 5
+    python benchmarks/ratio.py --spin --clients 1,10
     python benchmarks/ratio.py --single --clients 100,1000
     python benchmarks/ratio.py --against OLD/bin/python --against-tree OLD --rounds 11
 
 Each round measures, for each number of clients, `fastws serve --rate max` and the bare C loop
 (benchmarks/bare.py, contiguous runs of 512 frames) twice, as it is and with the
 TCP_NOTSENT_LOWAT of fastws (--lowat), one after the other, in turns first, with `fastws bench`;
-with --single all send one frame per call (benchmarks/fanout.py). --against measures the server of
+with --single all send one frame per call (benchmarks/fanout.py). --spin has a client that never
+sleeps: else a send to a client that waits pays for waking it. --against measures the server of
 another installation in the same rounds, instead of the bare loops, and the ratio of the two. The
 server has one core and the client another. Prints the medians and the median, least and largest
 ratio of fastws to the others within a round, as a table and then as one line of JSON.
@@ -34,7 +36,7 @@ FANOUT = Path(__file__).resolve().parent / "fanout.py"
 START_TIMEOUT = 10.0  # seconds
 STOP_TIMEOUT = 15.0
 SLACK = 60.0  # seconds that a measurement may take beyond its own time, warm-up included
-FASTWS = [sys.executable, "-m", "fastws"]
+MODULE = ["-P", "-m", "fastws"]  # of the interpreter's installation, not of the folder it runs in
 BARE_LOOPS = ("bare", "bareLowat")
 Rates = dict[str, float]  # frames/s of each contender
 
@@ -50,6 +52,7 @@ class Options:
     frames: int
     lowat: int
     single: bool
+    spin: bool
     server_core: int
     client_core: int
     program: Path | None
@@ -79,6 +82,7 @@ def arguments() -> Options:
     parser.add_argument("--frames", type=int, default=512, help="of a run of the bare loop")
     parser.add_argument("--lowat", type=int, default=16_384, help="of the second bare loop, bytes")
     parser.add_argument("--single", action="store_true", help="one frame per call and client")
+    parser.add_argument("--spin", action="store_true", help="the client never sleeps")
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--client-core", type=int, default=1)
     parser.add_argument("--program", type=Path, help="the compiled bare.c, if elsewhere")
@@ -130,7 +134,7 @@ def measure(options: Options, name: str, clients: int) -> float:
 def measure_fastws(options: Options, clients: int, python: str, fanout: Path) -> float:
     """Measure `fastws serve --rate max`, or fanout.py; frames/s over all clients."""
     port = free_port()
-    command = [python, "-m", "fastws", "serve", "--rate", "max", "--quiet", "--port", str(port)]
+    command = [python, *MODULE, "serve", "--rate", "max", "--quiet", "--port", str(port)]
     if options.single:
         command = [python, str(fanout), "--port", str(port), "--clients", str(clients)]
         command += ["--seconds", str(options.duration + options.warmup + SLACK)]
@@ -157,8 +161,9 @@ def measure_bare(options: Options, clients: int, lowat: int) -> float:
 
 def bench(options: Options, url: str, clients: int) -> float:
     """Run `fastws bench`; frames/s over all clients."""
-    command = [*FASTWS, "bench", url, "--json", "-", "--clients", str(clients)]
+    command = [sys.executable, *MODULE, "bench", url, "--json", "-", "--clients", str(clients)]
     command += ["--duration", str(options.duration), "--warmup", str(options.warmup)]
+    command += ["--spin"] if options.spin else []
     done = subprocess.run(
         pinned(options.client_core, command),
         capture_output=True,

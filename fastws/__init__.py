@@ -4,6 +4,7 @@ The public interface. `fastws serve` and the rest of the command line live in `f
 """
 
 from fastws._frame import Connection, Engine, Frame, Subscription, Topic, broadcast
+from fastws.client.connect import connect
 from fastws.errors import (
     Close,
     ConfigError,
@@ -12,6 +13,7 @@ from fastws.errors import (
     ConnectionClosedOK,
     FastwsError,
     HandshakeError,
+    InvalidHandshake,
     LogFull,
 )
 from fastws.http.request import Request
@@ -38,6 +40,7 @@ __all__ = [
     "Frame",
     "HandshakeError",
     "History",
+    "InvalidHandshake",
     "Lag",
     "Limits",
     "LogFull",
@@ -49,5 +52,6 @@ __all__ = [
     "TickFeed",
     "Topic",
     "broadcast",
+    "connect",
     "serve",
 ]

@@ -33,6 +33,7 @@ cdef class Inbox:
 
     cdef readonly object loop
     cdef readonly Receive receive  # an awaitable and an iterator; see there
+    cdef readonly unsigned long long received  # items that were put, ever
     cdef public bint _asyncio_future_blocking
     cdef object _renew
     cdef object _first, _more  # what waits, the oldest in _first; None: nothing
@@ -60,6 +61,7 @@ cdef class Inbox:
 
         The first argument is not looked at, so that this can be a listener of messages.
         """
+        self.received += 1
         if self._credit > 0:
             self._credit -= 1
         if self._first is None:

@@ -2,14 +2,18 @@
 
 import asyncio
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 from support import Rig
 
+# For benchmarks.compare; behind all others, so that the installed fastws is the one that is tested.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's `&` began this run; the programs that it starts are to hear Ctrl-C all the same.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,7 +20,7 @@ CORE = PACKAGE / "native" / "core"
 NATIVE = {
     0: "status link mask utf8 hist pace",
     1: "frame deflate",
-    2: "message variant log outbox tick meter",
+    2: "message variant log outbox tick tick_vector meter",
     3: "sys peers conn subs place account policy keep topics topic source gather send poll close "
     "unread shed buffers deadline flush command accept engine engine_state engine_internal facts "
     "sweep receive http turn",
@@ -34,7 +34,7 @@ ORDER = (
 PYTHON = {
     # errors: text and numbers, what the bindings raise
     4: "errors checks lag native _frame _ticks",
-    5: "http http.* client.url client.handshake server.timeouts "
+    5: "http http.* client.url client.handshake server.limits "
     "ticks.config ticks.api ticks.reports ticks.console "
     "bench.results bench.verdict bench.search",
     6: "_inbox server server.* client client.* ticks ticks.* bench bench.*",

@@ -1,13 +1,14 @@
 /* What the kernel allows: sends finished frames to sockets that are open already, in a tight loop.
  *
- *     bare --mode single|run [--frames K] [--lowat BYTES] --seconds S FD... <FRAMES
+ *     bare --mode single|run [--frames K] [--lowat BYTES] [--credit] --seconds S FD... <FRAMES
  *
- * FRAMES are WebSocket frames of a server back to back (short ones: below 126 bytes of
- * payload), which every socket gets again and again from the first on, each from its own
- * place. single: one frame a send, to all sockets in turn; run: K frames a send. A full socket
- * is passed over until it has room: what its buffers hold (megabytes), or with --lowat up to that
- * many bytes unsent (TCP_NOTSENT_LOWAT). Ends after S seconds, or when every peer has closed, with
- * one line of JSON. Status 2: wrong arguments. Nothing here is fastws.
+ * FRAMES are WebSocket frames of a server back to back, 1 MiB at most, which every socket gets
+ * again and again from the first on, each from its own place. single: one frame a send, to all
+ * sockets in turn; run: K frames a send. A full socket is passed over until it has room: what its
+ * buffers hold (megabytes), or with --lowat up to that many bytes unsent (TCP_NOTSENT_LOWAT).
+ * --credit: a text `go N` of any peer permits N further frames to each; without it there is no
+ * limit. Ends after S seconds, or when every peer has closed, with one line of JSON. Status 2:
+ * wrong arguments. Nothing here is fastws.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,6 +32,7 @@
 typedef struct options {
     uint32_t frames; /* of a send */
     int lowat;       /* bytes; 0: the kernel's own */
+    bool credit;
     double seconds;
 } options;
 
@@ -49,6 +51,7 @@ typedef struct run {
     peer *peers;
     uint32_t n_peers, n_open, n_full;
     int epoll;
+    uint64_t permitted; /* frames to each peer */
     uint64_t sends, sent_bytes;
 } run;
 
@@ -65,6 +68,23 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
+/* The bytes of the frame at `at`, or 0 when it does not end within n (RFC 6455 5.2). */
+static uint32_t frame_bytes(const uint8_t *bytes, size_t at, size_t n)
+{
+    if (at + 2 > n)
+        return 0;
+    uint64_t size = bytes[at + 1];
+    uint32_t extended = size == 126 ? 2 : size == 127 ? 8 : 0;
+    if (at + 2 + extended > n)
+        return 0;
+    if (extended > 0)
+        size = 0;
+    for (uint32_t i = 0; i < extended; i++)
+        size = size << 8 | bytes[at + 2 + i];
+    uint64_t room = n - at - 2 - extended;
+    return size <= room ? (uint32_t)size + 2 + extended : 0;
+}
+
 /* Reads the frames from stdin and repeats their beginning behind their end, so that a run is one
  * piece of memory wherever it begins. */
 static void read_frames(run *r, uint32_t ahead)
@@ -75,12 +95,10 @@ static void read_frames(run *r, uint32_t ahead)
         die("memory");
     size_t n = fread(bytes, 1, MAX_BYTES, stdin);
     uint32_t frames = 0, at = 0;
-    while (at + 2 <= n && bytes[at + 1] < 126 && at + 2U + bytes[at + 1] <= n) {
+    for (uint32_t size; (size = frame_bytes(bytes, at, n)) > 0; at += size)
         start[frames++] = at;
-        at += 2U + bytes[at + 1];
-    }
     if (frames == 0 || at != n || ahead > frames)
-        die("stdin must hold whole short frames, K of them at least");
+        die("stdin must hold whole frames, 1 MiB at most, K of them at least");
     for (uint32_t i = 0; i <= ahead; i++)
         start[frames + i] = at + (i < frames ? start[i] : at);
     memcpy(bytes + at, bytes, start[frames + ahead] - at);
@@ -131,6 +149,13 @@ static void cut(run *r, peer *p)
         p->frame++;
 }
 
+/* How many of n frames a peer may have now. */
+static inline uint32_t allowed(const run *r, const peer *p, uint32_t n)
+{
+    uint64_t left = r->permitted - (p->laps * r->n + p->frame);
+    return left < n ? (uint32_t)left : n;
+}
+
 static inline void send_to(run *r, peer *p, uint32_t n)
 {
     size_t size = r->start[p->frame + n] - p->at;
@@ -156,19 +181,31 @@ static inline void send_to(run *r, peer *p, uint32_t n)
     }
 }
 
-/* Whether a Close is among the frames of a client: masked, below 64 KiB, and they come whole. */
-static bool has_close(const uint8_t *data, size_t n)
+/* The number of a masked text `go N`. */
+static uint64_t permission(const uint8_t *key, size_t n)
+{
+    uint64_t number = 0;
+    for (size_t i = 3; i < n; i++)
+        number = number * 10 + (uint64_t)((key[4 + i] ^ key[i % 4]) - '0');
+    return number;
+}
+
+/* Whether a Close is among the frames of a client, which are masked, below 64 KiB, and come whole;
+ * what the texts permit is added up. */
+static bool has_close(run *r, const uint8_t *data, size_t n)
 {
     for (size_t at = 0; at + 4 <= n;) {
         if ((data[at] & 0x0fU) == 8)
             return true;
         size_t size = data[at + 1] & 0x7fU; /* RFC 6455 5.2: 126 says that 16 bits follow */
+        if (r->permitted < UINT64_MAX && size < 24 && at + 6 + size <= n)
+            r->permitted += permission(data + at + 2, size);
         at += size < 126 ? 6 + size : 8 + ((size_t)data[at + 2] << 8 | data[at + 3]);
     }
     return false;
 }
 
-/* What a peer says is thrown away, but its Close is answered (RFC 6455 5.5.1) where no frame is
+/* What a peer says else is thrown away, but its Close is answered (RFC 6455 5.5.1) where no frame is
  * half sent. */
 static void hear(run *r, peer *p)
 {
@@ -176,7 +213,7 @@ static void hear(run *r, peer *p)
     uint8_t room[65536];
     ssize_t got;
     while (p->open && (got = recv(p->fd, room, sizeof room, MSG_DONTWAIT)) >= 0) {
-        if (got > 0 && !has_close(room, (size_t)got))
+        if (got > 0 && !has_close(r, room, (size_t)got))
             continue;
         if (got > 0 && p->at == r->start[p->frame])
             (void)!send(p->fd, close_frame, sizeof close_frame, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -203,10 +240,14 @@ static void send_all(run *r, uint32_t n, uint64_t deadline)
 {
     uint64_t now = now_ns(), look_at = now;
     for (uint32_t round = 0; r->n_open > 0 && now < deadline; round++) {
-        for (uint32_t i = 0; i < r->n_peers; i++)
-            if (r->peers[i].open && !r->peers[i].full)
-                send_to(r, &r->peers[i], n);
-        bool stuck = r->n_full == r->n_open;
+        bool stuck = true;
+        for (uint32_t i = 0; i < r->n_peers; i++) {
+            peer *p = &r->peers[i];
+            uint32_t count = p->open && !p->full ? allowed(r, p, n) : 0;
+            if (count > 0)
+                send_to(r, p, count);
+            stuck = stuck && (count == 0 || p->full);
+        }
         if (stuck || r->n_full > 0 || now >= look_at) {
             look_at_sockets(r, stuck ? 10 : 0);
             look_at = now + LOOK_NS;
@@ -224,6 +265,11 @@ static options parse(int argc, char **argv, int *first_fd)
     int i = 1;
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         const char *value = argv[i + 1];
+        if (strcmp(argv[i], "--credit") == 0) {
+            o.credit = true;
+            i--; /* it has no value */
+            continue;
+        }
         if (strcmp(argv[i], "--mode") == 0
             && (strcmp(value, "run") == 0 || strcmp(value, "single") == 0))
             runs = value[0] == 'r';
@@ -237,7 +283,7 @@ static options parse(int argc, char **argv, int *first_fd)
             die("wrong option");
     }
     if (i >= argc || o.frames == 0 || o.lowat < 0 || !(o.seconds > 0 && o.seconds <= 86400))
-        die("--mode single|run [--frames K] [--lowat BYTES] --seconds S FD... <FRAMES");
+        die("--mode single|run [--frames K] [--lowat N] [--credit] --seconds S FD... <FRAMES");
     if (!runs)
         o.frames = 1;
     *first_fd = i;
@@ -250,6 +296,7 @@ int main(int argc, char **argv)
     options o = parse(argc, argv, &first_fd);
     run r;
     read_frames(&r, o.frames);
+    r.permitted = o.credit ? 0 : UINT64_MAX;
     open_peers(&r, argv + first_fd, argc - first_fd, o.lowat);
     uint64_t began = now_ns(), whole = 0;
     send_all(&r, o.frames, began + (uint64_t)(o.seconds * 1e9));

@@ -21,6 +21,7 @@ class BenchOptions:
         duration: seconds measured, 0.1 to 86,400.
         warmup: least seconds before that, 0 to 86,400; a steady state takes a second at least.
         client_id: what each connection says it is; not empty, and UTF-8 can encode it.
+        spin: never sleep, so that the server wakes nobody; takes a whole core.
 
     Raises:
         ConfigError: one of them is out of range, or client_id is not as above.
@@ -31,6 +32,7 @@ class BenchOptions:
     duration: float = 5.0
     warmup: float = 1.0
     client_id: str = "native"
+    spin: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.clients <= 1_000_000:

@@ -91,7 +91,7 @@ class Bench:
         began, before = time.monotonic(), self._engine.metered()["frames"]
         now, end = began, min(began + WINDOW, until)
         while now < end and self._going_on():
-            self._clients.turn(min(TURN, end - now))
+            self._clients.turn(0.0 if self._options.spin else min(TURN, end - now))
             now = time.monotonic()
         frames = self._engine.metered()["frames"]
         self._report_stats(now, frames)

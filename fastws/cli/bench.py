@@ -66,6 +66,7 @@ def read_target(
     help="Put a row into a file that compares clients; a folder gets comparison-<day>.json.",
 )
 @click.option("--client-id", default="native", help="What each connection says it is.")
+@click.option("--spin", is_flag=True, help="Never sleep: the server wakes nobody. Takes a core.")
 def bench(
     url: Url,
     clients: int,
@@ -74,6 +75,7 @@ def bench(
     json_file: str | None,
     comparison_file: str | None,
     client_id: str,
+    spin: bool,
 ) -> int:
     """Measure the tick server at URL (ws://host:port/path).
 
@@ -98,7 +100,7 @@ def bench(
     without a frame. 3: a wrong option, or no connection. 130: Ctrl-C, which prints what was
     measured so far and writes no file; twice ends at once.
     """  # noqa: D301  # click reads the \b
-    options = BenchOptions(url, clients, duration, warmup, client_id)
+    options = BenchOptions(url, clients, duration, warmup, client_id, spin)
     out = sys.stderr if "-" in (json_file, comparison_file) else sys.stdout
     with progress_display() as report:
         run = Bench(options, report)

@@ -282,6 +282,60 @@ static void test_engine_sequences_far_apart_open_a_slab(void)
     stop();
 }
 
+/* Frames of n bytes, as many as have room in one span, at most `most`. */
+static void append_span(uint32_t n, uint32_t most, uint64_t eseq)
+{
+    CHECK(fws_log_reserve(&wire, n, eseq) != NULL);
+    fws_span span = fws_log_span(&wire, eseq);
+    uint32_t frames = span.bytes / n;
+    frames = frames < span.frames ? frames : span.frames;
+    frames = frames < most ? frames : most;
+    CHECK(frames >= 1);
+    for (uint32_t i = 0; i < frames; i++) {
+        uint64_t seq = wire.next_seq + i;
+        memset(span.data + i * n, (int)(seq & 0xFF), n);
+        memcpy(span.data + i * n, &seq, n < SEQ_BYTES ? n : SEQ_BYTES);
+        span.end[i] = span.start + (i + 1) * n;
+    }
+    fws_log_commit_span(&wire, frames, (size_t)frames * n, eseq);
+}
+
+static void test_several_frames_at_once_are_as_if_appended_one_by_one(void)
+{
+    for (uint32_t n = 1; n <= 100; n += 33) {
+        for (uint32_t most = 1; most <= FWS_SLAB_FRAMES; most = most * 5 + 2) {
+            start();
+            while (wire.head < FWS_GRADES + 2) {
+                append_span(n, most, wire.next_seq + 1);
+                append(n, wire.next_seq + 1);
+            }
+            for (uint64_t seq = 0; seq < wire.next_seq; seq++) {
+                const fws_slab *slab = fws_log_slab(&wire, seq, wire.head);
+                CHECK_EQ(fws_slab_eseq(slab, (uint32_t)(seq - slab->base_seq)), seq + 1);
+            }
+            for (uint64_t id = 0; id + 1 < wire.head; id++)
+                CHECK(slab_at(id)->n == slab_at(id)->max_frames
+                      || slab_at(id)->bytes + n > slab_at(id)->max_bytes);
+            read_all(0);
+            stop();
+        }
+    }
+}
+
+static void test_a_span_ends_where_a_slab_can_say_no_further_engine_sequence(void)
+{
+    start_grown();
+    append(10, 1);
+    CHECK_EQ(fws_log_span(&wire, 2).frames, FWS_SLAB_FRAMES - 1);
+    CHECK_EQ(fws_log_span(&wire, UINT32_MAX).frames, 2);
+    CHECK_EQ(fws_log_span(&wire, 1ULL + UINT32_MAX).frames, 1);
+    append_span(10, 100, UINT32_MAX);
+    CHECK_EQ(wire.next_seq, 3);
+    CHECK_EQ(fws_slab_eseq(slab_at(0), 2), 1ULL + UINT32_MAX);
+    CHECK(!fws_log_fits(&wire, 10, 2ULL + UINT32_MAX));
+    stop();
+}
+
 static void test_bytes_and_sequences_find_their_frame(void)
 {
     start();
@@ -320,6 +374,8 @@ int main(void)
     RUN(test_frames_may_be_counted_and_not_kept);
     RUN(test_a_cleared_log_goes_on_behind_its_last_frame);
     RUN(test_engine_sequences_far_apart_open_a_slab);
+    RUN(test_several_frames_at_once_are_as_if_appended_one_by_one);
+    RUN(test_a_span_ends_where_a_slab_can_say_no_further_engine_sequence);
     RUN(test_bytes_and_sequences_find_their_frame);
     return 0;
 }

@@ -200,6 +200,35 @@ static void test_max_is_bounded_by_the_slowest_member(void)
     end();
 }
 
+/* The log has what was written one by one, wherever its slabs end. */
+static void test_max_writes_the_ticks_of_the_seed(void)
+{
+    const enum fws_tick_fields fields[] = {FWS_TICK_BASE, FWS_TICK_SEQ};
+    for (int kind = 0; kind < 4; kind++) {
+        static fws_ticks twin;
+        uint8_t expected[FWS_TICK_MAX];
+        uint64_t seen = 0;
+        begin(FWS_SLOW_LOSSLESS, 1 << 20, FWS_LATE_BURST);
+        fws_source_init(&source, topic, 7, (enum fws_tick_format)(kind % 2), fields[kind / 2],
+                        FWS_LATE_BURST);
+        fws_ticks_init(&twin, 7, (enum fws_tick_format)(kind % 2), fields[kind / 2]);
+        fws_topic_join(topic, &conns[0], NULL);
+        fws_source_set_rate(&source, 0, 0, true);
+        for (uint64_t now = 1; run(now) > 0; now++) {
+            for (; seen < topic->log.next_seq; seen++) {
+                const fws_slab *slab = fws_log_slab(&topic->log, seen, 0);
+                uint32_t i = (uint32_t)(seen - slab->base_seq), at = fws_slab_start(slab, i);
+                size_t size = fws_tick_write(&twin, expected, REAL + now, seen);
+                CHECK_EQ(slab->end[i] - at, size);
+                CHECK(memcmp(slab->data + at, expected, size) == 0);
+                CHECK_EQ(fws_slab_eseq(slab, i), seen + 1);
+            }
+        }
+        CHECK(topic->log.head > 10);
+        end();
+    }
+}
+
 static void test_next_and_run_agree_on_the_last_byte_of_room(void)
 {
     for (uint64_t lag = FWS_TICK_MAX - 1; lag <= FWS_TICK_MAX + 1; lag++) {
@@ -303,6 +332,7 @@ int main(void)
     RUN(test_a_change_of_rate_starts_anew);
     RUN(test_a_batch_is_bounded_and_the_rest_follows_at_once);
     RUN(test_max_is_bounded_by_the_slowest_member);
+    RUN(test_max_writes_the_ticks_of_the_seed);
     RUN(test_next_and_run_agree_on_the_last_byte_of_room);
     RUN(test_a_paced_feed_without_room_waits_for_a_socket);
     RUN(test_late_ticks_may_be_skipped_and_are_counted);

@@ -47,21 +47,43 @@ static uint64_t room_left(const fws_source *source)
     return fws_topic_room(source->topic, FWS_TICK_MAX);
 }
 
+static uint8_t *reserve(fws_source *source, uint64_t eseq)
+{
+    fws_topic *topic = source->topic;
+    uint8_t *room = NULL;
+    if (fws_log_fits(&topic->log, FWS_TICK_MAX, eseq) || fws_topic_make_room(topic, FWS_TICK_MAX))
+        room = fws_log_reserve(&topic->log, FWS_TICK_MAX, eseq);
+    source->starved = room == NULL;
+    return room;
+}
+
 static size_t append(fws_source *source, uint64_t ts_ns, uint64_t *eseq)
 {
     fws_topic *topic = source->topic;
-    if (!fws_log_fits(&topic->log, FWS_TICK_MAX, *eseq + 1)
-        && !fws_topic_make_room(topic, FWS_TICK_MAX)) {
-        source->starved = true;
+    uint8_t *room = reserve(source, *eseq + 1);
+    if (room == NULL)
         return 0;
-    }
-    uint8_t *room = fws_log_reserve(&topic->log, FWS_TICK_MAX, *eseq + 1);
-    if (room == NULL) {
-        source->starved = true;
-        return 0;
-    }
     size_t n = fws_tick_write(&source->ticks, room, ts_ns, topic->log.next_seq);
     fws_log_commit(&topic->log, n, ++*eseq);
+    return n;
+}
+
+/* Several ticks due at the same time, within that many bytes; FWS_TICK_MAX at least. */
+static size_t append_block(fws_source *source, uint64_t ts_ns, uint64_t *eseq, uint64_t room,
+                           uint64_t *count)
+{
+    fws_log *log = &source->topic->log;
+    if (reserve(source, *eseq + 1) == NULL)
+        return 0;
+    fws_span span = fws_log_span(log, *eseq + 1);
+    uint32_t frames = span.frames < FWS_TICK_BLOCK ? span.frames : FWS_TICK_BLOCK;
+    size_t bytes = span.bytes < room ? span.bytes : room;
+    frames = fws_ticks_fit(&source->ticks, bytes, frames);
+    size_t n = fws_tick_block(&source->ticks, span.data, span.end, span.start, frames, ts_ns,
+                              log->next_seq);
+    fws_log_commit_span(log, frames, n, *eseq + 1);
+    *eseq += frames;
+    *count += frames;
     return n;
 }
 
@@ -69,11 +91,10 @@ static uint64_t run_max(fws_source *source, uint64_t now_real, uint64_t *eseq, u
 {
     uint64_t count = 0, bytes = 0;
     while (bytes + FWS_TICK_MAX <= room && bytes < FWS_SOURCE_BATCH) {
-        size_t n = append(source, now_real, eseq);
+        size_t n = append_block(source, now_real, eseq, room - bytes, &count);
         if (n == 0)
             break;
         bytes += n;
-        count++;
     }
     return count;
 }

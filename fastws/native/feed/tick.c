@@ -148,6 +148,7 @@ void fws_ticks_init(fws_ticks *ticks, uint64_t seed, enum fws_tick_format format
     for (int i = 0; i < FWS_TICK_SYMBOLS; i++)
         ticks->price[i] = symbols[i].start;
     seed_draws(ticks->random, seed);
+    ticks->vector = fws_tick_vector_available();
     cache_ts(ticks, 0);
 }
 
@@ -156,15 +157,28 @@ void fws_ticks_set_format(fws_ticks *ticks, enum fws_tick_format format)
     ticks->format = format;
 }
 
-/* One step of the walk of one symbol; gives its price in millionths. */
-static inline uint64_t walk(fws_ticks *ticks, unsigned symbol, int32_t step)
+static inline unsigned symbol_of(uint64_t random)
 {
-    double price = ticks->price[symbol];
+    return (unsigned)((random >> 32) * FWS_TICK_SYMBOLS >> 32);
+}
+
+/* One step of the walk of one symbol; gives its price in millionths. */
+static inline uint64_t walk(double prices[FWS_TICK_SYMBOLS], unsigned symbol, int32_t step)
+{
+    double price = prices[symbol];
     price += price * ((double)step * STEP) + REVERSION * (symbols[symbol].start - price);
     price = price > PRICE_FLOOR ? price : PRICE_FLOOR;
     price = price < PRICE_CEILING ? price : PRICE_CEILING;
-    ticks->price[symbol] = price;
+    prices[symbol] = price;
     return millionths(price);
+}
+
+/* One comparison finds both ends of the cached millisecond: below its start the difference is too
+ * large, at its end and past it the subtraction wraps. */
+static inline void use_ts(fws_ticks *ticks, uint64_t ts_ns)
+{
+    if (ticks->ms_ends_ns - ts_ns - 1 >= MS_NS)
+        cache_ts(ticks, ts_ns);
 }
 
 /* RFC 6455 5.2: below 126 the length is the second byte. */
@@ -209,16 +223,9 @@ static inline size_t put_binary(const fws_ticks *ticks, uint8_t *out, unsigned s
     return 2 + size;
 }
 
-/* Nothing but tail calls, so that the hot path saves no registers. */
-size_t fws_tick_write(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t seq)
+static inline size_t put(const fws_ticks *ticks, uint8_t *out, unsigned symbol, uint64_t micros,
+                         uint64_t ts_ns, uint64_t seq)
 {
-    uint64_t random = draw(ticks->random);
-    unsigned symbol = (unsigned)((random >> 32) * FWS_TICK_SYMBOLS >> 32);
-    uint64_t micros = walk(ticks, symbol, (int32_t)(uint32_t)random);
-    /* One comparison finds both ends of the cached millisecond: below its start the
-     * difference is too large, at its end and past it the subtraction wraps. */
-    if (ticks->ms_ends_ns - ts_ns - 1 >= MS_NS)
-        cache_ts(ticks, ts_ns);
     if (ticks->format == FWS_TICK_BINARY)
         return put_binary(ticks, out, symbol, micros, ts_ns, seq);
     uint8_t *end = out + symbols[symbol].size;
@@ -229,4 +236,62 @@ size_t fws_tick_write(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t s
     if (ticks->fields == FWS_TICK_SEQ)
         return put_seq(ticks, out, end, ts_ns, seq);
     return finish(out, end);
+}
+
+/* Nothing but tail calls, so that the hot path saves no registers. */
+size_t fws_tick_write(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t seq)
+{
+    uint64_t random = draw(ticks->random);
+    unsigned symbol = symbol_of(random);
+    uint64_t micros = walk(ticks->price, symbol, (int32_t)(uint32_t)random);
+    use_ts(ticks, ts_ns);
+    return put(ticks, out, symbol, micros, ts_ns, seq);
+}
+
+/* Blocks. */
+
+/* Copies, which stay in registers. */
+static void walk_block(fws_ticks *ticks, uint8_t *symbol, uint64_t *micros, uint32_t n)
+{
+    uint64_t random[4];
+    double prices[FWS_TICK_SYMBOLS];
+    memcpy(random, ticks->random, sizeof random);
+    memcpy(prices, ticks->price, sizeof prices);
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t drawn = draw(random);
+        symbol[i] = (uint8_t)symbol_of(drawn);
+        micros[i] = walk(prices, symbol[i], (int32_t)(uint32_t)drawn);
+    }
+    memcpy(ticks->random, random, sizeof random);
+    memcpy(ticks->price, prices, sizeof prices);
+}
+
+static void set_lines(const fws_ticks *ticks, fws_line lines[FWS_TICK_SYMBOLS])
+{
+    for (int i = 0; i < FWS_TICK_SYMBOLS; i++) {
+        memcpy(lines[i].text, symbols[i].text, sizeof symbols[i].text);
+        memcpy(lines[i].text + FWS_LINE_TAIL, ticks->ts_text, FWS_LINE_BYTES - FWS_LINE_TAIL);
+        lines[i].kept =
+            ((1ULL << symbols[i].size) - 1) | ((1ULL << ticks->ts_size) - 1) << FWS_LINE_TAIL;
+    }
+}
+
+size_t fws_tick_block(fws_ticks *ticks, uint8_t *out, uint32_t *end, uint32_t start, uint32_t n,
+                      uint64_t ts_ns, uint64_t seq)
+{
+    uint8_t symbol[FWS_TICK_BLOCK];
+    uint64_t micros[FWS_TICK_BLOCK];
+    size_t size = 0;
+    walk_block(ticks, symbol, micros, n);
+    use_ts(ticks, ts_ns);
+    if (ticks->vector && ticks->format == FWS_TICK_JSON && ticks->fields == FWS_TICK_BASE) {
+        fws_line lines[FWS_TICK_SYMBOLS];
+        set_lines(ticks, lines);
+        return fws_tick_vector_write(lines, symbol, micros, n, out, end, start);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        size += put(ticks, out + size, symbol[i], micros[i], ts_ns, seq + i);
+        end[i] = start + (uint32_t)size;
+    }
+    return size;
 }

@@ -13,10 +13,14 @@
 #ifndef FWS_TICK_H
 #define FWS_TICK_H
 
+#include "feed/tick_vector.h"
+
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define FWS_TICK_MAX 160 /* room that fws_tick_write() may touch, whatever the tick's size */
+#define FWS_TICK_MAX 160     /* room that fws_tick_write() may touch, whatever the tick's size */
+#define FWS_TICK_BASE_MAX 62 /* bytes of a tick with FWS_TICK_BASE at most */
 #define FWS_TICK_SYMBOLS 5
 #define FWS_PRICE_MAX 16 /* room that fws_price_text() may touch */
 
@@ -32,6 +36,7 @@ typedef struct fws_ticks {
     uint32_t ts_size;    /* of that text */
     enum fws_tick_format format;
     enum fws_tick_fields fields;
+    bool vector; /* blocks are written with AVX-512; false is always right */
 } fws_ticks;
 
 /* Starts the walk at its start prices; the same seed gives the same ticks. */
@@ -46,6 +51,21 @@ void fws_ticks_set_format(fws_ticks *ticks, enum fws_tick_format format);
  * ns since the Unix epoch (any uint64_t; times may also go back), seq its number in the
  * log. Returns the frame's size. */
 size_t fws_tick_write(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t seq);
+
+/* Writes the next n ticks (1..FWS_TICK_BLOCK) back to back, the very bytes of n calls of
+ * fws_tick_write(), all due at ts_ns, seq the number of the first one. out has room for them
+ * (fws_ticks_fit). end[i] becomes start + the bytes up to and including tick i. Returns the bytes of
+ * all. */
+size_t fws_tick_block(fws_ticks *ticks, uint8_t *out, uint32_t *end, uint32_t start, uint32_t n,
+                      uint64_t ts_ns, uint64_t seq);
+
+/* How many of n ticks (n from 1) have room in that many bytes, FWS_TICK_MAX at least: 1..n. */
+static inline uint32_t fws_ticks_fit(const fws_ticks *ticks, size_t bytes, uint32_t n)
+{
+    size_t most = ticks->fields == FWS_TICK_BASE ? FWS_TICK_BASE_MAX : FWS_TICK_MAX;
+    size_t fit = 1 + (bytes - FWS_TICK_MAX) / most;
+    return fit < n ? (uint32_t)fit : n;
+}
 
 /* Writes a price, 0..999999.999999, rounded to the nearest millionth, without trailing
  * zeros and without a trailing point. out has FWS_PRICE_MAX bytes of room (bytes behind

@@ -78,6 +78,15 @@ typedef struct fws_log {
 void fws_logs_init(fws_logs *logs, const uint64_t *clock, uint64_t most);
 void fws_logs_clear(fws_logs *logs);
 
+/* Room for frames back to back in the slab at the head. */
+typedef struct fws_span {
+    uint8_t *data;
+    uint32_t *end;   /* of the first frame; to be filled for each of them */
+    uint32_t start;  /* what end counts from */
+    uint32_t bytes;  /* of room */
+    uint32_t frames; /* that may be written there */
+} fws_span;
+
 /* listed: see fws_log. The log must not move in memory afterwards. */
 void fws_log_init(fws_log *log, fws_logs *logs, bool listed);
 
@@ -88,6 +97,14 @@ void fws_log_clear(fws_log *log);
  * at the log's head, valid until the next call on this log; NULL when memory is out
  * or n is out of range; nothing is appended then. */
 static inline uint8_t *fws_log_reserve(fws_log *log, size_t n, uint64_t eseq);
+
+/* The same for several frames: the room behind fws_log_reserve(log, n, eseq), which must have given
+ * some; the first frame has that eseq. */
+static inline fws_span fws_log_span(const fws_log *log, uint64_t eseq);
+
+/* Appends the frames that were written there, of n bytes in sum. The eseq of the first one is
+ * given; it rises by one from frame to frame. */
+static inline void fws_log_commit_span(fws_log *log, uint32_t frames, size_t n, uint64_t eseq);
 
 /* Before frames are appended: closes a slab that has been open for slab_ns. So the time when a slab
  * was opened says of each of its frames when it was appended, but for slab_ns. */
@@ -191,6 +208,30 @@ static inline void fws_log_commit(fws_log *log, size_t n, uint64_t eseq)
     slab->eseq[slab->n] = (uint32_t)(eseq - slab->base_eseq);
     slab->n++;
     log->next_seq++;
+    log->bytes += n;
+}
+
+static inline fws_span fws_log_span(const fws_log *log, uint64_t eseq)
+{
+    const fws_slab *slab = log->growing;
+    uint32_t frames = slab->full_at - slab->n;
+    uint64_t numbers = (1ULL << 32) - (eseq - slab->base_eseq); /* that eseq[] can say */
+    return (fws_span){.data = slab->data + slab->bytes,
+                      .end = slab->end + slab->n,
+                      .start = slab->bytes,
+                      .bytes = slab->max_bytes - slab->bytes,
+                      .frames = numbers < frames ? (uint32_t)numbers : frames};
+}
+
+static inline void fws_log_commit_span(fws_log *log, uint32_t frames, size_t n, uint64_t eseq)
+{
+    fws_slab *slab = log->growing;
+    uint32_t *eseqs = slab->eseq + slab->n, first = (uint32_t)(eseq - slab->base_eseq);
+    for (uint32_t i = 0; i < frames; i++)
+        eseqs[i] = first + i;
+    slab->bytes += (uint32_t)n;
+    slab->n += frames;
+    log->next_seq += frames;
     log->bytes += n;
 }
 

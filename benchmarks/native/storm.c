@@ -1,0 +1,155 @@
+/* A storm of WebSocket handshakes: connects, upgrades, resets, and connects again.
+ *
+ *     storm --port P --at-once N --warmup S --seconds S
+ *
+ * N connections to 127.0.0.1:P are at work at a time. Each answer must be the 101 that belongs to the
+ * request (RFC 6455 4.2.2). Then the connection is reset, so that no port stays in TIME_WAIT. Prints
+ * one line of JSON. Status 1: a wrong answer, or none; 2: wrong arguments.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROOM 4096U
+#define MAX_EVENTS 64
+#define PATIENCE_NS 10000000000ULL /* without an answer */
+
+static const char request[] = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+                              "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+static const char accept_key[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; /* RFC 6455 1.3 */
+
+typedef struct attempt {
+    int fd;
+    bool asked;
+    size_t got;
+    char head[ROOM + 1];
+} attempt;
+
+static uint16_t port;
+static int epoll;
+
+static void die(int status, const char *why)
+{
+    fprintf(stderr, "%s%s%s\n", why, errno ? ": " : "", errno ? strerror(errno) : "");
+    exit(status);
+}
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+static void begin(attempt *a, uint32_t index)
+{
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct linger reset = {.l_onoff = 1};
+    struct epoll_event event = {.events = EPOLLOUT, .data.u32 = index};
+    a->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    a->asked = false;
+    a->got = 0;
+    if (a->fd < 0 || setsockopt(a->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) < 0)
+        die(1, "a socket");
+    if (connect(a->fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS)
+        die(1, "connect");
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, a->fd, &event) < 0)
+        die(1, "epoll");
+}
+
+static void ask(attempt *a, uint32_t index)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = index};
+    const ssize_t size = sizeof request - 1;
+    if (send(a->fd, request, (size_t)size, MSG_NOSIGNAL) != size)
+        die(1, "a connection was refused");
+    a->asked = true;
+    if (epoll_ctl(epoll, EPOLL_CTL_MOD, a->fd, &event) < 0)
+        die(1, "epoll");
+}
+
+/* Whether the answer is whole, and right. */
+static bool answered(attempt *a)
+{
+    ssize_t n = recv(a->fd, a->head + a->got, ROOM - a->got, 0);
+    if (n < 0 && errno == EAGAIN)
+        return false;
+    if (n <= 0)
+        die(1, "a connection was closed instead of upgraded");
+    a->got += (size_t)n;
+    a->head[a->got] = '\0';
+    if (strstr(a->head, "\r\n\r\n") == NULL)
+        return false;
+    if (strncmp(a->head, "HTTP/1.1 101 ", 13) != 0 || strstr(a->head, accept_key) == NULL)
+        die(1, "a connection was not upgraded");
+    return true;
+}
+
+static uint64_t run(attempt *attempts, double seconds)
+{
+    struct epoll_event events[MAX_EVENTS];
+    uint64_t done = 0, now = clock_ns(CLOCK_MONOTONIC), heard = now;
+    for (uint64_t until = now + (uint64_t)(seconds * 1e9); now < until;
+         now = clock_ns(CLOCK_MONOTONIC)) {
+        int n = epoll_wait(epoll, events, MAX_EVENTS, 100);
+        if (n > 0)
+            heard = now;
+        else if (now - heard > PATIENCE_NS)
+            die(1, "no answer for 10 s");
+        for (int i = 0; i < n; i++) {
+            attempt *a = &attempts[events[i].data.u32];
+            if (!a->asked)
+                ask(a, events[i].data.u32);
+            else if (answered(a)) {
+                close(a->fd);
+                begin(a, events[i].data.u32);
+                done++;
+            }
+        }
+    }
+    return done;
+}
+
+int main(int argc, char **argv)
+{
+    double warmup = 0, seconds = 0;
+    uint32_t at_once = 64;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--port") == 0)
+            port = (uint16_t)atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--at-once") == 0)
+            at_once = (uint32_t)atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--warmup") == 0)
+            warmup = strtod(argv[i + 1], NULL);
+        else if (strcmp(argv[i], "--seconds") == 0)
+            seconds = strtod(argv[i + 1], NULL);
+        else
+            die(2, "wrong option");
+    }
+    attempt *attempts = calloc(at_once, sizeof *attempts);
+    epoll = epoll_create1(0);
+    if (port == 0 || at_once == 0 || attempts == NULL || epoll < 0 || !(seconds > 0))
+        die(2, "wrong arguments");
+    for (uint32_t i = 0; i < at_once; i++)
+        begin(&attempts[i], i);
+    run(attempts, warmup);
+    uint64_t own = clock_ns(CLOCK_PROCESS_CPUTIME_ID), began = clock_ns(CLOCK_MONOTONIC);
+    uint64_t done = run(attempts, seconds);
+    double took = (double)(clock_ns(CLOCK_MONOTONIC) - began) / 1e9;
+    own = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own;
+    printf("{\"handshakes_per_s\":%.1f,\"client_busy\":%.4f}\n", (double)done / took,
+           (double)own / 1e9 / took);
+    free(attempts);
+    return 0;
+}
