@@ -1,4 +1,4 @@
-"""The programs of README and docs/topics.md run as they are printed, with clients that are not ours.
+"""The programs of README and docs/topics.md run as printed, with clients that are not ours.
 
 Only the port is another one: 8080 may be in use here.
 """
