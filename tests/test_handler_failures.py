@@ -313,7 +313,7 @@ class Endless(App):
 def test_an_endless_handler_that_keeps_messages_waiting_is_said_once(
     run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr("fastws.server.jobs.PATIENCE", 0.05)
+    monkeypatch.setattr("fastws.server.workers.PATIENCE", 0.05)
 
     async def story() -> None:
         app = Endless(where)
@@ -343,7 +343,7 @@ def test_an_endless_handler_that_keeps_messages_waiting_is_said_once(
 def test_slow_handlers_that_come_to_an_end_are_not_complained_of(
     run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastws.server.jobs.PATIENCE", 0.05)
+    monkeypatch.setattr("fastws.server.workers.PATIENCE", 0.05)
 
     class Slow(App):
         async def message(self, connection: Connection, message: str | bytes) -> None:

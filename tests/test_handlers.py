@@ -83,7 +83,7 @@ def test_messages_of_a_connection_are_handled_one_after_the_other(run: Run, app:
 def test_there_is_a_task_only_while_messages_come(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastws.server.jobs.IDLE", 0.02)
+    monkeypatch.setattr("fastws.server.workers.IDLE", 0.02)
 
     async def story() -> None:
         app = Gate()

@@ -26,11 +26,12 @@ from fastws.http.upgrade import (
 )
 from fastws.server.app import App
 from fastws.server.coroutines import Coroutines, Session
+from fastws.server.decisions import Decisions
 from fastws.server.handlers import check_done, is_async
-from fastws.server.jobs import Jobs
 from fastws.server.limit_log import HTTP_LIMITS
 from fastws.server.tasks import Tasks
 from fastws.server.waits import Waits, closed_error
+from fastws.server.workers import Workers
 
 logger = logging.getLogger("fastws")
 
@@ -89,14 +90,10 @@ class Acceptor:
         self._default = None if app.handler is None else Match(app.handler, {})
         self._only_routes = app.serves_routes_only
         self._is_async: dict[Callable[..., Any], bool] = {}
-        self._async = {
-            name for name in ("opened", "message", "closed") if is_async(getattr(app, name))
-        }
-        self._queued = not self._async.isdisjoint({"opened", "message"})
-        limit = options.handler_queue
-        self._jobs = Jobs(self.tasks, limit if self._queued else 0, self._failed)
-        self._coroutines = Coroutines(self.tasks, limit, self._failed)
-        self._take_message = self._on_message if self._queued else app.message
+        self._closed_is_async = is_async(app.closed)
+        self._decisions = Decisions(self.tasks, self._failed)
+        self._workers = Workers(self.tasks, app, options.handler_queue, self._failed)
+        self._coroutines = Coroutines(self.tasks, options.handler_queue, self._failed)
         self._bodies: dict[int, Request] = {}  # by connection: whose body is still to come
         self._waits = engine.waits = Waits()
         self._take_events()
@@ -114,7 +111,7 @@ class Acceptor:
 
     def dismiss(self, connection: Connection) -> None:
         """Refuse a client in the middle of a request with 503: the server stops."""
-        self._jobs.cancel(connection)
+        self._decisions.cancel(connection)
         try:
             self._refuse(connection, HandshakeError(503, "Shutting down"), head_only=False)
         except ConnectionClosed:
@@ -184,7 +181,8 @@ class Acceptor:
         if known is None:
             known = self._is_async[handler] = is_async(handler)
         if known:
-            self._jobs.put(connection, self._ask_later, request, handler, arguments, go_on)
+            decision = self._ask_later(connection, request, handler, arguments, go_on)
+            self._decisions.start(connection, decision)
         else:
             go_on(handler(*arguments))
 
@@ -215,7 +213,7 @@ class Acceptor:
             self._refuse(connection, error, head_only=request.method == "HEAD")
 
     def _on_undecided(self, connection: Connection) -> None:
-        self._jobs.cancel(connection)
+        self._decisions.cancel(connection)
         error = HandshakeError(503, "The decision took too long")
         self._refuse(connection, error, head_only=False)
 
@@ -300,16 +298,11 @@ class Acceptor:
             return
         if upgrade.subprotocol is not None:
             connection.session = Session(subprotocol=upgrade.subprotocol)
-        connection.on_message = self._take_message
-        if self._queued:
-            connection.pause_reading(after=self._options.handler_queue)
-        if "opened" in self._async:
-            self._jobs.put(connection, self._app.opened, request)
-        else:
-            check_done(self._app.opened(connection, request))
-
-    def _on_message(self, connection: Connection, message: str | bytes) -> None:
-        self._jobs.put(connection, self._app.message, message)
+        if self._workers.needed:
+            self._workers.open(connection, request)
+            return
+        connection.on_message = self._app.message
+        check_done(self._app.opened(connection, request))
 
     # Ends.
 
@@ -319,11 +312,12 @@ class Acceptor:
         session = connection.session
         if session is not None and session.inbox is not None:
             session.inbox.end(closed_error(connection))
-        elif connection.on_message is not None and not self._async:
-            check_done(self._app.closed(connection))
+        elif connection.on_message is None:
+            self._decisions.cancel(connection)
+        elif self._workers.needed or self._closed_is_async:
+            self._workers.end(connection)
         else:
-            opened = connection.on_message is not None
-            self._jobs.end(connection, self._app.closed if opened else None)
+            check_done(self._app.closed(connection))
         self._on_end()
 
     def _failed(self, connection: Connection, exception: BaseException) -> None:

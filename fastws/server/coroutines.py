@@ -11,8 +11,7 @@ from fastws._frame import Connection
 from fastws._inbox import Inbox
 from fastws.errors import ConnectionClosed, FastwsError
 from fastws.http.request import Request
-from fastws.server.jobs import Failed
-from fastws.server.tasks import Tasks
+from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
 
 NORMAL_CLOSURE = 1000
 
@@ -63,10 +62,9 @@ class Coroutines:
             if connection.is_open:  # that of another connection
                 self._failed(connection, error)
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if cancelled_from_outside():
                 raise
-            self._failed(connection, error)  # something that it waited for was cancelled
+            self._failed(connection, error)
         except Exception as error:
             self._failed(connection, error)
         else:

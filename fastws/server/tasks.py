@@ -4,9 +4,24 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
+
+from fastws._frame import Connection
 
 logger = logging.getLogger("fastws")
+
+
+class Failed(Protocol):
+    """Takes what a handler raised."""
+
+    def __call__(self, connection: Connection, exception: BaseException, /) -> None:
+        """Take it; nothing is raised."""
+
+
+def cancelled_from_outside() -> bool:
+    """Whether the running task is being cancelled, rather than something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class Tasks:
