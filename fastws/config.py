@@ -124,6 +124,8 @@ class ServeOptions:
             of 256 MiB and an eighth of the memory that there is.
         max_lag: seconds that a tick may be old when it is sent, 0 to 86,400, else its client jumps
             to the newest one; 0: no limit. Not at rate "max".
+        max_lag_bytes: bytes of ticks that a client may have yet to get, 4,096 to 2^40, else it
+            jumps likewise; `max_log_bytes` bounds them too. Not at rate "max".
         min_rate: bytes a second, 0 to 10^12, that a client takes at rate "max" while it holds the
             feed, else it is closed with 1013; 0: no minimum.
         max_buffered_bytes: bytes of memory for all else that waits: what is to be sent to one
@@ -152,6 +154,7 @@ class ServeOptions:
     deflate: bool = False
     max_log_bytes: int | None = None
     max_lag: float = 0.5
+    max_lag_bytes: int = 12 << 20
     min_rate: int = 1 << 20
     max_buffered_bytes: int | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -184,6 +187,7 @@ class ServeOptions:
             check_budget("max_log_bytes", self.max_log_bytes)
         if 0 < _check_number("max_lag", self.max_lag, 0, 86_400) < 0.001:
             raise ConfigError("max_lag", "must be 0 or from 0.001")
+        check_integer("max_lag_bytes", self.max_lag_bytes, 4096, 2**40)
         check_integer("min_rate", self.min_rate, 0, 10**12)
         if self.max_buffered_bytes is not None:
             check_budget("max_buffered_bytes", self.max_buffered_bytes)

@@ -121,8 +121,8 @@ def test_help_names_every_option() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for option in (
         "host", "port", "rate", "format", "fields", "loop", "http-port", "max-connections",
-        "max-message-size", "max-log-bytes", "max-buffered-bytes", "max-lag", "min-rate",
-        "admin-token", "late", "quiet", "handshake-timeout", "keep-alive-timeout",
+        "max-message-size", "max-log-bytes", "max-buffered-bytes", "max-lag", "max-lag-bytes",
+        "min-rate", "admin-token", "late", "quiet", "handshake-timeout", "keep-alive-timeout",
         "close-timeout", "ping-interval", "pong-timeout", "message-timeout", "write-timeout",
     ):  # fmt: skip
         assert f"--{option}" in done.stdout
@@ -164,6 +164,8 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["serve", "--max-connections", "0"], {}, "--max-connections: must be"),
         (["serve", "--max-log-bytes", "1048575"], {}, "--max-log-bytes: must be an integer from"),
         (["serve", "--max-lag", "-1"], {}, "--max-lag: must be a number from"),
+        (["serve", "--max-lag-bytes", "12M"], {}, "'--max-lag-bytes': '12M' is not a valid"),
+        (["serve"], {"FASTWS_MAX_LAG_BYTES": "0"}, "--max-lag-bytes: must be an integer from"),
         (["serve"], {"FASTWS_MIN_RATE": "-1"}, "--min-rate: must be an integer from"),
         (["serve", "--max-buffered-bytes", "9"], {}, "--max-buffered-bytes: must be an integer"),
         (["serve"], {"FASTWS_MAX_BUFFERED_BYTES": "0"}, "--max-buffered-bytes: must be an integer"),

@@ -75,6 +75,12 @@ def timeout_options(command: Callable[..., None]) -> Callable[..., None]:
     "--rate max.",
 )
 @click.option(
+    "--max-lag-bytes",
+    type=int,
+    default=12 << 20,
+    help="A client that has yet to get more jumps likewise, 4,096 up. --max-log-bytes bounds it.",
+)
+@click.option(
     "--min-rate",
     type=int,
     default=1 << 20,
@@ -124,6 +130,7 @@ def serve(
     max_per_address: int,
     max_log_bytes: int | None,
     max_lag: float,
+    max_lag_bytes: int,
     min_rate: int,
     max_buffered_bytes: int | None,
     max_message_size: int,
@@ -158,6 +165,7 @@ def serve(
         max_per_address=max_per_address,
         max_log_bytes=max_log_bytes,
         max_lag=max_lag,
+        max_lag_bytes=max_lag_bytes,
         min_rate=min_rate,
         max_buffered_bytes=max_buffered_bytes,
         max_message_size=max_message_size,
