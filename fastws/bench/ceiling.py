@@ -231,8 +231,7 @@ class CeilingRun:
     def _find(self, trials: Trials) -> None:
         """Search, confirm, draw the curve."""
         plan = self._plan()
-        self._search = Search(self._noting(trials), plan)
-        self._begin("searching")
+        self._search = Search(self._noting(trials), plan, self._begin)
         found = self._search.run()
         left = self._options.budget - self._spent()
         if found.ceiling and left > 0:

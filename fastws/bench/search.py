@@ -8,11 +8,13 @@ longer to show. The time that counts is what the trials say they took.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from fastws.bench.verdict import Trial
 from fastws.config import MAX_RATE
 
 TryRate = Callable[[int, float], Trial]  # rate of one client, seconds to judge
+Phase = Literal["searching", "confirming"]
 
 RAMP = 4
 NEARLY = 0.9  # of what was published: a bad trial this near is repeated, it may be noise
@@ -80,11 +82,15 @@ class Search:
     Args:
         try_rate: tries a rate.
         plan: how far and how long.
+        begin: called with the phase, "searching" or "confirming", when one begins.
     """
 
-    def __init__(self, try_rate: TryRate, plan: Plan) -> None:
+    def __init__(
+        self, try_rate: TryRate, plan: Plan, begin: Callable[[Phase], None] = lambda _: None
+    ) -> None:
         self._try_rate = try_rate
         self._plan = plan
+        self._begin = begin
         self._trials: list[Trial] = []
         self._low: Trial | None = None
         self._high: Trial | None = None
@@ -101,6 +107,7 @@ class Search:
 
     def run(self) -> Found:
         """Search until the interval is narrow and its lower end confirmed, or time is up."""
+        self._begin("searching")
         self._ramp()
         while self._low is not None:
             reserve = self._plan.confirmation + OVERHEAD
@@ -141,12 +148,15 @@ class Search:
     def _confirm(self) -> None:
         """Try the lower end for long; if it is bad after all, search below it."""
         assert self._low is not None
+        self._begin("confirming")
         left = self._plan.seconds - self.spent - OVERHEAD
         seconds = max(self._least_confirmation(), min(self._plan.confirmation, left))
         trial = self._attempt(self._low.rate, seconds)
         self._note(trial)
         if trial.judgement == "good":
             self._confirmed = trial
+        else:
+            self._begin("searching")
 
     def _attempt(self, rate: int, seconds: float) -> Trial:
         """Try a rate; an invalid trial is repeated once, because it says nothing."""

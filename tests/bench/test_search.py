@@ -118,13 +118,16 @@ def test_trials_grow_and_the_last_is_the_confirmation() -> None:
 def test_a_lower_end_that_fails_its_confirmation_is_given_up() -> None:
     model = Model(50_000)
     slow = Model(45_000)
+    phases: list[str] = []
 
     def tires(rate: int, seconds: float) -> Trial:
         return (slow if seconds == PLAN.confirmation else model)(rate, seconds)
 
-    found = Search(tires, PLAN).run()
+    found = Search(tires, PLAN, phases.append).run()
     assert found.confirmed
     assert found.ceiling <= 45_000 * 1.0127
+    assert phases[:3] == ["searching", "confirming", "searching"]
+    assert phases[-1] == "confirming"
 
 
 @pytest.mark.parametrize("budget", [5.0, 20.0, 60.0])
