@@ -92,6 +92,8 @@ class Search:
         self._plan = plan
         self._begin = begin
         self._trials: list[Trial] = []
+        self._good: list[Trial] = []  # those that no longer trial has called into question
+        self._shortest = plan.shortest
         self._low: Trial | None = None
         self._high: Trial | None = None
         self._confirmed: Trial | None = None
@@ -108,13 +110,15 @@ class Search:
     def run(self) -> Found:
         """Search until the interval is narrow and its lower end confirmed, or time is up."""
         self._begin("searching")
-        self._ramp()
+        self._ascend()
+        self._descend()
         while self._low is not None:
             reserve = self._plan.confirmation + OVERHEAD
             if not self._is_narrow() and self._has_time(self._seconds() + OVERHEAD + reserve):
                 self._narrow()
             elif self._confirmed is not self._low and self._has_time(self._least_confirmation()):
                 self._confirm()
+                self._descend()
             else:
                 break
         return self.found
@@ -122,14 +126,18 @@ class Search:
     def _has_time(self, seconds: float) -> bool:
         return self.spent + seconds <= self._plan.seconds
 
-    def _ramp(self) -> None:
-        """Find a good rate and one that is not, a factor of four apart."""
+    def _ascend(self) -> None:
+        """Find a rate that is not good, in fourfold steps."""
         rate = min(self._plan.start, self._plan.limit)
         while self._high is None and self._has_time(self._plan.shortest):
             self._note(self._repeated(rate, self._plan.shortest))
             if rate == self._plan.limit:
                 break
             rate = min(rate * RAMP, self._plan.limit)
+
+    def _descend(self) -> None:
+        """Where no rate was good, or none of them is believed any more, find one below."""
+        rate = self._plan.start
         while self._low is None and rate > 1 and self._has_time(self._plan.shortest):
             rate = max(1, (self._high.rate if self._high else rate) // RAMP)
             self._note(self._repeated(rate, self._plan.shortest))
@@ -157,6 +165,24 @@ class Search:
             self._confirmed = trial
         else:
             self._begin("searching")
+            self._doubt(trial)
+
+    def _doubt(self, failed: Trial) -> None:
+        """After a confirmation that failed, believe less in what shorter trials said.
+
+        The client stalls now and then, or grows tired: a rate above what it took all that time is
+        not sustained, though a few seconds of it were good. Trials are twice as long from here on.
+        """
+        if failed.judgement != "bad":
+            return
+        sustained = failed.client_rate / self._plan.clients
+        self._good = [each for each in self._good if each.rate <= sustained]
+        self._shortest = min(2 * self._shortest, self._plan.confirmation)
+        self._fall_below(failed.rate)
+
+    def _fall_below(self, rate: int) -> None:
+        below = [each for each in self._good if each.rate < rate]
+        self._low = max(below, key=lambda each: each.rate, default=None)
 
     def _attempt(self, rate: int, seconds: float) -> Trial:
         """Try a rate; an invalid trial is repeated once, because it says nothing."""
@@ -172,12 +198,12 @@ class Search:
         """Move an end of the interval to the trial."""
         if trial.judgement == "good":
             self._low = trial
+            self._good.append(trial)
             return
         self._high = trial
         self._guess(trial)
         if self._low is not None and self._low.rate >= trial.rate:
-            good = [t for t in self._trials if t.judgement == "good" and t.rate < trial.rate]
-            self._low = max(good, key=lambda each: each.rate, default=None)
+            self._fall_below(trial.rate)
 
     def _guess(self, trial: Trial) -> None:
         """Take the client's rate in a bad trial for its ceiling.
@@ -218,10 +244,10 @@ class Search:
     def _seconds(self) -> float:
         """Return how long the next trial takes: the longer, the narrower the interval."""
         if self._high is None:
-            return self._plan.shortest
+            return self._shortest
         low, high = self._ends()
         factor = 0.25 / max(math.log(high / low), 1e-9)
-        return self._plan.shortest * max(1.0, min(LONGER, math.sqrt(factor)))
+        return self._shortest * max(1.0, min(LONGER, math.sqrt(factor)))
 
 
 def _is_marginal(trial: Trial) -> bool:

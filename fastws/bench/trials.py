@@ -28,8 +28,8 @@ SETTLE = 1.0  # seconds from a new rate to the first sample that counts
 DRAIN_TIMEOUT = 10.0  # seconds; a client of ours is started again then
 SHORT_DRAIN = 5.0  # seconds; a backlog that will take longer is not waited for either
 WAIT_FOR_CLIENT = 15.0  # seconds
-ENOUGH = 2.5  # seconds after which a trial that is plainly bad ends
-PLAINLY = 0.75  # of the rate: the client takes less
+# Seconds after which a trial is plainly bad that takes less than that share of the rate: it ends.
+PLAINLY = ((2.5, 0.75), (10.0, 0.95))
 HTTP_TIMEOUT = 10.0  # seconds
 MORE_FOR_REPORTS = 4.0  # seconds that a trial is longer, at most, until a busy client has reported
 MANY = 2000  # connections; beyond it listing their sockets ten times a second would be a load
@@ -238,18 +238,19 @@ class Trials:
                 break
             self._pause(SAMPLE_EVERY)
             samples.append(self.sample())
-            if elapsed > ENOUGH and self._is_plainly_bad(rate, samples):
+            share = max((part for after, part in PLAINLY if elapsed > after), default=0.0)
+            if share and self._is_plainly_bad(rate, share, samples):
                 break
         return samples
 
     def _has_reports(self, samples: list[Sample]) -> bool:
         return len(reports_of(samples)) >= ENOUGH_REPORTS
 
-    def _is_plainly_bad(self, rate: int, samples: list[Sample]) -> bool:
+    def _is_plainly_bad(self, rate: int, share: float, samples: list[Sample]) -> bool:
         if not self._has_reports(samples) and self._report and self._counts:
             return False
         trial = judge(rate, samples, self._limits)
-        target = PLAINLY * rate * self._limits.clients
+        target = share * rate * self._limits.clients
         return trial.judgement != "good" and min(trial.client_rate, trial.published_rate) < target
 
     def _pause(self, seconds: float) -> None:

@@ -18,6 +18,7 @@ class Model:
     Args:
         ceiling: messages a second.
         noise: standard deviation of the slope of one second, as a share of the rate.
+        jitter: the same of the ceiling.
         generator: rates above it are published late.
         lost: share of trials that are invalid for no reason of theirs.
     """
@@ -28,9 +29,11 @@ class Model:
         noise: float = 0.0,
         generator: float = 1e12,
         lost: float = 0.0,
+        jitter: float = 0.0,
         seed: int = 1,
     ) -> None:
         self.ceiling, self.noise, self.generator, self.lost = ceiling, noise, generator, lost
+        self.jitter = jitter
         self.tried: list[tuple[int, float]] = []
         self._random = random.Random(seed)
 
@@ -39,7 +42,8 @@ class Model:
         if rate > self.generator or self._random.random() < self.lost:
             return Trial(rate, seconds, "invalid", elapsed=seconds + 1)
         error = self._random.gauss(0, self.noise) / seconds
-        taken = min(rate, self.ceiling) * (1 + error)
+        now = 1 + self._random.gauss(0, self.jitter) / seconds**0.5
+        taken = min(rate, self.ceiling * now) * (1 + error)
         judgement = "bad" if rate - taken > 0.0125 * rate else "good"
         return Trial(
             rate=rate,
@@ -128,6 +132,28 @@ def test_a_lower_end_that_fails_its_confirmation_is_given_up() -> None:
     assert found.ceiling <= 45_000 * 1.0127
     assert phases[:3] == ["searching", "confirming", "searching"]
     assert phases[-1] == "confirming"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_client_that_stalls_now_and_then_is_found_by_longer_trials(seed: int) -> None:
+    """What it takes in 3 s varies by a tenth: a good trial is often luck."""
+    found = Search(Model(40_000, jitter=0.17, seed=seed), PLAN).run()
+    assert found.confirmed
+    assert 34_000 <= found.ceiling <= 43_000
+    assert len([each for each in found.trials if each.seconds == PLAN.confirmation]) <= 6
+
+
+def test_good_rates_above_what_a_failed_confirmation_took_are_given_up() -> None:
+    """It takes 45,800 a second for a while, and 39,500 in the long run."""
+    fresh, tired = Model(45_800), Model(39_500)
+
+    def tires(rate: int, seconds: float) -> Trial:
+        return (tired if seconds > 10 else fresh)(rate, seconds)
+
+    found = Search(tires, replace(PLAN, confirmation=30.0, seconds=225.0)).run()
+    assert found.confirmed
+    assert 39_500 / 1.05 <= found.ceiling <= 39_500 * 1.0127
+    assert len([each for each in found.trials if each.seconds == 30.0]) <= 3
 
 
 @pytest.mark.parametrize("budget", [5.0, 20.0, 60.0])
