@@ -14,13 +14,14 @@ from fastws.bench.verdict import Trial
 from fastws.config import MAX_RATE
 
 TryRate = Callable[[int, float], Trial]  # rate of one client, seconds to judge
-Phase = Literal["searching", "confirming"]
+Phase = Literal["searching", "confirming", "repeating"]
 
 RAMP = 4
 NEARLY = 0.9  # of what was published: a bad trial this near is repeated, it may be noise
 RETRIES = 1  # of an invalid trial
 LONGER = 4.0  # trials at the end of the search, times the shortest
 LEAST_CONFIRMATION = 1 / 3  # of the planned time; less would confirm nothing
+REPEATED = 1 / 2  # of it: a repetition of either end
 OVERHEAD = 2.0  # seconds of draining and settling that a trial is planned with
 CURVE = (0.1, 0.25, 0.5, 0.7, 0.85, 0.95, 1.0, 1.1, 1.3, 1.6)  # of the ceiling
 
@@ -37,6 +38,7 @@ class Plan:
         shortest: seconds of the first trials.
         confirmation: seconds of the last one.
         clients: connections that the rate goes to.
+        repetitions: how often both ends are tried again at most.
     """
 
     precision: float = 0.05
@@ -46,6 +48,7 @@ class Plan:
     shortest: float = 3.2
     confirmation: float = 30.0
     clients: int = 1
+    repetitions: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,10 @@ class Found:
     """What is known of the ceiling.
 
     Args:
-        low: the trial at the highest rate that was good, a confirmed one if there is one.
-        high: the trial at the lowest rate above it that was not; None: the limit was good.
+        low: the trial at the highest rate that was good, a confirmed one if there is one; it was
+            good each time that it was repeated.
+        high: the trial at the lowest rate above it that was not, neither when it was repeated;
+            None: the limit was good.
         confirmed: whether `low` is the long trial.
         trials: all of them, in order.
     """
@@ -82,7 +87,7 @@ class Search:
     Args:
         try_rate: tries a rate.
         plan: how far and how long.
-        begin: called with the phase, "searching" or "confirming", when one begins.
+        begin: called with the phase when one begins.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class Search:
         self._trials: list[Trial] = []
         self._good: list[Trial] = []  # those that no longer trial has called into question
         self._shortest = plan.shortest
+        self._again = plan.confirmation  # seconds of a repetition
         self._low: Trial | None = None
         self._high: Trial | None = None
         self._confirmed: Trial | None = None
@@ -108,7 +114,7 @@ class Search:
         return Found(self._low, self._high, confirmed, tuple(self._trials))
 
     def run(self) -> Found:
-        """Search until the interval is narrow and its lower end confirmed, or time is up."""
+        """Search until the interval is narrow and its lower end confirmed; repeat both ends."""
         self._begin("searching")
         self._ascend()
         self._descend()
@@ -121,6 +127,8 @@ class Search:
                 self._descend()
             else:
                 break
+        if self.found.confirmed and self._high is not None:
+            self._repeat()
         return self.found
 
     def _has_time(self, seconds: float) -> bool:
@@ -166,6 +174,52 @@ class Search:
         else:
             self._begin("searching")
             self._doubt(trial)
+
+    def _repeat(self) -> None:
+        """Try both ends again while there is time, and move those apart that do not hold.
+
+        What else the machine does changes the client's pace within minutes: one that was measured
+        for half a minute is exact, and yet another one the next time.
+        """
+        self._again = max(self._shortest, REPEATED * self._plan.confirmation)
+        for _ in range(self._plan.repetitions):
+            if self._low is None or not self._has_time(2 * (self._again + OVERHEAD)):
+                break
+            self._begin("repeating")
+            self._raise_high()
+            self._lower_low()
+
+    def _raise_high(self) -> None:
+        """Try the upper end again, and higher rates as long as they are good."""
+        if self._high is None:
+            return
+        trial, step = self._attempt(self._high.rate, self._again), self._plan.precision
+        while trial.judgement == "good":
+            known = [t for t in self._trials if t.judgement != "good" and t.rate > trial.rate]
+            next_known = min(known, key=lambda each: each.rate, default=None)
+            rate = min(round(trial.rate * (1 + step)), self._plan.limit)
+            if rate == trial.rate or (next_known is not None and rate >= next_known.rate):
+                self._high = next_known
+                return
+            if not self._has_time(self._again):
+                self._high = next_known or self._high
+                return
+            step *= 1 if next_known else 2
+            trial = self._attempt(rate, self._again)
+        self._high = trial
+
+    def _lower_low(self) -> None:
+        """Try the lower end again, and lower rates as long as they are bad."""
+        assert self._low is not None
+        trial = self._attempt(self._low.rate, self._again)
+        if trial.judgement != "bad":
+            return
+        while trial.judgement != "good" and trial.rate > 1 and self._has_time(self._again):
+            trial = self._attempt(round(trial.rate / (1 + self._plan.precision)), self._again)
+        if trial.judgement == "good":
+            self._low = self._confirmed = trial
+        else:
+            self._fall_below(trial.rate)
 
     def _doubt(self, failed: Trial) -> None:
         """After a confirmation that failed, believe less in what shorter trials said.

@@ -1,5 +1,6 @@
 """The search for a ceiling, on model clients whose ceiling is known."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from fastws.bench.search import CURVE, Found, Plan, Search, curve
 from fastws.bench.verdict import Trial
 
 PLAN = Plan(precision=0.05, seconds=600.0)
+ONCE = replace(PLAN, repetitions=0)
 
 
 class Model:
@@ -105,14 +107,14 @@ def test_the_rate_in_overload_is_kept() -> None:
 
 def test_the_rate_in_overload_is_tried_before_the_middle() -> None:
     model = Model(420)
-    Search(model, PLAN).run()
+    Search(model, ONCE).run()
     assert [rate for rate, _ in model.tried][:3] == [1000, 250, 413]
     assert len(model.tried) <= 8
 
 
 def test_trials_grow_and_the_last_is_the_confirmation() -> None:
     model = Model(987_000)
-    Search(model, PLAN).run()
+    Search(model, ONCE).run()
     assert model.tried[-1][1] == PLAN.confirmation
     lengths = [seconds for _, seconds in model.tried[:-1]]
     assert lengths[0] == PLAN.shortest
@@ -127,7 +129,7 @@ def test_a_lower_end_that_fails_its_confirmation_is_given_up() -> None:
     def tires(rate: int, seconds: float) -> Trial:
         return (slow if seconds == PLAN.confirmation else model)(rate, seconds)
 
-    found = Search(tires, PLAN, phases.append).run()
+    found = Search(tires, ONCE, phases.append).run()
     assert found.confirmed
     assert found.ceiling <= 45_000 * 1.0127
     assert phases[:3] == ["searching", "confirming", "searching"]
@@ -154,6 +156,49 @@ def test_good_rates_above_what_a_failed_confirmation_took_are_given_up() -> None
     assert found.confirmed
     assert 39_500 / 1.05 <= found.ceiling <= 39_500 * 1.0127
     assert len([each for each in found.trials if each.seconds == 30.0]) <= 3
+
+
+class Drifting(Model):
+    """A client whose ceiling moves up and down by a share of it within a period, seconds."""
+
+    def __init__(self, ceiling: float, share: float, period: float, phase: float) -> None:
+        super().__init__(ceiling)
+        self.now, self._middle, self._share, self._period = phase * period, ceiling, share, period
+
+    def __call__(self, rate: int, seconds: float) -> Trial:
+        begun, self.now = self.now, self.now + seconds + 1
+        turn = 2 * math.pi / self._period
+        mean = (math.cos(begun * turn) - math.cos(self.now * turn)) / (self.now - begun) / turn
+        self.ceiling = self._middle * (1 + self._share * mean)
+        return super().__call__(rate, seconds)
+
+
+@pytest.mark.parametrize("period", [80.0, 130.0, 210.0])
+def test_two_runs_of_a_client_that_changes_its_pace_agree(period: float) -> None:
+    """Each is exact for its half a minute; repeated trials say how far that holds."""
+    plan = replace(PLAN, seconds=300.0)
+    found = [Search(Drifting(5_000_000, 0.04, period, phase / 8), plan).run() for phase in range(8)]
+    assert all(each.confirmed for each in found)
+    highs = [each.high.rate for each in found if each.high is not None]
+    assert max(each.ceiling for each in found) <= min(highs)
+    assert all(each.ceiling >= 5_000_000 * 0.96 / 1.06 for each in found)
+    assert all(high <= 5_000_000 * 1.04 * 1.06 for high in highs)
+
+
+def test_an_upper_end_that_is_good_when_it_is_repeated_moves_up() -> None:
+    tried: list[int] = []
+
+    def unlucky(rate: int, seconds: float) -> Trial:
+        """At its first trial above 60,000 it was held up."""
+        tried.append(rate)
+        slowed = rate > 60_000 and seconds < 15
+        return Model(60_000 if slowed else 90_000)(rate, seconds)
+
+    found = Search(unlucky, PLAN).run()
+    assert found.confirmed
+    assert found.ceiling <= 60_000 * 1.0127
+    assert found.high is not None
+    assert 90_000 <= found.high.rate <= 90_000 * 1.4
 
 
 @pytest.mark.parametrize("budget", [5.0, 20.0, 60.0])
@@ -192,7 +237,7 @@ def test_a_client_that_takes_more_in_overload_than_it_sustains_is_halved_down_to
         bad = rate > 400_000
         return replace(trial, judgement="bad", dropped=9) if bad else trial
 
-    found = Search(stalls, PLAN).run()
+    found = Search(stalls, ONCE).run()
     assert found.confirmed
     assert 400_000 / 1.05 <= found.ceiling <= 400_000
     assert len(model.tried) < 30
