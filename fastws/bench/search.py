@@ -214,12 +214,12 @@ class Search:
         trial = self._attempt(self._low.rate, self._again)
         if trial.judgement != "bad":
             return
-        while trial.judgement != "good" and trial.rate > 1 and self._has_time(self._again):
+        while trial.rate > 1 and self._has_time(self._again):
             trial = self._attempt(round(trial.rate / (1 + self._plan.precision)), self._again)
-        if trial.judgement == "good":
-            self._low = self._confirmed = trial
-        else:
-            self._fall_below(trial.rate)
+            if trial.judgement == "good":
+                self._low = self._confirmed = trial
+                return
+        self._fall_below(trial.rate)
 
     def _doubt(self, failed: Trial) -> None:
         """After a confirmation that failed, believe less in what shorter trials said.
