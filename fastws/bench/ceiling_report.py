@@ -131,6 +131,7 @@ def _trial_object(trial: Trial) -> dict[str, object]:
         "publishedRate": round(trial.published_rate),
         "clientRate": round(trial.client_rate),
         "backlogSlope": round(trial.slope),
+        "unsentSlope": round(trial.unsent_slope),
         "dropped": trial.dropped,
         "p99LatencyMs": trial.p99_ms,
         "windowLimited": None if trial.window_limited is None else round(trial.window_limited, 3),

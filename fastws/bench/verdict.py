@@ -19,6 +19,7 @@ GRAIN = 2  # messages of a client in a trial: so many more or less depend on whe
 ENOUGH_REPORTS = 3
 WINDOW_LIMITED = 0.1  # of the time; above it the receiver's window held the sender
 FULL = 16_384  # bytes in the sockets of a client; the server keeps so many unsent (NOTSENT_LOWAT)
+UNSENT = 0.5  # of the backlog's growth; above it the ticks wait in the server
 UNREAD_SHARE = 0.25  # of what waits in sockets; above it the client's program does not read
 NEAR_CAPACITY = 0.8  # of the calibrated server
 
@@ -94,6 +95,7 @@ class Trial:
         published_rate: what the server published.
         client_rate: what the client took.
         slope: growth of the backlog.
+        unsent_slope: growth of what of it is in the server, sent to no socket.
         dropped: messages left out in the window.
         p99_ms: median of the p99 that the client reported; None: it reported none.
         window_limited: share of the time that the receive window held the sender; None: not known.
@@ -110,6 +112,7 @@ class Trial:
     published_rate: float = 0.0
     client_rate: float = 0.0
     slope: float = 0.0
+    unsent_slope: float = 0.0
     dropped: int = 0
     p99_ms: float | None = None
     window_limited: float | None = None
@@ -127,6 +130,7 @@ def judge(rate: int, samples: Sequence[Sample], limits: Limits, elapsed: float =
     received = received_points(samples, limits.frame_bytes)
     backlog = [(at, _value_at(published, at) - total) for at, total in received]
     p99 = _median([each.p99_ms for each in reports_of(samples) if each.p99_ms is not None])
+    unsent = [(each.at, float(each.published - each.delivered)) for each in samples]
     trial = Trial(
         rate=rate,
         seconds=seconds,
@@ -134,6 +138,7 @@ def judge(rate: int, samples: Sequence[Sample], limits: Limits, elapsed: float =
         published_rate=slope(published),
         client_rate=max(0.0, slope(received)),
         slope=slope(backlog),
+        unsent_slope=slope(unsent),
         dropped=last.dropped - first.dropped,
         p99_ms=p99,
         window_limited=_share(first.window_limited, last.window_limited, seconds),
@@ -198,7 +203,8 @@ def limited_by(above: Trial | None, clients: int, capacity: float | None) -> Par
 
     A server that publishes late is at its limit near its capacity, which is that of a native
     sink on the same cores; well below it something else kept the generator from its core. A
-    server that publishes on time, but leaves sockets empty while it drops, cannot send more.
+    server that publishes on time, but leaves sockets empty while ticks wait in it, cannot send
+    more.
 
     Args:
         above: the trial just above the ceiling, or None: no rate was too high.
@@ -210,7 +216,8 @@ def limited_by(above: Trial | None, clients: int, capacity: float | None) -> Par
     if above.judgement == "invalid":
         near = capacity is not None and above.rate * clients > NEAR_CAPACITY * capacity
         return "server" if near else "generator"
-    if above.dropped and above.waiting is not None and above.waiting < FULL:
+    has_unsent = above.unsent_slope > UNSENT * above.slope  # dropped ones, too
+    if has_unsent and above.waiting is not None and above.waiting < FULL:
         return "server"
     waits_in_client = above.unread_share is None or above.unread_share > UNREAD_SHARE
     held_by_window = above.window_limited is None or above.window_limited > WINDOW_LIMITED

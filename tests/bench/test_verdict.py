@@ -167,9 +167,11 @@ BEHIND_A_LINK = Trial(
         (LATE, None, "generator"),
         # A calibration through the same slow link says nothing about the server.
         (BEHIND_A_LINK, 84_014.0, "network"),
-        (replace(BEHIND_A_LINK, dropped=9), 84_014.0, "network"),
-        # It dropped although the sockets had room.
-        (replace(BEHIND_A_LINK, dropped=9, waiting=900.0), 84_014.0, "server"),
+        (replace(BEHIND_A_LINK, unsent_slope=6_000.0), 84_014.0, "network"),
+        # Ticks waited in the server although the sockets had room.
+        (replace(BEHIND_A_LINK, unsent_slope=6_000.0, waiting=900.0), 84_014.0, "server"),
+        # They waited in the client, which reads all and counts it later.
+        (replace(BAD, unsent_slope=0.0, waiting=900.0), 27e6, "client"),
     ],
 )
 def test_the_party_that_limits(above: Trial | None, capacity: float | None, party: str) -> None:
