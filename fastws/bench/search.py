@@ -99,7 +99,7 @@ class Search:
         self._trials: list[Trial] = []
         self._good: list[Trial] = []  # those that no longer trial has called into question
         self._shortest = plan.shortest
-        self._again = plan.confirmation  # seconds of a repetition
+        self._again = REPEATED * plan.confirmation  # seconds of a repetition
         self._low: Trial | None = None
         self._high: Trial | None = None
         self._confirmed: Trial | None = None
@@ -116,8 +116,18 @@ class Search:
     def run(self) -> Found:
         """Search until the interval is narrow and its lower end confirmed; repeat both ends."""
         self._begin("searching")
-        self._ascend()
+        self._ascend(self._plan.start)
         self._descend()
+        self._settle()
+        for _ in range(self._plan.repetitions):
+            pair = 2 * (self._again + OVERHEAD)
+            if not self.found.confirmed or self._high is None or not self._has_time(pair):
+                break
+            self._repeat()
+        return self.found
+
+    def _settle(self) -> None:
+        """Narrow the interval and confirm its lower end."""
         while self._low is not None:
             reserve = self._plan.confirmation + OVERHEAD
             if not self._is_narrow() and self._has_time(self._seconds() + OVERHEAD + reserve):
@@ -127,16 +137,13 @@ class Search:
                 self._descend()
             else:
                 break
-        if self.found.confirmed and self._high is not None:
-            self._repeat()
-        return self.found
 
     def _has_time(self, seconds: float) -> bool:
         return self.spent + seconds <= self._plan.seconds
 
-    def _ascend(self) -> None:
+    def _ascend(self, rate: int) -> None:
         """Find a rate that is not good, in fourfold steps."""
-        rate = min(self._plan.start, self._plan.limit)
+        rate = min(rate, self._plan.limit)
         while self._high is None and self._has_time(self._plan.shortest):
             self._note(self._repeated(rate, self._plan.shortest))
             if rate == self._plan.limit:
@@ -176,35 +183,33 @@ class Search:
             self._doubt(trial)
 
     def _repeat(self) -> None:
-        """Try both ends again while there is time, and move those apart that do not hold.
+        """Try both ends again, and move those apart that do not hold.
 
         What else the machine does changes the client's pace within minutes: one that was measured
         for half a minute is exact, and yet another one the next time.
         """
-        self._again = max(self._shortest, REPEATED * self._plan.confirmation)
-        for _ in range(self._plan.repetitions):
-            if self._low is None or not self._has_time(2 * (self._again + OVERHEAD)):
-                break
-            self._begin("repeating")
-            self._raise_high()
+        self._begin("repeating")
+        self._raise_high()
+        if self._high is None and self._low is not None:  # it was never too high
+            self._begin("searching")
+            self._ascend(self._low.rate * RAMP)
+            self._settle()
+        else:
             self._lower_low()
 
     def _raise_high(self) -> None:
         """Try the upper end again, and higher rates as long as they are good."""
-        if self._high is None:
-            return
-        trial, step = self._attempt(self._high.rate, self._again), self._plan.precision
+        assert self._high is not None
+        trial = self._attempt(self._high.rate, self._again)
         while trial.judgement == "good":
             known = [t for t in self._trials if t.judgement != "good" and t.rate > trial.rate]
-            next_known = min(known, key=lambda each: each.rate, default=None)
-            rate = min(round(trial.rate * (1 + step)), self._plan.limit)
-            if rate == trial.rate or (next_known is not None and rate >= next_known.rate):
-                self._high = next_known
+            self._high = min(known, key=lambda each: each.rate, default=None)
+            rate = round(trial.rate * (1 + self._plan.precision))
+            if self._high is None:
+                self._low = self._confirmed = trial
                 return
-            if not self._has_time(self._again):
-                self._high = next_known or self._high
+            if rate >= self._high.rate or not self._has_time(self._again):
                 return
-            step *= 1 if next_known else 2
             trial = self._attempt(rate, self._again)
         self._high = trial
 

@@ -15,8 +15,10 @@ Party = Literal["client", "server", "network", "generator"]
 Point = tuple[float, float]  # seconds, messages
 
 LATE = 0.01  # of the target: the generator was late when it published so much less
+LATE_BY = 0.03  # seconds: a short trial may end in a pause of that length
 GRAIN = 2  # messages of a client in a trial: so many more or less depend on when it was counted
 ENOUGH_REPORTS = 3
+PAUSE = 0.06  # seconds: a client that stopped so long before its last report has no backlog yet
 WINDOW_LIMITED = 0.1  # of the time; above it the receiver's window held the sender
 FULL = 16_384  # bytes in the sockets of a client; the server keeps so many unsent (NOTSENT_LOWAT)
 UNSENT = 0.5  # of the backlog's growth; above it the ticks wait in the server
@@ -147,22 +149,26 @@ def judge(rate: int, samples: Sequence[Sample], limits: Limits, elapsed: float =
         server_cpu=(last.server_cpu - first.server_cpu) / seconds,
         elapsed=elapsed or seconds,
     )
-    judgement, why = _judge(trial, samples, limits)
+    judgement, why = _judge(trial, samples, limits, received)
     return replace(trial, judgement=judgement, why=why)
 
 
-def _judge(trial: Trial, samples: Sequence[Sample], limits: Limits) -> tuple[Judgement, str]:
+def _judge(
+    trial: Trial, samples: Sequence[Sample], limits: Limits, received: Sequence[Point]
+) -> tuple[Judgement, str]:
     target, p99 = trial.rate * limits.clients, trial.p99_ms
     if odd := next((each for each in samples if each.connections != limits.clients), None):
         return "invalid", f"{odd.connections:,} clients were connected, not {limits.clients:,}"
     if missed := max(0, samples[-1].missed - samples[0].missed):
         return "invalid", f"the generator left out {missed:,} ticks"
     grain = GRAIN * limits.clients / trial.seconds
-    if target - trial.published_rate > max(LATE * target, grain):
+    late = max(LATE, LATE_BY / trial.seconds) * target
+    if target - trial.published_rate > max(late, grain):
         return "invalid", f"the generator was late: {trial.published_rate:,.0f}/s published"
     if trial.dropped:
         return "bad", f"{trial.dropped:,} messages dropped"
-    if trial.slope > max(limits.tolerance * target, grain):
+    span = max(received[-1][0] - received[0][0], 1e-9)
+    if trial.slope > max(limits.tolerance * target, PAUSE * target / span, grain):
         return "bad", f"the backlog grew by {trial.slope:,.0f} messages a second"
     if limits.slo_p99_ms is not None and p99 is not None and p99 > limits.slo_p99_ms:
         return "bad", f"p99 of {p99:.3g} ms"
