@@ -110,6 +110,7 @@ class Ceiling:
         found: the search's result.
         points: the curve, ascending.
         capacity: messages a second of the server to a native sink, or None: not measured.
+        capacity_cpu: processor time of the server per second then, or None.
         seconds: that it took.
         interrupted: cut short.
     """
@@ -122,6 +123,7 @@ class Ceiling:
     capacity: float | None
     seconds: float
     interrupted: bool
+    capacity_cpu: float | None = None
 
     @property
     def rate(self) -> int:
@@ -131,7 +133,8 @@ class Ceiling:
     @property
     def limited_by(self) -> Party | None:
         """Who kept it from more; None: nobody did, up to the highest rate that was tried."""
-        return limited_by(self.found.high, self.options.clients, self.capacity)
+        clients = self.options.clients
+        return limited_by(self.found.high, clients, self.capacity, self.capacity_cpu)
 
     @property
     def headroom(self) -> float | None:
@@ -160,6 +163,7 @@ class CeilingRun:
         self._began = time.monotonic()
         self._phase = "starting"
         self._capacity: float | None = None
+        self._capacity_cpu: float | None = None
         self._search: Search | None = None
         self._points: list[Trial] = []
         self._trials: Trials | None = None
@@ -188,6 +192,7 @@ class CeilingRun:
             found=self._search.found if self._search else Found(None, None, False, ()),
             points=self._points,
             capacity=self._capacity,
+            capacity_cpu=self._capacity_cpu,
             seconds=time.monotonic() - self._began,
             interrupted=interrupted,
         )
@@ -205,7 +210,7 @@ class CeilingRun:
         trials = self._on(server, lambda: [builtin(NATIVE, port, n, NATIVE)], NATIVE)
         try:
             seconds = min(LONGEST_CALIBRATION, CALIBRATION * options.budget)
-            self._capacity = trials.capacity(seconds)
+            self._capacity, self._capacity_cpu = trials.capacity(seconds)
         finally:
             trials.close()
             server.end()

@@ -82,6 +82,7 @@ def ceiling_object(found: Ceiling) -> dict[str, object]:
         "p99LatencyMs": None if low is None else low.p99_ms,
         "limitedBy": None if low is None else found.limited_by,
         "serverCapacity": _rounded(found.capacity),
+        "serverCapacityCpu": found.capacity_cpu and round(found.capacity_cpu, 3),
         "headroom": None if found.headroom is None else round(found.headroom, 2),
         "seconds": round(found.seconds, 1),
         "interrupted": found.interrupted,

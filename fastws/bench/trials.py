@@ -215,8 +215,12 @@ class Trials:
             return None
         return Report(row["lastUpdate"] / 1000, row["totalMessages"], row["p99LatencyMs"])
 
-    def capacity(self, seconds: float) -> float:
-        """Return the messages a second that the server delivers at rate "max" to this client."""
+    def capacity(self, seconds: float) -> tuple[float, float]:
+        """Let the server send at rate "max" to this client.
+
+        Returns:
+            The messages a second that it delivers, and its processor time per second.
+        """
         self.connect()
         self.set_rate("max")
         self._pause(SETTLE)
@@ -224,7 +228,9 @@ class Trials:
         self._pause(seconds)
         last = self.sample()
         self.set_rate(0)
-        return (last.delivered - first.delivered) / (last.at - first.at)
+        passed = last.at - first.at
+        delivered, busy = last.delivered - first.delivered, last.server_cpu - first.server_cpu
+        return delivered / passed, busy / passed
 
     # A trial.
 

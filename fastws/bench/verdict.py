@@ -24,6 +24,7 @@ FULL = 16_384  # bytes in the sockets of a client; the server keeps so many unse
 UNSENT = 0.5  # of the backlog's growth; above it the ticks wait in the server
 UNREAD_SHARE = 0.25  # of what waits in sockets; above it the client's program does not read
 NEAR_CAPACITY = 0.8  # of the calibrated server
+AS_BUSY = 0.4  # of the processor time that it had then; with that much it was not starved
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +205,14 @@ def reports_of(samples: Sequence[Sample]) -> list[Report]:
     return [found[at] for at in sorted(found)]
 
 
-def limited_by(above: Trial | None, clients: int, capacity: float | None) -> Party | None:
+def limited_by(
+    above: Trial | None, clients: int, capacity: float | None, capacity_cpu: float | None = None
+) -> Party | None:
     """Say who kept the client from a higher rate.
 
     A server that publishes late is at its limit near its capacity, which is that of a native
-    sink on the same cores; well below it something else kept the generator from its core. A
+    sink on the same cores, or when it got about as much processor time as with that; else
+    something kept the generator from its core. A
     server that publishes on time, but leaves sockets empty while ticks wait in it, cannot send
     more.
 
@@ -216,12 +220,14 @@ def limited_by(above: Trial | None, clients: int, capacity: float | None) -> Par
         above: the trial just above the ceiling, or None: no rate was too high.
         clients: connections.
         capacity: messages a second of the server to a native sink; None: not known.
+        capacity_cpu: processor time of the server per second then; None: not known.
     """
     if above is None:
         return None
     if above.judgement == "invalid":
         near = capacity is not None and above.rate * clients > NEAR_CAPACITY * capacity
-        return "server" if near else "generator"
+        busy = capacity_cpu is not None and above.server_cpu >= AS_BUSY * capacity_cpu > 0
+        return "server" if near or busy else "generator"
     has_unsent = above.unsent_slope > UNSENT * above.slope  # dropped ones, too
     if has_unsent and above.waiting is not None and above.waiting < FULL:
         return "server"

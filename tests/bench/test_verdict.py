@@ -201,6 +201,22 @@ def test_the_party_that_limits(above: Trial | None, capacity: float | None, part
     assert limited_by(above, 1, capacity) == party
 
 
+@pytest.mark.parametrize(
+    ("cpu", "party"),
+    [
+        # Recorded: held to a tenth of a core, in the calibration as well.
+        (0.055, "server"),
+        # Calibrated with a whole core, of which it got a twentieth after that.
+        (0.95, "generator"),
+    ],
+)
+def test_a_late_server_with_as_much_processor_time_as_before_is_at_its_limit(
+    cpu: float, party: str
+) -> None:
+    late = replace(LATE, rate=1_350_000, server_cpu=0.05)
+    assert limited_by(late, 1, 5_000_000, cpu) == party
+
+
 def test_the_slope_is_that_of_the_least_squares_line() -> None:
     assert slope([(0, 1), (1, 3), (2, 5)]) == 2
     assert slope([(0, 0), (1, 1), (2, 0)]) == 0
