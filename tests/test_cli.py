@@ -130,8 +130,8 @@ def test_help_names_every_option() -> None:
     ceiling = command("ceiling", "--help")
     assert (ceiling.returncode, ceiling.stderr) == (0, "")
     for option in (
-        "client-id", "spawn", "builtin", "format", "clients", "budget", "precision", "slo-p99",
-        "port", "json", "results", "chart",
+        "client-id", "spawn", "builtin", "format", "clients", "budget", "precision", "start",
+        "slo-p99", "port", "json", "results", "chart",
     ):  # fmt: skip
         assert f"--{option}" in ceiling.stdout
     commands = command("--help")
@@ -192,6 +192,7 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["ceiling", "--spawn", "'"], {}, "--spawn: no closing quotation"),
         (["ceiling", "--builtin", "rust"], {}, "'--builtin': 'rust' is not one of"),
         (["ceiling", "--builtin", "native", "--budget", "1"], {}, "--budget: must be from 20"),
+        (["ceiling", "--builtin", "native", "--start", "0"], {}, "--start: must be from 1 to"),
         (["ceiling", "--builtin", "native", "--slo-p99", "0"], {}, "--slo-p99: must be above 0"),
         (["ceiling", "--builtin", "native", "--json", "no/x"], {}, "there is no folder 'no'"),
         (["serve", "--host", "\udcff"], {}, "--host: must be visible"),

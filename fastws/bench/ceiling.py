@@ -14,7 +14,7 @@ from fastws.bench.children import Child, ServerChild, builtin, command_of, cores
 from fastws.bench.search import Found, Plan, Search, curve
 from fastws.bench.trials import NoClient, Trials
 from fastws.bench.verdict import Limits, Party, Trial, limited_by
-from fastws.config import Format
+from fastws.config import MAX_RATE, Format
 from fastws.errors import ConfigError
 
 FRAME_BYTES = {"json": 58.0, "binary": 22.0}
@@ -45,6 +45,7 @@ class CeilingOptions:
         slo_p99_ms: objective for the client's p99 in milliseconds, above 0, or None.
         port: that the server listens on, 0 to 65,535; None: 8080 where a client has to come by
             itself, else any free one.
+        start: rate of the first trial, 1 to 100,000,000; one near the ceiling saves time.
 
     Raises:
         ConfigError: one is out of range, there is no client, or two of them.
@@ -59,6 +60,7 @@ class CeilingOptions:
     precision: float = 5.0
     slo_p99_ms: float | None = None
     port: int | None = None
+    start: int = 1000
 
     def __post_init__(self) -> None:
         if self.spawn is not None and self.builtin is not None:
@@ -77,6 +79,8 @@ class CeilingOptions:
             raise ConfigError("slo_p99", "must be above 0 ms")
         if self.port is not None and not 0 <= self.port <= 65_535:
             raise ConfigError("port", "must be an integer from 0 to 65,535")
+        if not 1 <= self.start <= MAX_RATE:
+            raise ConfigError("start", f"must be from 1 to {MAX_RATE:,}")
         if self.spawn is not None:
             try:
                 command_of(self.spawn, 1, 1)
@@ -250,6 +254,7 @@ class CeilingRun:
         least, usual = SHORTEST_TRIAL
         return Plan(
             precision=options.precision / 100,
+            start=options.start,
             seconds=budget * (1 - CURVE) - self._spent(),
             shortest=max(least, min(usual, budget / 50)),
             confirmation=min(LONGEST_CONFIRMATION, CONFIRMATION * budget),

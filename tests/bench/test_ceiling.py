@@ -267,6 +267,8 @@ def test_the_command_gets_the_address(text: str, command: list[str]) -> None:
         ({"builtin": "native", "precision": 0.4}, "precision"),
         ({"builtin": "native", "slo_p99_ms": 0.0}, "slo_p99"),
         ({"builtin": "native", "port": 65_536}, "port"),
+        ({"builtin": "native", "start": 0}, "start"),
+        ({"builtin": "native", "start": 100_000_001}, "start"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, object], said: str) -> None:
