@@ -196,6 +196,7 @@ class Search:
             self._settle()
         else:
             self._lower_low()
+            self._descend()
 
     def _raise_high(self) -> None:
         """Try the upper end again, and higher rates as long as they are good."""
@@ -204,14 +205,15 @@ class Search:
         while trial.judgement == "good":
             known = [t for t in self._trials if t.judgement != "good" and t.rate > trial.rate]
             self._high = min(known, key=lambda each: each.rate, default=None)
-            rate = round(trial.rate * (1 + self._plan.precision))
+            rate = max(trial.rate + 1, round(trial.rate * (1 + self._plan.precision)))
             if self._high is None:
                 self._low = self._confirmed = trial
                 return
             if rate >= self._high.rate or not self._has_time(self._again):
                 return
             trial = self._attempt(rate, self._again)
-        self._high = trial
+        if trial.judgement == "bad":
+            self._high = trial
 
     def _lower_low(self) -> None:
         """Try the lower end again, and lower rates as long as they are bad."""
@@ -220,7 +222,8 @@ class Search:
         if trial.judgement != "bad":
             return
         while trial.rate > 1 and self._has_time(self._again):
-            trial = self._attempt(round(trial.rate / (1 + self._plan.precision)), self._again)
+            rate = min(trial.rate - 1, round(trial.rate / (1 + self._plan.precision)))
+            trial = self._attempt(rate, self._again)
             if trial.judgement == "good":
                 self._low = self._confirmed = trial
                 return

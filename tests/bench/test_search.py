@@ -158,6 +158,30 @@ def test_good_rates_above_what_a_failed_confirmation_took_are_given_up() -> None
     assert len([each for each in found.trials if each.seconds == 30.0]) <= 3
 
 
+def test_an_invalid_repetition_moves_no_end() -> None:
+    model = Model(50_000)
+
+    def disturbed(rate: int, seconds: float) -> Trial:
+        trial = model(rate, seconds)
+        return replace(trial, judgement="invalid") if seconds == PLAN.confirmation / 2 else trial
+
+    found = Search(disturbed, PLAN).run()
+    assert found.confirmed
+    assert 50_000 / 1.05 <= found.ceiling <= 50_000 * 1.0127
+    assert found.high is not None
+    assert found.high.judgement == "bad"
+
+
+def test_a_ceiling_of_a_few_messages_is_repeated_as_well() -> None:
+    calm, tired = Model(7), Model(4)
+
+    def tires(rate: int, seconds: float) -> Trial:
+        return (tired if seconds == PLAN.confirmation / 2 else calm)(rate, seconds)
+
+    found = Search(tires, PLAN).run()
+    assert (found.ceiling, found.confirmed) == (4, True)
+
+
 class Drifting(Model):
     """A client whose ceiling moves up and down by a share of it within a period, seconds."""
 
