@@ -36,7 +36,7 @@ def test_a_known_ceiling_is_found_within_five_percent(
     known: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    found = CeilingRun(CeilingOptions(spawn=spawn_slow(known), budget=60)).run()
+    found = CeilingRun(CeilingOptions(spawn=spawn_slow(known), budget=80)).run()
     assert found.found.confirmed
     assert found.rate == pytest.approx(known, rel=0.05)
     assert found.client_id == "slow"
