@@ -238,7 +238,11 @@ class Search:
         if failed.judgement != "bad":
             return
         sustained = failed.client_rate / self._plan.clients
-        self._good = [each for each in self._good if each.rate <= sustained]
+        self._good = [
+            each
+            for each in self._good
+            if each.rate <= sustained or each.seconds >= failed.seconds  # it was cut short
+        ]
         self._shortest = min(2 * self._shortest, self._plan.confirmation)
         self._fall_below(failed.rate)
 
