@@ -1,86 +1,60 @@
 """Sends every message back to its sender.
 
-A client that does not read its answers is not read from either, so that it holds itself up and
-nobody else: the engine sees to that.
+While a client does not take its answers, `send` waits, and the client is not read from.
 """
 
 import argparse
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from fastws import App, ConfigError, Connection, Limits, Server
+import fastws
 
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio": asyncio.new_event_loop,
-    "uvloop": uvloop.new_event_loop,
-}
+Handler = Callable[[fastws.Connection], Awaitable[None]]
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-class Echo(App):
-    """A message comes, a message goes."""
-
-    def message(self, connection: Connection, message: str | bytes) -> None:
-        """Answer: str leaves as TEXT, bytes as BINARY."""
-        connection.send_nowait(message)
+async def echo(ws: fastws.Connection) -> None:
+    """Answer each message: str leaves as TEXT, bytes as BINARY."""
+    async for message in ws:
+        await ws.send(message)
 
 
-def parse_options(description: str | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+async def run(handler: Handler, host: str, port: int, unix: str | None, **options: int) -> None:
+    """Serve until SIGINT or SIGTERM; a second one ends it at once."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    deflate, limits = bool(options.pop("deflate")), fastws.Limits(**options)
+    async with fastws.serve(handler, host, port, unix=unix, limits=limits, deflate=deflate) as it:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopped.set)
+        name = f"[{host}]" if ":" in host else host
+        where = {f"ws://{name}:{each.getsockname()[1]}" for each in it.sockets if not unix}
+        print("listening on", *(where or [f"the Unix socket {unix}"]), flush=True)
+        await stopped.wait()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def main(handler: Handler, description: str | None) -> None:
+    """Serve a handler with the options of the command line."""
+    style = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=style)
     parser.add_argument("--host", default="127.0.0.1", help="address or name to listen on")
     parser.add_argument("--port", type=int, default=9001, help="0: any free one")
     parser.add_argument("--unix", metavar="PATH", help="a Unix socket instead")
-    parser.add_argument(
-        "--max-message-size", type=int, default=1 << 20, metavar="BYTES", help="past it: 1009"
-    )
-    parser.add_argument(
-        "--max-fragments", type=int, default=16384, metavar="N", help="past it: 1009"
-    )
+    parser.add_argument("--max-message-size", type=int, default=1 << 20, help="past it: 1009")
+    parser.add_argument("--max-fragments", type=int, default=16_384, help="past it: 1009")
     parser.add_argument("--deflate", action="store_true", help="offer permessage-deflate")
-    parser.add_argument("--loop", choices=sorted(LOOPS), default="uvloop")
-    return parser.parse_args()
-
-
-async def serve(app: App, options: argparse.Namespace) -> None:
-    """Serve an app until SIGINT or SIGTERM; a second one ends it at once."""
-    server = Server(
-        app,
-        limits=Limits(
-            max_message_size=options.max_message_size, max_fragments=options.max_fragments
-        ),
-        deflate=options.deflate,
-    )
-    if options.unix:
-        server.listen_unix(options.unix)
-        where = [f"the Unix socket {options.unix}"]
-    else:
-        addresses = server.listen(options.host, options.port)
-        where = [f"ws://[{a}]:{p}" if ":" in a else f"ws://{a}:{p}" for a, p in addresses]
-    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    server.start()
-    print("listening on", *where, flush=True)
-    await stopped.wait()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)
-    await server.stop()
-
-
-def main(app: App, description: str | None) -> None:
-    """Serve an app with the options of the command line."""
-    options = parse_options(description)
-    with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner:
+    parser.add_argument("--loop", choices=sorted(LOOPS), default="uvloop", help="event loop")
+    options = vars(parser.parse_args())
+    with asyncio.Runner(loop_factory=LOOPS[options.pop("loop")]) as runner:
         try:
-            runner.run(serve(app, options))
-        except ConfigError as error:
+            runner.run(run(handler, **options))
+        except fastws.ConfigError as error:
             raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":
-    main(Echo(), __doc__)
+    main(echo, __doc__)

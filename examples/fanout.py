@@ -1,41 +1,38 @@
 """Sends every message of a client to every other client.
 
-A client that does not read loses its place, not the others' time: when 1 MiB waits for it, it is
-closed with 1013. To send one thing to thousands, its source included, publish it to a topic: that
-is one copy for all of them.
+A client that does not read delays nobody: when 1 MiB is waiting for it, it is closed with 1013. To
+send the same messages to thousands, publish them to a topic (chat.py): one copy serves them all.
 """
 
 from echo import main  # the example beside this one: options, loop, signals
 
-from fastws import App, Connection, ConnectionClosed, LogFull, Request
+import fastws
 
 TRY_AGAIN_LATER = 1013
+here: set[fastws.Connection] = set()
 
 
-class Fanout(App):
-    """Knows who is here."""
+async def fanout(ws: fastws.Connection) -> None:
+    """Pass each message on."""
+    here.add(ws)
+    try:
+        async for message in ws:
+            frame = fastws.Frame(message)
+            for other in here - {ws}:
+                pass_on(other, frame)
+    finally:
+        here.discard(ws)
 
-    def __init__(self) -> None:
-        self.here: set[Connection] = set()
 
-    def opened(self, connection: Connection, request: Request) -> None:
-        """Let a client in."""
-        self.here.add(connection)
-
-    def message(self, connection: Connection, message: str | bytes) -> None:
-        """Pass a message on."""
-        for other in self.here - {connection}:
-            try:
-                other.send_nowait(message)
-            except LogFull:
-                other.close(TRY_AGAIN_LATER, "slow consumer")
-            except ConnectionClosed:
-                self.here.discard(other)
-
-    def closed(self, connection: Connection) -> None:
-        """Let it go."""
-        self.here.discard(connection)
+def pass_on(other: fastws.Connection, frame: fastws.Frame) -> None:
+    """Send without waiting."""
+    try:
+        other.send_nowait(frame)
+    except fastws.LogFull:
+        other.close(TRY_AGAIN_LATER, "slow consumer")
+    except fastws.ConnectionClosed:
+        here.discard(other)
 
 
 if __name__ == "__main__":
-    main(Fanout(), __doc__)
+    main(fanout, __doc__)

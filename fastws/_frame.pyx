@@ -990,7 +990,7 @@ cdef class Connection:
     def is_full(self):
         """Whether more than `high_mark` bytes of direct sends wait, by the measure of `outbox_limit`.
 
-        `send` takes more all the same. Who waits for room calls `notify_room`.
+        `send_nowait` takes more all the same; `send` waits. `notify_room` tells when there is room.
         """
         return self._c is not NULL and fws_conn_full(self.engine._e, self._c)
 
@@ -1047,7 +1047,7 @@ cdef bint send_shared(Connection connection, fws_shared *message) except -1:
 def broadcast(connections not None, message, *, bint text=False):
     """Send one message directly to many connections; it is encoded and compressed once.
 
-    Those that are not open are skipped, and those for which `Connection.send` would raise LogFull.
+    Those that are not open are skipped, and those for which `send_nowait` would raise LogFull.
     For an audience that stays, a Topic costs less: there a slow client costs no memory of its own.
     Safe from any thread; from one that does not drive the engine each message is staged.
 
@@ -1102,7 +1102,7 @@ cdef class Engine:
         max_connections: sockets held at once; up to 64 more get an HTTP answer (see
             `over_limit`), the rest are closed when accepted.
         handshake_timeout, keep_alive_timeout, close_timeout, ping_interval, pong_timeout,
-            message_timeout, write_timeout: seconds; see `fastws.timeouts.Timeouts`.
+            message_timeout, write_timeout: seconds; see `fastws.Limits`.
         max_stall: seconds.
         max_per_address: sockets of one address (IPv6: of one /64); 0: no limit. Up to 64 more get
             an HTTP answer (see `over_address`).

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from surroundings import UNDER
 from fastws.cli import main
 from fastws.cli.bench import write
 from fastws.cli.serve import LOOPS, first_of, long_lived_heap
+from fastws.server.limits import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [*UNDER, sys.executable, "-m", "fastws"]
@@ -174,9 +176,17 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["serve", "--max-message-size", "-1"], {}, "--max-message-size: must be"),
         (["serve"], {"FASTWS_MAX_MESSAGE_SIZE": "16K"}, "'--max-message-size'"),
         (["serve", "--http-port", "-1"], {}, "--http-port: must be"),
-        (["serve", "--close-timeout", "0"], {}, "--close-timeout: must be 0.1 to 86,400 seconds"),
+        (
+            ["serve", "--close-timeout", "0"],
+            {},
+            "--close-timeout: must be seconds from 0.1 to 86,400",
+        ),
         (["serve", "--ping-interval", "x"], {}, "'--ping-interval': 'x' is not a valid float"),
-        (["serve"], {"FASTWS_KEEP_ALIVE_TIMEOUT": "-1"}, "--keep-alive-timeout: must be 0.1 to"),
+        (
+            ["serve"],
+            {"FASTWS_KEEP_ALIVE_TIMEOUT": "-1"},
+            "--keep-alive-timeout: must be seconds from 0.1 to",
+        ),
         (["serve", "--port", "9", "--http-port", "9"], {}, "--http-port: must differ"),
         (["serve", "--admin-token", "a b"], {}, "--admin-token: must be visible"),
         (["serve", "--host", "no such host"], {}, "--host: "),
@@ -377,3 +387,16 @@ def test_what_is_imported_is_kept_out_of_collections_while_it_serves() -> None:
     with long_lived_heap():
         assert gc.get_freeze_count() > 10_000
     assert gc.get_freeze_count() == 0
+
+
+def test_the_help_of_serve_has_every_limit_under_a_heading() -> None:
+    heading, options = "", dict[str, str]()
+    for line in command("serve", "--help").stdout.splitlines():
+        if line and not line.startswith(" "):
+            heading = line.rstrip(":")
+        elif found := re.match(r"  --([\w-]+)", line):
+            options[found[1].replace("-", "_")] = heading
+    others = {name for name, heading in options.items() if heading == "Other options"}
+    assert others == {"loop", "deflate", "quiet"}
+    assert options.keys() >= {each.name for each in fields(Limits)}
+    assert len(set(options.values())) == 7

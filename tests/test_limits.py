@@ -1,42 +1,54 @@
-"""Every limit has an answer, a counter, a line in the log and one in the README's table."""
+"""Every limit has an answer, a counter, a line in the log and a row in docs/limits.md."""
 
 import asyncio
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import PATIENCE, UPGRADE, Site, http_request
 
-from fastws import App, Server
+from fastws import App, Limits, Server
 from fastws.server.limit_log import LimitLog
 
 Run = Callable[[Any], Any]
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs/limits.md"
+OPTIONS_OF_OTHERS = {"origins", "serve", "max_lag", "min_rate"}  # and `--options` of these
 # What holds somebody up, and refuses and ends nothing, has nothing to count.
 HOLDS = (
     "a handler for which others of its connection wait",
     "messages of one turn",
-    "offers of extensions, and their parameters",
+    "direct sends waiting for one client: back-pressure",
     "offers of extensions, and their parameters",
     "reads in one turn from connections that are no WebSocket (yet)",
     "unsent bytes in the kernel for one client",
 )
-BESIDES = {"close", "latest", "lossless", "dropped", "publish", "send", "on_slow", "LogFull"}
+BESIDES = {
+    "process_request",
+    "send_nowait",
+    "close",
+    "latest",
+    "lossless",
+    "dropped",
+    "publish",
+    "send",
+    "on_slow",
+    "LogFull",
+}
 
 
 def rows() -> list[list[str]]:
-    """The table: a limit, its default, what happens."""
-    section = README.read_text().partition("\n## Limits")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| ")]
-    return [re.split(r" *\| *", line.strip("| ")) for line in lines[1:]]
+    """The table: a limit, its option, its default, what happens."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    return [re.split(r" *\| *", line.removeprefix("| ").removesuffix(" |")) for line in lines[1:]]
 
 
 def counters_named() -> dict[str, set[str]]:
     """By limit: the counters that its row names."""
-    names = {limit: set(re.findall(r"`(\w+)`", what)) for limit, _, what in rows()}
+    names = {limit: set(re.findall(r"`(\w+)`", what)) for limit, _, _, what in rows()}
     mentioned = {"/stats"} | BESIDES
     return {limit: found - mentioned for limit, found in names.items()}
 
@@ -54,6 +66,21 @@ def test_every_limit_of_the_table_names_its_counters_and_each_exists(run: Run) -
         assert set(HOLDS) <= named.keys()
 
     run(story())
+
+
+def test_the_table_names_every_option_and_no_other() -> None:
+    named = [name for _, options, _, _ in rows() for name in re.findall(r"`(\w+)`", options)]
+    assert sorted(set(named) - OPTIONS_OF_OTHERS) == sorted(each.name for each in fields(Limits))
+    assert len(named) == len(set(named))
+
+
+def test_every_row_says_what_the_client_or_the_program_sees() -> None:
+    answer = re.compile(
+        r"\b(431|503|413|429|403|1008|1009|1011|1013)\b|closed|cut off|`LogFull`|waits|declined|"
+        r"not read from|log"
+    )
+    for limit, _, _, what in rows():
+        assert answer.search(what), limit
 
 
 def test_the_log_tells_of_exactly_the_counters_of_the_table() -> None:

@@ -22,7 +22,7 @@ USAGE = 3  # exit status
 )
 @click.version_option(version("fastws"), prog_name="fastws")
 def cli() -> None:
-    """A WebSocket broadcast server: one wire log per topic, a position per subscriber."""
+    """A WebSocket server for live data, and what measures it and its clients."""
 
 
 cli.add_command(serve)

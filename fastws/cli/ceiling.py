@@ -19,7 +19,10 @@ from fastws.cli.bench import INTERRUPTED, read_target, write
 NOT_FOUND = 1  # exit status
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(
+    short_help="Find the highest rate of ticks that a client sustains.",
+    context_settings={"show_default": True},
+)
 @click.option("--client-id", metavar="NAME", help="The client's name in its reports (clientId).")
 @click.option(
     "--spawn",

@@ -14,6 +14,7 @@ import click
 import uvloop
 
 from fastws.cli.console import Console, ConsoleLog
+from fastws.cli.groups import GroupedCommand
 from fastws.errors import ConfigError
 from fastws.server.limits import Limits
 from fastws.ticks.config import FEED_LIMITS, ServeOptions, http_port_of_mode, parse_rate
@@ -40,24 +41,53 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command(context_settings={"show_default": True, "auto_envvar_prefix": "FASTWS"})
+GROUPS = {
+    "Where to listen": "host port unix http_port",
+    "Ticks": "rate format fields late max_lag min_rate",
+    "Who may connect": "allowed_origin admin_token max_connections max_per_address",
+    "Sizes of what a client sends": "max_message_size max_fragments max_head_size max_head_line "
+    "max_head_fields max_body_size",
+    "Memory": "max_log_bytes max_buffered_bytes handler_queue high_mark outbox_limit",
+    "Time-outs, in seconds": "handshake_timeout keep_alive_timeout close_timeout ping_interval "
+    "pong_timeout message_timeout write_timeout",
+}
+
+
+@click.command(
+    cls=GroupedCommand,
+    groups=GROUPS,
+    short_help="Send ticks to every WebSocket client.",
+    context_settings={"show_default": True, "auto_envvar_prefix": "FASTWS"},
+)
 @click.option("--host", default="127.0.0.1", help="Address or name to listen on.")
 @click.option(
-    "--port", type=int, default=8080, help="WebSocket and HTTP together; 0: any free one."
+    "--port", type=int, default=8080, help="Port for WebSocket and HTTP; 0: any free one."
 )
-@click.option("--rate", default="100", metavar="N|max", help="Ticks a second, 0 to 100,000,000.")
-@click.option("--format", type=click.Choice(["json", "binary"]), default="json")
+@click.option(
+    "--rate",
+    default="100",
+    metavar="N|max",
+    help="Ticks a second, 0 to 100,000,000; max: the slowest client sets the pace.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["json", "binary"]),
+    default="json",
+    help="Ticks as JSON in text frames, or as 20 bytes in binary frames.",
+)
 @click.option(
     "--fields",
     type=click.Choice(["base", "seq"]),
     default="base",
-    help="seq: ticks also carry their sequence number and tsNs.",
+    help="seq: ticks also carry their sequence number and their time in ns.",
 )
-@click.option("--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop")
+@click.option(
+    "--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop", help="Event loop."
+)
 @click.option(
     "--http-port",
     type=int,
-    help="A second port for the HTTP API, as SERVER_MODE=ws opens 8081; beside --unix too.",
+    help="A second port for the HTTP API, beside --unix too; SERVER_MODE=ws opens 8081.",
 )
 @click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead of --port.")
 @click.option(
@@ -65,8 +95,7 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     type=float,
     default=0.5,
     metavar="SECONDS",
-    help="A client that has yet to get older ticks jumps to the newest one; 0: no limit. Not at "
-    "--rate max.",
+    help="At a fixed rate: a client whose next tick is older jumps to the newest one. 0: no limit.",
 )
 @click.option(
     "--max-lag-bytes",
@@ -79,22 +108,26 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     type=int,
     default=1 << 20,
     metavar="BYTES",
-    help="At --rate max a client that holds the feed takes so many a second over 5 s, else it is "
-    "closed (1013); 0: no minimum.",
+    help="At --rate max: a client that delays the feed, and takes fewer bytes a second over 5 s, "
+    "is closed (1013). 0: no minimum.",
 )
 @click.option(
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
-    help="Origin of web pages that may connect, scheme://host[:port] or null; may be repeated. "
-    "Default: all.",
+    help="Origin of web pages that may connect and change the rate, scheme://host[:port] or null; "
+    "may be repeated. Default: all.",
 )
-@click.option("--admin-token", help="Lets changes in from elsewhere, as Authorization: Bearer.")
+@click.option(
+    "--admin-token",
+    help="Secret that allows changes from other machines, sent as Authorization: Bearer TOKEN. "
+    "Without it they are refused.",
+)
 @click.option(
     "--late",
     type=click.Choice(["burst", "smooth", "skip"]),
     default="burst",
-    help="Ticks over 10 ms late: all at once, at twice the rate, or counted as missed.",
+    help="Ticks over 10 ms late: sent at once, sent at twice the rate, or counted as missed.",
 )
 @click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
 @limit_options
@@ -118,14 +151,15 @@ def serve(
     quiet: bool,
     **limits: Any,
 ) -> None:
-    """Feed ticks to every WebSocket client that connects.
+    """Send ticks to every WebSocket client that connects, on any path.
 
-    Any path upgrades and the stream starts at once. On the same port: GET and POST /config (the
-    rate and format while clients are connected), GET and DELETE /stats. Each option is
-    also read from the environment: FASTWS_PORT, FASTWS_RATE, FASTWS_ADMIN_TOKEN and so on.
+    HTTP on the same port: GET and POST /config show and change the rate and the format, GET and
+    DELETE /stats show and forget what clients reported. Ctrl-C stops. Each option is also read
+    from the environment: FASTWS_PORT, FASTWS_RATE, FASTWS_ADMIN_TOKEN and so on.
 
     \b
     fastws serve --rate 1000000
+    fastws bench ws://127.0.0.1:8080 --clients 100
     curl -d '{"rate": 2000000}' localhost:8080/config
     """  # noqa: D301  # click reads the \b
     if not allowed_origin and "FASTWS_ALLOWED_ORIGIN" in os.environ:  # click takes it for unset

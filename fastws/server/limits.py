@@ -21,8 +21,7 @@ def _count(default: int | None, low: int, high: int, text: str) -> Any:
 
 
 def _seconds(default: float, text: str, *, may_be_off: bool = False) -> Any:
-    metadata = {"help": text + ("; 0: no limit." if may_be_off else "."), "may_be_off": may_be_off}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={"help": text, "may_be_off": may_be_off})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,50 +71,83 @@ class Limits:
     """
 
     max_connections: int | None = _count(
-        None, 1, MOST_CONNECTIONS, "Default, and at most: what the limit of open files allows."
+        None,
+        1,
+        MOST_CONNECTIONS,
+        "Connections at once; past it 503. Default, and at most: what the limit of open files "
+        "allows.",
     )
-    max_per_address: int = _count(0, 0, 2**32 - 1, "0: no limit; IPv6 counts by /64.")
-    max_message_size: int = _count(MIB, 0, 2**63 - 1, "Bytes of a client's message; past it 1009.")
-    max_fragments: int = _count(16_384, 1, 2**32 - 1, "Frames of a message; past it 1009.")
+    max_per_address: int = _count(
+        0, 0, 2**32 - 1, "Connections of one address (IPv6: of a /64); past it 429. 0: no limit."
+    )
+    max_message_size: int = _count(
+        MIB, 0, 2**63 - 1, "Bytes of a client's message; past it close 1009."
+    )
+    max_fragments: int = _count(
+        16_384, 1, 2**32 - 1, "Fragments of a client's message; past it close 1009."
+    )
     max_head_size: int = _count(16 * KIB, 256, 64 * KIB, "Bytes of a request's head; past it 431.")
-    max_head_line: int = _count(8 * KIB, 64, 64 * KIB, "Bytes of a line of it; past it 431 or 414.")
-    max_head_fields: int = _count(64, 1, 10_000, "Fields of it; past it 431.")
+    max_head_line: int = _count(
+        8 * KIB, 64, 64 * KIB, "Bytes of a line of the head; past it 431, for the first line 414."
+    )
+    max_head_fields: int = _count(64, 1, 10_000, "Header fields of a request; past it 431.")
     max_body_size: int = _count(64 * KIB, 0, 2**30, "Bytes of a request's body; past it 413.")
     handler_queue: int = _count(
-        16, 1, 65_534, "Messages of a client that may wait for a coroutine."
+        16,
+        1,
+        65_534,
+        "Messages of one client that may wait for its coroutine; then the client is not read from.",
     )
     high_mark: int = _count(
-        64 * KIB, 1, 2**32 - 1, "Bytes waiting for one client, past which `await send()` waits."
+        64 * KIB,
+        1,
+        2**32 - 1,
+        "Bytes of direct sends waiting for one client, past which `await ws.send()` waits.",
     )
     outbox_limit: int = _count(
-        MIB, 1, 2**32 - 1, "Bytes waiting for one client, past which nothing is sent to it."
+        MIB,
+        1,
+        2**32 - 1,
+        "Bytes of memory of the same, past which `ws.send_nowait()` raises LogFull.",
     )
     max_log_bytes: int | None = _count(
         None,
         LEAST_BUDGET,
         2**62,
-        "Memory for the logs of all topics. Default: the smaller of 256 MiB and an eighth of the "
-        "memory that there is.",
+        "Bytes for the logs of all topics; past it the oldest messages are dropped. Default: an "
+        "eighth of the memory, 256 MiB at most.",
     )
     max_buffered_bytes: int | None = _count(
         None,
         LEAST_BUDGET,
         2**62,
-        "Memory for what waits for single clients or is not whole; past it those that hold most "
-        "are closed. Default: likewise.",
+        "Bytes for all else that waits; past it the connections that hold most are closed. "
+        "Default: an eighth of the memory, 256 MiB at most.",
     )
-    handshake_timeout: float = _seconds(10.0, "A request's head, from its first byte or accept")
-    keep_alive_timeout: float = _seconds(75.0, "Between two requests of an HTTP connection")
-    close_timeout: float = _seconds(5.0, "For the answer to a Close")
+    handshake_timeout: float = _seconds(
+        10.0, "For a request's head and the decision on it; then 503, or cut off."
+    )
+    keep_alive_timeout: float = _seconds(
+        75.0, "Between two requests of an HTTP connection; then closed."
+    )
+    close_timeout: float = _seconds(5.0, "For the answer to a Close; then cut off.")
     ping_interval: float = _seconds(
-        20.0, "Between pings, the shortest; grows to 2.5 times, at most 50", may_be_off=True
+        20.0,
+        "Between pings, at first; grows with each answer to 2.5 times, 50 s at most. 0: no pings.",
+        may_be_off=True,
     )
-    pong_timeout: float = _seconds(20.0, "For the answer to a ping, or any other bytes")
+    pong_timeout: float = _seconds(
+        20.0, "For the answer to a ping; then close 1011. Any bytes begin it anew."
+    )
     message_timeout: float = _seconds(
-        60.0, "In which a message ends or brings 1 KiB", may_be_off=True
+        60.0,
+        "For a message to end or to bring 1 KiB more; then close 1008. 0: no limit.",
+        may_be_off=True,
     )
     write_timeout: float = _seconds(
-        30.0, "In which a client whose socket is full takes 1 KiB", may_be_off=True
+        30.0,
+        "For a client whose socket is full to take 1 KiB; then closed. 0: no limit.",
+        may_be_off=True,
     )
 
     def __post_init__(self) -> None:
