@@ -257,6 +257,10 @@ cdef dict of_meter(const fws_meter *meter):
     }
 
 
+cdef str counted(size_t n, str what):
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 @cython.final
 cdef class Done:
     """An awaitable that is done; there is one only."""
@@ -313,6 +317,11 @@ cdef class Frame:
         if key is not NULL:
             fws_mask(out + head_n, n, key, 0)
 
+    def __repr__(self):
+        n = len(self.data) - self._head
+        kind = "text" if self._opcode == FWS_TEXT else "binary"
+        return f"<fastws.Frame {kind} {counted(n, 'byte')}{' masked' if self._masked else ''}>"
+
     def __bytes__(self):
         return self.data
 
@@ -352,6 +361,16 @@ cdef class Topic:
         command.topic = self._t
         command.conn = command.n = 0
         fws_engine_command(self.engine._e, &command)
+
+    def __repr__(self):
+        if self._t is NULL:
+            return "<fastws.Topic closed>"
+        return (f"<fastws.Topic {self._short_name()!r} "
+                f"{counted(fws_topic_snapshot(self._t).subscribers, 'subscriber')}>")
+
+    cdef str _short_name(self):
+        name = self.name
+        return name if len(name) <= 64 else name[:63] + "…"
 
     cdef fws_topic *_held(self) except NULL:
         """The fws_topic, for the thread that drives the engine."""
@@ -547,6 +566,13 @@ cdef class Subscription:
     def __init__(self):
         raise TypeError("a Subscription is made by Connection.subscribe(topic)")
 
+    def __repr__(self):
+        topic = "" if self.topic._t is NULL else f"{self.topic._short_name()!r} "
+        about = f"<fastws.Subscription {topic}of {self.connection._label()}"
+        if self.connection.engine.foreign or self.connection.engine.inherited:
+            return f"{about}>"  # whether it has ended is for the driving thread to know
+        return f"{about} {'ended' if self._find() is NULL else self.on_slow}>"
+
     cdef const fws_sub *_find(self) except? NULL:
         """The fws_sub; NULL when it has ended."""
         cdef const fws_sub *sub
@@ -649,6 +675,30 @@ cdef class Connection:
 
     def __init__(self):
         raise TypeError("a Connection is made by the engine, which hands it to the handlers")
+
+    def __repr__(self):
+        return f"<fastws.Connection {self._label()} {self._state()}>"
+
+    cdef str _label(self):
+        """Its slot, with a number when it is not the first one there, and its peer's address."""
+        generation, slot = divmod(self.id, 1 << 32)
+        label = str(slot) if generation == 1 else f"{slot}.{generation}"
+        host, port = self.remote_address
+        if host:
+            label += f" [{host}]:{port}" if ":" in host else f" {host}:{port}"
+        return label
+
+    cdef str _state(self):
+        cdef fws_conn_facts facts
+        if self._c is not NULL:
+            facts = fws_conn_facts_of(self._c)
+            if facts.state == FWS_DEAD:
+                return f"closed {facts.close_code}"
+            if facts.state == FWS_OPEN:
+                return "open"
+            return "http" if facts.state < FWS_OPEN else "closing"
+        return f"closed {self.close_code} {self.reason!r}" if self.reason else (
+            f"closed {self.close_code}")
 
     cdef fws_conn *_held(self) except NULL:
         """The fws_conn, for the thread that drives the engine."""

@@ -8,13 +8,24 @@ task's wake-up only while it waits.
 A task that awaits an Inbox gets the Inbox itself as its future, and `put` calls the task's wake-up
 in place, in the task's context, instead of asking the loop to. So a message costs no future, no
 handle and no round of the loop. Where a task is running already the loop is asked.
+
+A coroutine that a task runs through a Run costs less: while it waits for nothing but the Inbox, it
+is continued without its task, which goes on waiting for the Inbox and knows nothing of it.
 """
 
 from asyncio import CancelledError, current_task
+from asyncio.tasks import _enter_task, _leave_task  # as the manual has it for tasks of one's own
 from collections import deque
 
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 cimport cython
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN, PYGEN_ERROR, PYGEN_NEXT
+    int PyIter_Send(object iterator, object value, PyObject **result) except -1
 
 from fastws.errors import ConnectionClosedOK
 
@@ -41,6 +52,7 @@ cdef class Inbox:
     cdef object _callback, _context  # of the task that waits
     cdef unsigned int _limit, _credit
     cdef bint _waiting, _awake, _cancelled
+    cdef Run _run  # the one whose coroutine waits, or None
 
     def __cinit__(self, loop, unsigned int limit, renew):
         self.loop = loop
@@ -109,23 +121,37 @@ cdef class Inbox:
         self._more = None  # an empty deque takes 600 bytes
         self._waiting = self._asyncio_future_blocking = True
         self._awake = self._cancelled = False
+        self._run = None
         return 0
 
     cdef int _wake(self) except -1:
-        callback, context = self._callback, self._context
+        callback, context, run = self._callback, self._context, self._run
         self._awake = True
-        self._callback = self._context = None
         if callback is None:
             return 0
-        if context is None or current_task(self.loop) is not None:
+        if context is None or not self._no_task_runs(run):
+            self._callback = self._context = None
             self.loop.call_soon(callback, self, context=context)
             return 0
         PyContext_Enter(context)
         try:
+            if run is not None and (<Run>run)._advance():
+                return 0
+            self._callback = self._context = None
             callback(self)
         finally:
             PyContext_Exit(context)
         return 0
+
+    cdef bint _no_task_runs(self, Run run) except -1:
+        """Whether none runs in this loop; with a Run, its task has been entered then."""
+        if run is None:
+            return current_task(self.loop) is None
+        try:
+            _enter_task(self.loop, run._task)
+        except RuntimeError:  # another one is being executed
+            return False
+        return True
 
     # What asyncio.Task asks of a future.
 
@@ -201,3 +227,90 @@ cdef class Receive:
             inbox._renewed()
         inbox._wait()
         return inbox
+
+
+@cython.final
+cdef class Run:
+    """Runs a coroutine that receives from an Inbox: `await Run(inbox, coroutine)` is its result.
+
+    Between the task and the coroutine, so that the coroutine can be continued without the task.
+    What it then waits for, and its end, are kept here until the task, which is woken, asks.
+    """
+
+    cdef Inbox _inbox
+    cdef object _coroutine, _task
+    cdef object _waits_for  # something else than the Inbox, not told to the task; or None
+    cdef object _result, _error
+    cdef bint _ended
+
+    def __cinit__(self, Inbox inbox not None, coroutine not None):
+        self._inbox = inbox
+        self._coroutine = coroutine
+
+    def __await__(self):
+        self._task = current_task()
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._waits_for is None and not self._ended:
+            self._step()
+        if self._ended:
+            return self._end()
+        waits_for, self._waits_for = self._waits_for, None
+        if waits_for is self._inbox:
+            self._inbox._run = self
+        return waits_for
+
+    def throw(self, kind, value=None, traceback=None):
+        """Raise an exception where the coroutine waits."""
+        if self._ended:
+            return self._end()
+        self._waits_for = None
+        waits_for = self._coroutine.throw(kind if value is None else value)
+        if waits_for is self._inbox:
+            self._inbox._run = self
+        return waits_for
+
+    def close(self):
+        """End the coroutine."""
+        self._coroutine.close()
+
+    cdef object _end(self):
+        """Say how the coroutine has ended."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise StopIteration(self._result)
+
+    cdef int _step(self) except -1:
+        """Continue the coroutine, and keep what comes of it."""
+        cdef PyObject *result = NULL
+        try:
+            if PyIter_Send(self._coroutine, None, &result) == PYGEN_RETURN:
+                self._ended, self._result = True, <object>result
+            else:
+                self._waits_for = <object>result
+            Py_DECREF(<object>result)
+        except BaseException as error:
+            self._ended, self._error = True, error
+        return 0
+
+    cdef bint _advance(self) except -1:
+        """Continue the coroutine in its task, which was entered, and leave the task.
+
+        Returns:
+            Whether it waits for the Inbox again.
+        """
+        try:
+            self._step()
+        finally:
+            _leave_task(self._inbox.loop, self._task)
+        if self._waits_for is not self._inbox:
+            return False
+        self._waits_for = None
+        self._inbox._run = self
+        self._inbox._asyncio_future_blocking = False  # as the task has left it
+        return True

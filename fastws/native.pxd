@@ -111,6 +111,7 @@ cdef extern from "core/sys.h" nogil:
 cdef extern from "core/conn.h" nogil:
     enum fws_state:
         FWS_OPEN
+        FWS_DEAD
     enum:
         FWS_ANY_MESSAGES
     ctypedef struct fws_conn:

@@ -123,8 +123,8 @@ def test_help_names_every_option() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for option in (
         "host", "port", "rate", "format", "fields", "loop", "http-port", "max-connections",
-        "max-message-size", "max-log-bytes", "max-buffered-bytes", "max-lag", "min-rate",
-        "admin-token", "late", "quiet", "handshake-timeout", "keep-alive-timeout",
+        "max-message-size", "max-log-bytes", "max-buffered-bytes", "max-lag", "max-lag-bytes",
+        "min-rate", "admin-token", "late", "quiet", "handshake-timeout", "keep-alive-timeout",
         "close-timeout", "ping-interval", "pong-timeout", "message-timeout", "write-timeout",
     ):  # fmt: skip
         assert f"--{option}" in done.stdout
@@ -132,8 +132,8 @@ def test_help_names_every_option() -> None:
     ceiling = command("ceiling", "--help")
     assert (ceiling.returncode, ceiling.stderr) == (0, "")
     for option in (
-        "client-id", "spawn", "builtin", "format", "clients", "budget", "precision", "slo-p99",
-        "port", "json", "results", "chart",
+        "client-id", "spawn", "builtin", "format", "clients", "budget", "precision", "start",
+        "slo-p99", "port", "json", "results", "chart",
     ):  # fmt: skip
         assert f"--{option}" in ceiling.stdout
     commands = command("--help")
@@ -166,6 +166,8 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["serve", "--max-connections", "0"], {}, "--max-connections: must be"),
         (["serve", "--max-log-bytes", "1048575"], {}, "--max-log-bytes: must be an integer from"),
         (["serve", "--max-lag", "-1"], {}, "--max-lag: must be a number from"),
+        (["serve", "--max-lag-bytes", "12M"], {}, "'--max-lag-bytes': '12M' is not a valid"),
+        (["serve"], {"FASTWS_MAX_LAG_BYTES": "0"}, "--max-lag-bytes: must be an integer from"),
         (["serve"], {"FASTWS_MIN_RATE": "-1"}, "--min-rate: must be an integer from"),
         (["serve", "--max-buffered-bytes", "9"], {}, "--max-buffered-bytes: must be an integer"),
         (["serve"], {"FASTWS_MAX_BUFFERED_BYTES": "0"}, "--max-buffered-bytes: must be an integer"),
@@ -200,6 +202,7 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["ceiling", "--spawn", "'"], {}, "--spawn: no closing quotation"),
         (["ceiling", "--builtin", "rust"], {}, "'--builtin': 'rust' is not one of"),
         (["ceiling", "--builtin", "native", "--budget", "1"], {}, "--budget: must be from 20"),
+        (["ceiling", "--builtin", "native", "--start", "0"], {}, "--start: must be from 1 to"),
         (["ceiling", "--builtin", "native", "--slo-p99", "0"], {}, "--slo-p99: must be above 0"),
         (["ceiling", "--builtin", "native", "--json", "no/x"], {}, "there is no folder 'no'"),
         (["serve", "--host", "\udcff"], {}, "--host: must be visible"),

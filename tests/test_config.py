@@ -142,6 +142,8 @@ def test_default_options_listen_on_loopback() -> None:
         {"max_lag": 0, "min_rate": 0},
         {"max_lag": 0.001, "min_rate": 10**12},
         {"max_lag": 86_400},
+        {"max_lag_bytes": 4096},
+        {"max_lag_bytes": 2**40},
         {"allowed_origins": ("null", "https://example.com", "http://localhost:3000")},
         {"allowed_origins": ("tauri://localhost", "app://.", "http://[::1]:8000", "HTTPS://X.Y")},
         {"allowed_origins": ("http://a.example:443", "https://a.example:80")},
@@ -166,6 +168,7 @@ def test_good_options_are_taken(options: dict[str, Any]) -> None:
         ("fields", ("quote", None)),
         ("late", ("drop", None)),
         ("max_lag", (-1, 1e-9, 86_401, float("nan"), True, "1", None)),
+        ("max_lag_bytes", (0, -1, 4095, 2**40 + 1, 1e6, True, "12M", None)),
         ("min_rate", (-1, 10**12 + 1, 0.5, True, "1", None)),
     ],
 )

@@ -25,7 +25,6 @@ from support import (
     close_payload,
 )
 
-from fastws.lag import Lag
 from fastws.ticks.config import ServeOptions
 
 Run = Callable[[Any], Any]
@@ -280,26 +279,19 @@ def test_second_port_opens_beside_a_unix_socket_as_well(run: Run, tmp_path: Path
 # Slow clients.
 
 
-@pytest.fixture
-def small_lag(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The policy of the feed with less patience, so that a test need not send 12 MiB.
-
-    Not below 256 KiB, which the source appends at a time when the process was held up.
-    """
-    kib = 1024
-    policy = ("latest", Lag(bytes=2048 * kib), 4096 * kib)
-    monkeypatch.setattr("fastws.ticks.feed.FIXED_RATE_POLICY", policy)
+# So that a test need not send 12 MiB. Not below 256 KiB, which the source appends at a time when
+# the process was held up.
+SMALL_LAG = 2 << 20
 
 
 async def sequence(client: Client, n: int) -> list[int]:
     return [json.loads(payload)["seq"] for _, payload in await client.frames(n)]
 
 
-@pytest.mark.usefixtures("small_lag")
 def test_stalled_client_goes_on_at_a_frame_and_harms_nobody(run: Run) -> None:
     async def story() -> None:
         async with (
-            Site(rate=40_000, fields="seq") as site,
+            Site(max_lag_bytes=SMALL_LAG, rate=40_000, fields="seq") as site,
             await site.websocket() as healthy,
             await site.websocket(receive_buffer=SMALL) as stalled,
         ):

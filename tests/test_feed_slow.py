@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from handler_apps import eventually
 from support import PATIENCE, Client, Site, balances
 
@@ -49,18 +50,44 @@ def test_no_tick_is_older_than_the_limit_when_it_is_sent(run: Run) -> None:
 
 def test_the_policies_of_the_feed_follow_its_options(run: Run) -> None:
     async def story() -> None:
-        async with Site(rate=1, max_lag=0.5, min_rate=1000) as site:
+        async with Site(rate=1, max_lag=0.5, max_lag_bytes=300_000, min_rate=1000) as site:
             topic = site.feed.server.topic("ticks")
 
-            def policy() -> tuple[str, float | None]:
-                return topic.options["on_slow"], topic.options["max_lag"].seconds
+            def policy() -> tuple[str, float | None, int, int]:
+                now = topic.options
+                lag = now["max_lag"]
+                return now["on_slow"], lag.seconds, lag.bytes, now["retention_bytes"]
 
-            assert policy() == ("latest", 0.5)
+            fixed_rate = ("latest", 0.5, 300_000, 400_000)
+            assert policy() == fixed_rate
             await site.http("POST", "/config", {"rate": "max"})
-            assert policy() == ("lossless", None)
+            assert policy() == ("lossless", None, 256 << 10, 1 << 20)
             assert topic.options["min_rate"] == 1000
             await site.http("POST", "/config", {"rate": 2})
-            assert policy() == ("latest", 0.5)
+            assert policy() == fixed_rate
+
+    run(story())
+
+
+@pytest.mark.parametrize(("limit", "drops"), [(64 << 10, True), (32 << 20, False)])
+def test_the_bytes_that_a_client_may_lag_are_an_option(run: Run, limit: int, drops: bool) -> None:
+    """18 MB wait for a client that takes nothing: more than the default of 12 MiB."""
+
+    async def story() -> None:
+        async with (
+            Site(rate=0, max_lag_bytes=limit) as site,
+            await site.websocket(receive_buffer=SMALL) as slow,
+        ):
+            topic = site.feed.server.topic("ticks")
+            await site.http("POST", "/config", {"rate": 1_000_000})
+            await eventually(lambda: topic.appended > 320_000)
+            await site.http("POST", "/config", {"rate": 0})
+            server = (await site.stats())["server"]
+            assert (server["dropped"] > 0) == drops
+            assert balances(server)
+            if not drops:
+                assert server["pending"] > 200_000
+                await slow.frames(topic.appended)
 
     run(story())
 

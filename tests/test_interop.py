@@ -3,9 +3,11 @@
 import asyncio
 import http.client
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ Run = Callable[[Any], Any]
 CLIENTS = Path(__file__).resolve().parent.parent / "benchmarks/clients"
 RUST = CLIENTS / "rust/target/release/tick-client"
 NODE = CLIENTS / "node"
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
 
 def rust() -> list[str]:
@@ -36,6 +39,12 @@ def node() -> list[str]:
     if not (NODE / "node_modules/ws").is_dir():
         pytest.skip("the Node client's libraries are missing: make client-node")
     return [program, str(NODE / "client.mjs")]
+
+
+def browser() -> list[str]:
+    if not any(map(shutil.which, CHROMIUMS)):
+        pytest.skip("there is no Chromium")
+    return [sys.executable, str(CLIENTS / "browser/start.py")]
 
 
 def ask(port: int, method: str, path: str, body: object = None) -> Any:
@@ -59,7 +68,10 @@ def stats_when(port: int, condition: Callable[[Any], object]) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["json", "binary"])
-@pytest.mark.parametrize(("client", "client_id"), [(rust, "tauri-rust"), (node, "node-ws")])
+@pytest.mark.parametrize(
+    ("client", "client_id"),
+    [(rust, "tauri-rust"), (node, "node-ws"), (browser, "browser-headless")],
+)
 def test_client_counts_what_was_delivered(
     client: Callable[[], list[str]], client_id: str, format: str
 ) -> None:
@@ -90,6 +102,35 @@ def test_client_counts_what_was_delivered(
         assert summary["totalMessages"] == server_counts["delivered"]
         assert (summary["undecoded"], summary["closeCode"]) == (0, 1001)
         assert reader.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_chromium_ends_with_what_started_it(number: signal.Signals) -> None:
+    program = browser()
+    with serving("--rate", "1000") as (_, port, _):
+        command = [*program, "--url", f"ws://127.0.0.1:{port}", "--duration", "600"]
+        with subprocess.Popen(command, start_new_session=True) as starter:
+            try:
+                stats_when(port, lambda stats: "browser-headless" in stats["clients"])
+                starter.send_signal(number)
+                assert starter.wait(PATIENCE) == 128 + signal.SIGTERM
+                stats_when(port, lambda stats: stats["server"]["connections"] == 0)
+                deadline = time.monotonic() + PATIENCE
+                while is_group(starter.pid):  # Chromium's processes do not end all at once
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+            finally:
+                if is_group(starter.pid):
+                    os.killpg(starter.pid, signal.SIGKILL)
+
+
+def is_group(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_websockets_client_with_its_defaults(run: Run) -> None:

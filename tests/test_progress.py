@@ -318,7 +318,7 @@ def test_a_connection_is_kept_for_longer_than_a_load_balancer_keeps_it() -> None
 )
 def test_a_timeout_out_of_range_is_one_clear_line(name: str) -> None:
     off = name in ("ping_interval", "message_timeout", "write_timeout")
-    says = f"^{name}: must be seconds from 0.1 to 86,400{', or 0 for none' if off else ''}$"
+    says = f"^{name}: must be 0.1 to 86,400 seconds{', or 0 for none' if off else ''}$"
     for wrong in (-1, 0.01, 86_401, float("nan"), float("inf"), True, "5", None):
         with pytest.raises(ConfigError, match=says):
             Limits(**{name: wrong})  # type: ignore[arg-type]

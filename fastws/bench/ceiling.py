@@ -15,7 +15,7 @@ from fastws.bench.search import Found, Plan, Search, curve
 from fastws.bench.trials import NoClient, Trials
 from fastws.bench.verdict import Limits, Party, Trial, limited_by
 from fastws.errors import ConfigError
-from fastws.ticks.config import Format
+from fastws.ticks.config import MAX_RATE, Format
 
 FRAME_BYTES = {"json": 58.0, "binary": 22.0}
 CALIBRATION = 0.03  # of the budget, and the shares of the other phases
@@ -45,6 +45,7 @@ class CeilingOptions:
         slo_p99_ms: objective for the client's p99 in milliseconds, above 0, or None.
         port: that the server listens on, 0 to 65,535; None: 8080 where a client has to come by
             itself, else any free one.
+        start: rate of the first trial, 1 to 100,000,000; one near the ceiling saves time.
 
     Raises:
         ConfigError: one is out of range, there is no client, or two of them.
@@ -59,6 +60,7 @@ class CeilingOptions:
     precision: float = 5.0
     slo_p99_ms: float | None = None
     port: int | None = None
+    start: int = 1000
 
     def __post_init__(self) -> None:
         if self.spawn is not None and self.builtin is not None:
@@ -77,6 +79,8 @@ class CeilingOptions:
             raise ConfigError("slo_p99", "must be above 0 ms")
         if self.port is not None and not 0 <= self.port <= 65_535:
             raise ConfigError("port", "must be an integer from 0 to 65,535")
+        if not 1 <= self.start <= MAX_RATE:
+            raise ConfigError("start", f"must be from 1 to {MAX_RATE:,}")
         if self.spawn is not None:
             try:
                 command_of(self.spawn, 1, 1)
@@ -110,6 +114,7 @@ class Ceiling:
         found: the search's result.
         points: the curve, ascending.
         capacity: messages a second of the server to a native sink, or None: not measured.
+        capacity_cpu: processor time of the server per second then, or None.
         seconds: that it took.
         interrupted: cut short.
     """
@@ -122,6 +127,7 @@ class Ceiling:
     capacity: float | None
     seconds: float
     interrupted: bool
+    capacity_cpu: float | None = None
 
     @property
     def rate(self) -> int:
@@ -131,7 +137,8 @@ class Ceiling:
     @property
     def limited_by(self) -> Party | None:
         """Who kept it from more; None: nobody did, up to the highest rate that was tried."""
-        return limited_by(self.found.high, self.options.clients, self.capacity)
+        clients = self.options.clients
+        return limited_by(self.found.high, clients, self.capacity, self.capacity_cpu)
 
     @property
     def headroom(self) -> float | None:
@@ -160,6 +167,7 @@ class CeilingRun:
         self._began = time.monotonic()
         self._phase = "starting"
         self._capacity: float | None = None
+        self._capacity_cpu: float | None = None
         self._search: Search | None = None
         self._points: list[Trial] = []
         self._trials: Trials | None = None
@@ -188,6 +196,7 @@ class CeilingRun:
             found=self._search.found if self._search else Found(None, None, False, ()),
             points=self._points,
             capacity=self._capacity,
+            capacity_cpu=self._capacity_cpu,
             seconds=time.monotonic() - self._began,
             interrupted=interrupted,
         )
@@ -205,7 +214,7 @@ class CeilingRun:
         trials = self._on(server, lambda: [builtin(NATIVE, port, n, NATIVE)], NATIVE)
         try:
             seconds = min(LONGEST_CALIBRATION, CALIBRATION * options.budget)
-            self._capacity = trials.capacity(seconds)
+            self._capacity, self._capacity_cpu = trials.capacity(seconds)
         finally:
             trials.close()
             server.end()
@@ -231,8 +240,7 @@ class CeilingRun:
     def _find(self, trials: Trials) -> None:
         """Search, confirm, draw the curve."""
         plan = self._plan()
-        self._search = Search(self._noting(trials), plan)
-        self._begin("searching")
+        self._search = Search(self._noting(trials), plan, self._begin)
         found = self._search.run()
         left = self._options.budget - self._spent()
         if found.ceiling and left > 0:
@@ -246,6 +254,7 @@ class CeilingRun:
         least, usual = SHORTEST_TRIAL
         return Plan(
             precision=options.precision / 100,
+            start=options.start,
             seconds=budget * (1 - CURVE) - self._spent(),
             shortest=max(least, min(usual, budget / 50)),
             confirmation=min(LONGEST_CONFIRMATION, CONFIRMATION * budget),

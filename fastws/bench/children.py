@@ -14,9 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fastws.errors import FastwsError
+from fastws.server.memory import available_memory
 
 STOP_TIMEOUT = 5.0  # seconds
 UNLIMITED = ("--max-lag", "0", "--min-rate", "0", "--write-timeout", "0")
+MOST_LAG, LEAST_LAG = 1 << 30, 16 << 20  # bytes that a client may be behind
+SHARE_OF_MEMORY = 8  # an eighth of it at most; the logs take twice as much
 ADDRESS = re.compile(r"ws://[\d.]+:(\d+)")
 
 
@@ -106,7 +109,8 @@ class ServerChild(Child):
 
     Args:
         format: of the ticks.
-        options: further ones of the command; without any, ticks may grow old and clients be slow.
+        options: further ones of the command; without any, ticks may grow old and clients be slow
+            and far behind, for a backlog that is cut off would look flat.
         port: to listen on, 0: any free one.
         rate: ticks a second.
 
@@ -118,7 +122,7 @@ class ServerChild(Child):
         listen = ("--host", "127.0.0.1", "--port", str(port))
         ticks = ("--rate", str(rate), "--format", format)
         command = [sys.executable, "-m", "fastws", "serve", *listen, *ticks]
-        command += options or UNLIMITED
+        command += options or unlimited()
         super().__init__(command, cores()[0], subprocess.PIPE, own_environment())
         assert self.process.stdout is not None
         found = ADDRESS.search(self.process.stdout.readline().decode())
@@ -127,6 +131,13 @@ class ServerChild(Child):
             self.end()
             raise CannotStart(f"the server did not start on port {port}")
         self.port = int(found[1])
+
+
+def unlimited() -> tuple[str, ...]:
+    """Return the options with which the server drops nothing as long as memory lasts."""
+    lag = max(LEAST_LAG, min(MOST_LAG, available_memory() // SHARE_OF_MEMORY))
+    logs = str(2 * lag)  # what is retained, with its indexes
+    return (*UNLIMITED, "--max-lag-bytes", str(lag), "--max-log-bytes", logs)
 
 
 def own_environment() -> dict[str, str]:

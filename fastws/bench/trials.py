@@ -26,9 +26,10 @@ from fastws.ticks.config import Rate
 SAMPLE_EVERY = 0.1  # seconds
 SETTLE = 1.0  # seconds from a new rate to the first sample that counts
 DRAIN_TIMEOUT = 10.0  # seconds; a client of ours is started again then
+SHORT_DRAIN = 5.0  # seconds; a backlog that will take longer is not waited for either
 WAIT_FOR_CLIENT = 15.0  # seconds
-ENOUGH = 2.5  # seconds after which a trial that is plainly bad ends
-PLAINLY = 0.75  # of the rate: the client takes less
+# Seconds after which a trial is plainly bad that takes less than that share of the rate: it ends.
+PLAINLY = ((2.5, 0.75), (10.0, 0.95))
 HTTP_TIMEOUT = 10.0  # seconds
 MORE_FOR_REPORTS = 4.0  # seconds that a trial is longer, at most, until a busy client has reported
 MANY = 2000  # connections; beyond it listing their sockets ten times a second would be a load
@@ -74,7 +75,8 @@ class Trials:
         self._http = http.client.HTTPConnection("127.0.0.1", server.port, timeout=HTTP_TIMEOUT)
         self._counts = counts
         self._report: Report | None = None
-        self._behind = False
+        self._behind = False  # the last trial left a backlog, which takes about so long
+        self._backlog_seconds = 0.0
 
     def __call__(self, rate: int, seconds: float) -> Trial:
         """Try a rate.
@@ -91,7 +93,10 @@ class Trials:
         self.set_rate(rate)
         self._pause(SETTLE)
         samples = self._samples(rate, seconds)
-        return judge(rate, samples, self._limits, time.monotonic() - began)
+        trial = judge(rate, samples, self._limits, time.monotonic() - began)
+        self._behind = trial.judgement != "good"
+        self._backlog_seconds = _seconds_to_drain(samples[-1], trial)
+        return trial
 
     # The client.
 
@@ -136,6 +141,9 @@ class Trials:
         if not self._behind:
             return
         self.set_rate(0)
+        if self._start_client is not None and self._backlog_seconds > SHORT_DRAIN:
+            self.connect()
+            return
         until = time.monotonic() + DRAIN_TIMEOUT
         while not self._is_drained():
             if time.monotonic() > until and self._start_client is not None:
@@ -207,8 +215,12 @@ class Trials:
             return None
         return Report(row["lastUpdate"] / 1000, row["totalMessages"], row["p99LatencyMs"])
 
-    def capacity(self, seconds: float) -> float:
-        """Return the messages a second that the server delivers at rate "max" to this client."""
+    def capacity(self, seconds: float) -> tuple[float, float]:
+        """Let the server send at rate "max" to this client.
+
+        Returns:
+            The messages a second that it delivers, and its processor time per second.
+        """
         self.connect()
         self.set_rate("max")
         self._pause(SETTLE)
@@ -216,7 +228,9 @@ class Trials:
         self._pause(seconds)
         last = self.sample()
         self.set_rate(0)
-        return (last.delivered - first.delivered) / (last.at - first.at)
+        passed = last.at - first.at
+        delivered, busy = last.delivered - first.delivered, last.server_cpu - first.server_cpu
+        return delivered / passed, busy / passed
 
     # A trial.
 
@@ -230,19 +244,19 @@ class Trials:
                 break
             self._pause(SAMPLE_EVERY)
             samples.append(self.sample())
-            if elapsed > ENOUGH and self._is_plainly_bad(rate, samples):
+            share = max((part for after, part in PLAINLY if elapsed > after), default=0.0)
+            if share and self._is_plainly_bad(rate, share, samples):
                 break
-        self._behind = judge(rate, samples, self._limits).judgement != "good"
         return samples
 
     def _has_reports(self, samples: list[Sample]) -> bool:
         return len(reports_of(samples)) >= ENOUGH_REPORTS
 
-    def _is_plainly_bad(self, rate: int, samples: list[Sample]) -> bool:
+    def _is_plainly_bad(self, rate: int, share: float, samples: list[Sample]) -> bool:
         if not self._has_reports(samples) and self._report and self._counts:
             return False
         trial = judge(rate, samples, self._limits)
-        target = PLAINLY * rate * self._limits.clients
+        target = share * rate * self._limits.clients
         return trial.judgement != "good" and min(trial.client_rate, trial.published_rate) < target
 
     def _pause(self, seconds: float) -> None:
@@ -251,3 +265,9 @@ class Trials:
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(SAMPLE_EVERY, left))
             self._step(min(SAMPLE_EVERY, left))
+
+
+def _seconds_to_drain(last: Sample, trial: Trial) -> float:
+    """Return how long the client takes for what waits in the server, at its rate in the trial."""
+    pending = max(0, last.published - last.delivered - last.dropped)
+    return pending / trial.client_rate if trial.client_rate > 0 else float(bool(pending)) * 1e9

@@ -15,12 +15,16 @@ Party = Literal["client", "server", "network", "generator"]
 Point = tuple[float, float]  # seconds, messages
 
 LATE = 0.01  # of the target: the generator was late when it published so much less
+LATE_BY = 0.03  # seconds: a short trial may end in a pause of that length
 GRAIN = 2  # messages of a client in a trial: so many more or less depend on when it was counted
 ENOUGH_REPORTS = 3
+PAUSE = 0.06  # seconds: a client that stopped so long before its last report has no backlog yet
 WINDOW_LIMITED = 0.1  # of the time; above it the receiver's window held the sender
 FULL = 16_384  # bytes in the sockets of a client; the server keeps so many unsent (NOTSENT_LOWAT)
+UNSENT = 0.5  # of the backlog's growth; above it the ticks wait in the server
 UNREAD_SHARE = 0.25  # of what waits in sockets; above it the client's program does not read
 NEAR_CAPACITY = 0.8  # of the calibrated server
+AS_BUSY = 0.4  # of the processor time that it had then; with that much it was not starved
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class Trial:
         published_rate: what the server published.
         client_rate: what the client took.
         slope: growth of the backlog.
+        unsent_slope: growth of what of it is in the server, sent to no socket.
         dropped: messages left out in the window.
         p99_ms: median of the p99 that the client reported; None: it reported none.
         window_limited: share of the time that the receive window held the sender; None: not known.
@@ -110,6 +115,7 @@ class Trial:
     published_rate: float = 0.0
     client_rate: float = 0.0
     slope: float = 0.0
+    unsent_slope: float = 0.0
     dropped: int = 0
     p99_ms: float | None = None
     window_limited: float | None = None
@@ -127,6 +133,7 @@ def judge(rate: int, samples: Sequence[Sample], limits: Limits, elapsed: float =
     received = received_points(samples, limits.frame_bytes)
     backlog = [(at, _value_at(published, at) - total) for at, total in received]
     p99 = _median([each.p99_ms for each in reports_of(samples) if each.p99_ms is not None])
+    unsent = [(each.at, float(each.published - each.delivered)) for each in samples]
     trial = Trial(
         rate=rate,
         seconds=seconds,
@@ -134,6 +141,7 @@ def judge(rate: int, samples: Sequence[Sample], limits: Limits, elapsed: float =
         published_rate=slope(published),
         client_rate=max(0.0, slope(received)),
         slope=slope(backlog),
+        unsent_slope=slope(unsent),
         dropped=last.dropped - first.dropped,
         p99_ms=p99,
         window_limited=_share(first.window_limited, last.window_limited, seconds),
@@ -142,22 +150,26 @@ def judge(rate: int, samples: Sequence[Sample], limits: Limits, elapsed: float =
         server_cpu=(last.server_cpu - first.server_cpu) / seconds,
         elapsed=elapsed or seconds,
     )
-    judgement, why = _judge(trial, samples, limits)
+    judgement, why = _judge(trial, samples, limits, received)
     return replace(trial, judgement=judgement, why=why)
 
 
-def _judge(trial: Trial, samples: Sequence[Sample], limits: Limits) -> tuple[Judgement, str]:
+def _judge(
+    trial: Trial, samples: Sequence[Sample], limits: Limits, received: Sequence[Point]
+) -> tuple[Judgement, str]:
     target, p99 = trial.rate * limits.clients, trial.p99_ms
     if odd := next((each for each in samples if each.connections != limits.clients), None):
         return "invalid", f"{odd.connections:,} clients were connected, not {limits.clients:,}"
     if missed := max(0, samples[-1].missed - samples[0].missed):
         return "invalid", f"the generator left out {missed:,} ticks"
     grain = GRAIN * limits.clients / trial.seconds
-    if target - trial.published_rate > max(LATE * target, grain):
+    late = max(LATE, LATE_BY / trial.seconds) * target
+    if target - trial.published_rate > max(late, grain):
         return "invalid", f"the generator was late: {trial.published_rate:,.0f}/s published"
     if trial.dropped:
         return "bad", f"{trial.dropped:,} messages dropped"
-    if trial.slope > max(limits.tolerance * target, grain):
+    span = max(received[-1][0] - received[0][0], 1e-9)
+    if trial.slope > max(limits.tolerance * target, PAUSE * target / span, grain):
         return "bad", f"the backlog grew by {trial.slope:,.0f} messages a second"
     if limits.slo_p99_ms is not None and p99 is not None and p99 > limits.slo_p99_ms:
         return "bad", f"p99 of {p99:.3g} ms"
@@ -193,24 +205,31 @@ def reports_of(samples: Sequence[Sample]) -> list[Report]:
     return [found[at] for at in sorted(found)]
 
 
-def limited_by(above: Trial | None, clients: int, capacity: float | None) -> Party | None:
+def limited_by(
+    above: Trial | None, clients: int, capacity: float | None, capacity_cpu: float | None = None
+) -> Party | None:
     """Say who kept the client from a higher rate.
 
     A server that publishes late is at its limit near its capacity, which is that of a native
-    sink on the same cores; well below it something else kept the generator from its core. A
-    server that publishes on time, but leaves sockets empty while it drops, cannot send more.
+    sink on the same cores, or when it got about as much processor time as with that; else
+    something kept the generator from its core. A
+    server that publishes on time, but leaves sockets empty while ticks wait in it, cannot send
+    more.
 
     Args:
         above: the trial just above the ceiling, or None: no rate was too high.
         clients: connections.
         capacity: messages a second of the server to a native sink; None: not known.
+        capacity_cpu: processor time of the server per second then; None: not known.
     """
     if above is None:
         return None
     if above.judgement == "invalid":
         near = capacity is not None and above.rate * clients > NEAR_CAPACITY * capacity
-        return "server" if near else "generator"
-    if above.dropped and above.waiting is not None and above.waiting < FULL:
+        busy = capacity_cpu is not None and above.server_cpu >= AS_BUSY * capacity_cpu > 0
+        return "server" if near or busy else "generator"
+    has_unsent = above.unsent_slope > UNSENT * above.slope  # dropped ones, too
+    if has_unsent and above.waiting is not None and above.waiting < FULL:
         return "server"
     waits_in_client = above.unread_share is None or above.unread_share > UNREAD_SHARE
     held_by_window = above.window_limited is None or above.window_limited > WINDOW_LIMITED

@@ -35,6 +35,13 @@ NOT_FOUND = 1  # exit status
 @click.option("--clients", type=int, default=1, help="Connections; --spawn starts so many.")
 @click.option("--budget", type=float, default=180.0, help="Seconds for everything, 20 up.")
 @click.option("--precision", type=float, default=5.0, help="Width of the interval in percent.")
+@click.option(
+    "--start",
+    type=int,
+    default=1000,
+    metavar="RATE",
+    help="The first rate; near the ceiling it saves time.",
+)
 @click.option("--slo-p99", type=float, metavar="MS", help="A rate is good up to this p99 only.")
 @click.option(
     "--port",
@@ -62,6 +69,7 @@ def ceiling(
     clients: int,
     budget: float,
     precision: float,
+    start: int,
     slo_p99: float | None,
     port: int | None,
     json_file: str | None,
@@ -96,6 +104,7 @@ def ceiling(
         clients=clients,
         budget=budget,
         precision=precision,
+        start=start,
         slo_p99_ms=slo_p99,
         port=port,
     )

@@ -98,6 +98,12 @@ GROUPS = {
     help="At a fixed rate: a client whose next tick is older jumps to the newest one. 0: no limit.",
 )
 @click.option(
+    "--max-lag-bytes",
+    type=int,
+    default=12 << 20,
+    help="A client that has yet to get more jumps likewise, 4,096 up. --max-log-bytes bounds it.",
+)
+@click.option(
     "--min-rate",
     type=int,
     default=1 << 20,
@@ -136,6 +142,7 @@ def serve(
     http_port: int | None,
     unix: str | None,
     max_lag: float,
+    max_lag_bytes: int,
     min_rate: int,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
@@ -166,6 +173,7 @@ def serve(
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
         unix=unix,
         max_lag=max_lag,
+        max_lag_bytes=max_lag_bytes,
         min_rate=min_rate,
         allowed_origins=allowed_origin,
         admin_token=admin_token,

@@ -3,8 +3,8 @@
 Knows connections and requests; neither sockets nor the loop.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from fastws._frame import Connection
 from fastws.errors import HandshakeError
@@ -15,7 +15,7 @@ from fastws.http.upgrade import VERSION_HEADERS
 from fastws.server.handlers import is_async
 
 HttpHandler = Callable[..., Response | Awaitable[Response]]
-WebSocketHandler = Callable[..., Awaitable[None]]
+WebSocketHandler = Callable[..., Coroutine[Any, Any, None]]
 H = TypeVar("H", bound=HttpHandler)
 W = TypeVar("W", bound=WebSocketHandler)
 

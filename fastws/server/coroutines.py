@@ -4,11 +4,12 @@ Knows connections and tasks; not how a request became a WebSocket.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fastws._frame import Connection
-from fastws._inbox import Inbox
+from fastws._inbox import Inbox, Run
 from fastws.errors import ConnectionClosed, FastwsError
 from fastws.http.request import Request
 from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
@@ -43,7 +44,7 @@ class Coroutines:
         self,
         connection: Connection,
         session: Session,
-        handler: Callable[..., Awaitable[None]],
+        handler: Callable[..., Coroutine[Any, Any, None]],
         parameters: Mapping[str, str],
     ) -> None:
         """Run handler(connection, **parameters); its end closes the connection."""
@@ -53,11 +54,11 @@ class Coroutines:
     async def _run(
         self,
         connection: Connection,
-        handler: Callable[..., Awaitable[None]],
+        handler: Callable[..., Coroutine[Any, Any, None]],
         parameters: Mapping[str, str],
     ) -> None:
         try:
-            await handler(connection, **parameters)
+            await Run(connection.session.inbox, handler(connection, **parameters))
         except ConnectionClosed as error:
             if connection.is_open:  # that of another connection
                 self._failed(connection, error)

@@ -182,4 +182,4 @@ def _check_seconds(name: str, value: object, *, may_be_off: bool) -> None:
     good = isinstance(value, int | float) and not isinstance(value, bool)
     if not good or not (LEAST_TIME <= value <= MOST_TIME or (may_be_off and value == 0)):  # type: ignore[operator]
         off = ", or 0 for none" if may_be_off else ""
-        raise ConfigError(name, f"must be seconds from {LEAST_TIME:g} to {MOST_TIME:,.0f}{off}")
+        raise ConfigError(name, f"must be {LEAST_TIME} to {MOST_TIME:,.0f} seconds{off}")

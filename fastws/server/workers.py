@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from fastws._frame import Connection
-from fastws._inbox import Inbox
+from fastws._inbox import Inbox, Run
 from fastws.errors import ConnectionClosedOK
 from fastws.http.request import Request
 from fastws.server.app import App
@@ -101,18 +101,12 @@ class Workers:
         return worker
 
     async def _work(self, connection: Connection, worker: _Worker, request: Request | None) -> None:
-        handle = self._app.message
         try:
             if request is not None:
                 worker.opening = True
                 await self._app.opened(connection, request)  # type: ignore[misc]
                 worker.opening = False
-            if self._message_is_async:
-                async for message in worker.inbox.receive:
-                    await handle(connection, message)  # type: ignore[misc]
-            else:
-                async for message in worker.inbox.receive:
-                    check_done(handle(connection, message))
+            await Run(worker.inbox, self._handle(connection, worker.inbox))
         except asyncio.CancelledError as error:
             if cancelled_from_outside():
                 raise
@@ -121,6 +115,15 @@ class Workers:
             self._failed(connection, error)
         finally:
             self._leave(connection, worker)
+
+    async def _handle(self, connection: Connection, inbox: Inbox[str | bytes]) -> None:
+        handle = self._app.message
+        if self._message_is_async:
+            async for message in inbox.receive:
+                await handle(connection, message)  # type: ignore[misc]
+        else:
+            async for message in inbox.receive:
+                check_done(handle(connection, message))
 
     def _leave(self, connection: Connection, worker: _Worker) -> None:
         if self._workers.get(connection) is worker:

@@ -121,6 +121,8 @@ class ServeOptions:
         deflate: whether clients that offer permessage-deflate get it.
         max_lag: seconds that a tick may be old when it is sent, 0 to 86,400, else its client jumps
             to the newest one; 0: no limit. Not at rate "max".
+        max_lag_bytes: bytes of ticks that a client may have yet to get, 4,096 to 2^40, else it
+            jumps likewise; `max_log_bytes` bounds them too. Not at rate "max".
         min_rate: bytes a second, 0 to 10^12, that a client takes at rate "max" while it holds the
             feed, else it is closed with 1013; 0: no minimum.
         limits: what bounds the server; a client's message has 16 KiB.
@@ -143,6 +145,7 @@ class ServeOptions:
     allowed_origins: tuple[str, ...] = ()
     deflate: bool = False
     max_lag: float = 0.5
+    max_lag_bytes: int = 12 << 20
     min_rate: int = 1 << 20
     limits: Limits = FEED_LIMITS
 
@@ -168,6 +171,7 @@ class ServeOptions:
         check_flag("deflate", self.deflate)
         if 0 < check_number("max_lag", self.max_lag, 0, 86_400) < 0.001:
             raise ConfigError("max_lag", "must be 0 or from 0.001")
+        check_integer("max_lag_bytes", self.max_lag_bytes, 4096, 2**40)
         check_integer("min_rate", self.min_rate, 0, 10**12)
 
     def feed(self) -> FeedConfig:

@@ -32,12 +32,10 @@ TOPIC = "ticks"
 LISTED = 20  # clients and topics in /stats
 KIB, MIB = 1 << 10, 1 << 20
 Policy = tuple[Literal["latest", "lossless"], Lag, int]  # on_slow, max_lag, retention_bytes
-# At a fixed rate a slow client jumps to the newest tick, past `--max-lag` too; at "max" the slowest
-# sets the pace, and a small log stays in the processor's cache.
-FIXED_RATE_POLICY: Policy = ("latest", Lag(bytes=12 * MIB), 16 * MIB)
+# The slowest client sets the pace, and a small log stays in the processor's cache.
 MAX_RATE_POLICY: Policy = ("lossless", Lag(bytes=256 * KIB), 1 * MIB)
 # Behind more than this a Close would come too late for the close time-out, to many clients at once.
-LAST_LAG = Lag(bytes=256 * KIB)
+LAST_LAG_BYTES = 256 * KIB
 
 
 class TickFeed(App):
@@ -63,11 +61,11 @@ class TickFeed(App):
         self._options = options
         self._write_line = write_line
         self._engine = self.server.engine
-        policy, max_lag, retention = FIXED_RATE_POLICY
+        policy, max_lag, retention = self._fixed_rate_policy()
         self._topic = self._engine.topic(
             TOPIC,
             on_slow=policy,
-            max_lag=self._of_age(max_lag),
+            max_lag=max_lag,
             retention_bytes=retention,
             min_rate=options.min_rate,
         )
@@ -125,7 +123,10 @@ class TickFeed(App):
         if not self.server.ended:
             self._engine.set_rate(0)
             if self.config.rate != "max":
-                self._topic.configure(max_lag=self._of_age(LAST_LAG))
+                _, max_lag, _ = self._fixed_rate_policy()
+                assert max_lag.bytes is not None
+                last = min(max_lag.bytes, LAST_LAG_BYTES)
+                self._topic.configure(max_lag=replace(max_lag, bytes=last))
         await self.server.stop()
 
     def close(self) -> None:
@@ -154,13 +155,14 @@ class TickFeed(App):
     def _set_rate(self) -> None:
         rate = self.config.rate
         self._engine.set_rate(rate)  # publishes what is due at the old one
-        policy, max_lag, retention = MAX_RATE_POLICY if rate == "max" else FIXED_RATE_POLICY
-        if rate != "max":
-            max_lag = self._of_age(max_lag)
+        policy, max_lag, retention = MAX_RATE_POLICY if rate == "max" else self._fixed_rate_policy()
         self._topic.configure(on_slow=policy, max_lag=max_lag, retention_bytes=retention)
 
-    def _of_age(self, max_lag: Lag) -> Lag:
-        return replace(max_lag, seconds=self._options.max_lag or None)
+    def _fixed_rate_policy(self) -> Policy:
+        """At a fixed rate a client that is too far behind jumps to the newest tick."""
+        limit = self._options.max_lag_bytes
+        max_lag = Lag(bytes=limit, seconds=self._options.max_lag or None)
+        return "latest", max_lag, limit + limit // 3
 
     def _schedule_ramp(self) -> None:
         if self._ramp is not None:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from surroundings import INSTRUMENTED
 
 from fastws.bench import ceiling_report
 from fastws.bench.ceiling import CeilingOptions, CeilingRun, Step
-from fastws.bench.children import Child, ServerChild, builtin, command_of, cores
-from fastws.bench.trials import NoClient, Trials
+from fastws.bench.children import Child, ServerChild, builtin, command_of, cores, unlimited
+from fastws.bench.trials import DRAIN_TIMEOUT, NoClient, Trials
 from fastws.bench.verdict import Limits
 from fastws.errors import ConfigError
 
@@ -35,7 +36,7 @@ def test_a_known_ceiling_is_found_within_five_percent(
     known: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    found = CeilingRun(CeilingOptions(spawn=spawn_slow(known), budget=60)).run()
+    found = CeilingRun(CeilingOptions(spawn=spawn_slow(known), budget=80)).run()
     assert found.found.confirmed
     assert found.rate == pytest.approx(known, rel=0.05)
     assert found.client_id == "slow"
@@ -55,6 +56,9 @@ def test_the_command_prints_and_writes_what_it_found(tmp_path: Path) -> None:
     assert re.search(r"^ceiling +[\d,]+/s \([\d,]+/s to each of 2\)", done.stdout, re.MULTILINE)
     assert re.search(r"^server +[\d,]+/s to a native sink, headroom ", done.stdout, re.MULTILINE)
     assert re.search(r"^ +1,000/s good: the backlog stayed flat", done.stderr, re.MULTILINE)
+    phases = re.findall(r"^(\w.*) \(at most \d+ s left\)$", done.stderr, re.MULTILINE)
+    assert phases[:3] == ["calibrating the server", "connecting", "searching"]
+    assert phases[-1] == "drawing the curve"
     written = json.loads((tmp_path / "all.json").read_bytes())
     assert written["ceiling"] >= 2000
     assert (written["client"], written["format"], written["clients"]) == ("native", "binary", 2)
@@ -152,6 +156,65 @@ def test_a_client_that_leaves_is_started_again() -> None:
     assert server.status is not None
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(INSTRUMENTED, reason="the server does not publish so much there")
+def test_a_pause_of_the_client_drops_nothing() -> None:
+    """23 MB wait for it, at 4,000,000 ticks a second: more than `fastws serve` keeps."""
+    server = ServerChild("json")
+    trials = Trials(server, Limits(), lambda: [builtin("native", server.port, 1, "native")], None)
+    try:
+        trials.connect()
+        (client,) = trials.children
+        trials.set_rate(4_000_000)
+        os.kill(client.process.pid, signal.SIGSTOP)
+        while (sample := trials.sample()).published - sample.delivered < 400_000:
+            pass
+        os.kill(client.process.pid, signal.SIGCONT)
+        trials.set_rate(0)
+        while sample.delivered < sample.published:
+            sample = trials.sample()
+        assert sample.dropped == 0
+    finally:
+        trials.close()
+        server.end()
+
+
+@pytest.mark.slow
+def test_a_client_far_behind_is_started_again_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 100,000 ticks a second it takes 500: it would be at them for minutes."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    server = ServerChild("json")
+
+    def start() -> list[Child]:
+        url = f"ws://127.0.0.1:{server.port}"
+        return [Child([sys.executable, str(SLOW), url, "500"], cores()[1])]
+
+    trials = Trials(server, Limits(), start, None)
+    try:
+        assert trials(100_000, 1.0).judgement != "good"
+        before = trials.children[0]
+        began = time.monotonic()
+        assert trials(200, 1.0).judgement == "good"
+        assert trials.children[0] is not before
+        assert time.monotonic() - began < DRAIN_TIMEOUT
+    finally:
+        trials.close()
+        server.end()
+
+
+@pytest.mark.parametrize(
+    ("memory", "lag"), [(1 << 40, 1 << 30), (1 << 31, 1 << 28), (1 << 20, 1 << 24)]
+)
+def test_memory_bounds_how_far_a_client_may_be_behind(
+    memory: int, lag: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastws.bench.children.available_memory", lambda: memory)
+    options = unlimited()
+    assert options[-4:] == ("--max-lag-bytes", str(lag), "--max-log-bytes", str(2 * lag))
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -204,6 +267,8 @@ def test_the_command_gets_the_address(text: str, command: list[str]) -> None:
         ({"builtin": "native", "precision": 0.4}, "precision"),
         ({"builtin": "native", "slo_p99_ms": 0.0}, "slo_p99"),
         ({"builtin": "native", "port": 65_536}, "port"),
+        ({"builtin": "native", "start": 0}, "start"),
+        ({"builtin": "native", "start": 100_000_001}, "start"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, object], said: str) -> None:

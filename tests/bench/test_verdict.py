@@ -107,6 +107,29 @@ def test_a_late_generator_makes_a_trial_invalid() -> None:
     assert "the generator was late" in trial.why
 
 
+def test_a_pause_before_the_last_report_is_no_backlog() -> None:
+    """Recorded: 4,000 a second, and at the last of three reports 200 had yet to be counted."""
+
+    def paused(seconds: float) -> list[Sample]:
+        found = samples(4_000, seconds=seconds, reports=True)
+        last = found[-1].report
+        assert last is not None
+        late = replace(last, total=last.total - 200)
+        return [replace(s, report=late) if s.report == last else s for s in found]
+
+    assert judge(4_000, paused(3.3), Limits()).judgement == "good"
+    behind = samples(4_000, taken=3_940, seconds=20.0, reports=True)
+    assert judge(4_000, behind, Limits()).judgement == "bad"
+
+
+@pytest.mark.parametrize(("seconds", "judgement"), [(1.2, "good"), (4.0, "invalid")])
+def test_a_server_that_publishes_in_bursts_is_not_late_in_a_short_trial(
+    seconds: float, judgement: str
+) -> None:
+    trial = judge(64_000, samples(64_000, 62_700, seconds, published=62_700), Limits())
+    assert trial.judgement == judgement
+
+
 def test_two_messages_more_or_less_are_neither_late_nor_a_backlog() -> None:
     slow = samples(20, published=19.6, taken=19.2)
     assert judge(20, slow, Limits()).judgement == "good"
@@ -167,13 +190,31 @@ BEHIND_A_LINK = Trial(
         (LATE, None, "generator"),
         # A calibration through the same slow link says nothing about the server.
         (BEHIND_A_LINK, 84_014.0, "network"),
-        (replace(BEHIND_A_LINK, dropped=9), 84_014.0, "network"),
-        # It dropped although the sockets had room.
-        (replace(BEHIND_A_LINK, dropped=9, waiting=900.0), 84_014.0, "server"),
+        (replace(BEHIND_A_LINK, unsent_slope=6_000.0), 84_014.0, "network"),
+        # Ticks waited in the server although the sockets had room.
+        (replace(BEHIND_A_LINK, unsent_slope=6_000.0, waiting=900.0), 84_014.0, "server"),
+        # They waited in the client, which reads all and counts it later.
+        (replace(BAD, unsent_slope=0.0, waiting=900.0), 27e6, "client"),
     ],
 )
 def test_the_party_that_limits(above: Trial | None, capacity: float | None, party: str) -> None:
     assert limited_by(above, 1, capacity) == party
+
+
+@pytest.mark.parametrize(
+    ("cpu", "party"),
+    [
+        # Recorded: held to a tenth of a core, in the calibration as well.
+        (0.055, "server"),
+        # Calibrated with a whole core, of which it got a twentieth after that.
+        (0.95, "generator"),
+    ],
+)
+def test_a_late_server_with_as_much_processor_time_as_before_is_at_its_limit(
+    cpu: float, party: str
+) -> None:
+    late = replace(LATE, rate=1_350_000, server_cpu=0.05)
+    assert limited_by(late, 1, 5_000_000, cpu) == party
 
 
 def test_the_slope_is_that_of_the_least_squares_line() -> None:

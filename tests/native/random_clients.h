@@ -136,7 +136,8 @@ static void fault(one *who)
 
 static void command_of(one *who)
 {
-    switch (draw(6)) {
+    fws_conn *conn = conn_of(who->peer);
+    switch (draw(8)) {
     case 0:
         say_goodbye(who->peer, 1001);
         break;
@@ -147,6 +148,13 @@ static void command_of(one *who)
     case 3:
         if (!who->alone)
             join(who, (uint8_t)draw(TOPICS));
+        break;
+    case 4:
+        if (conn != NULL)
+            fws_conn_want_room(engine, conn);
+        break;
+    case 5:
+        (void)command(FWS_CMD_PING, who->peer, NULL, 0, "mine", draw(5));
         break;
     default:
         send_one(who, draw_size());

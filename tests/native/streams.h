@@ -386,6 +386,8 @@ static inline void until_at_rest(void)
 {
     for (int i = 0; i < 200; i++) {
         whole_turn();
+        while (fws_engine_next_room(engine) != NULL)
+            continue; /* who has asked is told */
         if (i > 2 && !fws_engine_more(engine))
             return;
     }

@@ -190,6 +190,8 @@ static void live(fake_peer *peer, fws_topic *topic)
         say_compressed(peer);
     say_frame(peer, FWS_PING, "ping", 4);
     turn();
+    (void)command(FWS_CMD_PING, peer, NULL, 0, "mine", 4);
+    turn();
     subscribe(peer, topic);
     fake_room(peer, 0);
     peer->room = 100;

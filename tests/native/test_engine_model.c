@@ -14,6 +14,7 @@
 static unsigned window_bits; /* of those who are compressed; deflate takes most of the time */
 static uint64_t tcp;         /* quarters of the connections whose kernels confirm */
 static uint64_t told_memory, told_slow, told_late, told_silent;
+static uint64_t pongs_told, rooms_told;
 
 static void upgrade(one *who, fws_conn *conn)
 {
@@ -71,6 +72,8 @@ static void answer(const fws_event *event)
     one *who = one_of(event->conn);
     if (event->kind == FWS_EVENT_HEAD || event->kind == FWS_EVENT_UNDECIDED)
         decide(who, event);
+    else if (event->kind == FWS_EVENT_PONG)
+        pongs_told++;
     else if (event->opcode == FWS_BINARY)
         heard_long(who, event->data, event->n);
     else
@@ -81,6 +84,9 @@ static void answer(const fws_event *event)
 static void ask(void)
 {
     const fws_event *event;
+    for (const fws_conn *conn; (conn = fws_engine_next_room(engine)) != NULL; rooms_told++)
+        CHECK(conn->state != FWS_DEAD && !conn->wants_room
+              && conn->outbox.allocated <= engine->options.high_mark / 4);
     if (draw(8) > 0) {
         handle();
         return;
@@ -220,6 +226,7 @@ static void open_run(uint64_t seed)
     window_bits = FWS_WINDOW_MIN + seed % FWS_VARIANTS;
     timed = seed % 4 != 3;
     told_memory = told_slow = told_late = told_silent = undecided = 0;
+    pongs_told = rooms_told = 0;
     begun_late = cut_off = told_timeouts = long_messages = held_long = 0;
     const fws_options options = draw_run(seed);
     streams_open(&options);
@@ -255,6 +262,7 @@ static void play(uint64_t seed)
         if (i % 2000 == 1999)
             settle();
     }
+    CHECK(pongs_told > 0 && rooms_told > 20);
     CHECK(deaths > 20 && whole_frames > STEPS / 4 && n_lives > 100);
     CHECK(engine->options.max_buffered_bytes > 0 || engine->counters.buffered_closed == 0);
     CHECK(engine->options.max_log_bytes > 0 || engine->topics.budget_dropped == 0);

@@ -217,6 +217,30 @@ static void test_what_was_sent_before_leaves_before_that_close(void)
     engine_close();
 }
 
+/* Its subscriptions end with it: what was published meanwhile holds its Close up no more. */
+static void test_what_is_still_to_be_woken_does_not_hold_that_close_up(void)
+{
+    const fws_options options = with_pings();
+    fake_peer *peer = asked_client(&options), *other = client();
+    fws_topic *topic = topic_of(FWS_SLOW_CLOSE, 1 << 20);
+    subscribe(peer, topic);
+    subscribe(other, topic);
+    pass_time(20 * SECOND);
+    peer->out_n = other->out_n = 0;
+    say_frame(other, FWS_PONG, NULL, 0);
+    uint64_t due = conn_of(peer)->deadline;
+    while (fws_engine_time(engine) + FWS_SWEEP_NS < due)
+        pass_time(FWS_SWEEP_NS);
+    net.now += 2 * FWS_SWEEP_NS;
+    CHECK(publish(topic, "news") >= 0);
+    turn();
+    turn();
+    CHECK(peer->closed);
+    expect_got(peer, "C1011(ping timeout) ");
+    expect_got(other, "T(news) ");
+    engine_close();
+}
+
 int main(void)
 {
     RUN(test_a_ping_goes_ahead_and_its_pong_is_told);
@@ -229,5 +253,6 @@ int main(void)
     RUN(test_a_flood_of_pongs_is_shared_out_like_messages);
     RUN(test_a_ping_without_answer_ends_in_1011_and_the_cut);
     RUN(test_what_was_sent_before_leaves_before_that_close);
+    RUN(test_what_is_still_to_be_woken_does_not_hold_that_close_up);
     return 0;
 }

@@ -15,6 +15,8 @@ const SYMBOLS = ["BTC", "ETH", "SOL", "DOGE", "XRP"];
 const BINARY_TICK_BYTES = 20; // u32 symbol, f64 price, i64 ts in ms, little endian
 const CLOSE_TIMEOUT_MS = 5000;
 const CLOSED_ABNORMALLY = 1006; // RFC 6455 7.4.1: no Close frame came
+const STEP_MS = 0.01;
+const STEPS = 1_000_000; // ten seconds; what is longer counts there
 const LONGEST_SECONDS = 2_147_483; // what setTimeout can wait
 
 function readOptions() {
@@ -54,14 +56,49 @@ function decode(data, isBinary) {
 
 const roundMicroseconds = (milliseconds) => Math.round(milliseconds * 1000) / 1000;
 
-// Counts and latencies; a mean of nothing is NaN, which JSON says as null.
+// How many latencies there were in each step of STEP_MS: memory does not grow with a run. Those of
+// nothing are NaN, which JSON says as null.
+class Latencies {
+  n = 0;
+  #sumMs = 0;
+  #counts = new Float64Array(STEPS);
+  #most = 0; // the last step that was used
+
+  add(ms) {
+    this.n += 1;
+    this.#sumMs += ms;
+    const step = Math.max(0, Math.min(STEPS - 1, Math.floor(ms / STEP_MS)));
+    this.#counts[step] += 1;
+    if (step > this.#most) this.#most = step;
+  }
+
+  clear() {
+    this.#counts.fill(0, 0, this.#most + 1);
+    this.n = this.#sumMs = this.#most = 0;
+  }
+
+  figures() {
+    return {
+      avgLatencyMs: roundMicroseconds(this.#sumMs / this.n),
+      p99LatencyMs: roundMicroseconds(this.n ? this.#quantile(0.99) * STEP_MS : NaN),
+    };
+  }
+
+  #quantile(share) {
+    let left = Math.ceil(share * this.n);
+    return this.#counts.findIndex((count) => (left -= count) <= 0);
+  }
+}
+
+// Counts and latencies.
 class Tally {
   total = 0;
   undecoded = 0;
   lastTick = null;
   #untilDecode;
-  #latenciesMs = [];
-  #reported = { total: 0, samples: 0, at: performance.now() };
+  #ofSecond = new Latencies();
+  #ofRun = new Latencies();
+  #reported = { total: 0, at: performance.now() };
   #started = performance.now();
   #rateOfRun = null;
 
@@ -76,7 +113,9 @@ class Tally {
     this.#untilDecode = this.decodeEvery;
     try {
       const tick = decode(data, isBinary);
-      this.#latenciesMs.push(performance.timeOrigin + performance.now() - tick.ts);
+      const latencyMs = performance.timeOrigin + performance.now() - tick.ts;
+      this.#ofSecond.add(latencyMs);
+      this.#ofRun.add(latencyMs);
       this.lastTick = tick;
     } catch {
       this.undecoded += 1;
@@ -89,32 +128,24 @@ class Tally {
   }
 
   lastSecond(clientId) {
-    const { total, samples, at } = this.#reported;
-    const figures = this.#figures(clientId, this.#rate(this.total - total, at), samples);
-    this.#reported = { total: this.total, samples: this.#latenciesMs.length, at: performance.now() };
+    const { total, at } = this.#reported;
+    const figures = this.#figures(clientId, this.#rate(this.total - total, at), this.#ofSecond);
+    this.#reported = { total: this.total, at: performance.now() };
+    this.#ofSecond.clear();
     return figures;
   }
 
   wholeRun(clientId) {
     const rate = this.#rateOfRun ?? this.#rate(this.total, this.#started);
-    return { ...this.#figures(clientId, rate, 0), undecoded: this.undecoded };
+    return { ...this.#figures(clientId, rate, this.#ofRun), undecoded: this.undecoded };
   }
 
   #rate(count, since) {
     return Math.round((count * 1000) / Math.max(performance.now() - since, 0.001));
   }
 
-  #figures(clientId, messagesPerSec, firstSample) {
-    const samples = Float64Array.from(this.#latenciesMs.slice(firstSample)).sort();
-    const mean = samples.reduce((sum, sample) => sum + sample, 0) / samples.length;
-    const p99 = samples[Math.ceil(samples.length * 0.99) - 1] ?? NaN;
-    return {
-      clientId,
-      messagesPerSec,
-      totalMessages: this.total,
-      avgLatencyMs: roundMicroseconds(mean),
-      p99LatencyMs: roundMicroseconds(p99),
-    };
+  #figures(clientId, messagesPerSec, latencies) {
+    return { clientId, messagesPerSec, totalMessages: this.total, ...latencies.figures() };
   }
 }
 

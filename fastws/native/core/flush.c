@@ -55,7 +55,8 @@ void fws_engine_wake(fws_engine *engine)
 }
 
 /* Frames published from there on must not leave yet: some of their subscriptions have not been
- * woken, and a connection gets everything in the order of publishing. */
+ * woken, and a connection gets everything in the order of publishing. One without subscriptions
+ * need not wait. */
 static uint64_t barrier(const fws_topics *topics)
 {
     if (topics->waking != NULL)
@@ -72,8 +73,9 @@ static bool plan_for(fws_engine *engine, fws_conn *conn)
     if (conn->ending)
         fws_conn_begin_ending(engine, conn);
     while (conn->state != FWS_DEAD && !conn->blocked) {
+        uint64_t before = conn->n_subs == 0 ? UINT64_MAX : barrier(&engine->topics);
         plan->codec = engine->codec;
-        if (fws_gather(conn, plan, barrier(&engine->topics)) == FWS_OK)
+        if (fws_gather(conn, plan, before) == FWS_OK)
             return true;
         fws_commit(conn, plan, 0);
         fws_conn_end_slow(engine, conn);

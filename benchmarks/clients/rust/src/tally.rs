@@ -34,15 +34,64 @@ pub struct Figures<'a> {
     pub close_code: Option<u16>,
 }
 
+/// How many latencies there were in each step of `STEP_MS`: memory does not grow with a run.
+struct Latencies {
+    n: u64,
+    sum_ms: f64,
+    counts: Vec<u64>,
+    /// The last step that was used.
+    most: usize,
+}
+
+const STEP_MS: f64 = 0.01;
+/// Ten seconds; what is longer counts there.
+const STEPS: usize = 1_000_000;
+
+impl Latencies {
+    fn new() -> Self {
+        Latencies {
+            n: 0,
+            sum_ms: 0.0,
+            counts: vec![0; STEPS],
+            most: 0,
+        }
+    }
+
+    fn add(&mut self, ms: f64) {
+        self.n += 1;
+        self.sum_ms += ms;
+        // A negative one, of a clock that was put back, becomes 0.
+        let step = ((ms / STEP_MS) as usize).min(STEPS - 1);
+        self.counts[step] += 1;
+        self.most = self.most.max(step);
+    }
+
+    fn clear(&mut self) {
+        self.n = 0;
+        self.sum_ms = 0.0;
+        self.counts[..=self.most].fill(0);
+        self.most = 0;
+    }
+
+    fn p99_ms(&self) -> f64 {
+        let wanted = (self.n * 99).div_ceil(100);
+        let mut seen = 0;
+        let place = self.counts.iter().position(|count| {
+            seen += count;
+            self.n > 0 && seen >= wanted
+        });
+        place.map_or(f64::NAN, |place| place as f64 * STEP_MS)
+    }
+}
+
 pub struct Tally {
     decode_every: u64,
     total: u64,
     until_decode: u64,
     undecoded: u64,
     last: (String, f64),
-    /// Of the whole run; those from `reported_samples` on are of the current second.
-    latencies_ms: Vec<f64>,
-    reported_samples: usize,
+    of_second: Latencies,
+    of_run: Latencies,
     reported_total: u64,
     reported_at: Instant,
     started: Instant,
@@ -58,8 +107,8 @@ impl Tally {
             until_decode: decode_every,
             undecoded: 0,
             last: (String::new(), f64::NAN),
-            latencies_ms: Vec::new(),
-            reported_samples: 0,
+            of_second: Latencies::new(),
+            of_run: Latencies::new(),
             reported_total: 0,
             reported_at: now,
             started: now,
@@ -101,8 +150,9 @@ impl Tally {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        self.latencies_ms
-            .push(now.as_secs_f64() * 1e3 - tick.ts as f64);
+        let latency_ms = now.as_secs_f64() * 1e3 - tick.ts as f64;
+        self.of_second.add(latency_ms);
+        self.of_run.add(latency_ms);
         tick.symbol.clone_into(&mut self.last.0);
         self.last.1 = tick.price;
     }
@@ -119,10 +169,10 @@ impl Tally {
     /// The figures since the last call; the total is of the whole run.
     pub fn last_second<'a>(&mut self, client_id: &'a str) -> Figures<'a> {
         let per_second = rate(self.total - self.reported_total, self.reported_at);
-        let mut figures = self.figures(client_id, per_second, self.reported_samples);
+        let mut figures = self.figures(client_id, per_second, &self.of_second);
         figures.kind = Some("stats");
         self.reported_total = self.total;
-        self.reported_samples = self.latencies_ms.len();
+        self.of_second.clear();
         self.reported_at = Instant::now();
         figures
     }
@@ -131,24 +181,20 @@ impl Tally {
         let per_second = self
             .rate_of_run
             .unwrap_or_else(|| rate(self.total, self.started));
-        let mut figures = self.figures(client_id, per_second, 0);
+        let mut figures = self.figures(client_id, per_second, &self.of_run);
         figures.undecoded = Some(self.undecoded);
         figures.close_code = Some(close_code);
         figures
     }
 
-    fn figures<'a>(&self, client_id: &'a str, per_second: f64, first_sample: usize) -> Figures<'a> {
-        let mut samples = self.latencies_ms[first_sample..].to_vec();
-        samples.sort_unstable_by(f64::total_cmp);
-        let mean = samples.iter().sum::<f64>() / samples.len() as f64;
-        let p99 = samples.get((samples.len() * 99).div_ceil(100).saturating_sub(1));
+    fn figures<'a>(&self, client_id: &'a str, per_second: f64, of: &Latencies) -> Figures<'a> {
         Figures {
             kind: None,
             client_id,
             messages_per_sec: per_second.round() as u64,
             total_messages: self.total,
-            avg_latency_ms: round_us(mean),
-            p99_latency_ms: round_us(p99.copied().unwrap_or(f64::NAN)),
+            avg_latency_ms: round_us(of.sum_ms / of.n as f64),
+            p99_latency_ms: round_us(of.p99_ms()),
             undecoded: None,
             close_code: None,
         }
