@@ -729,9 +729,12 @@ cdef class Connection:
                 `max_buffered_bytes` for all.
             TypeError, ValueError: as `Topic.publish`.
         """
+        self._send(data)
+
+    cdef int _send(self, data) except -1:
         cdef fws_command command
         held = payload_of(data, &command.data, &command.n, &command.opcode)
-        self._command(&command, FWS_CMD_SEND)
+        return self._command(&command, FWS_CMD_SEND)
 
     def send(self, data):
         """Send one message to this peer alone, as `send_nowait` does; to be awaited.
@@ -746,9 +749,10 @@ cdef class Connection:
             TypeError: not a message.
         """
         waits = self.engine.waits
-        if waits is not None and (self.crowded or self.is_full):
+        if waits is not None and (self.crowded or (
+                self._c is not NULL and fws_conn_full(self.engine._e, self._c))):
             return waits.send(self, data)
-        self.send_nowait(data)
+        self._send(data)
         return DONE
 
     def drain(self):

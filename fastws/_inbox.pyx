@@ -18,6 +18,7 @@ from asyncio.tasks import _enter_task, _leave_task  # as the manual has it for t
 from collections import deque
 
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+from cpython.exc cimport PyErr_SetObject
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 cimport cython
@@ -218,7 +219,12 @@ cdef class Receive:
                 raise RuntimeError("another coroutine waits for the messages of this connection")
             inbox._waiting = False
         if inbox._first is not None:
-            raise StopIteration(inbox._take())
+            item = inbox._take()
+            if type(item) is not str and type(item) is not bytes:
+                raise StopIteration(item)
+            # Without a value this raise only returns NULL, so that no traceback is made.
+            PyErr_SetObject(StopIteration, item)
+            raise StopIteration
         if inbox._end is not None:
             if self._iterating and isinstance(inbox._end, ConnectionClosedOK):
                 raise StopAsyncIteration
