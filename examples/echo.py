@@ -6,13 +6,13 @@ While a client does not take its answers, `send` waits, and the client is not re
 import argparse
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 
 import uvloop
 
 import fastws
 
-Handler = Callable[[fastws.Connection], Awaitable[None]]
+Handler = Callable[[fastws.Connection], Coroutine[None, None, None]]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 

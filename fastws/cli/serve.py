@@ -43,7 +43,7 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
 
 GROUPS = {
     "Where to listen": "host port unix http_port",
-    "Ticks": "rate format fields late max_lag min_rate",
+    "Ticks": "rate format fields late max_lag max_lag_bytes min_rate",
     "Who may connect": "allowed_origin admin_token max_connections max_per_address",
     "Sizes of what a client sends": "max_message_size max_fragments max_head_size max_head_line "
     "max_head_fields max_body_size",
@@ -101,7 +101,8 @@ GROUPS = {
     "--max-lag-bytes",
     type=int,
     default=12 << 20,
-    help="A client that has yet to get more jumps likewise, 4,096 up. --max-log-bytes bounds it.",
+    metavar="BYTES",
+    help="At a fixed rate: a client that is more bytes behind jumps to the newest one. 4,096 up.",
 )
 @click.option(
     "--min-rate",
