@@ -52,7 +52,7 @@ cdef class Inbox:
     cdef object _end  # the exception behind all that waits, or None
     cdef object _callback, _context  # of the task that waits
     cdef unsigned int _limit, _credit
-    cdef bint _waiting, _awake, _cancelled
+    cdef bint _waiting, _awake, _refused
     cdef Run _run  # the one whose coroutine waits, or None
 
     def __cinit__(self, loop, unsigned int limit, renew):
@@ -121,7 +121,7 @@ cdef class Inbox:
     cdef int _wait(self) except -1:
         self._more = None  # an empty deque takes 600 bytes
         self._waiting = self._asyncio_future_blocking = True
-        self._awake = self._cancelled = False
+        self._awake = False
         self._run = None
         return 0
 
@@ -162,30 +162,50 @@ cdef class Inbox:
 
     def add_done_callback(self, callback, *, context=None):
         """Take the wake-up of the task that waits."""
-        self._callback, self._context = callback, context
+        if self._awake:  # what a coroutine waits for that was begun outside of its task
+            self.loop.call_soon(callback, self, context=context)
+        else:
+            self._callback, self._context = callback, context
 
     def cancel(self, msg=None):
-        """Wake the task that waits with CancelledError; nothing that was put is lost."""
+        """Wake the task that waits with CancelledError; nothing that was put is lost.
+
+        Another coroutine may wait before that task runs, so what it is told is its own.
+        """
         if not self._waiting or self._awake:
+            self._refused = True  # the task sees to it when it is asked next: see Run
             return False
-        self._cancelled = self._awake = True
+        self._awake = True
         callback, context = self._callback, self._context
         self._callback = self._context = None
         if callback is not None:
-            self.loop.call_soon(callback, self, context=context)
+            self.loop.call_soon(callback, Cancelled.__new__(Cancelled, msg), context=context)
         return True
 
     def result(self):
-        """Return None, or raise CancelledError when the wait was cancelled."""
-        if self._cancelled:
-            raise CancelledError()
+        """Return None: what was put is taken by the task that was woken."""
+
+
+@cython.final
+cdef class Cancelled:
+    """What a task is woken with whose wait was cancelled."""
+
+    cdef object _message
+
+    def __cinit__(self, message):
+        self._message = message
+
+    def result(self):
+        """Raise CancelledError."""
+        raise CancelledError() if self._message is None else CancelledError(self._message)
 
 
 @cython.final
 cdef class Receive:
     """The receiving end of an Inbox: `await` gives the next item, `async for` each.
 
-    `async for` ends where the exception behind the items is a ConnectionClosedOK.
+    `await` raises what is behind the items; `async for` ends where that is a ConnectionClosedOK.
+    It is a coroutine as far as `asyncio.create_task` is concerned, though it never ends.
     """
 
     cdef Inbox _inbox
@@ -194,16 +214,12 @@ cdef class Receive:
     def __init__(self):
         raise TypeError("it is Inbox.receive")
 
-    def once(self):
-        """Return what gives the next item when it is awaited, or raises what is behind them."""
-        self._iterating = False
-        return self
-
     def __aiter__(self):
-        return self
+        cdef Receive each = Receive.__new__(Receive)
+        each._inbox, each._iterating = self._inbox, True
+        return each
 
     def __anext__(self):
-        self._iterating = True
         return self
 
     def __await__(self):
@@ -211,6 +227,15 @@ cdef class Receive:
 
     def __iter__(self):
         return self
+
+    def send(self, _):
+        return self.__next__()
+
+    def throw(self, kind, value=None, traceback=None):
+        raise kind if value is None else value
+
+    def close(self):
+        pass
 
     def __next__(self):
         cdef Inbox inbox = self._inbox
@@ -244,7 +269,8 @@ cdef class Run:
     """
 
     cdef Inbox _inbox
-    cdef object _coroutine, _task
+    cdef object _coroutine
+    cdef object _task  # None: begun outside of one, as a task factory may; then it costs more
     cdef object _waits_for  # something else than the Inbox, not told to the task; or None
     cdef object _result, _error
     cdef bint _ended
@@ -267,7 +293,7 @@ cdef class Run:
             return self._end()
         waits_for, self._waits_for = self._waits_for, None
         if waits_for is self._inbox:
-            self._inbox._run = self
+            self._inbox._run = None if self._task is None else self
         return waits_for
 
     def throw(self, kind, value=None, traceback=None):
@@ -277,7 +303,7 @@ cdef class Run:
         self._waits_for = None
         waits_for = self._coroutine.throw(kind if value is None else value)
         if waits_for is self._inbox:
-            self._inbox._run = self
+            self._inbox._run = None if self._task is None else self
         return waits_for
 
     def close(self):
@@ -310,11 +336,15 @@ cdef class Run:
         Returns:
             Whether it waits for the Inbox again.
         """
+        self._inbox._refused = False
         try:
             self._step()
         finally:
             _leave_task(self._inbox.loop, self._task)
         if self._waits_for is not self._inbox:
+            return False
+        if self._inbox._refused:  # the task was cancelled meanwhile, by the coroutine itself
+            self._inbox._awake = True
             return False
         self._waits_for = None
         self._inbox._run = self

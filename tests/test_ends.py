@@ -506,7 +506,7 @@ def test_messages_are_handled_in_order_by_tasks_that_begin_at_once(
                     got = [await client.frame() for _ in numbers]
                     assert got == [(TEXT, number.encode()) for number in numbers]
             await eventually(lambda: server.engine.live == 0)
-            assert not others()
+            await eventually(lambda: not others())
         asyncio.get_running_loop().set_task_factory(None)
 
     run(story())

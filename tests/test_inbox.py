@@ -79,7 +79,7 @@ def test_in_a_task_the_receiver_runs_a_round_later(run: Run) -> None:
 
 
 async def _once(box: Inbox[Any]) -> Any:
-    return await box.receive.once()
+    return await box.receive
 
 
 def test_the_receiver_runs_in_the_context_of_its_task(run: Run) -> None:
@@ -121,7 +121,7 @@ def test_a_cancelled_receive_loses_nothing(run: Run, when: str) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert len(box) == 1
-        assert await box.receive.once() == "a"
+        assert await box.receive == "a"
 
     run(case())
 
@@ -134,7 +134,7 @@ def test_a_receive_can_have_a_time_limit(run: Run) -> None:
                 await asyncio.wait_for(_once(box), 0.01)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
-                    await box.receive.once()
+                    await box.receive
         box.put(None, "a")
         assert await asyncio.wait_for(_once(box), 1) == "a"
         assert len(box) == 0
@@ -148,7 +148,7 @@ def test_a_second_receive_at_once_is_an_error_and_harms_nobody(run: Run) -> None
         task = asyncio.create_task(_once(box))
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="another coroutine waits"):
-            await box.receive.once()
+            await box.receive
         box.put(None, "a")
         assert await task == "a"
 
@@ -160,10 +160,10 @@ def test_what_is_behind_the_items_is_raised_after_them_and_again(run: Run) -> No
         box = inbox()
         box.put(None, "a")
         box.end(ConnectionClosedError(1006))
-        assert await box.receive.once() == "a"
+        assert await box.receive == "a"
         for _ in range(2):
             with pytest.raises(ConnectionClosedError):
-                await box.receive.once()
+                await box.receive
         with pytest.raises(ConnectionClosedError):
             async for _ in box.receive:
                 pass
@@ -194,7 +194,7 @@ def test_credit_is_renewed_by_what_is_taken_and_never_exceeds_the_limit(run: Run
                 may_come -= 1
             if len(box):
                 before = len(renewed)
-                await box.receive.once()
+                await box.receive
                 if len(renewed) > before:
                     may_come = renewed[-1]
             assert may_come + len(box) <= 8
@@ -213,7 +213,7 @@ def test_a_receiver_that_interrupts_the_program_is_heard(run: Run) -> None:
         box, heard = inbox(), asyncio.Event()
 
         async def receive() -> None:
-            await box.receive.once()
+            await box.receive
             raise SystemExit(3)
 
         task = asyncio.create_task(receive())
