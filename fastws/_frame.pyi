@@ -1,14 +1,16 @@
 """Types of the binding of the core; the contracts stand in `_frame.pyx`."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, Literal, TypedDict, final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
+from typing import Any, Literal, Self, TypedDict, final, type_check_only
 
-from fastws.errors import Close
+from fastws.errors import Close, ConnectionClosed
+from fastws.http.request import Request
 from fastws.lag import History, Lag
 from fastws.ticks.config import Fields, Format, Late, Rate
 
 OnSlow = Literal["close", "latest", "lossless"]
 
+@type_check_only
 class TopicOptions(TypedDict):
     on_slow: OnSlow
     max_lag: Lag
@@ -16,12 +18,18 @@ class TopicOptions(TypedDict):
     history: History
     min_rate: int
 
+FORMATS: dict[str, int]
+FIELDS: dict[str, int]
+
 def deflate_available() -> bool: ...
+def one_of(what: str, names: dict[str, int], value: object) -> int: ...
 def broadcast(
     connections: Iterable[Connection], message: Payload, *, text: bool = False
 ) -> int: ...
 def check_close(code: int, reason: str) -> None: ...
+def closed_error(connection: Connection) -> ConnectionClosed: ...
 
+@type_check_only
 class Sums(TypedDict):
     published: int
     delivered: int
@@ -30,11 +38,13 @@ class Sums(TypedDict):
     conflated: int
     pending: int
 
+@type_check_only
 class TopicAccount(Sums):
     subscribers: int
     retained_bytes: int
     appended: int
 
+@type_check_only
 class ConnectionAccount(TypedDict):
     published: int
     delivered: int
@@ -45,11 +55,13 @@ class ConnectionAccount(TypedDict):
     lag_bytes: int
     lag_seconds: float
 
+@type_check_only
 class Quantiles(TypedDict):
     p50: float
     p99: float
     max: float
 
+@type_check_only
 class Pacing(TypedDict):
     sent: int
     missed: int
@@ -57,10 +69,12 @@ class Pacing(TypedDict):
     lag_us: Quantiles
     burst: Quantiles
 
+@type_check_only
 class Latency(Quantiles):
     n: int
     mean: float
 
+@type_check_only
 class Metered(TypedDict):
     frames: int
     bytes: int
@@ -72,9 +86,18 @@ class Metered(TypedDict):
     latency_ms: Latency
 
 @final
+class Done(Coroutine[Any, Any, None]):
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> None: ...
+    def __await__(self) -> Generator[Any]: ...
+    def send(self, _: Any) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any: ...
+    def close(self) -> None: ...
+
+@final
 class Frame:
     data: bytes
-    def __init__(self, payload: Payload, *, masking_key: bytes | None = None) -> None: ...
+    def __new__(cls, payload: Payload, *, masking_key: bytes | None = None) -> Self: ...
     def __bytes__(self) -> bytes: ...
     def __len__(self) -> int: ...
 
@@ -137,13 +160,13 @@ class Connection:
     close_code: int
     reason: str | None
     def send_nowait(self, data: Payload) -> None: ...
-    def send(self, data: Payload) -> Awaitable[None]: ...
-    def drain(self) -> Awaitable[None]: ...
-    def recv(self) -> Awaitable[str | bytes]: ...
+    def send(self, data: Payload) -> Coroutine[Any, Any, None]: ...
+    def drain(self) -> Coroutine[Any, Any, None]: ...
+    def recv(self) -> Coroutine[Any, Any, str | bytes]: ...
     def __aiter__(self) -> AsyncIterator[str | bytes]: ...
     def send_ping(self, payload: bytes) -> None: ...
-    def ping(self, data: bytes | None = None) -> Awaitable[float]: ...
-    def wait_closed(self) -> Awaitable[None]: ...
+    def ping(self, data: bytes | None = None) -> Coroutine[Any, Any, float]: ...
+    def wait_closed(self) -> Coroutine[Any, Any, None]: ...
     def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]: ...
     def abort(self) -> None: ...
     def subscribe(
@@ -155,7 +178,7 @@ class Connection:
     @property
     def remote_address(self) -> tuple[str, int]: ...
     @property
-    def request(self) -> Any: ...
+    def request(self) -> Request: ...
     @property
     def subprotocol(self) -> str | None: ...
     @property
@@ -187,8 +210,8 @@ class Engine:
     on_topic_error: Callable[[Topic, BaseException], object] | None
     schedule: Callable[[], None] | None
     waits: Any
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         head_limit: int = 16384,
         max_connections: int = 10000,
@@ -208,7 +231,7 @@ class Engine:
         notsent_lowat: int = 16384,
         max_log_bytes: int = 268435456,
         max_buffered_bytes: int = 268435456,
-    ) -> None: ...
+    ) -> Self: ...
     def fileno(self) -> int: ...
     def listen(self, fd: int) -> None: ...
     def unlisten(self, fd: int) -> None: ...

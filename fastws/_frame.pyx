@@ -28,7 +28,7 @@ from dataclasses import replace
 from threading import current_thread
 from weakref import WeakValueDictionary
 
-from fastws.errors import Close, ConnectionClosed, LogFull
+from fastws.errors import Close, ConnectionClosed, LogFull, connection_closed
 from fastws.lag import History, Lag
 
 FORMATS = {"json": FWS_TICK_JSON, "binary": FWS_TICK_BINARY}
@@ -263,7 +263,7 @@ cdef str counted(size_t n, str what):
 
 @cython.final
 cdef class Done:
-    """An awaitable that is done; there is one only."""
+    """A coroutine that is done; there is one only."""
 
     def __await__(self):
         return self
@@ -274,6 +274,14 @@ cdef class Done:
     def __next__(self):
         raise StopIteration
 
+    def send(self, _):
+        raise StopIteration
+
+    def throw(self, kind, value=None, traceback=None):
+        raise kind if value is None else value
+
+    def close(self):
+        pass
 
 
 cdef Done DONE = Done()
@@ -641,6 +649,16 @@ cdef object of_close(const fws_close *frame):
     return Close(frame.code, frame.reason[:frame.n].decode("utf-8", "replace"))
 
 
+def closed_error(Connection connection not None):
+    """Return the exception for what is asked of a connection that has ended, or is ending."""
+    cdef int code = connection.close_code
+    reason = connection.reason
+    if reason is None and connection._c is not NULL:
+        code = fws_conn_facts_of(connection._c).close_code
+    return connection_closed(code or 1006, reason or "", connection.close_received,
+                             connection.close_sent, ended=reason is not None)
+
+
 cdef object of_closes(fws_closes closes):
     """(Close received, Close sent, whether the peer's came first); None: there was neither."""
     if closes.received.code == 0 and closes.sent.code == 0:
@@ -703,17 +721,17 @@ cdef class Connection:
     cdef fws_conn *_held(self) except NULL:
         """The fws_conn, for the thread that drives the engine."""
         if self._c is NULL:
-            raise ConnectionClosed(self.close_code, self.reason or "")
+            raise closed_error(self)
         self.engine._check()
         return self._c
 
     cdef int _command(self, fws_command *command, int kind) except -1:
         """Give the engine a command about this connection; any thread may."""
         if self._c is NULL:
-            raise ConnectionClosed(self.close_code, self.reason or "")
+            raise closed_error(self)
         command.kind = <uint8_t>kind
         command.conn = self.id
-        return self.engine._command(command)
+        return self.engine._command(command, self)
 
     def send_nowait(self, data):
         """Send one message to this peer alone.
@@ -737,7 +755,7 @@ cdef class Connection:
         return self._command(&command, FWS_CMD_SEND)
 
     def send(self, data):
-        """Send one message to this peer alone, as `send_nowait` does; to be awaited.
+        """Send one message to this peer alone, as `send_nowait` does; to be awaited, in a task too.
 
         At or below the high mark (`high_mark` bytes waiting for this peer) it is sent at the
         call, and the awaitable is done. Above it, it is sent when it is awaited and there is room
@@ -772,15 +790,15 @@ cdef class Connection:
         Raises:
             ConnectionClosed: the connection has ended, and no message is left.
         """
-        return self._inbox().receive.once()
+        return self._inbox().receive
 
     def __aiter__(self):
-        """Return an iterator over the messages; it ends at a close with 1000 or 1001.
+        """Return an iterator over the messages; it ends at a close with 1000, 1001 or no code.
 
         Raises:
             ConnectionClosedError: the connection has ended otherwise.
         """
-        return self._inbox().receive
+        return self._inbox().receive.__aiter__()
 
     cdef object _inbox(self):
         if self.session is None or self.session.inbox is None:
@@ -834,7 +852,8 @@ cdef class Connection:
     def close(self, code=1000, str reason not None=""):
         """Begin the closing handshake (RFC 6455 7.1.2) after what was sent and published so far.
 
-        The awaitable is done when the connection has ended; it need not be awaited.
+        The awaitable is done when the connection has ended; it need not be awaited. Where either
+        side has begun to close, or the connection has ended, nothing more is sent.
 
         Safe from any thread; from one that does not drive the engine a failure is counted
         (`staged_refused`), not raised, except for bad arguments.
@@ -850,9 +869,15 @@ cdef class Connection:
         """
         cdef fws_command command
         check_close(code, reason)
+        if self._c is NULL:
+            return DONE
         payload_of(reason, &command.data, &command.n, &command.opcode)
         command.code = code
-        self._command(&command, FWS_CMD_CLOSE)
+        try:
+            self._command(&command, FWS_CMD_CLOSE)
+        except ConnectionClosed:
+            if self.engine.is_http(self):
+                raise
         return DONE if self.engine.waits is None else self.engine.waits.closing(self)
 
     def abort(self):
@@ -951,8 +976,15 @@ cdef class Connection:
 
     @property
     def request(self):
-        """The Request that opened it; None where it is not kept (callbacks, clients)."""
-        return None if self.session is None else self.session.request
+        """The Request that opened it.
+
+        Raises:
+            RuntimeError: it is not kept, as for a connection that goes to the methods of an App:
+                these get it.
+        """
+        if self.session is None or self.session.request is None:
+            raise RuntimeError("the request of this connection is not kept: App.opened gets it")
+        return self.session.request
 
     @property
     def subprotocol(self):
@@ -1209,7 +1241,7 @@ cdef class Engine:
         """Whether a handler has closed it in a child of this process, or forked: see `turn`."""
         return self._e is NULL or fws_engine_inherited(self._e)
 
-    cdef int _command(self, const fws_command *command) except -1:
+    cdef int _command(self, const fws_command *command, Connection connection=None) except -1:
         cdef int status
         if self._e is NULL:
             raise ConnectionClosed(1006, "the engine is closed")
@@ -1219,6 +1251,8 @@ cdef class Engine:
         if status < 0:
             if fws_engine_inherited(self._e):
                 raise RuntimeError(_INHERITED)
+            if status == FWS_E_CLOSED and connection is not None:
+                raise closed_error(connection)
             raise _error(status)
         if fws_engine_foreign(self._e):
             return 0

@@ -6,6 +6,9 @@ Knows only text and numbers; every other module may import it.
 from typing import NamedTuple
 
 Headers = tuple[tuple[str, str], ...]
+# What a 426 says (RFC 9110 15.5.22, RFC 6455 4.4).
+VERSION_HEADERS: Headers = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+_AS_IT_SHOULD = (1000, 1001, 1005)  # RFC 6455 7.4.1: done, going away; 7.1.5: no code
 
 
 class FastwsError(Exception):
@@ -89,11 +92,24 @@ class ConnectionClosed(FastwsError):
 
 
 class ConnectionClosedOK(ConnectionClosed):
-    """It has ended as it should: with Close frames of 1000 or 1001."""
+    """It has ended as it should: with Close frames of 1000, of 1001 or without a code."""
 
 
 class ConnectionClosedError(ConnectionClosed):
     """It has ended otherwise: cut off (1006), or with another code."""
+
+
+def connection_closed(
+    code: int, reason: str, received: Close | None, sent: Close | None, *, ended: bool
+) -> ConnectionClosed:
+    """Return the exception for what is asked of a connection that has ended, or is ending.
+
+    One that has ended did so as it should if the peer said Close; without a code, too, as browsers
+    do. One that is ending still may.
+    """
+    good = code in _AS_IT_SHOULD and (sent is None or sent.code in _AS_IT_SHOULD)
+    kind = ConnectionClosedOK if good and (received or not ended) else ConnectionClosedError
+    return kind(code, reason, received, sent)
 
 
 def printable(text: str, limit: int = 256) -> str:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from fastws._frame import Connection, Engine
+from fastws._frame import Connection, Engine, closed_error
 from fastws.errors import FastwsError
 from fastws.server.driver import Driver
 from fastws.server.limits import Limits
 from fastws.server.memory import memory_budget
 from fastws.server.open_files import connection_limit
-from fastws.server.waits import Waits, closed_error
+from fastws.server.waits import Waits
 
 logger = logging.getLogger("fastws")
 

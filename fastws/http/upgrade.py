@@ -5,13 +5,12 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
-from fastws.errors import HandshakeError
+from fastws.errors import VERSION_HEADERS, HandshakeError
 from fastws.http.fields import encode_fields, is_token
 from fastws.http.request import Request
 from fastws.http.response import own_fields_refused
 
 ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
-VERSION_HEADERS = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 
 

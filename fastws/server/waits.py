@@ -10,21 +10,9 @@ from collections import deque
 from collections.abc import Generator
 from typing import Any
 
-from fastws._frame import Connection
-from fastws.errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from fastws._frame import Connection, closed_error
 
 Waiter = asyncio.Future[None]
-NORMAL = (1000, 1001)  # RFC 6455 7.4.1: done, going away
-
-
-def closed_error(connection: Connection) -> ConnectionClosed:
-    """Return the exception for who waits on a connection that has ended, or is ending."""
-    received, sent = connection.close_received, connection.close_sent
-    fine = received is not None and received.code in NORMAL
-    if fine and (sent is None or sent.code in NORMAL):
-        return ConnectionClosedOK(connection.close_code, connection.reason or "", received, sent)
-    code = connection.close_code or 1006
-    return ConnectionClosedError(code, connection.reason or "", received, sent)
 
 
 class Closing:
@@ -45,6 +33,7 @@ class Waits:
 
     def __init__(self) -> None:
         self._room: dict[Connection, deque[Waiter]] = {}
+        self._drains: dict[Connection, list[Waiter]] = {}
         self._ends: dict[Connection, list[Waiter]] = {}
         self._pings: dict[Connection, dict[bytes, asyncio.Future[float]]] = {}
 
@@ -63,8 +52,10 @@ class Waits:
         if not connection.is_open:
             raise closed_error(connection)
         if connection.buffered_amount:
-            await self._wait_for_room(connection)
-            self._next(connection)
+            connection.notify_room()
+            await self._wait_among(self._drains, connection)
+            if not connection.is_open:
+                raise closed_error(connection)
 
     async def _wait_for_room(self, connection: Connection) -> None:
         if not connection.is_open:
@@ -84,8 +75,27 @@ class Waits:
                 self._next(connection)  # it had been called
             raise
 
+    async def _wait_among(
+        self, waiters: dict[Connection, list[Waiter]], connection: Connection
+    ) -> None:
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        waiting = waiters.setdefault(connection, [])
+        waiting.append(waiter)
+        try:
+            await waiter
+        finally:
+            if not waiter.done() or waiter.cancelled():
+                waiting.remove(waiter)
+
     def on_room(self, connection: Connection) -> None:
-        """Hear from the engine that there is room again."""
+        """Hear from the engine that at most a quarter of the high mark is waiting."""
+        for waiter in self._drains.pop(connection, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+        self._call(connection)
+
+    def _call(self, connection: Connection) -> None:
+        """Call the next one who waits to send."""
         queue = self._room.get(connection, ())
         while queue:
             waiter = queue.popleft()
@@ -102,16 +112,14 @@ class Waits:
         if self._room[connection] and connection.is_full:
             connection.notify_room()
         else:
-            self.on_room(connection)
+            self._call(connection)
 
     # Ends.
 
     async def ended(self, connection: Connection) -> None:
         """Return when the connection has ended."""
         if connection.reason is None:
-            waiter: Waiter = asyncio.get_running_loop().create_future()
-            self._ends.setdefault(connection, []).append(waiter)
-            await waiter
+            await self._wait_among(self._ends, connection)
 
     def closing(self, connection: Connection) -> Closing:
         """Return what `Connection.close` returns."""
@@ -122,7 +130,11 @@ class Waits:
         for waiter in self._ends.pop(connection, ()):
             if not waiter.done():
                 waiter.set_result(None)
-        lost = (*self._room.pop(connection, ()), *self._pings.pop(connection, {}).values())
+        lost = (
+            *self._room.pop(connection, ()),
+            *self._drains.pop(connection, ()),
+            *self._pings.pop(connection, {}).values(),
+        )
         for each in lost:
             if not each.done():
                 each.set_exception(closed_error(connection))
