@@ -49,7 +49,7 @@ class Coroutines:
     ) -> None:
         """Run handler(connection, **parameters); its end closes the connection."""
         receive_into_inbox(connection, session, self._limit)
-        self._tasks.start(self._run(connection, handler, parameters))
+        self._tasks.start(self._run(connection, handler, parameters), lasting=True)
 
     async def _run(
         self,

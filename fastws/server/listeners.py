@@ -48,6 +48,10 @@ class UnixListener(socket.socket):
                 Path(self._path).unlink()
 
 
+class _NoSuchFamily(ConfigError):
+    """This machine does not have IPv6, or IPv4, which need not matter where a name has both."""
+
+
 def listen_tcp(host: str | None, port: int) -> list[socket.socket]:
     """Bind and listen on every address of a host name.
 
@@ -60,15 +64,21 @@ def listen_tcp(host: str | None, port: int) -> list[socket.socket]:
     """
     check_integer("port", port, 0, 65_535)  # the C library takes it modulo 65,536
     listeners: list[socket.socket] = []
+    missing: ConfigError | None = None
     try:
         for family, address in _resolve(host, port):
             if port == 0 and listeners:
                 address = (address[0], listeners[0].getsockname()[1])
-            listeners.append(_listen(family, address, host))
+            try:
+                listeners.append(_listen(family, address, host))
+            except _NoSuchFamily as error:
+                missing = error
     except ConfigError:
         for listener in listeners:
             listener.close()
         raise
+    if missing is not None and not listeners:
+        raise missing
     return listeners
 
 
@@ -199,7 +209,11 @@ def _resolve(host: str | None, port: int) -> Iterable[tuple[socket.AddressFamily
 def _listen(
     family: socket.AddressFamily, address: tuple[str, int], host: str | None
 ) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        kind = _NoSuchFamily if error.errno == errno.EAFNOSUPPORT else ConfigError
+        raise kind("host", _why(error, address, host)) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -84,7 +84,6 @@ class Server:
         if isinstance(subprotocols, str):
             raise ConfigError("subprotocols", f"must be a list, such as [{subprotocols!r}]")
         self.limits = Limits() if limits is None else limits
-        self.engine = _engine(self.limits)
         options = AcceptOptions(
             process_request,
             tuple(subprotocols),
@@ -95,6 +94,7 @@ class Server:
             self.limits.of_heads(),
             self.limits.handler_queue,
         )
+        self.engine = _engine(self.limits)
         self._acceptor = Acceptor(self.engine, app, options, self._on_end)
         self.engine.on_topic_error = self._topic_failed
         self._driver = Driver(self.engine)
@@ -205,8 +205,9 @@ class Server:
         """Accept no more, close every WebSocket behind what is on its way, and let go of all.
 
         A client in the middle of a request gets 503. Takes at most `grace` and one second, whatever
-        progress a client makes; connections that have not closed by then are cut off, and handlers
-        that do not end when they are cancelled are left behind, which is logged.
+        progress a client makes. Connections that have not closed half a second behind the grace are
+        cut off, coroutine handlers that have not ended are cancelled, and those that do not end
+        then are left behind, which is logged.
 
         An async handler may await it (another one: `asyncio.create_task(server.stop())`): that
         handler is not cancelled, and continues when everything else has ended. A second call waits
@@ -252,10 +253,11 @@ class Server:
                     while self.engine.connections:
                         empty.clear()
                         await empty.wait()
+            self._let_go()
+            await self._acceptor.tasks.finish(deadline - 0.5, deadline)
         finally:
-            self.close()
-        await self._acceptor.tasks.finish(deadline - asyncio.get_running_loop().time())
-        self._say_closed()
+            self._let_go()
+            self._say_closed()
 
     def _take_leave(self, code: int, reason: str) -> None:
         if self._ended:
@@ -283,13 +285,17 @@ class Server:
         """
         if not self.engine.inherited:
             self._driver.check_thread()
+            self._acceptor.tasks.cancel_lasting()
+        self._let_go()
+        if self._stopping is None:
+            self._say_closed()
+
+    def _let_go(self) -> None:
         self._ended = True
         self._stop_listening()
         self._limits_met.stop()
         self._driver.stop()
         self.engine.close()
-        if self._stopping is None:
-            self._say_closed()
 
     def _say_closed(self) -> None:
         if self._closed is not None:

@@ -63,9 +63,12 @@ def serve(
         raise ConfigError("ssl", "TLS is not supported yet: put a proxy in front that ends it")
     if unix is not None and sock is not None:
         raise ConfigError("sock", "cannot be combined with unix")
+    hosts = [host] if isinstance(host, str) or host is None else list(host)
+    if not hosts:
+        raise ConfigError("host", "an empty list of hosts; None is every address")
     return _Serving(
         _app(handler),
-        (unix, sock, [host] if isinstance(host, str) or host is None else list(host), port),
+        (unix, sock, hosts, port),
         process_request=process_request,
         subprotocols=subprotocols,
         select_subprotocol=select_subprotocol,
@@ -89,6 +92,7 @@ class _Serving(Server):
         self._where = where
 
     def start(self) -> None:
+        self._check_new()
         unix, sock, hosts, port = self._where
         try:
             if unix is not None:
@@ -99,7 +103,7 @@ class _Serving(Server):
                 for host in hosts:
                     _, port = self.listen(host, port)[0]  # the same free one for all of them
             super().start()
-        except ConfigError:
+        except BaseException:
             self.close()
             raise
 

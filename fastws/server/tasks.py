@@ -1,4 +1,8 @@
-"""The tasks of a server's handlers: started, spared, waited for at the end. Layer 6."""
+"""The tasks of a server's handlers: started, spared, waited for at the end. Layer 6.
+
+Those of coroutine handlers live as long as their connection or longer, and end by themselves when
+they hear that it has ended; all others are cancelled by who started them.
+"""
 
 import asyncio
 import logging
@@ -29,13 +33,17 @@ class Tasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lasting: set[asyncio.Task[None]] = set()
         self._spared: set[asyncio.Task[Any]] = set()
 
-    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a coroutine in a task of the running loop."""
+    def start(
+        self, coroutine: Coroutine[Any, Any, None], *, lasting: bool = False
+    ) -> asyncio.Task[None]:
+        """Run a coroutine in a task of the running loop; `lasting`: that of a whole connection."""
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        kept = self._lasting if lasting else self._tasks
+        kept.add(task)
+        task.add_done_callback(kept.discard)
         return task
 
     def cancel(self, task: asyncio.Task[None]) -> bool:
@@ -56,10 +64,29 @@ class Tasks:
             if task is not None:
                 self._spared.discard(task)
 
-    async def finish(self, seconds: float) -> None:
-        """Wait that long for all but those spared, then cancel those that are left and say so."""
-        tasks = self._tasks - self._spared
-        if tasks and (late := (await asyncio.wait(tasks, timeout=seconds))[1]):
-            logger.error("%d tasks of handlers did not end in %.1f s", len(late), seconds)
-            for task in late:
-                task.cancel()
+    def cancel_lasting(self) -> None:
+        """Cancel those of whole connections."""
+        for task in list(self._lasting):
+            self.cancel(task)
+
+    async def finish(self, grace_end: float, deadline: float) -> None:
+        """Wait for all but those spared, and cancel those that are left in the end, which is said.
+
+        Args:
+            grace_end: when those of whole connections are cancelled, by the loop's clock.
+            deadline: when those that are left are left behind.
+        """
+        if await _left_of(self._lasting - self._spared, grace_end):
+            self.cancel_lasting()
+        late = await _left_of((self._tasks | self._lasting) - self._spared, deadline)
+        if late:
+            logger.error("%d tasks of handlers did not end when they were cancelled", len(late))
+        for task in late:
+            task.cancel()
+
+
+async def _left_of(tasks: set[asyncio.Task[None]], deadline: float) -> set[asyncio.Task[None]]:
+    if not tasks:
+        return tasks
+    seconds = max(deadline - asyncio.get_running_loop().time(), 0)
+    return (await asyncio.wait(tasks, timeout=seconds))[1]
