@@ -17,6 +17,7 @@ JSON = "application/json"
 # smuggling.
 _OWN_FIELDS = frozenset({"connection", "content-length", "transfer-encoding"})
 _WITHOUT_BODY = (204, 304)  # RFC 9110 8.6
+_PHRASES = {each.value: each.phrase for each in HTTPStatus}  # others have none, RFC 9112 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,14 @@ def encode_response(
         head_only: for a request of HEAD: the length is announced, no body is sent (RFC 9110 9.3.2).
 
     Raises:
-        ValueError: an unknown status, a body where none may be, or a bad name or value of a field.
+        ValueError: a status out of range, a body where none may be, or a bad name or value of a
+            field.
     """
     status, body = response.status, response.body
     content = body.encode() if isinstance(body, str) else body
     given = response.headers
     extra = own_fields_refused(given.items() if isinstance(given, Mapping) else given)
-    phrase = HTTPStatus(status).phrase
-    if status < 200 or (status in _WITHOUT_BODY and content):
+    if not 200 <= status <= 599 or (status in _WITHOUT_BODY and content):
         raise ValueError(f"status {status} cannot be answered like this")
     fields: list[tuple[str, str]] = []
     if status not in _WITHOUT_BODY:
@@ -77,7 +78,7 @@ def encode_response(
     if any(name.lower() == "upgrade" for name, _ in extra):
         connection += ", Upgrade"  # RFC 9110 7.8: a sender of Upgrade names it here
     fields += [("Connection", connection), *extra]
-    start = f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
+    start = f"HTTP/1.1 {status:d} {_PHRASES.get(status, '')}\r\n".encode("ascii")
     return start + encode_fields(fields) + b"\r\n" + (b"" if head_only else content)
 
 

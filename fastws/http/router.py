@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastws.errors import HandshakeError
+from fastws.errors import VERSION_HEADERS, HandshakeError
 
 WEBSOCKET = "WEBSOCKET"  # in the place of a method
 
@@ -59,9 +59,12 @@ class Router:
             return self._literal.setdefault(_trimmed(path), {})
         if len(set(names)) < len(names) or not all(name.isidentifier() for name in names):
             raise ValueError(f"each parameter of {path!r} needs a name of its own")
+        path = _trimmed(path)
+        parts = _PARAMETER.split(path)
+        if any("{" in part or "}" in part for part in parts[::2]):
+            raise ValueError(f"a brace of the path {path!r} has no counterpart")
         known = self._patterns.get(path)
         if known is None:
-            parts = _PARAMETER.split(_trimmed(path))
             text = "".join(
                 f"(?P<{part}>[^/]+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)
             )
@@ -72,16 +75,20 @@ class Router:
         """Return the handler for a method and path, None when no route has the path.
 
         Raises:
-            HandshakeError: 405 where there are only routes for other methods; HEAD is GET.
+            HandshakeError: 405 where there are only routes for other methods (HEAD is GET), 426
+                where there are only those for WebSockets.
         """
         wanted = "GET" if method == "HEAD" else method
         others: list[str] = []
-        for handlers, parameters in self._candidates(_trimmed(path)):
+        candidates = self._candidates(_trimmed(path))
+        for handlers, parameters in candidates:
             if wanted in handlers:
                 return Match(handlers[wanted], parameters)
             others += [each for each in handlers if each != WEBSOCKET]
-        if not others or method == WEBSOCKET:
+        if method == WEBSOCKET or not candidates:
             return None
+        if not others:
+            raise HandshakeError(426, "a WebSocket upgrade is required", VERSION_HEADERS)
         allow = ", ".join(dict.fromkeys([*others, *(["HEAD"] if "GET" in others else [])]))
         raise HandshakeError(405, "Method not allowed", (("Allow", allow),))
 

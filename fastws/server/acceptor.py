@@ -4,13 +4,13 @@ Layer 6. Knows requests, routes and the App; neither listening sockets nor the l
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from fastws._frame import Connection, Engine
+from fastws._frame import Connection, Engine, closed_error
 from fastws.errors import ConnectionClosed, FastwsError, HandshakeError
 from fastws.http.extensions import negotiate
 from fastws.http.head import HeadLimits, head_too_large, parse_request
@@ -30,12 +30,13 @@ from fastws.server.decisions import Decisions
 from fastws.server.handlers import check_done, is_async
 from fastws.server.limit_log import HTTP_LIMITS
 from fastws.server.tasks import Tasks
-from fastws.server.waits import Waits, closed_error
+from fastws.server.waits import Waits
 from fastws.server.workers import Workers
 
 logger = logging.getLogger("fastws")
 
 INTERNAL_ERROR = 1011
+NO_PARAMETERS: Mapping[str, str] = {}
 HEALTH = "/healthz"
 
 ProcessRequest = Callable[[Request], Response | Awaitable[Response | None] | None]
@@ -175,27 +176,28 @@ class Acceptor:
         handler: Callable[..., Any],
         arguments: tuple[object, ...],
         go_on: Callable[[Any], None],
+        parameters: Mapping[str, str] = NO_PARAMETERS,
     ) -> None:
         """Go on with what a handler returns, at once or, where it is async, in a task."""
         known = self._is_async.get(handler)
         if known is None:
             known = self._is_async[handler] = is_async(handler)
         if known:
-            decision = self._ask_later(connection, request, handler, arguments, go_on)
+            call = partial(handler, *arguments, **parameters)
+            decision = partial(self._ask_later, connection, request, call, go_on)
             self._decisions.start(connection, decision)
         else:
-            go_on(handler(*arguments))
+            go_on(handler(*arguments, **parameters))
 
     async def _ask_later(
         self,
         connection: Connection,
         request: Request,
-        handler: Callable[..., Any],
-        arguments: tuple[object, ...],
+        call: Callable[[], Awaitable[Any]],
         go_on: Callable[[Any], None],
     ) -> None:
         try:
-            go_on(await handler(*arguments))
+            go_on(await call())
         except HandshakeError as error:
             self._refuse(connection, error, head_only=request.method == "HEAD")
 
@@ -226,16 +228,12 @@ class Acceptor:
             return
         router = self._app.routes
         match = None if router is None else router.find(request.method, request.path)
-        handler: Callable[..., Any] = self._app.http
-        if match is not None:
-            handler = (
-                partial(match.handler, **match.parameters) if match.parameters else match.handler
-            )
+        match = match or Match(self._app.http, {})
 
         def go_on(response: Response) -> None:
             self._respond(connection, request, response, keep_alive=request.keep_alive)
 
-        self._ask(connection, request, handler, (request,), go_on)
+        self._ask(connection, request, match.handler, (request,), go_on, match.parameters)
 
     def _respond(
         self, connection: Connection, request: Request, response: Response, *, keep_alive: bool

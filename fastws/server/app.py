@@ -4,18 +4,18 @@ Knows connections and requests; neither sockets nor the loop.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Concatenate, TypeVar
 
 from fastws._frame import Connection
-from fastws.errors import HandshakeError
+from fastws.errors import VERSION_HEADERS, HandshakeError
 from fastws.http.request import Request
 from fastws.http.response import Response, refusal
 from fastws.http.router import WEBSOCKET, Router
-from fastws.http.upgrade import VERSION_HEADERS
 from fastws.server.handlers import is_async
 
-HttpHandler = Callable[..., Response | Awaitable[Response]]
-WebSocketHandler = Callable[..., Coroutine[Any, Any, None]]
+# The rest of the arguments are the parameters of the path, by name.
+HttpHandler = Callable[Concatenate[Request, ...], Response | Awaitable[Response]]
+WebSocketHandler = Callable[Concatenate[Connection, ...], Coroutine[Any, Any, None]]
 H = TypeVar("H", bound=HttpHandler)
 W = TypeVar("W", bound=WebSocketHandler)
 

@@ -4,8 +4,7 @@ Knows connections and tasks; not what is decided.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from fastws._frame import Connection
 from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
@@ -24,8 +23,8 @@ class Decisions:
         self._failed = failed
         self._running: dict[Connection, asyncio.Task[None]] = {}
 
-    def start(self, connection: Connection, decision: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine; one that is running already has just handed over to it."""
+    def start(self, connection: Connection, decision: Callable[[], Awaitable[None]]) -> None:
+        """Run what a coroutine function gives; one that runs has just handed over to it."""
         task = self._tasks.start(self._run(connection, decision))
         if not task.done():  # an eager task may be
             self._running[connection] = task
@@ -35,9 +34,9 @@ class Decisions:
         task = self._running.pop(connection, None)
         return task if task is not None and self._tasks.cancel(task) else None
 
-    async def _run(self, connection: Connection, decision: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, connection: Connection, decision: Callable[[], Awaitable[None]]) -> None:
         try:
-            await decision
+            await decision()  # made here: a task cancelled before it begins leaves none behind
         except asyncio.CancelledError as error:
             if cancelled_from_outside():
                 raise
