@@ -15,7 +15,7 @@ CLANG_FORMAT ?= $(if $(findstring /,$(PYTHON)),$(dir $(PYTHON)))clang-format
 C_FILES = $(wildcard fastws/native/*/*.[ch] tests/native/*.[ch] tests/fuzz/*.[ch] benchmarks/native/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help build extension test test-quick test-c test-sanitized lint format types check \
+.PHONY: help build extension test test-quick test-c test-sanitized lint format types stubs pyright check \
 	autobahn autobahn-all hostile-table coverage sanitized valgrind bench bench-c clients client-rust client-node \
 	compare clean fuzz fuzz-build fuzz-python fuzz-seeds fuzz-parser fuzz-message fuzz-mask-utf8 \
 	fuzz-deflate fuzz-engine model model-c soak
@@ -119,10 +119,18 @@ format: ## put the Python and C files into shape
 	$(PYTHON) -m ruff format .
 	$(CLANG_FORMAT) -i $(C_FILES)
 
-types: ## mypy, strict
+types: ## mypy, strict, also of what users write (tests/typing)
 	$(PYTHON) -m mypy --strict fastws examples tests/support.py tests/instrumented.py tests/autobahn/run.py
+	$(PYTHON) -m mypy --strict tests/typing/*.py
 
-check: lint types ## every check that is no test
+pyright: ## pyright (npm) of what users write
+	npx --yes pyright --pythonpath $$(command -v $(PYTHON)) -p tests/typing
+
+stubs: ## the stubs of the extension modules say what is there
+	$(PYTHON) -m mypy.stubtest fastws._frame fastws._inbox fastws._ticks \
+		--allowlist tests/typing/stubs_allowed.txt
+
+check: lint types stubs ## every check that is no test
 
 bench: ## the small benchmarks: one tick, one publish
 	$(PYTHON) -m pytest benchmarks --benchmark-columns=median,iqr,rounds
