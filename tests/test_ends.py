@@ -527,16 +527,18 @@ def test_the_queue_is_bounded_where_tasks_begin_at_once(run: Run, factory: Any) 
     async def story() -> None:
         asyncio.get_running_loop().set_task_factory(factory)
         app = Held()
-        async with serving(app, handler_queue=4) as (server, address):
-            async with await websocket(address) as client:
-                await client.send(texts([str(i) for i in range(50)]))
-                await eventually(lambda: server.engine.counters()["handler_queue_full"])
-                await eventually(lambda: app.begun)
-                assert app.begun == 1
-                (worker,) = server._acceptor._workers._workers.values()
-                assert len(worker.inbox) <= 4
-                app.gate.set()
-                await eventually(lambda: app.begun == 50)
+        async with (
+            serving(app, handler_queue=4) as (server, address),
+            await websocket(address) as client,
+        ):
+            await client.send(texts([str(i) for i in range(50)]))
+            await eventually(lambda: server.engine.counters()["handler_queue_full"])
+            await eventually(lambda: app.begun)
+            assert app.begun == 1
+            (worker,) = server._acceptor._workers._workers.values()
+            assert len(worker.inbox) <= 4
+            app.gate.set()
+            await eventually(lambda: app.begun == 50)
         asyncio.get_running_loop().set_task_factory(None)
 
     run(story())
