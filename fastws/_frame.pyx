@@ -979,11 +979,11 @@ cdef class Connection:
         """The Request that opened it.
 
         Raises:
-            RuntimeError: it is not kept, as for a connection that goes to the methods of an App:
+            AttributeError: it is not kept, as for a connection that goes to the methods of an App:
                 these get it.
         """
         if self.session is None or self.session.request is None:
-            raise RuntimeError("the request of this connection is not kept: App.opened gets it")
+            raise AttributeError("the request of this connection is not kept: App.opened gets it")
         return self.session.request
 
     @property

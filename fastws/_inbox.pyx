@@ -14,6 +14,7 @@ is continued without its task, which goes on waiting for the Inbox and knows not
 """
 
 from asyncio import CancelledError, current_task
+from asyncio.events import _get_running_loop
 from asyncio.tasks import _enter_task, _leave_task  # as the manual has it for tasks of one's own
 from collections import deque
 
@@ -28,7 +29,7 @@ cdef extern from "Python.h":
         PYGEN_RETURN, PYGEN_ERROR, PYGEN_NEXT
     int PyIter_Send(object iterator, object value, PyObject **result) except -1
 
-from fastws.errors import ConnectionClosedOK
+from fastws.errors import ConnectionClosed, ConnectionClosedOK
 
 
 @cython.final
@@ -52,7 +53,9 @@ cdef class Inbox:
     cdef object _end  # the exception behind all that waits, or None
     cdef object _callback, _context  # of the task that waits
     cdef unsigned int _limit, _credit
-    cdef bint _waiting, _awake, _refused
+    cdef bint _waiting, _awake
+    cdef bint _advancing  # a Run continues its coroutine, while its task waits for this
+    cdef bint _refused  # a cancellation meanwhile
     cdef Run _run  # the one whose coroutine waits, or None
 
     def __cinit__(self, loop, unsigned int limit, renew):
@@ -87,10 +90,15 @@ cdef class Inbox:
             self._wake()
 
     def end(self, error not None):
-        """Put an exception behind what waits: each later receive raises it."""
+        """Put an exception behind what waits: each later receive raises one like it."""
         self._end = error
-        if self._waiting and not self._awake:
+        self._renew = None
+        if not self._waiting or self._awake:
+            return
+        if _get_running_loop() is self.loop:
             self._wake()
+        else:
+            self._wake_later()
 
     def cut(self, error not None):
         """Drop what waits, and end."""
@@ -113,9 +121,13 @@ cdef class Inbox:
     cdef int _renewed(self) except -1:
         """Let in as many as there is room for, once half of them can come."""
         cdef unsigned int waiting = len(self)
-        if waiting * 2 <= self._limit:
-            self._credit = self._limit - waiting
+        if self._end is not None or waiting * 2 > self._limit:
+            return 0
+        self._credit = self._limit - waiting
+        try:
             self._renew(after=self._credit)
+        except ConnectionClosed:
+            pass  # it has ended, and `end` will say so; what waits is there still
         return 0
 
     cdef int _wait(self) except -1:
@@ -126,33 +138,41 @@ cdef class Inbox:
         return 0
 
     cdef int _wake(self) except -1:
-        callback, context, run = self._callback, self._context, self._run
+        """Let the task that waits run, in place where no other one does."""
+        callback, context = self._callback, self._context
+        cdef Run run = self._run
+        if callback is None or context is None or (
+                run is None and current_task(self.loop) is not None):
+            return self._wake_later()
+        # Another coroutine may wait here when this one has run: it brings a wake-up of its own.
+        self._callback = self._context = None
         self._awake = True
-        if callback is None:
-            return 0
-        if context is None or not self._no_task_runs(run):
-            self._callback = self._context = None
-            self.loop.call_soon(callback, self, context=context)
-            return 0
         PyContext_Enter(context)
         try:
-            if run is not None and (<Run>run)._advance():
+            if run is None:
+                callback(self)
                 return 0
-            self._callback = self._context = None
-            callback(self)
+            try:
+                _enter_task(self.loop, run._task)
+            except RuntimeError:  # another one is being executed
+                self.loop.call_soon(callback, self, context=context)
+                return 0
+            if run._advance():
+                self._callback, self._context = callback, context
+            else:
+                callback(self)
         finally:
             PyContext_Exit(context)
         return 0
 
-    cdef bint _no_task_runs(self, Run run) except -1:
-        """Whether none runs in this loop; with a Run, its task has been entered then."""
-        if run is None:
-            return current_task(self.loop) is None
-        try:
-            _enter_task(self.loop, run._task)
-        except RuntimeError:  # another one is being executed
-            return False
-        return True
+    cdef int _wake_later(self) except -1:
+        """Ask the loop to let the task run; after the loop's end nobody does."""
+        callback, context = self._callback, self._context
+        self._callback = self._context = None
+        self._awake = True
+        if callback is not None and not self.loop.is_closed():
+            self.loop.call_soon(callback, self, context=context)
+        return 0
 
     # What asyncio.Task asks of a future.
 
@@ -172,8 +192,8 @@ cdef class Inbox:
 
         Another coroutine may wait before that task runs, so what it is told is its own.
         """
-        if not self._waiting or self._awake:
-            self._refused = True  # the task sees to it when it is asked next: see Run
+        if self._advancing or not self._waiting or self._awake:
+            self._refused = True  # the task sees to it when it runs next: see Run
             return False
         self._awake = True
         callback, context = self._callback, self._context
@@ -232,10 +252,18 @@ cdef class Receive:
         return self.__next__()
 
     def throw(self, kind, value=None, traceback=None):
+        self._give_up()
         raise kind if value is None else value
 
     def close(self):
-        pass
+        self._give_up()
+
+    cdef int _give_up(self) except -1:
+        """Wait no more, where no task has taken it for its future."""
+        cdef Inbox inbox = self._inbox
+        if inbox._waiting and not inbox._awake and inbox._callback is None:
+            inbox._waiting = False
+        return 0
 
     def __next__(self):
         cdef Inbox inbox = self._inbox
@@ -253,11 +281,19 @@ cdef class Receive:
         if inbox._end is not None:
             if self._iterating and isinstance(inbox._end, ConnectionClosedOK):
                 raise StopAsyncIteration
-            raise inbox._end
+            raise _like(inbox._end)
         if inbox._credit * 2 <= inbox._limit:
             inbox._renewed()
         inbox._wait()
         return inbox
+
+
+cdef object _like(error):
+    """Another exception like this one: each raise has a traceback of its own."""
+    another = type(error).__new__(type(error), *error.args)
+    another.__dict__.update(error.__dict__)
+    another.args = error.args
+    return another
 
 
 @cython.final
@@ -271,8 +307,9 @@ cdef class Run:
     cdef Inbox _inbox
     cdef object _coroutine
     cdef object _task  # None: begun outside of one, as a task factory may; then it costs more
-    cdef object _waits_for  # something else than the Inbox, not told to the task; or None
+    cdef object _waits_for  # a future, or None as of `sleep(0)`: what the task is to be told
     cdef object _result, _error
+    cdef bint _stepped  # the task has not been told of the last step
     cdef bint _ended
 
     def __cinit__(self, Inbox inbox not None, coroutine not None):
@@ -287,24 +324,33 @@ cdef class Run:
         return self
 
     def __next__(self):
-        if self._waits_for is None and not self._ended:
+        if not self._stepped:
             self._step()
+        self._stepped = False
         if self._ended:
             return self._end()
         waits_for, self._waits_for = self._waits_for, None
+        return self._told(waits_for)
+
+    cdef object _told(self, waits_for):
+        """What the task waits for from now on."""
         if waits_for is self._inbox:
+            self._inbox._awake = False
             self._inbox._run = None if self._task is None else self
         return waits_for
 
     def throw(self, kind, value=None, traceback=None):
         """Raise an exception where the coroutine waits."""
+        error = kind if value is None else value
+        stepped, self._stepped = self._stepped, False
         if self._ended:
+            if self._error is None:
+                raise error
             return self._end()
-        self._waits_for = None
-        waits_for = self._coroutine.throw(kind if value is None else value)
-        if waits_for is self._inbox:
-            self._inbox._run = None if self._task is None else self
-        return waits_for
+        waits_for, self._waits_for = self._waits_for, None
+        if stepped and waits_for is not None and waits_for is not self._inbox:
+            waits_for.cancel()  # nobody will wait for it
+        return self._told(self._coroutine.throw(error))
 
     def close(self):
         """End the coroutine."""
@@ -313,6 +359,7 @@ cdef class Run:
     cdef object _end(self):
         """Say how the coroutine has ended."""
         error, self._error = self._error, None
+        self._inbox._run = None
         if error is not None:
             raise error
         raise StopIteration(self._result)
@@ -320,6 +367,7 @@ cdef class Run:
     cdef int _step(self) except -1:
         """Continue the coroutine, and keep what comes of it."""
         cdef PyObject *result = NULL
+        self._stepped = True
         try:
             if PyIter_Send(self._coroutine, None, &result) == PYGEN_RETURN:
                 self._ended, self._result = True, <object>result
@@ -336,17 +384,22 @@ cdef class Run:
         Returns:
             Whether it waits for the Inbox again.
         """
-        self._inbox._refused = False
+        cdef Inbox inbox = self._inbox
+        inbox._refused = False
+        inbox._advancing = True
         try:
             self._step()
         finally:
-            _leave_task(self._inbox.loop, self._task)
-        if self._waits_for is not self._inbox:
+            inbox._advancing = False
+            _leave_task(inbox.loop, self._task)
+        if self._ended or self._waits_for is not inbox:
+            if inbox._refused and inbox._callback is not None:
+                inbox._wake_later()  # another coroutine waits now, and may be the cancelled one
             return False
-        if self._inbox._refused:  # the task was cancelled meanwhile, by the coroutine itself
-            self._inbox._awake = True
+        if inbox._refused:  # the task was cancelled meanwhile
             return False
+        self._stepped = False
         self._waits_for = None
-        self._inbox._run = self
-        self._inbox._asyncio_future_blocking = False  # as the task has left it
+        inbox._run = self
+        inbox._asyncio_future_blocking = False  # as the task has left it
         return True

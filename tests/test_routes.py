@@ -362,7 +362,7 @@ def test_closed_is_called_for_what_was_opened_only(run: Run, later: bool) -> Non
         def opened(self, connection: Connection, request: Request) -> None:
             connection.context = request.path
             seen.append(f"opened {request.path}")
-            with pytest.raises(RuntimeError, match="not kept"):
+            with pytest.raises(AttributeError, match="not kept"):
                 _ = connection.request
 
         def closed(self, connection: Connection) -> None:

@@ -191,7 +191,7 @@ class Watch:
         if not connection.is_open:
             return
         received = connection.session.inbox.received
-        if received != self._seen:
+        if received != self._seen or len(connection.session.inbox):  # what waits is not stale
             self._seen, self._since = received, now
         elif now - self._since >= self._seconds:
             with suppress(ConnectionClosed, LogFull):

@@ -32,6 +32,7 @@ class ClientEngine:
             options[name] = memory_budget(name, options[name])
         self.engine = Engine(**options)
         self._ended = ended
+        self._loop = asyncio.get_running_loop()
         self._users = 0  # connections, and those who dial
         self._opening: dict[Connection, asyncio.Future[bytes]] = {}
         self._waits = self.engine.waits = Waits()
@@ -79,7 +80,7 @@ class ClientEngine:
         opening, connection.context = connection.context, None
         try:
             opening.opened(connection, head)
-        except FastwsError as error:
+        except Exception as error:
             opening.fail(error)
             connection.abort()
         else:
@@ -90,12 +91,12 @@ class ClientEngine:
 
     def _on_close(self, connection: Connection) -> None:
         opening, session = connection.context, connection.session
+        self._loop.call_soon(self.release)  # not in the turn
         self._waits.on_close(connection)
         if isinstance(opening, _Opening):
             opening.fail(ConnectionResetError("the connection ended during the handshake"))
         elif session is not None:
             session.inbox.end(closed_error(connection))
-        asyncio.get_running_loop().call_soon(self.release)  # not in the turn
 
     def _failed(self, connection: Connection, exception: BaseException) -> None:
         logger.error("connection %s: a callback raised", connection, exc_info=exception)
@@ -126,13 +127,13 @@ _ENGINES: dict[_Place, ClientEngine] = {}
 
 
 def _forget(place: _Place) -> None:
-    del _ENGINES[place]
+    _ENGINES.pop(place, None)
 
 
 def engine_for(limits: Limits) -> ClientEngine:
     """Return the running loop's engine with those limits, made when there is none, and held."""
-    for each in [each for each in _ENGINES if each[0].is_closed()]:
-        del _ENGINES[each]  # what it held is gone with it
+    for each in [each for each in list(_ENGINES) if each[0].is_closed()]:
+        _ENGINES.pop(each, None)  # what it held is gone with it
     here = asyncio.get_running_loop(), limits
     found = _ENGINES.get(here)
     if found is None:

@@ -43,9 +43,12 @@ class Router:
         """Add a route.
 
         Raises:
-            ValueError: the path does not begin with a slash, a parameter of it has no name or one
+            ValueError: the method is not in capitals, or HEAD (a GET answers it); the path does not
+                begin with a slash, a parameter of it has no name or one
                 twice, or the route is there already.
         """
+        if method == "HEAD" or method != method.upper():
+            raise ValueError(f"a method is in capitals, and HEAD is a GET: {method!r}")
         if not path.startswith("/"):
             raise ValueError(f"a path begins with a slash, unlike {path!r}")
         handlers = self._handlers(path)

@@ -305,6 +305,12 @@ class Acceptor:
     # Ends.
 
     def _on_close(self, connection: Connection) -> None:
+        try:
+            self._tell_end(connection)
+        finally:
+            self._on_end()
+
+    def _tell_end(self, connection: Connection) -> None:
         self._bodies.pop(connection.id, None)
         self._waits.on_close(connection)
         session = connection.session
@@ -316,7 +322,6 @@ class Acceptor:
             self._workers.end(connection)
         else:
             check_done(self._app.closed(connection))
-        self._on_end()
 
     def _failed(self, connection: Connection, exception: BaseException) -> None:
         """A handler raised: the connection ends with 1011 or 500, the others go on."""

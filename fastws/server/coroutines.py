@@ -14,7 +14,7 @@ from fastws.errors import ConnectionClosed, FastwsError
 from fastws.http.request import Request
 from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
 
-NORMAL_CLOSURE = 1000
+NORMAL_CLOSURE, INTERNAL_ERROR = 1000, 1011
 
 
 @dataclass(slots=True)
@@ -49,7 +49,8 @@ class Coroutines:
     ) -> None:
         """Run handler(connection, **parameters); its end closes the connection."""
         receive_into_inbox(connection, session, self._limit)
-        self._tasks.start(self._run(connection, handler, parameters), lasting=True)
+        task = self._tasks.start(self._run(connection, handler, parameters), lasting=True)
+        task.add_done_callback(lambda _: close_orphan(connection))
 
     async def _run(
         self,
@@ -75,6 +76,15 @@ class Coroutines:
     def _close(self, connection: Connection) -> None:
         try:
             connection.close(NORMAL_CLOSURE)
+        except FastwsError:
+            connection.abort()
+
+
+def close_orphan(connection: Connection) -> None:
+    """End a connection whose handler was cancelled: nobody receives from it any more."""
+    if connection.is_open:
+        try:
+            connection.close(INTERNAL_ERROR, "the handler was cancelled")
         except FastwsError:
             connection.abort()
 

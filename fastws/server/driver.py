@@ -4,6 +4,7 @@ Knows the loop and its thread; neither connections nor what is served.
 """
 
 import asyncio
+import contextvars
 import threading
 from contextlib import suppress
 
@@ -19,6 +20,7 @@ class Driver:
         self.engine = engine
         self.loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
+        self._context: contextvars.Context | None = None  # of the turns
         self._turn_due = False
         self._events = False  # the engine's descriptor was readable since the last turn
 
@@ -26,6 +28,9 @@ class Driver:
         """Take turns in the running loop from now on; RuntimeError without one."""
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        # Else a turn, and the handlers of others in it, would have the context of the handler
+        # that sent something last.
+        self._context = contextvars.copy_context()
         self.engine.schedule = self.turn_soon
         self.loop.add_reader(self.engine.fileno(), self._ready)
         self.turn_soon()
@@ -62,7 +67,12 @@ class Driver:
         """Take a turn when the loop comes round."""
         if not self._turn_due and self.loop is not None:
             self._turn_due = True
-            self.loop.call_soon(self._due)
+            self.loop.call_soon(self._due, context=self._context)
+
+    def turn_now(self) -> None:
+        """Take a turn, called in a task."""
+        if self._context is not None:
+            self._context.run(self.turn)
 
     def turn(self, *, poll: bool = True) -> None:
         """Take a turn, and another one soon if that leaves work."""

@@ -245,7 +245,7 @@ class Server:
         deadline = asyncio.get_running_loop().time() + seconds + 1
         try:
             await asyncio.sleep(0)  # an eager task begins in the turn
-            self._driver.turn()  # requests that have come are known to have begun
+            self._driver.turn_now()  # requests that have come are known to have begun
             self._take_leave(code, reason)
             self._driver.turn_soon()
             with suppress(TimeoutError):

@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 from fastws._frame import Connection, closed_error
@@ -15,17 +15,39 @@ from fastws._frame import Connection, closed_error
 Waiter = asyncio.Future[None]
 
 
-class Closing:
-    """What `Connection.close` returns; to await it is to wait for the connection's end."""
+class Closing(Coroutine[Any, Any, None]):
+    """What `Connection.close` returns; to await it is to wait for the connection's end.
 
-    __slots__ = ("_connection", "_waits")
+    A coroutine, so that a task can be made of it, which need not be awaited.
+    """
+
+    __slots__ = ("_connection", "_waiting", "_waits")
 
     def __init__(self, waits: "Waits", connection: Connection) -> None:
         self._waits = waits
         self._connection = connection
+        self._waiting: Coroutine[Any, Any, None] | None = None
 
-    def __await__(self) -> Generator[Any, None, None]:
-        return self._waits.ended(self._connection).__await__()
+    def _wait(self) -> Coroutine[Any, Any, None]:
+        if self._waiting is None:
+            self._waiting = self._waits.ended(self._connection)
+        return self._waiting
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._wait().__await__()
+
+    def send(self, value: Any) -> Any:
+        """Begin, or go on, to wait."""
+        return self._wait().send(value)
+
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any:
+        """Raise an exception where it waits."""
+        return self._wait().throw(kind if value is None else value)
+
+    def close(self) -> None:
+        """Wait no more."""
+        if self._waiting is not None:
+            self._waiting.close()
 
 
 class Waits:

@@ -13,6 +13,7 @@ from fastws._inbox import Inbox, Run
 from fastws.errors import ConnectionClosedOK
 from fastws.http.request import Request
 from fastws.server.app import App
+from fastws.server.coroutines import close_orphan
 from fastws.server.handlers import check_done, is_async
 from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
 
@@ -95,6 +96,9 @@ class Workers:
         self._workers[connection] = worker
         connection.on_message = worker.inbox.put
         worker.task = self._tasks.start(self._work(connection, worker, request))
+        worker.task.add_done_callback(
+            lambda task: close_orphan(connection) if task.cancelled() else None
+        )
         if self._timer is None:
             self._looked = loop.time()
             self._timer = loop.call_later(min(IDLE, PATIENCE), self._look)
