@@ -105,6 +105,13 @@ def encoded(
     return encode_response(response, **options)
 
 
+class From:
+    """A peer at an address."""
+
+    def __init__(self, host: str) -> None:
+        self.remote_address = (host, 50_000)
+
+
 # An engine driven by hand.
 
 

@@ -1,14 +1,14 @@
 """Coroutine handlers and what surrounds them: ends, contexts, the loop; both loops."""
 
 import asyncio
-import contextlib
 import contextvars
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from handler_apps import eventually
-from support import PATIENCE
+from support import PATIENCE, UPGRADE
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -53,22 +53,25 @@ def test_a_handler_does_not_give_its_context_to_others(run: Run) -> None:
 
     async def story() -> None:
         seen: list[str] = []
+        both = asyncio.Event()
 
         async def handler(ws: Connection) -> None:
             seen.append(user.get())
-            await asyncio.sleep(0)  # resumed by the loop, in the context of its task
+            if len(seen) == 2:
+                both.set()
+                return
+            await asyncio.sleep(0.01)  # resumed by the loop, in the context of its task
             user.set("somebody")
+            other.sendall(UPGRADE)  # so that the turn for this send hears of the other client
             await ws.send("hello")
-            async for _ in ws:
-                pass
+            await ws.recv()
 
-        async with (
-            serve(handler, "127.0.0.1", 0) as server,
-            contextlib.AsyncExitStack() as stack,
-        ):
-            clients = [await stack.enter_async_context(dial(server)) for _ in range(20)]
-            assert [await client.recv() for client in clients] == ["hello"] * 20
-        assert seen == ["nobody"] * 20
+        async with serve(handler, "127.0.0.1", 0) as server:
+            with socket.create_connection(server.sockets[0].getsockname()) as other:
+                async with dial(server) as client, asyncio.timeout(PATIENCE):
+                    assert await client.recv() == "hello"
+                    await both.wait()
+        assert seen == ["nobody"] * 2
 
     run(story())
 

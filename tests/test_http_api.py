@@ -4,6 +4,7 @@ import hmac
 from dataclasses import replace
 
 import pytest
+from support import From
 
 from fastws.errors import ConfigError, HandshakeError
 from fastws.http.head import parse_request
@@ -53,13 +54,6 @@ class Server:
             keep_alive=request.keep_alive,
             head_only=request.method == "HEAD",
         )
-
-
-class From:
-    """A peer at an address."""
-
-    def __init__(self, host: str) -> None:
-        self.remote_address = (host, 50_000)
 
 
 def ok(body: bytes) -> bytes:
