@@ -28,6 +28,12 @@ def cancelled_from_outside() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+async def in_a_task() -> None:
+    """Return in a task: a task factory may have begun the coroutine outside of one."""
+    if asyncio.current_task() is None:
+        await asyncio.sleep(0)
+
+
 class Tasks:
     """The tasks that have not ended."""
 

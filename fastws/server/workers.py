@@ -15,7 +15,7 @@ from fastws.http.request import Request
 from fastws.server.app import App
 from fastws.server.coroutines import close_orphan
 from fastws.server.handlers import check_done, is_async
-from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
+from fastws.server.tasks import Failed, Tasks, cancelled_from_outside, in_a_task
 
 logger = logging.getLogger("fastws")
 
@@ -106,6 +106,7 @@ class Workers:
 
     async def _work(self, connection: Connection, worker: _Worker, request: Request | None) -> None:
         try:
+            await in_a_task()
             if request is not None:
                 worker.opening = True
                 await self._app.opened(connection, request)  # type: ignore[misc]
@@ -145,6 +146,7 @@ class Workers:
     async def _last(self, connection: Connection, task: asyncio.Task[None] | None) -> None:
         if task is not None:
             await asyncio.wait([task])
+        await in_a_task()
         try:
             result = self._app.closed(connection)
             if result is not None:
