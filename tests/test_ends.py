@@ -110,7 +110,7 @@ async def provoke(address: Any, app: Ending) -> list[Client]:
                 await client.more()
         await clients[0].send(texts(["x"]))
     elif app.where == "closed":
-        await eventually(lambda: app.server.engine.live == 3)
+        await eventually(lambda: len(app.server.connections) == 3)
         clients.pop(0).sock.close()
     elif app.where == "http":
         clients.append(connected(address))

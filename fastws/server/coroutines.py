@@ -12,7 +12,7 @@ from fastws._frame import Connection
 from fastws._inbox import Inbox, Run
 from fastws.errors import ConnectionClosed, FastwsError
 from fastws.http.request import Request
-from fastws.server.tasks import Failed, Tasks, cancelled_from_outside, in_a_task
+from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
 
 NORMAL_CLOSURE, INTERNAL_ERROR = 1000, 1011
 
@@ -59,7 +59,7 @@ class Coroutines:
         parameters: Mapping[str, str],
     ) -> None:
         try:
-            await in_a_task()
+            await self._tasks.begun()
             await Run(connection.session.inbox, handler(connection, **parameters))
         except ConnectionClosed as error:
             if connection.is_open:  # that of another connection

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from fastws._frame import Connection
-from fastws.server.tasks import Failed, Tasks, cancelled_from_outside, in_a_task
+from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
 
 
 class Decisions:
@@ -36,7 +36,7 @@ class Decisions:
 
     async def _run(self, connection: Connection, decision: Callable[[], Awaitable[None]]) -> None:
         try:
-            await in_a_task()
+            await self._tasks.begun()
             await decision()  # made here: a task cancelled before it begins leaves none behind
         except asyncio.CancelledError as error:
             if cancelled_from_outside():

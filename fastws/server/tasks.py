@@ -28,12 +28,6 @@ def cancelled_from_outside() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def in_a_task() -> None:
-    """Return in a task: a task factory may have begun the coroutine outside of one."""
-    if asyncio.current_task() is None:
-        await asyncio.sleep(0)
-
-
 class Tasks:
     """The tasks that have not ended."""
 
@@ -41,16 +35,29 @@ class Tasks:
         self._tasks: set[asyncio.Task[None]] = set()
         self._lasting: set[asyncio.Task[None]] = set()
         self._spared: set[asyncio.Task[Any]] = set()
+        self._starting = 0  # tasks that are being made
 
     def start(
         self, coroutine: Coroutine[Any, Any, None], *, lasting: bool = False
     ) -> asyncio.Task[None]:
         """Run a coroutine in a task of the running loop; `lasting`: that of a whole connection."""
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine)
+        self._starting += 1
+        try:
+            task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine)
+        finally:
+            self._starting -= 1
         kept = self._lasting if lasting else self._tasks
         kept.add(task)
         task.add_done_callback(kept.discard)
         return task
+
+    async def begun(self) -> None:
+        """Return when the task is there; first of all in what `start` takes.
+
+        A task factory may begin a coroutine at once: in the turn, or outside of its task.
+        """
+        if self._starting:
+            await asyncio.sleep(0)
 
     def cancel(self, task: asyncio.Task[None]) -> bool:
         """Cancel a task, unless it is spared or its loop has ended; whether it was cancelled."""

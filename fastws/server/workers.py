@@ -15,7 +15,7 @@ from fastws.http.request import Request
 from fastws.server.app import App
 from fastws.server.coroutines import close_orphan
 from fastws.server.handlers import check_done, is_async
-from fastws.server.tasks import Failed, Tasks, cancelled_from_outside, in_a_task
+from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
 
 logger = logging.getLogger("fastws")
 
@@ -106,7 +106,7 @@ class Workers:
 
     async def _work(self, connection: Connection, worker: _Worker, request: Request | None) -> None:
         try:
-            await in_a_task()
+            await self._tasks.begun()
             if request is not None:
                 worker.opening = True
                 await self._app.opened(connection, request)  # type: ignore[misc]
@@ -144,9 +144,9 @@ class Workers:
         return worker.task if cancelled else None
 
     async def _last(self, connection: Connection, task: asyncio.Task[None] | None) -> None:
+        await self._tasks.begun()
         if task is not None:
             await asyncio.wait([task])
-        await in_a_task()
         try:
             result = self._app.closed(connection)
             if result is not None:
