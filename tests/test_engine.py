@@ -115,7 +115,7 @@ def test_use_after_close_raises() -> None:
         with pytest.raises(RuntimeError, match="closed"):
             call()
     calls = [
-        lambda: topic.publish("x"), lambda: connection.send_nowait("x"), lambda: connection.close(),
+        lambda: topic.publish("x"), lambda: connection.send_nowait("x"),
         lambda: connection.subscribe(topic), lambda: connection.unsubscribe(topic),
         connection.account, connection.pause_reading, connection.resume_reading,
         lambda: engine.respond(connection, b"x", keep_alive=True),
@@ -125,6 +125,7 @@ def test_use_after_close_raises() -> None:
     for call in calls:
         with pytest.raises(ConnectionClosed):
             call()
+    connection.close()
     assert engine.turn(1.0) is False
     assert (engine.live, engine.connections) == (0, [])
     assert not connection.is_open
