@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from surroundings import INSTRUMENTED
 
 from fastws import App, Connection, Request, Response, serve
 
@@ -48,6 +49,7 @@ async def browsing(url: str, profile: Path) -> AsyncIterator[None]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.skipif(INSTRUMENTED, reason="Chromium would be instrumented as well")
 def test_a_page_that_asks_for_a_subprotocol_connects(run: Run, tmp_path: Path) -> None:
     app = App()
 
