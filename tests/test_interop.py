@@ -17,6 +17,7 @@ import orjson
 import pytest
 import websockets
 from support import PATIENCE, Site
+from surroundings import INSTRUMENTED
 from test_cli import serving
 
 Run = Callable[[Any], Any]
@@ -44,6 +45,8 @@ def node() -> list[str]:
 def browser() -> list[str]:
     if not any(map(shutil.which, CHROMIUMS)):
         pytest.skip("there is no Chromium")
+    if INSTRUMENTED:
+        pytest.skip("Chromium would be instrumented as well")
     return [sys.executable, str(CLIENTS / "browser/start.py")]
 
 
