@@ -9,39 +9,27 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from fastws._frame import Connection, Engine, closed_error
+from fastws._frame import Connection, closed_error
 from fastws.errors import FastwsError
 from fastws.server.driver import Driver
+from fastws.server.engines import make_engine
 from fastws.server.limits import Limits
-from fastws.server.memory import memory_budget
-from fastws.server.open_files import connection_limit
-from fastws.server.waits import Waits
 
 logger = logging.getLogger("fastws")
-
-OnHead = Callable[[Connection, bytes], None]
 
 
 class ClientEngine:
     """The connections of one loop and one set of limits; it closes with the last of them."""
 
     def __init__(self, limits: Limits, ended: Callable[[], None]) -> None:
-        options = limits.of_engine()
-        options["max_connections"] = connection_limit(limits.max_connections)
-        for name in ("max_log_bytes", "max_buffered_bytes"):
-            options[name] = memory_budget(name, options[name])
-        self.engine = Engine(**options)
+        self.engine, self._waits = make_engine(limits)
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._users = 0  # connections, and those who dial
-        self._opening: dict[Connection, asyncio.Future[bytes]] = {}
-        self._waits = self.engine.waits = Waits()
         self.engine.on_head = self._on_head
         self.engine.on_head_limit = self._on_head_limit
         self.engine.on_close = self._on_close
         self.engine.on_error = self._failed
-        self.engine.on_room = self._waits.on_room
-        self.engine.on_pong = self._waits.on_pong
         self._driver = Driver(self.engine)
         self._driver.start()
 

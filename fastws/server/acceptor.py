@@ -73,13 +73,19 @@ class Acceptor:
 
     Args:
         engine: whose events it takes.
+        waits: hears of the connections' ends as well.
         app: what is served.
         options: see there.
         on_end: called when a connection has ended.
     """
 
     def __init__(
-        self, engine: Engine, app: App, options: AcceptOptions, on_end: Callable[[], None]
+        self,
+        engine: Engine,
+        waits: Waits,
+        app: App,
+        options: AcceptOptions,
+        on_end: Callable[[], None],
     ) -> None:
         self.tasks = Tasks()
         self.http_refused = dict.fromkeys(HTTP_LIMITS, 0)
@@ -91,12 +97,11 @@ class Acceptor:
         self._default = None if app.handler is None else Match(app.handler, {})
         self._only_routes = app.serves_routes_only
         self._is_async: dict[Callable[..., Any], bool] = {}
-        self._closed_is_async = is_async(app.closed)
         self._decisions = Decisions(self.tasks, self._failed)
         self._workers = Workers(self.tasks, app, options.handler_queue, self._failed)
         self._coroutines = Coroutines(self.tasks, options.handler_queue, self._failed)
         self._bodies: dict[int, Request] = {}  # by connection: whose body is still to come
-        self._waits = engine.waits = Waits()
+        self._waits = waits
         self._take_events()
 
     def _take_events(self) -> None:
@@ -107,8 +112,6 @@ class Acceptor:
         engine.on_undecided = self._on_undecided
         engine.on_close = self._on_close
         engine.on_error = self._failed
-        engine.on_room = self._waits.on_room
-        engine.on_pong = self._waits.on_pong
 
     def dismiss(self, connection: Connection) -> None:
         """Refuse a client in the middle of a request with 503: the server stops."""
@@ -318,7 +321,7 @@ class Acceptor:
             session.inbox.end(closed_error(connection))
         elif connection.on_message is None:
             self._decisions.cancel(connection)
-        elif self._workers.needed or self._closed_is_async:
+        elif self._workers.needed_at_the_end:
             self._workers.end(connection)
         else:
             check_done(self._app.closed(connection))

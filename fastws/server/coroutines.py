@@ -12,7 +12,7 @@ from fastws._frame import Connection
 from fastws._inbox import Inbox, Run
 from fastws.errors import ConnectionClosed, FastwsError
 from fastws.http.request import Request
-from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
+from fastws.server.tasks import Failed, Tasks, reporting
 
 NORMAL_CLOSURE, INTERNAL_ERROR = 1000, 1011
 
@@ -58,34 +58,26 @@ class Coroutines:
         handler: Callable[..., Coroutine[Any, Any, None]],
         parameters: Mapping[str, str],
     ) -> None:
-        try:
-            await self._tasks.begun()
-            await Run(connection.session.inbox, handler(connection, **parameters))
-        except ConnectionClosed as error:
-            if connection.is_open:  # that of another connection
-                self._failed(connection, error)
-        except asyncio.CancelledError as error:
-            if cancelled_from_outside():
-                raise
-            self._failed(connection, error)
-        except Exception as error:
-            self._failed(connection, error)
-        else:
-            if connection.is_open:
-                self._close(connection)
-
-    def _close(self, connection: Connection) -> None:
-        try:
-            connection.close(NORMAL_CLOSURE)
-        except FastwsError:
-            connection.abort()
+        await self._tasks.begun()
+        with reporting(connection, self._failed):
+            try:
+                await Run(connection.session.inbox, handler(connection, **parameters))
+            except ConnectionClosed:
+                if connection.is_open:  # that of another connection
+                    raise
+            close_if_open(connection, NORMAL_CLOSURE)
 
 
 def close_orphan(connection: Connection) -> None:
     """End a connection whose handler was cancelled: nobody receives from it any more."""
+    close_if_open(connection, INTERNAL_ERROR, "the handler was cancelled")
+
+
+def close_if_open(connection: Connection, code: int, reason: str = "") -> None:
+    """Close a connection that nobody has closed; cut it off where a Close cannot be sent."""
     if connection.is_open:
         try:
-            connection.close(INTERNAL_ERROR, "the handler was cancelled")
+            connection.close(code, reason)
         except FastwsError:
             connection.abort()
 

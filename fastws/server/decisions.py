@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from fastws._frame import Connection
-from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
+from fastws.server.tasks import Failed, Tasks, reporting
 
 
 class Decisions:
@@ -29,21 +29,17 @@ class Decisions:
         if not task.done():  # an eager task may be
             self._running[connection] = task
 
-    def cancel(self, connection: Connection) -> asyncio.Task[None] | None:
-        """Cancel what runs for a connection; return its task, None where there is none."""
+    def cancel(self, connection: Connection) -> None:
+        """Cancel what runs for a connection, if anything does."""
         task = self._running.pop(connection, None)
-        return task if task is not None and self._tasks.cancel(task) else None
+        if task is not None:
+            self._tasks.cancel(task)
 
     async def _run(self, connection: Connection, decision: Callable[[], Awaitable[None]]) -> None:
         try:
             await self._tasks.begun()
-            await decision()  # made here: a task cancelled before it begins leaves none behind
-        except asyncio.CancelledError as error:
-            if cancelled_from_outside():
-                raise
-            self._failed(connection, error)
-        except Exception as error:
-            self._failed(connection, error)
+            with reporting(connection, self._failed):
+                await decision()  # made here: a task cancelled before it begins leaves none behind
         finally:
             if self._running.get(connection) is asyncio.current_task():
                 del self._running[connection]

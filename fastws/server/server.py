@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from fastws._frame import Connection, Engine, Topic, check_close, deflate_available
+from fastws._frame import Connection, Topic, check_close, deflate_available
 from fastws.checks import check_flag
 from fastws.errors import ConfigError, ConnectionClosed, printable
 from fastws.http.origin import origins_of
@@ -25,12 +25,11 @@ from fastws.server.acceptor import (
 )
 from fastws.server.app import App
 from fastws.server.driver import FORKED, Driver
+from fastws.server.engines import make_engine
 from fastws.server.limit_log import LimitLog
 from fastws.server.limits import Limits
 from fastws.server.listeners import add_listeners, listen_tcp, listen_unix, take_socket
 from fastws.server.listeners import close as close_listener
-from fastws.server.memory import memory_budget
-from fastws.server.open_files import connection_limit
 
 if TYPE_CHECKING:
     from fastws._frame import OnSlow
@@ -94,8 +93,8 @@ class Server:
             self.limits.of_heads(),
             self.limits.handler_queue,
         )
-        self.engine = _engine(self.limits)
-        self._acceptor = Acceptor(self.engine, app, options, self._on_end)
+        self.engine, waits = make_engine(self.limits)
+        self._acceptor = Acceptor(self.engine, waits, app, options, self._on_end)
         self.engine.on_topic_error = self._topic_failed
         self._driver = Driver(self.engine)
         self._sockets: list[socket.socket] = []
@@ -382,11 +381,3 @@ class Server:
 
     def _topic_failed(self, topic: Topic, exception: BaseException) -> None:
         logger.error("topic %s: a callback raised", printable(topic.name), exc_info=exception)
-
-
-def _engine(limits: Limits) -> Engine:
-    options = limits.of_engine()
-    options["max_connections"] = connection_limit(limits.max_connections)
-    for name in ("max_log_bytes", "max_buffered_bytes"):
-        options[name] = memory_budget(name, options[name])
-    return Engine(**options)

@@ -22,10 +22,30 @@ class Failed(Protocol):
         """Take it; nothing is raised."""
 
 
-def cancelled_from_outside() -> bool:
-    """Whether the running task is being cancelled, rather than something that it waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+class reporting:  # it is called like a function
+    """`with reporting(connection, failed)`: what is raised goes to `failed`, and nothing leaves.
+
+    Only a cancellation of the running task does; that of something it waited for is a failure.
+    """
+
+    __slots__ = ("_connection", "_failed")
+
+    def __init__(self, connection: Connection, failed: Failed) -> None:
+        self._connection = connection
+        self._failed = failed
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                return False
+        elif not isinstance(error, Exception):
+            return False
+        self._failed(self._connection, error)
+        return True
 
 
 class Tasks:

@@ -15,7 +15,7 @@ from fastws.http.request import Request
 from fastws.server.app import App
 from fastws.server.coroutines import close_orphan
 from fastws.server.handlers import check_done, is_async
-from fastws.server.tasks import Failed, Tasks, cancelled_from_outside
+from fastws.server.tasks import Failed, Tasks, reporting
 
 logger = logging.getLogger("fastws")
 
@@ -62,6 +62,11 @@ class Workers:
         """Whether messages wait for a coroutine."""
         return self._opened_is_async or self._message_is_async
 
+    @property
+    def needed_at_the_end(self) -> bool:
+        """Whether `closed` waits for a coroutine, or is one."""
+        return self.needed or self._closed_is_async
+
     def open(self, connection: Connection, request: Request) -> None:
         """Take a new WebSocket: its messages wait until `opened` has returned."""
         connection.pause_reading(after=self._limit)
@@ -107,19 +112,15 @@ class Workers:
     async def _work(self, connection: Connection, worker: _Worker, request: Request | None) -> None:
         try:
             await self._tasks.begun()
-            if request is not None:
-                worker.opening = True
-                await self._app.opened(connection, request)  # type: ignore[misc]
-                worker.opening = False
-            await Run(worker.inbox, self._handle(connection, worker.inbox))
-        except asyncio.CancelledError as error:
-            if cancelled_from_outside():
-                raise
-            self._failed(connection, error)
-        except Exception as error:
-            self._failed(connection, error)
+            with reporting(connection, self._failed):
+                if request is not None:
+                    worker.opening = True
+                    await self._app.opened(connection, request)  # type: ignore[misc]
+                    worker.opening = False
+                await Run(worker.inbox, self._handle(connection, worker.inbox))
         finally:
-            self._leave(connection, worker)
+            if self._workers.get(connection) is worker:
+                del self._workers[connection]
 
     async def _handle(self, connection: Connection, inbox: Inbox[str | bytes]) -> None:
         handle = self._app.message
@@ -129,10 +130,6 @@ class Workers:
         else:
             async for message in inbox.receive:
                 check_done(handle(connection, message))
-
-    def _leave(self, connection: Connection, worker: _Worker) -> None:
-        if self._workers.get(connection) is worker:
-            del self._workers[connection]
 
     def _cancel(self, connection: Connection) -> asyncio.Task[None] | None:
         """Drop what waits and cancel what runs: its task, unless there is none or it is spared."""
@@ -147,12 +144,10 @@ class Workers:
         await self._tasks.begun()
         if task is not None:
             await asyncio.wait([task])
-        try:
+        with reporting(connection, self._failed):
             result = self._app.closed(connection)
             if result is not None:
                 await result
-        except Exception as error:
-            self._failed(connection, error)
 
     # Once a second.
 
