@@ -243,6 +243,23 @@ def test_a_call_from_file_to_file_is_found_through_an_inline_function() -> None:
     ]
 
 
+def test_the_architecture_names_each_module_of_the_server() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    _, _, table = page.partition("| `server/` | what it does |\n")
+    rows = table.partition("\n\n")[0].splitlines()[1:]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    there = [path.stem for path in (PACKAGE / "server").glob("*.py") if path.stem != "__init__"]
+    assert sorted(named) == sorted(there)
+
+
+def test_the_architecture_names_no_file_that_is_not_there() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    for name in re.findall(
+        r"`((?:core|log|wire|feed|http|server|client|ticks|cli)/\w+\.\w+)`", page
+    ):
+        assert (PACKAGE / name).is_file() or (PACKAGE / "native" / name).is_file(), name
+
+
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=name_of)
 def test_python_imports_point_down(path: Path) -> None:
     own = layer_of(path)
