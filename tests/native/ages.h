@@ -32,7 +32,7 @@ static void check_begun(const one *who, const fws_conn *conn, const message *sen
         return;
     begun_late++;
     CHECK(by - since <= options->max_lag_ns
-          || (options->on_slow == FWS_SLOW_LATEST && is_newest(who, it, sent->seq)));
+          || (options->on_slow != FWS_SLOW_CLOSE && is_newest(who, it, sent->seq)));
 }
 
 /* The frames in what a peer got that begin at or after that place; compressed ones are left out. */

@@ -51,6 +51,15 @@ static inline void check_variants(const fws_topic *topic, uint64_t most)
     }
 }
 
+/* A member that goes on at the oldest frame, when its own is gone. */
+static inline bool goes_on_at_the_oldest(const fws_topic *topic)
+{
+    for (uint32_t i = 0; i < topic->n; i++)
+        if (fws_sub_options(topic->members[i])->on_slow == FWS_SLOW_DROP_OLDEST)
+            return true;
+    return false;
+}
+
 /* The log holds more than the retention only for those who were not offered it yet, until the
  * next sweep applies policies, or for history. */
 static inline void check_kept(const life *it)
@@ -59,7 +68,8 @@ static inline void check_kept(const life *it)
     const fws_slab *oldest = fws_log_oldest(&topic->log);
     uint64_t most = topic->options->retention_bytes + 2 * FWS_SLAB_BYTES + PAYLOAD_MAX;
     CHECK(oldest == NULL || oldest->readers > 0 || topic->ahead > 0
-          || (topic->lapped > 0 && oldest == topic->log.growing)
+          || (topic->lapped > 0
+              && (oldest == topic->log.growing || goes_on_at_the_oldest(topic)))
           || (topic->caught > 0 && oldest->base_seq + oldest->n > topic->woken)
           || topic == topic->topics->waking /* the end of the wake looks at what can go */
           || for_history(topic, oldest));

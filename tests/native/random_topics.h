@@ -27,7 +27,7 @@ static fws_topic_options draw_options(void)
     const uint64_t max_lag = 500U << draw(9);
     fws_topic_options options = {.retention_bytes = max_lag * (1 + draw(3)),
                                  .max_lag_bytes = max_lag,
-                                 .on_slow = (uint8_t)draw(3),
+                                 .on_slow = (uint8_t)draw(4),
                                  .max_lag_messages = draw(4) == 0 ? 1 + draw(200) : 0,
                                  .max_lag_ns = draw(4) == 0 ? 1 + draw(SECOND) : 0,
                                  .min_rate = draw(2) * draw(1 << 20)};
@@ -93,7 +93,7 @@ static void many_topics(one *who)
             close_topic(name);
         break;
     case 6:
-        change_topic(name, (uint8_t)draw(3), max_lag, max_lag * (1 + draw(3)));
+        change_topic(name, (uint8_t)draw(4), max_lag, max_lag * (1 + draw(3)));
         break;
     case 7:
     case 8: /* to all, to half of them, to none */

@@ -78,7 +78,8 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
     bool caught_up = sub->seq == sub->topic->log.next_seq && !sub->partial;
     if (caught_up)
         catch_up(who, at, sub->seq);
-    at->jumps = (at->jumps && !caught_up) || policy == FWS_SLOW_LATEST;
+    at->jumps = (at->jumps && !caught_up) || policy == FWS_SLOW_LATEST
+                || policy == FWS_SLOW_DROP_OLDEST;
     at->waits = (at->waits || caught_up) && policy == FWS_SLOW_LOSSLESS;
     CHECK(!at->waits || !fws_sub_lapped(sub));
 }

@@ -39,8 +39,8 @@ void fws_topic_release(fws_topic *topic)
     const fws_slab *oldest;
     uint64_t tail = log->tail;
     while ((oldest = fws_log_oldest(log)) != NULL && oldest->readers == 0 && topic->ahead == 0) {
-        if (topic->lapped > 0 && oldest == log->growing)
-            break; /* a policy may move them to the newest frame */
+        if (topic->lapped > 0 && (oldest == log->growing || topic->from_oldest > 0))
+            break; /* a policy may move them to the newest frame, or to the oldest */
         uint64_t end = oldest->base_seq + oldest->n;
         if ((topic->caught > 0 && end > topic->woken) || end > history_from(topic))
             break;

@@ -16,7 +16,8 @@
 enum fws_on_slow {
     FWS_SLOW_CLOSE = 0, /* past the limit: 1013 */
     FWS_SLOW_LATEST,    /* jump to the newest frame */
-    FWS_SLOW_LOSSLESS   /* back-pressure: the publisher waits */
+    FWS_SLOW_LOSSLESS,  /* back-pressure: the publisher waits */
+    FWS_SLOW_DROP_OLDEST /* jump forward to what the limit allows */
 };
 
 typedef struct fws_topic_options {
@@ -68,6 +69,7 @@ typedef struct fws_topic {
     uint32_t lapped;       /* pending members whose slab is gone */
     uint32_t ahead;        /* pending members that a policy moved to the head: nothing is let go */
     uint32_t lossless;     /* members that hold the publisher */
+    uint32_t from_oldest;  /* members that go on at the oldest frame when they are lapped */
     uint64_t lossless_lag; /* the least max_lag_bytes of them, at most */
     uint64_t lossless_most;  /* the largest, at least */
     uint32_t lossless_least; /* members with lossless_lag */
@@ -251,6 +253,9 @@ void fws_sub_count(fws_sub *sub);
 void fws_sub_uncount(fws_sub *sub);
 /* Its connection begins to lag: it was offered what lies in its slab. */
 void fws_sub_refused(fws_sub *sub);
+
+/* Where fws_log_slab() may find its next frame: the slab that it counts on. */
+uint64_t fws_sub_hint(const fws_sub *sub);
 
 /* The slab where its next frame lies; the frame must be retained. */
 fws_slab *fws_sub_slab(const fws_sub *sub);

@@ -131,6 +131,13 @@ fws_slab *fws_log_slab(const fws_log *log, uint64_t seq, uint64_t hint);
  * next one. */
 uint64_t fws_log_position(const fws_log *log, uint64_t seq);
 
+/* The reverse: the first frame retained that begins at that position or later; next_seq when none
+ * does. */
+uint64_t fws_log_seq_at(const fws_log *log, uint64_t position);
+
+/* The first frame retained whose slab was opened at that time or later; next_seq when none was. */
+uint64_t fws_log_seq_since(const fws_log *log, uint64_t opened);
+
 /* Retires the oldest slab; there must be one. */
 void fws_log_drop_oldest(fws_log *log);
 
