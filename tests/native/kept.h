@@ -4,9 +4,14 @@
 
 #include "sent.h"
 
-static inline bool has_history(const fws_topic_options *options)
+static inline bool has_limits(const fws_topic_options *options)
 {
     return (options->history_messages | options->history_bytes | options->history_ns) != 0;
+}
+
+static inline bool has_history(const fws_topic_options *options)
+{
+    return options->retain || has_limits(options);
 }
 
 /* The oldest message that all limits of history let stay, as the publisher counts them. */
@@ -15,7 +20,7 @@ static inline uint64_t wanted_from(const life *it)
     const fws_topic_options *asked = it->topic->options;
     uint64_t seq = it->topic->log.next_seq, n = 0, bytes = 0;
     const message *sent;
-    for (; seq > 0 && (sent = message_of(it, seq - 1)) != NULL; seq--) {
+    for (; has_limits(asked) && seq > 0 && (sent = message_of(it, seq - 1)) != NULL; seq--) {
         n++;
         bytes += sent->size + fws_header_size(sent->size, false);
         if ((asked->history_messages > 0 && n > asked->history_messages)
@@ -23,7 +28,7 @@ static inline uint64_t wanted_from(const life *it)
             || (asked->history_ns > 0 && engine->now - sent->at > asked->history_ns))
             break;
     }
-    return seq;
+    return seq - (asked->retain && n <= 1 && seq > 0 && seq == it->topic->log.next_seq);
 }
 
 /* Whether history, its age aside, explains why the oldest slab is there. */
@@ -32,7 +37,9 @@ static inline bool for_history(const fws_topic *topic, const fws_slab *oldest)
     const fws_topic_options *asked = topic->options;
     const uint64_t n = topic->log.next_seq - oldest->base_seq - oldest->n;
     const uint64_t bytes = topic->log.bytes - oldest->base_bytes - oldest->bytes;
-    return has_history(asked) && (asked->history_messages == 0 || n < asked->history_messages)
+    if (asked->retain && n == 0)
+        return true;
+    return has_limits(asked) && (asked->history_messages == 0 || n < asked->history_messages)
            && (asked->history_bytes == 0 || n == 0 || bytes < asked->history_bytes);
 }
 

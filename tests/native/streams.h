@@ -13,6 +13,7 @@
 
 static uint64_t stale[4], n_stale; /* ids of the dead, whose slots and descriptors others have */
 static uint64_t received, whole_frames, compressed_frames; /* received: of any topic */
+static uint64_t replayed; /* of them, those that were there before the subscription */
 static fws_deflate *codec;
 /* The driver's; each may be NULL. */
 static void (*on_pong)(one *who, const uint8_t *payload, size_t n);
@@ -30,7 +31,8 @@ static inline uint64_t due_next(const one *who, const seat *at)
 {
     const message *sent;
     uint64_t seq = at->next;
-    while ((sent = message_of(&lives[at->life], seq)) != NULL && sent->without == who->peer->tag)
+    while ((sent = message_of(&lives[at->life], seq)) != NULL && seq >= at->head
+           && sent->without == who->peer->tag)
         seq++;
     return seq;
 }
@@ -70,6 +72,9 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
                      .id = sub->id,
                      .joined = true,
                      .start = sub->start,
+                     .head = sub->extra == NULL || sub->extra->replay_to == 0
+                                 ? sub->start
+                                 : sub->extra->replay_to,
                      .next = sub->start,
                      .waits = true};
         who->joined++;
@@ -101,6 +106,44 @@ static inline void learn_all_seats(void)
     for (int i = 0; i < CLIENTS; i++)
         if (ones[i].peer != NULL)
             learn_seats(&ones[i]);
+}
+
+/* The promise of a replay: from the frame that was asked for, if it is there. */
+static inline void check_began(const one *who, uint8_t name, uint64_t epoch, uint64_t seq)
+{
+    const fws_log *log = &topics[name]->log;
+    const fws_sub *sub = fws_conn_find_sub(conn_of(who->peer), topics[name]);
+    bool there =
+        epoch == topics[name]->epoch && seq >= log->first_seq && seq <= log->next_seq;
+    CHECK_EQ(sub->began, there ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE);
+    CHECK_EQ(sub->start, there ? seq : fws_topic_start(topics[name]));
+    CHECK(sub->start + 1 >= log->next_seq || there);
+}
+
+/* Subscribes it, to what follows that frame. */
+static inline void join_since(one *who, uint8_t name, const fws_topic_options *own, uint64_t epoch,
+                              uint64_t seq)
+{
+    if (topics[name] == NULL)
+        return;
+    const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
+                              .conn = who->peer->tag,
+                              .topic = topics[name],
+                              .since = true,
+                              .epoch = epoch,
+                              .seq = seq,
+                              .data = (const uint8_t *)own,
+                              .n = own == NULL ? 0 : sizeof *own};
+    bool twice = who->seats[name].joined;
+    int status = fws_engine_command(engine, &what);
+    CHECK(status != FWS_OK || !(twice || who->server) || lane == STAGED);
+    present(name)->held |=
+        (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;
+    if (lane == STAGED)
+        return;
+    if (status == FWS_OK)
+        check_began(who, name, epoch, seq);
+    learn_seats(who);
 }
 
 /* Subscribes it, or gives its subscription other options; own NULL: the topic's. */
@@ -185,17 +228,26 @@ static inline void check_published(one *who, const message *sent)
 {
     life *it = &lives[sent->life];
     seat *at = &who->seats[it->name];
-    CHECK(sent->without != who->peer->tag);
     it->received++;
     received++;
     if (who->owed.life != 0) { /* nothing else before that one, and nothing more of it */
         CHECK(may_follow(who, &who->owed, sent));
+        CHECK(sent->seq < who->owed.head || sent->without != who->peer->tag);
         who->owed.life = 0;
         return;
     }
     CHECK(at->joined && may_follow(who, at, sent));
+    CHECK(sent->seq < at->head || sent->without != who->peer->tag);
+    replayed += sent->seq < at->head;
     at->next = sent->seq + 1;
     at->got++;
+}
+
+static inline bool is_replayed(const one *who, const message *sent)
+{
+    const seat *at = &who->seats[lives[sent->life].name];
+    at = who->owed.life != 0 ? &who->owed : at;
+    return sent->to == 0 && at->life == sent->life && sent->seq < at->head;
 }
 
 static inline void check_data(one *who, const uint8_t *payload, size_t n)
@@ -207,7 +259,8 @@ static inline void check_data(one *who, const uint8_t *payload, size_t n)
     const message *sent = &messages[number];
     CHECK_EQ(sent->size, n);
     CHECK(memcmp(payload + sizeof number, filling(number), n - sizeof number) == 0);
-    CHECK(sent->last > who->order); /* the order of publishing, across everything */
+    /* The order of publishing, across everything but what is replayed. */
+    CHECK(sent->last > who->order || is_replayed(who, sent));
     who->order = sent->first > who->order ? sent->first : who->order;
     if (sent->to == 0) {
         check_published(who, sent);
@@ -337,7 +390,7 @@ static inline void streams_open(const fws_options *options)
     n_stale = n_messages = n_staged = 0;
     whole_frames = compressed_frames = 0;
     memset(stale, 0, sizeof stale);
-    received = 0;
+    received = replayed = 0;
     lives_begin();
     memset(ones, 0, sizeof ones);
     if (codec == NULL && fws_deflate_available())

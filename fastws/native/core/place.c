@@ -158,8 +158,9 @@ void fws_sub_count(fws_sub *sub)
         return;
     }
     fws_slab *slab = fws_sub_slab(sub);
+    sub->spared = sub->extra != NULL && sub->seq < sub->extra->replay_to;
     slab->readers++;
-    slab->unoffered += !sub->conn->lagging;
+    slab->unoffered += sub->spared || !sub->conn->lagging;
     sub->slab = (uint32_t)slab->id;
     sub->counted = true;
 }
@@ -179,14 +180,14 @@ void fws_sub_uncount(fws_sub *sub)
     }
     fws_slab *slab = log->ring[id & (log->capacity - 1)];
     slab->readers--;
-    slab->unoffered -= !sub->conn->lagging;
+    slab->unoffered -= sub->spared || !sub->conn->lagging;
 }
 
 void fws_sub_refused(fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;
     uint64_t id = fws_sub_hint(sub);
-    if (id < log->head)
+    if (id < log->head && !sub->spared)
         log->ring[id & (log->capacity - 1)]->unoffered--;
 }
 

@@ -55,17 +55,20 @@ void fws_topic_check_limits(fws_topic *topic)
 
 /* Back-pressure. */
 
-/* Bytes of the log behind its next frame; all that is retained when it is lapped. */
-static uint64_t lag_of(const fws_sub *sub)
+/* Bytes of the log behind that frame, which must be retained or the next one. */
+static uint64_t lag_from(const fws_sub *sub, uint64_t seq)
 {
     const fws_log *log = &sub->topic->log;
-    if (sub->seq >= log->next_seq)
+    if (seq >= log->next_seq)
         return 0;
-    if (fws_sub_lapped(sub))
-        return fws_log_retained(log);
-    const fws_slab *slab = fws_sub_slab(sub);
-    uint32_t index = (uint32_t)(sub->seq - slab->base_seq);
-    return log->bytes - slab->base_bytes - fws_slab_start(slab, index);
+    const fws_slab *slab = fws_log_slab(log, seq, fws_sub_hint(sub));
+    return log->bytes - slab->base_bytes - fws_slab_start(slab, (uint32_t)(seq - slab->base_seq));
+}
+
+/* The same behind its next frame; all that is retained when it is lapped. */
+static uint64_t lag_of(const fws_sub *sub)
+{
+    return fws_sub_lapped(sub) ? fws_log_retained(&sub->topic->log) : lag_from(sub, sub->seq);
 }
 
 /* Below `most` when it is behind at all, however much its own limit leaves. */
@@ -140,11 +143,19 @@ bool fws_conn_drags(fws_conn *conn, uint64_t rate, uint64_t now, uint64_t window
     return goes_on && (double)taken * 1e9 < (double)rate * (double)(now - since);
 }
 
-/* Frames that it has still to get: what is kept from it is no lag. */
-static uint64_t messages_behind(const fws_sub *sub)
+/* Frames that it has still to get from seq on: what is kept from it is no lag. */
+static uint64_t messages_behind(const fws_sub *sub, uint64_t seq)
 {
     uint64_t next_seq = sub->topic->log.next_seq;
-    return next_seq - sub->seq - fws_sub_excluded(sub, sub->seq, next_seq);
+    return next_seq - seq - fws_sub_excluded(sub, seq, next_seq);
+}
+
+/* Where its lag begins: what is replayed to it is none, or a history larger than the limits could
+ * be sent to nobody. */
+static uint64_t lag_begins(const fws_sub *sub)
+{
+    uint64_t replay_to = sub->extra == NULL ? 0 : sub->extra->replay_to;
+    return sub->seq > replay_to ? sub->seq : replay_to;
 }
 
 /* Whether what it has still to get, from seq on, is young enough. It was refused some since: what
@@ -165,8 +176,9 @@ static bool within(const fws_sub *sub, const fws_topic_options *options)
         return false;
     if (options->on_slow == FWS_SLOW_LOSSLESS)
         return true;
-    return lag_of(sub) <= options->max_lag_bytes && fresh(sub, sub->seq, options->max_lag_ns)
-           && (options->max_lag_messages == 0 || messages_behind(sub) <= options->max_lag_messages);
+    uint64_t seq = lag_begins(sub), most = options->max_lag_messages;
+    return lag_from(sub, seq) <= options->max_lag_bytes && fresh(sub, seq, options->max_lag_ns)
+           && (most == 0 || messages_behind(sub, seq) <= most);
 }
 
 /* The first frame from its place on that the limits allow. */

@@ -29,6 +29,7 @@ typedef struct fws_topic_options {
     uint64_t max_lag_messages; /* 0: no such limit */
     uint64_t max_lag_ns;       /* age of what waits for it; 0, and for lossless ones: no limit */
     uint64_t min_rate;         /* bytes/s of a lossless one that holds the publisher; 0: any */
+    bool retain;               /* the newest frame is kept, and is a new subscriber's first */
 } fws_topic_options;
 
 typedef struct fws_account {
@@ -157,9 +158,17 @@ void fws_topic_close(fws_topic *topic);
 /* Puts other limits and another policy in force, for present members too. FWS_OK, FWS_E_NOMEM. */
 int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options);
 
-/* Adds a subscription that starts behind the newest frame. options NULL: the topic's. NULL: memory
- * is out. The connection must not have one yet. */
+/* Adds a subscription that starts where fws_topic_start() says. options NULL: the topic's. NULL:
+ * memory is out. The connection must not have one yet. */
 fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_options *options);
+
+/* The same, with that frame, which must be retained or the next one. With frames to get it is
+ * pending at once: the caller sees to it that the connection is flushed. */
+fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
+                           uint64_t seq);
+
+/* The first frame of a new subscription: the retained one, else the next. */
+uint64_t fws_topic_start(const fws_topic *topic);
 
 /* Ends it: what is pending counts as dropped, but a half-sent frame, which leaves whole. */
 void fws_topic_leave(fws_sub *sub);
@@ -188,6 +197,9 @@ fws_sub *fws_topic_wake(fws_topic *topic);
 void fws_topic_caught_up(fws_sub *sub);
 
 /* keep.c */
+
+/* The first frame that history, or retain, keeps; next_seq: none. */
+uint64_t fws_topic_history_from(const fws_topic *topic);
 
 /* Frees the oldest slabs, as far as neither members nor history need them. */
 void fws_topic_release(fws_topic *topic);

@@ -36,7 +36,8 @@ typedef struct fws_slab {
     uint32_t max_frames, max_bytes;
     uint32_t full_at;   /* frames that it takes: max_frames, fewer once it was closed for its age */
     uint32_t readers;   /* pending members of the topic whose next frame lies here */
-    uint32_t unoffered; /* those of them whose socket has not refused anything since */
+    uint32_t unoffered; /* those of them whose socket has not refused anything since, or that read
+                           what is replayed to them */
     uint32_t pins;      /* half-sent frames that lie here */
     uint8_t grade;      /* FWS_GRADES: it holds one frame, of more than FWS_SLAB_ALONE bytes */
     bool retired;       /* left its log; freed with the last pin */
