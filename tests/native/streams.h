@@ -72,19 +72,21 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
                      .id = sub->id,
                      .joined = true,
                      .start = sub->start,
-                     .head = sub->extra == NULL || sub->extra->replay_to == 0
-                                 ? sub->start
-                                 : sub->extra->replay_to,
+                     .head = sub->start,
                      .next = sub->start,
                      .waits = true};
+        if (sub->extra != NULL && sub->extra->replay_to > 0) {
+            at->head = sub->extra->replay_to;
+            at->at = sub->extra->replay_eseq;
+        }
         who->joined++;
     }
     uint8_t policy = fws_sub_options(sub)->on_slow;
     bool caught_up = sub->seq == sub->topic->log.next_seq && !sub->partial;
     if (caught_up)
         catch_up(who, at, sub->seq);
-    at->jumps = (at->jumps && !caught_up) || policy == FWS_SLOW_LATEST
-                || policy == FWS_SLOW_DROP_OLDEST;
+    at->jumps =
+        (at->jumps && !caught_up) || policy == FWS_SLOW_LATEST || policy == FWS_SLOW_DROP_OLDEST;
     at->waits = (at->waits || caught_up) && policy == FWS_SLOW_LOSSLESS;
     CHECK(!at->waits || !fws_sub_lapped(sub));
 }
@@ -113,11 +115,11 @@ static inline void check_began(const one *who, uint8_t name, uint64_t epoch, uin
 {
     const fws_log *log = &topics[name]->log;
     const fws_sub *sub = fws_conn_find_sub(conn_of(who->peer), topics[name]);
-    bool there =
-        epoch == topics[name]->epoch && seq >= log->first_seq && seq <= log->next_seq;
+    bool there = epoch == topics[name]->epoch && seq >= log->first_seq && seq <= log->next_seq;
     CHECK_EQ(sub->began, there ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE);
     CHECK_EQ(sub->start, there ? seq : fws_topic_start(topics[name]));
     CHECK(sub->start + 1 >= log->next_seq || there);
+    CHECK(sub->start == log->next_seq || sub->extra->replay_eseq == engine->eseq);
 }
 
 /* Subscribes it, to what follows that frame. */
@@ -243,11 +245,21 @@ static inline void check_published(one *who, const message *sent)
     at->got++;
 }
 
-static inline bool is_replayed(const one *who, const message *sent)
+/* The subscription that replays it; NULL: none does. */
+static inline const seat *replayed_to(const one *who, const message *sent)
 {
     const seat *at = &who->seats[lives[sent->life].name];
     at = who->owed.life != 0 ? &who->owed : at;
-    return sent->to == 0 && at->life == sent->life && sent->seq < at->head;
+    return sent->to == 0 && at->life == sent->life && sent->seq < at->head ? at : NULL;
+}
+
+/* The order of publishing, across everything; what is replayed counts as of the subscribing. */
+static inline void check_order(one *who, const message *sent)
+{
+    const seat *at = replayed_to(who, sent);
+    CHECK(at != NULL ? at->at >= who->order : sent->last > who->order);
+    uint64_t first = at != NULL ? at->at : sent->first;
+    who->order = first > who->order ? first : who->order;
 }
 
 static inline void check_data(one *who, const uint8_t *payload, size_t n)
@@ -259,9 +271,7 @@ static inline void check_data(one *who, const uint8_t *payload, size_t n)
     const message *sent = &messages[number];
     CHECK_EQ(sent->size, n);
     CHECK(memcmp(payload + sizeof number, filling(number), n - sizeof number) == 0);
-    /* The order of publishing, across everything but what is replayed. */
-    CHECK(sent->last > who->order || is_replayed(who, sent));
-    who->order = sent->first > who->order ? sent->first : who->order;
+    check_order(who, sent);
     if (sent->to == 0) {
         check_published(who, sent);
         return;

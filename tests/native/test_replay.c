@@ -25,7 +25,7 @@ static void test_what_follows_comes_once_and_then_what_is_published(void)
         begin_with_history(FWS_SLOW_CLOSE, 1 << 20, 500);
         for (int i = 0; i < 500; i++)
             publish(100);
-        fws_sub *sub = fws_topic_join_at(topic, &conns[0], NULL, from);
+        fws_sub *sub = fws_topic_join_at(topic, &conns[0], NULL, from, ++eseq);
         check_account(topic);
         CHECK_EQ(fws_sub_snapshot(sub, 0).published, 500 - from);
         CHECK_EQ(topic->caught, from == 500);
@@ -48,7 +48,7 @@ static void test_others_are_not_disturbed_by_a_replay(void)
     for (int i = 0; i < 300; i++) {
         publish(100);
         if (i % 50 == 49)
-            fws_topic_join_at(topic, &conns[1 + i / 50], NULL, topic->log.next_seq - 30);
+            fws_topic_join_at(topic, &conns[1 + i / 50], NULL, topic->log.next_seq - 30, ++eseq);
         check_account(topic);
     }
     deliver(&conns[0], SIZE_MAX);
@@ -66,7 +66,7 @@ static void test_what_is_replayed_is_no_lag(void)
         begin_with_history(policy, 1000, 1000);
         for (int i = 0; i < 1000; i++)
             publish(100);
-        fws_sub *sub = fws_topic_join_at(topic, &conns[0], NULL, 0);
+        fws_sub *sub = fws_topic_join_at(topic, &conns[0], NULL, 0, ++eseq);
         take(&conns[0], 250);
         stall(&conns[0]);
         CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
@@ -90,7 +90,7 @@ static void test_a_lossless_replay_holds_the_publisher(void)
     begin_with_history(FWS_SLOW_LOSSLESS, 1000, 100);
     for (int i = 0; i < 100; i++)
         publish(100);
-    fws_sub *sub = fws_topic_join_at(topic, &conns[0], NULL, 20);
+    fws_sub *sub = fws_topic_join_at(topic, &conns[0], NULL, 20, ++eseq);
     CHECK_EQ(fws_topic_reserve(topic, 100, eseq + 1, &room), FWS_E_FULL);
     take(&conns[0], 70 * 100 + 50);
     CHECK_EQ(fws_topic_reserve(topic, 100, eseq + 1, &room), FWS_OK);
@@ -108,7 +108,7 @@ static void test_what_is_replayed_stays_until_it_has_been_sent(void)
     for (int i = 0; i < 5000; i++)
         publish(100);
     uint64_t from = topic->log.next_seq - 100;
-    fws_sub *sub = fws_topic_join_at(topic, &conns[0], NULL, from);
+    fws_sub *sub = fws_topic_join_at(topic, &conns[0], NULL, from, ++eseq);
     for (int i = 0; i < 9000; i++)
         publish(100);
     CHECK(!fws_sub_lapped(sub));
@@ -146,6 +146,27 @@ static void test_the_newest_message_is_retained_and_comes_first(void)
     end();
 }
 
+/* Behind what was sent before the subscription, in front of what comes after it. */
+static void test_a_replay_leaves_in_the_place_of_its_subscription(void)
+{
+    static const uint8_t hello[] = "hello", bye[] = "bye";
+    begin_with_history(FWS_SLOW_CLOSE, 1 << 20, 100);
+    publish(100);
+    fws_outbox *outbox = &conns[0].outbox;
+    CHECK(fws_outbox_push(outbox, ++eseq, FWS_ENTRY_BYTES, 0, hello, 5, NULL, 0) != NULL);
+    fws_topic_join_at(topic, &conns[0], NULL, 0, ++eseq);
+    CHECK(fws_outbox_push(outbox, ++eseq, FWS_ENTRY_BYTES, 0, bye, 3, NULL, 0) != NULL);
+    publish(50);
+    CHECK_EQ(take(&conns[0], 5), 5);
+    CHECK(conns[0].partial.data == NULL && !fws_outbox_empty(outbox));
+    CHECK_EQ(take(&conns[0], 100), 100);
+    CHECK_EQ(delivered(fws_conn_find_sub(&conns[0], topic)), 1);
+    CHECK_EQ(take(&conns[0], 3), 3);
+    CHECK(fws_outbox_empty(outbox));
+    CHECK_EQ(take(&conns[0], 100), 50);
+    end();
+}
+
 /* A topic that was only named stays for what it retains. */
 static void test_what_is_retained_keeps_a_topic(void)
 {
@@ -165,6 +186,7 @@ int main(void)
     RUN(test_a_lossless_replay_holds_the_publisher);
     RUN(test_what_is_replayed_stays_until_it_has_been_sent);
     RUN(test_the_newest_message_is_retained_and_comes_first);
+    RUN(test_a_replay_leaves_in_the_place_of_its_subscription);
     RUN(test_what_is_retained_keeps_a_topic);
     return 0;
 }

@@ -62,7 +62,7 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
         return command->since ? FWS_E_INVALID : fws_sub_set_options(sub, options);
     bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
     uint64_t seq = recovers ? command->seq : fws_topic_start(topic);
-    sub = fws_topic_join_at(topic, conn, options, seq);
+    sub = fws_topic_join_at(topic, conn, options, seq, ++engine->eseq);
     if (sub == NULL)
         return FWS_E_NOMEM;
     if (command->since)

@@ -45,7 +45,8 @@ typedef struct fws_sub_extra {
     const struct fws_topic_options *options; /* its own policy; NULL: the topic's */
     fws_variant *variant;                    /* what it reads; NULL: the topic's log */
     fws_excluded *excluded;                  /* NULL: nothing ever was */
-    uint64_t replay_to; /* frames before that were there when it began: they are no lag */
+    uint64_t replay_to;   /* frames before that were there when it began: they are no lag, */
+    uint64_t replay_eseq; /* and leave as if published with that engine sequence */
 } fws_sub_extra;
 
 /* Where a subscription began. */

@@ -233,8 +233,7 @@ fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
     const uint8_t *frame = slab->data + start;
     size_t n = slab->end[index] - start;
     size_t head_n = (size_t)fws_header_decode(frame, n, &header); /* our own: whole and legal */
-    return (fws_topic_message){
-        .data = frame + head_n, .n = n - head_n, .opcode = header.opcode};
+    return (fws_topic_message){.data = frame + head_n, .n = n - head_n, .opcode = header.opcode};
 }
 
 fws_sub_facts fws_sub_facts_of(const fws_sub *sub)

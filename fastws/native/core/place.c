@@ -140,7 +140,7 @@ uint64_t fws_sub_eseq(const fws_sub *sub)
     if (fws_sub_lapped(sub))
         return 0; /* its policy is due, first of all */
     const fws_slab *slab = fws_sub_slab(sub);
-    return fws_slab_eseq(slab, (uint32_t)(sub->seq - slab->base_seq));
+    return fws_sub_leaves_at(sub, fws_slab_eseq(slab, (uint32_t)(sub->seq - slab->base_seq)));
 }
 
 void fws_sub_count(fws_sub *sub)

@@ -143,7 +143,7 @@ static void extra_free(fws_sub *sub)
 }
 
 /* Options of its own, a replay and a variant, where it needs them. False: memory is out. */
-static bool equip(fws_sub *sub, const fws_topic_options *options)
+static bool equip(fws_sub *sub, const fws_topic_options *options, uint64_t eseq)
 {
     fws_topic *topic = sub->topic;
     const fws_topic_options *shared = NULL;
@@ -156,7 +156,10 @@ static bool equip(fws_sub *sub, const fws_topic_options *options)
     if (sub->extra == NULL)
         return false;
     sub->extra->options = shared;
-    sub->extra->replay_to = replays ? topic->log.next_seq : 0;
+    if (replays) {
+        sub->extra->replay_to = topic->log.next_seq;
+        sub->extra->replay_eseq = eseq;
+    }
     if (sub->conn->window_bits == 0)
         return true;
     sub->extra->variant = variant_of(topic, sub->conn);
@@ -187,11 +190,11 @@ static void enter(fws_topic *topic, fws_sub *sub)
 
 fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_options *options)
 {
-    return fws_topic_join_at(topic, conn, options, fws_topic_start(topic));
+    return fws_topic_join_at(topic, conn, options, fws_topic_start(topic), 0);
 }
 
 fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
-                           uint64_t seq)
+                           uint64_t seq, uint64_t eseq)
 {
     uint32_t larger = topic->capacity < 4 ? 4 : topic->capacity * 2;
     if (topic->n == topic->capacity && !members_resize(topic, larger))
@@ -199,12 +202,9 @@ fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_opt
     fws_sub *sub = malloc(sizeof *sub);
     if (sub == NULL)
         return NULL;
-    *sub = (fws_sub){.topic = topic,
-                     .conn = conn,
-                     .seq = seq,
-                     .start = seq,
-                     .id = topic->topics->next_sub_id++};
-    if (!equip(sub, options) || !fws_conn_add_sub(conn, sub)) {
+    *sub = (fws_sub){
+        .topic = topic, .conn = conn, .seq = seq, .start = seq, .id = topic->topics->next_sub_id++};
+    if (!equip(sub, options, eseq) || !fws_conn_add_sub(conn, sub)) {
         if (sub->extra != NULL)
             leave_variant(topic, sub->extra->variant);
         extra_free(sub);

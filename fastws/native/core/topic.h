@@ -14,9 +14,9 @@
 #include "core/conn.h"
 
 enum fws_on_slow {
-    FWS_SLOW_CLOSE = 0, /* past the limit: 1013 */
-    FWS_SLOW_LATEST,    /* jump to the newest frame */
-    FWS_SLOW_LOSSLESS,  /* back-pressure: the publisher waits */
+    FWS_SLOW_CLOSE = 0,  /* past the limit: 1013 */
+    FWS_SLOW_LATEST,     /* jump to the newest frame */
+    FWS_SLOW_LOSSLESS,   /* back-pressure: the publisher waits */
     FWS_SLOW_DROP_OLDEST /* jump forward to what the limit allows */
 };
 
@@ -162,10 +162,11 @@ int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options);
  * memory is out. The connection must not have one yet. */
 fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_options *options);
 
-/* The same, with that frame, which must be retained or the next one. With frames to get it is
- * pending at once: the caller sees to it that the connection is flushed. */
+/* The same, with that frame, which must be retained or the next one. Frames that there are leave as
+ * if published with that engine sequence, which is no frame's: behind what was sent to it before.
+ * With such frames it is pending at once: the caller sees to it that the connection is flushed. */
 fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
-                           uint64_t seq);
+                           uint64_t seq, uint64_t eseq);
 
 /* The first frame of a new subscription: the retained one, else the next. */
 uint64_t fws_topic_start(const fws_topic *topic);
@@ -274,6 +275,12 @@ fws_slab *fws_sub_slab(const fws_sub *sub);
 
 /* Engine sequence of that frame; 0 when it is lapped. There must be news. */
 uint64_t fws_sub_eseq(const fws_sub *sub);
+
+/* The engine sequence with which a frame that has this one leaves. */
+static inline uint64_t fws_sub_leaves_at(const fws_sub *sub, uint64_t eseq)
+{
+    return sub->extra != NULL && sub->extra->replay_eseq > eseq ? sub->extra->replay_eseq : eseq;
+}
 
 /* First frame at or after seq that is not excluded; how many frames of [from, to) are; the first
  * excluded one at or after seq (UINT64_MAX: none). */
