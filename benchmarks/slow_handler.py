@@ -53,7 +53,9 @@ class Flood:
 
     async def serve(self) -> None:
         """Serve until Ctrl-C."""
-        async with fastws.serve(self.handle, process_request=self.answer) as server:
+        limits = fastws.Limits(ping_interval=0)  # the clients ping
+        serving = fastws.serve(self.handle, process_request=self.answer, limits=limits)
+        async with serving as server:
             print(f"listening on ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
             await server.serve_forever()
 
