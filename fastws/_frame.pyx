@@ -752,7 +752,7 @@ cdef object of_close(const fws_close *frame):
 
 def closed_error(Connection connection not None):
     """Return the exception for what is asked of a connection that has ended, or is ending."""
-    cdef int code = connection.close_code
+    cdef int code = connection._close_code
     reason = connection.reason
     if reason is None and connection._c is not NULL:
         code = fws_conn_facts_of(connection._c).close_code
@@ -771,9 +771,9 @@ cdef object of_closes(fws_closes closes):
 cdef class Connection:
     """One peer, from its first complete HTTP head to its end. Made by the engine.
 
-    `context` is for the owner, None at first. `engine` and `id` are facts. `close_code` (0 before)
-    and `reason` (None before) are set when the connection has ended: those of the peer's Close,
-    else of ours, else 1006 and "". `close_received`, `close_sent` and `closed_by_peer` tell the two
+    `context` is for the owner, None at first. `engine` and `id` are facts. `close_code` and
+    `reason` are None until the connection has ended, and then those of the peer's Close, else of
+    ours, else 1006 and "". `close_received`, `close_sent` and `closed_by_peer` tell the two
     Close frames apart; they may be read before and after the end.
     A peer that does not answer the engine's pings is sent Close 1011 ("ping timeout") if that can
     leave at once, and cut off: 1006.
@@ -786,7 +786,7 @@ cdef class Connection:
     cdef public object session  # what the owner keeps of it
     cdef public object on_message  # called instead of the engine's
     cdef public bint crowded  # somebody waits to send: see `send`
-    cdef readonly int close_code
+    cdef int _close_code  # 0: it has not ended
     cdef readonly str reason
     cdef object _remote  # its remote_address once it has ended
     cdef object _closes  # what of_closes says, once it has ended
@@ -816,8 +816,8 @@ cdef class Connection:
             if facts.state == FWS_OPEN:
                 return "open"
             return "http" if facts.state < FWS_OPEN else "closing"
-        return f"closed {self.close_code} {self.reason!r}" if self.reason else (
-            f"closed {self.close_code}")
+        return f"closed {self._close_code} {self.reason!r}" if self.reason else (
+            f"closed {self._close_code}")
 
     cdef fws_conn *_held(self) except NULL:
         """The fws_conn, for the thread that drives the engine."""
@@ -1087,6 +1087,11 @@ cdef class Connection:
         self.engine._done(FWS_OK)
 
     @property
+    def close_code(self):
+        """The code of the peer's Close, else of ours, else 1006; None: it has not ended."""
+        return self._close_code or None
+
+    @property
     def remote_address(self):
         """(host, port) of the peer, also when it has ended; ("", 0) for a Unix socket."""
         cdef char host[46]
@@ -1182,7 +1187,7 @@ cdef class Connection:
 
 
 cdef bint send_shared(Connection connection, fws_shared *message) except -1:
-    """Whether the connection took it."""
+    """Whether an open connection refused it; one that is not open is passed over."""
     cdef fws_command command
     cdef fws_engine *e = connection.engine._e
     cdef int status
@@ -1199,38 +1204,44 @@ cdef bint send_shared(Connection connection, fws_shared *message) except -1:
         connection.engine._schedule_flush()
     if status < 0 and status != FWS_E_FULL and status != FWS_E_CLOSED:
         raise _error(status)
-    return status == FWS_OK
+    return status == FWS_E_FULL
 
 
 def broadcast(connections not None, message, *, bint text=False):
     """Send one message directly to many connections; it is encoded and compressed once.
 
-    Those that are not open are skipped, and those for which `send_nowait` would raise LogFull.
-    For an audience that stays, a Topic costs less: there a slow client costs no memory of its own.
-    Safe from any thread; from one that does not drive the engine each message is staged.
+    Those that are not open are skipped. Those for which `send_nowait` would raise LogFull do not get
+    it, and are returned. For an audience that stays, a Topic costs less: there a slow client costs no memory of its own.
+    Safe from any thread. From one that does not drive the engine each message is staged: returned
+    are those that the full staging refused; a full connection is counted (`staged_refused`).
 
     Args:
         connections: an iterable of Connections, of one engine or several.
         message, text: as `data` and `text` of `Topic.publish`.
 
     Returns:
-        How many took it.
+        The connections that were full, in their order: a list, empty as a rule.
 
     Raises:
         TypeError, ValueError: as `Topic.publish`; or something is no Connection.
+
+    Example:
+        for slow in fastws.broadcast(server.connections, "news"):
+            slow.close(1013, "too slow")
     """
     cdef fws_shared shared
-    cdef Py_ssize_t taken = 0
+    refused = []
     memset(&shared, 0, sizeof(shared))
     held = payload_of(message, &shared.data, &shared.n, &shared.opcode)
     if text:
         shared.opcode = FWS_TEXT
     try:
         for connection in connections:
-            taken += send_shared(<Connection?>connection, &shared)
+            if send_shared(<Connection?>connection, &shared):
+                refused.append(connection)
     finally:
         fws_shared_clear(&shared)
-    return taken
+    return refused
 
 
 @cython.final
@@ -1726,7 +1737,7 @@ cdef class Engine:
             index = <Py_ssize_t>(facts.id & 0xFFFFFFFF)
             connection = self._connections[index] if index < len(self._connections) else None
             if connection is not None:
-                connection.close_code = facts.close_code
+                connection._close_code = facts.close_code
                 connection.reason = facts.reason[:facts.reason_n].decode("utf-8", "replace")
                 connection._remote = connection.remote_address
                 connection._closes = of_closes(fws_conn_closes(c))
