@@ -8,7 +8,8 @@ from urllib.request import urlopen
 
 import pytest
 from support import PATIENCE
-from test_cli import command, serving
+from test_cli import serving
+from typed import Type
 
 from fastws.cli.secret import read_token
 from fastws.errors import ConfigError
@@ -62,11 +63,13 @@ def test_a_file_that_everybody_may_read_is_said(
         assert "s3cret" not in record.getMessage()
 
 
-def test_a_token_in_a_file_and_one_on_the_command_line_are_too_many(tmp_path: Path) -> None:
+def test_a_token_in_a_file_and_one_on_the_command_line_are_too_many(
+    typed: Type, tmp_path: Path
+) -> None:
     path = token_file(tmp_path, b"s3cret")
-    done = command("serve", "--admin-token-file", path, FASTWS_ADMIN_TOKEN="other")
-    assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == "fastws: --admin-token-file: cannot be combined with --admin-token\n"
+    done = typed("serve", "--admin-token-file", path, FASTWS_ADMIN_TOKEN="other")
+    assert done.output == ""
+    assert done.errors == "fastws: --admin-token-file: cannot be combined with --admin-token\n"
 
 
 def test_serve_asks_for_the_token_of_the_file_and_does_not_show_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import uvloop
 from fastws.cli.console import Console, ConsoleLog
 from fastws.cli.groups import GroupedCommand
 from fastws.cli.secret import read_token
+from fastws.cli.surroundings import PortOption
 from fastws.errors import ConfigError
 from fastws.server.limits import Limits
 from fastws.ticks.config import FEED_LIMITS, ServeOptions, http_port_of_mode, parse_rate
@@ -42,8 +43,18 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def read_mode(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Return the permissions that an octal number spells."""
+    if value is None:
+        return None
+    try:
+        return int(value, 8)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no octal number, such as 660") from None
+
+
 GROUPS = {
-    "Where to listen": "host port unix http_port",
+    "Where to listen": "host port unix unix_mode http_port",
     "Ticks": "rate format fields late max_lag max_lag_bytes min_rate",
     "Who may connect": "allowed_origin admin_token admin_token_file max_connections "
     "max_per_address",
@@ -63,7 +74,11 @@ GROUPS = {
 )
 @click.option("--host", default="127.0.0.1", help="Address or name to listen on.")
 @click.option(
-    "--port", type=int, default=8080, help="Port for WebSocket and HTTP; 0: any free one."
+    "--port",
+    cls=PortOption,
+    type=int,
+    default=8080,
+    help="Port for WebSocket and HTTP; 0: any free one.",
 )
 @click.option(
     "--rate",
@@ -88,10 +103,18 @@ GROUPS = {
 )
 @click.option(
     "--http-port",
+    cls=PortOption,
     type=int,
     help="A second port for the HTTP API, beside --unix too; SERVER_MODE=ws opens 8081.",
 )
 @click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead of --port.")
+@click.option(
+    "--unix-mode",
+    metavar="OCTAL",
+    callback=read_mode,
+    help="Permissions of its file, such as 660: who may write to it may connect. Default: as the "
+    "umask has it.",
+)
 @click.option(
     "--max-lag",
     type=float,
@@ -151,6 +174,7 @@ def serve(
     loop: str,
     http_port: int | None,
     unix: str | None,
+    unix_mode: int | None,
     max_lag: float,
     max_lag_bytes: int,
     min_rate: int,
@@ -187,6 +211,7 @@ def serve(
         loop=loop,  # type: ignore[arg-type]
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
         unix=unix,
+        unix_mode=unix_mode,
         max_lag=max_lag,
         max_lag_bytes=max_lag_bytes,
         min_rate=min_rate,

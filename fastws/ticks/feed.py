@@ -101,7 +101,7 @@ class TickFeed(App):
         """Bind the addresses of the options and return those of TCP; raises ConfigError."""
         bound: list[tuple[str, int]] = []
         if self._options.unix is not None:
-            self.server.listen_unix(self._options.unix)
+            self.server.listen_unix(self._options.unix, self._options.unix_mode)
         else:
             bound += self.server.listen(self._options.host, self._options.port)
         if self._options.http_port is not None:
