@@ -50,7 +50,7 @@ def test_any_body_changes_the_configuration_to_a_legal_one_or_not_at_all(body: b
         Access(),
         Changes(),
     )
-    head = f"POST /config HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /config HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     request = replace(parse_request(head.encode()), body=body)
     answer = encode_response(api.handle(request))
     status = read_back(answer, "POST").status_code
