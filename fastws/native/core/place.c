@@ -139,13 +139,16 @@ uint64_t fws_sub_eseq(const fws_sub *sub)
 {
     if (fws_sub_lapped(sub))
         return 0; /* its policy is due, first of all */
-    const fws_slab *slab = fws_sub_slab(sub);
-    return fws_sub_leaves_at(sub, fws_slab_eseq(slab, (uint32_t)(sub->seq - slab->base_seq)));
+    uint64_t seq = sub->seq;
+    const fws_slab *slab = sub->conflating ? fws_sub_newer(sub, &seq) : fws_sub_slab(sub);
+    return fws_sub_leaves_at(sub, fws_slab_eseq(slab, (uint32_t)(seq - slab->base_seq)));
 }
 
 void fws_sub_count(fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;
+    if (sub->conflating)
+        return;
     if (sub->seq < log->first_seq) { /* as if its slab had been taken from it just now */
         sub->slab = (uint32_t)log->tail - 1;
         sub->counted = true;
@@ -170,7 +173,8 @@ void fws_sub_uncount(fws_sub *sub)
     const fws_log *log = &sub->topic->log;
     uint64_t id = fws_sub_hint(sub);
     sub->topic->ahead -= sub->ahead;
-    sub->ahead = false;
+    sub->topic->conflating -= sub->conflating;
+    sub->ahead = sub->conflating = false;
     if (!sub->counted)
         return;
     sub->counted = false;
@@ -196,6 +200,11 @@ void fws_sub_move(fws_sub *sub, uint64_t seq)
     const fws_log *log = &sub->topic->log;
     sub->seq = seq;
     fws_sub_pass(sub);
+    if (sub->conflating) {
+        if (fws_sub_newer(sub, &seq) == NULL)
+            fws_sub_pass_over(sub, seq);
+        return;
+    }
     if (sub->counted && sub->seq < log->next_seq && sub->seq >= log->first_seq
         && (uint32_t)fws_sub_slab(sub)->id == sub->slab)
         return; /* the common case */
