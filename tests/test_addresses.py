@@ -14,7 +14,7 @@ from support import open_files
 from test_cli import serving
 from typed import Type
 
-from fastws import App, Server, serve
+from fastws import App, Connection, Server, connect, serve
 from fastws.errors import ConfigError
 from fastws.server.listeners import UnixListener, bound_address, close, listen_tcp, listen_unix
 
@@ -145,6 +145,28 @@ def test_a_scope_is_shown_where_it_listens() -> None:
     at_that = serving("--host", f"{address}%{name}")  # which expects 127.0.0.1
     with pytest.raises(AssertionError, match=shown), at_that:
         pass
+
+
+def test_a_client_finds_an_address_by_its_scope(run: Callable[[Any], Any]) -> None:
+    address, name = of_one_link()
+    seen: list[str] = []
+
+    async def handler(ws: Connection) -> None:
+        seen.append(ws.request.headers["host"])
+        await ws.send("found")
+
+    async def story() -> None:
+        async with serve(handler, f"{address}%{name}") as server:
+            port = server.sockets[0].getsockname()[1]
+            for percent in ("%", "%25"):
+                async with connect(f"ws://[{address}{percent}{name}]:{port}") as client:
+                    assert await client.recv() == "found"
+        assert seen == [f"[{address}]:{port}"] * 2  # the scope is nobody else's business
+        with pytest.raises(ConnectionRefusedError):
+            async with connect(f"ws://[{address}%{name}]:{port}"):
+                pass
+
+    run(story())
 
 
 def test_an_address_without_a_scope_is_shown_as_it_is() -> None:
