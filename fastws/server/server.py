@@ -361,6 +361,7 @@ class Server:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        retain: bool | None = None,
         min_rate: int | None = None,
     ) -> Topic:
         """Return the topic of that name; see `Engine.topic`."""
@@ -370,6 +371,7 @@ class Server:
             max_lag=max_lag,
             retention_bytes=retention_bytes,
             history=history,
+            retain=retain,
             min_rate=min_rate,
         )
 
@@ -381,6 +383,7 @@ class Server:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        retain: bool | None = None,
         min_rate: int | None = None,
     ) -> None:
         """Set the options of topics that are only named and match; see `Engine.topics`."""
@@ -390,6 +393,7 @@ class Server:
             max_lag=max_lag,
             retention_bytes=retention_bytes,
             history=history,
+            retain=retain,
             min_rate=min_rate,
         )
 
