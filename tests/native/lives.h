@@ -8,7 +8,7 @@
 #define TOPICS 3
 #define NAMES 43
 #define LIVES_MAX 32768
-#define KEYS 5        /* of messages of the topics that have any; 0: without one */
+#define KEYS 5         /* of messages of the topics that have any; 0: without one */
 #define NUMBERS 32768U /* the last messages of each name */
 
 typedef struct life {

@@ -13,14 +13,14 @@ enum lane { AT_ONCE, STAGED }; /* a command from the driving thread, from anothe
 
 /* A client's subscription under one name. */
 typedef struct seat {
-    uint32_t life, id;   /* of the topic, of the subscription */
-    bool joined;         /* it is there */
-    bool jumps;          /* its policy may have been to skip, since it last had everything */
-    bool waits;          /* its policy has been lossless since then */
-    uint64_t start, got; /* its first sequence number; messages that arrived */
-    uint64_t head, at;   /* those before head were there when it began, at that engine sequence */
-    uint64_t next;       /* sequence number that is due, if nothing is excluded */
-    bool drops;          /* its policy may have been to drop the oldest, since then */
+    uint32_t life, id;     /* of the topic, of the subscription */
+    bool joined;           /* it is there */
+    bool jumps;            /* its policy may have been to skip, since it last had everything */
+    bool waits;            /* its policy has been lossless since then */
+    uint64_t start, got;   /* its first sequence number; messages that arrived */
+    uint64_t head, at;     /* those before head were there when it began, at that engine sequence */
+    uint64_t next;         /* sequence number that is due, if nothing is excluded */
+    bool drops;            /* its policy may have been to drop the oldest, since then */
     uint64_t newest[KEYS]; /* by key: behind the last message that arrived */
 } seat;
 

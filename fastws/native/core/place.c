@@ -1,4 +1,5 @@
-/* A subscription's position: the frames excluded for it, and its count on the slab it reads. */
+/* A subscription's position: the frames excluded for it, its count on the slab it reads, and what it
+ * leaves out for newer frames of the same keys. */
 #include <stdlib.h>
 
 #include "core/topic.h"
@@ -123,6 +124,34 @@ int fws_sub_exclude(fws_sub *sub)
     return FWS_OK;
 }
 
+/* The newest frames of keys. */
+
+fws_slab *fws_sub_newer(const fws_sub *sub, uint64_t *seq)
+{
+    const fws_topic *topic = sub->topic;
+    const fws_keyed *at;
+    for (; (at = fws_keys_from(topic->keys, *seq)) != NULL; *seq = at->seq + 1) {
+        if (fws_sub_skip(sub, at->seq) != at->seq)
+            continue;
+        *seq = at->seq;
+        return at->key->saved != NULL ? at->key->saved
+                                      : fws_log_slab(&topic->log, at->seq, topic->log.head);
+    }
+    *seq = topic->log.next_seq;
+    return NULL;
+}
+
+void fws_sub_pass_over(fws_sub *sub, uint64_t seq)
+{
+    uint64_t frames = seq - sub->seq - fws_sub_excluded(sub, sub->seq, seq);
+    sub->extra->conflated += frames;
+    sub->topic->account.conflated += frames;
+    sub->topic->topics->account.conflated += frames;
+    sub->conn->conflated += frames;
+    sub->seq = seq;
+    fws_sub_pass(sub); /* what is excluded up to there lies behind it */
+}
+
 /* The slab's id from its low bits: the log never holds as many as 2^32. */
 uint64_t fws_sub_hint(const fws_sub *sub)
 {
@@ -210,4 +239,14 @@ void fws_sub_move(fws_sub *sub, uint64_t seq)
         return; /* the common case */
     fws_sub_uncount(sub);
     fws_sub_count(sub);
+}
+
+bool fws_sub_conflate(fws_sub *sub)
+{
+    if (sub->extra == NULL && (sub->extra = calloc(1, sizeof *sub->extra)) == NULL)
+        return false;
+    fws_sub_uncount(sub);
+    sub->conflating = true;
+    sub->topic->conflating++;
+    return true;
 }

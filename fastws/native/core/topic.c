@@ -308,6 +308,13 @@ static bool in_the_way(fws_topic *topic, size_t n)
     return room < n && room < topic->lossless_lag; /* one frame passes when no member is behind */
 }
 
+fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n)
+{
+    if (topic->keys == NULL)
+        topic->keys = fws_keys_new(&topic->log, topic->topics->seed);
+    return topic->keys == NULL ? NULL : fws_keys_reserve(topic->keys, name, n);
+}
+
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
 {
     if (n == 0 || n > FWS_FRAME_LIMIT)

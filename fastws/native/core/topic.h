@@ -187,6 +187,9 @@ int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options);
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room);
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq);
 
+/* The key of that name, n 0: that of frames without one. NULL: memory is out. */
+fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
+
 /* The same for a frame with a key, fws_topic_key(): behind the reserve, before anything else. NULL:
  * it has none, and no frame of the topic ever had. */
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq);
@@ -263,10 +266,7 @@ uint64_t fws_sub_held_rate(const fws_sub *sub);
  * Whether it has held a publisher for window_ns and took less than that. */
 bool fws_conn_drags(fws_conn *conn, uint64_t rate, uint64_t now, uint64_t window_ns);
 
-/* conflate.c */
-
-/* The key of that name, n 0: that of frames without one. NULL: memory is out. */
-fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
+/* place.c */
 
 /* From its place on it gets the newest frame of each key only, until it has caught up: it needs no
  * slab any more. False: memory is out. */
@@ -278,8 +278,6 @@ fws_slab *fws_sub_newer(const fws_sub *sub, uint64_t *seq);
 
 /* The frames from its place up to that one are left out. */
 void fws_sub_pass_over(fws_sub *sub, uint64_t seq);
-
-/* place.c */
 
 /* Passes the frames at its place that are excluded. */
 void fws_sub_pass(fws_sub *sub);
