@@ -5,10 +5,10 @@ from typing import Any, Literal, Self, TypedDict, final, type_check_only
 
 from fastws.errors import Close, ConnectionClosed
 from fastws.http.request import Request
-from fastws.lag import History, Lag
+from fastws.lag import History, Lag, Message, Position
 from fastws.ticks.config import Fields, Format, Late, Rate
 
-OnSlow = Literal["close", "latest", "lossless"]
+OnSlow = Literal["close", "latest", "drop_oldest", "lossless"]
 
 @type_check_only
 class TopicOptions(TypedDict):
@@ -16,6 +16,7 @@ class TopicOptions(TypedDict):
     max_lag: Lag
     retention_bytes: int
     history: History
+    retain: bool
     min_rate: int
 
 FORMATS: dict[str, int]
@@ -111,7 +112,13 @@ class Topic:
     @property
     def name(self) -> str: ...
     @property
-    def epoch(self) -> int: ...
+    def epoch(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def retained(self) -> Message | None: ...
+    def position(self, since: tuple[str, int] | None = None) -> Position: ...
+    def history(self, limit: int | None = None) -> list[Message]: ...
     @property
     def options(self) -> TopicOptions: ...
     def publish(
@@ -125,6 +132,7 @@ class Topic:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        retain: bool | None = None,
         min_rate: int | None = None,
     ) -> None: ...
     def close(self) -> None: ...
@@ -146,6 +154,12 @@ class Subscription:
     def on_slow(self) -> OnSlow: ...
     @property
     def max_lag(self) -> Lag: ...
+    @property
+    def epoch(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def recovered(self) -> bool | None: ...
     def unsubscribe(self) -> None: ...
     def account(self) -> ConnectionAccount: ...
 
@@ -169,7 +183,12 @@ class Connection:
     def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]: ...
     def abort(self) -> None: ...
     def subscribe(
-        self, topic: Topic | str, *, on_slow: OnSlow | None = None, max_lag: Lag | None = None
+        self,
+        topic: Topic | str,
+        *,
+        since: tuple[str, int] | None = None,
+        on_slow: OnSlow | None = None,
+        max_lag: Lag | None = None,
     ) -> Subscription: ...
     def unsubscribe(self, topic: Topic) -> None: ...
     def pause_reading(self, *, after: int = 0) -> None: ...
@@ -245,6 +264,7 @@ class Engine:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        retain: bool | None = None,
         min_rate: int | None = None,
     ) -> Topic: ...
     def topics(
@@ -255,6 +275,7 @@ class Engine:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        retain: bool | None = None,
         min_rate: int | None = None,
     ) -> None: ...
     def topic_accounts(self, n: int) -> dict[str, TopicAccount]: ...

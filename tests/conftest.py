@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 from support import Rig
+from typed import typed as typed
 
 # For benchmarks.compare; behind all others, so that the installed fastws is the one that is tested.
 sys.path.append(str(Path(__file__).resolve().parent.parent))

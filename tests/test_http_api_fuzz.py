@@ -9,7 +9,9 @@ from thorough import THOROUGH, read_back
 
 from fastws.http.head import parse_request
 from fastws.http.response import encode_response
+from fastws.ticks.access import Access
 from fastws.ticks.api import HttpApi
+from fastws.ticks.changes import Changes
 from fastws.ticks.config import FeedConfig
 
 JSON = st.recursive(
@@ -40,8 +42,15 @@ BODIES = st.one_of(CHANGES.map(json.dumps), JSON.map(json.dumps)).map(str.encode
 @example(b'{"rate":' + b"9" * 400 + b"}")
 def test_any_body_changes_the_configuration_to_a_legal_one_or_not_at_all(body: bytes) -> None:
     state = [FeedConfig()]
-    api = HttpApi(lambda: state[0], lambda config: state.__setitem__(0, config), dict, lambda: None)
-    head = f"POST /config HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n"
+    api = HttpApi(
+        lambda: state[0],
+        lambda config: state.__setitem__(0, config),
+        dict,
+        lambda: None,
+        Access(),
+        Changes(),
+    )
+    head = f"POST /config HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     request = replace(parse_request(head.encode()), body=body)
     answer = encode_response(api.handle(request))
     status = read_back(answer, "POST").status_code

@@ -154,7 +154,9 @@ def test_an_address_in_use_is_one_line_and_leaks_no_descriptor(run: Run, hosts: 
             before = open_files()
             for _ in range(3):
                 server = serve(echo, hosts, port)
-                with pytest.raises(ConfigError, match=f"^port: {port} on 127.0.0.1 is in use$"):
+                with pytest.raises(
+                    ConfigError, match=f"^port: {port} on 127.0.0.1 is in use: choose "
+                ):
                     await server
                 assert server.ended
                 with pytest.raises(ConfigError):

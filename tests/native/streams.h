@@ -13,6 +13,7 @@
 
 static uint64_t stale[4], n_stale; /* ids of the dead, whose slots and descriptors others have */
 static uint64_t received, whole_frames, compressed_frames; /* received: of any topic */
+static uint64_t replayed; /* of them, those that were there before the subscription */
 static fws_deflate *codec;
 /* The driver's; each may be NULL. */
 static void (*on_pong)(one *who, const uint8_t *payload, size_t n);
@@ -74,17 +75,36 @@ static inline void check_published(one *who, const message *sent)
 {
     life *it = &lives[sent->life];
     seat *at = &who->seats[it->name];
-    CHECK(sent->without != who->peer->tag);
     it->received++;
     received++;
     if (who->owed.life != 0) { /* nothing else before that one, and nothing more of it */
         CHECK(may_follow(who, &who->owed, sent));
+        CHECK(sent->seq < who->owed.head || sent->without != who->peer->tag);
         who->owed.life = 0;
         return;
     }
     CHECK(at->joined && may_follow(who, at, sent));
+    CHECK(sent->seq < at->head || sent->without != who->peer->tag);
+    replayed += sent->seq < at->head;
     at->next = sent->seq + 1;
     at->got++;
+}
+
+/* The subscription that replays it; NULL: none does. */
+static inline const seat *replayed_to(const one *who, const message *sent)
+{
+    const seat *at = &who->seats[lives[sent->life].name];
+    at = who->owed.life != 0 ? &who->owed : at;
+    return sent->to == 0 && at->life == sent->life && sent->seq < at->head ? at : NULL;
+}
+
+/* The order of publishing, across everything; what is replayed counts as of the subscribing. */
+static inline void check_order(one *who, const message *sent)
+{
+    const seat *at = replayed_to(who, sent);
+    CHECK(at != NULL ? at->at >= who->order : sent->last > who->order);
+    uint64_t first = at != NULL ? at->at : sent->first;
+    who->order = first > who->order ? first : who->order;
 }
 
 static inline void check_data(one *who, const uint8_t *payload, size_t n)
@@ -96,8 +116,7 @@ static inline void check_data(one *who, const uint8_t *payload, size_t n)
     const message *sent = &messages[number];
     CHECK_EQ(sent->size, n);
     CHECK(memcmp(payload + sizeof number, filling(number), n - sizeof number) == 0);
-    CHECK(sent->last > who->order); /* the order of publishing, across everything */
-    who->order = sent->first > who->order ? sent->first : who->order;
+    check_order(who, sent);
     if (sent->to == 0) {
         check_published(who, sent);
         return;
@@ -226,7 +245,7 @@ static inline void streams_open(const fws_options *options)
     n_stale = n_messages = n_staged = 0;
     whole_frames = compressed_frames = 0;
     memset(stale, 0, sizeof stale);
-    received = 0;
+    received = replayed = 0;
     lives_begin();
     memset(ones, 0, sizeof ones);
     if (codec == NULL && fws_deflate_available())
