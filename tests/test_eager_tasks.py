@@ -74,7 +74,7 @@ def factory(
         return like_it
     new, takes = sys.version_info >= (3, 13), inspect.signature(THEIRS).parameters
     if loop_factory is uvloop.new_event_loop and new and "eager_start" not in takes:
-        pytest.skip("uvloop hands it an eager_start, which Python 3.13.0 to 3.13.2 refuses")
+        pytest.skip("uvloop hands it an eager_start, which this Python refuses")
     return THEIRS
 
 
