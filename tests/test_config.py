@@ -147,6 +147,8 @@ def test_default_options_listen_on_loopback() -> None:
         {"allowed_origins": ("null", "https://example.com", "http://localhost:3000")},
         {"allowed_origins": ("tauri://localhost", "app://.", "http://[::1]:8000", "HTTPS://X.Y")},
         {"allowed_origins": ("http://a.example:443", "https://a.example:80")},
+        {"allowed_origins": ("file://", "https://*.example.com", "http://*.localhost:*")},
+        {"unix": "/s", "unix_mode": 0o660},
     ],
 )
 def test_good_options_are_taken(options: dict[str, Any]) -> None:
@@ -221,7 +223,9 @@ def test_good_limits_are_taken(limits: dict[str, Any]) -> None:
     [
         "", "*", "example.com", "localhost:3000", "https://", "https://example.com/",
         "https://example.com/app", "https://example.com?", "https://example.com#", "https://*",
-        "https://*.example.com", "https://me@example.com", "https://a.example,https://b.example",
+        "https://a.*.example.com", "https://*.", "https://*example.com", "*://example.com",
+        "https://example.com:*1", "https://*:*", "file:///", "file://*", "http://*.a.example:80",
+        "https://me@example.com", "https://a.example,https://b.example",
         "https://example.com:", "https://example.com:x", "http://a.example:80", "http://[::1]:80",
         "https://a.example:443", "HTTPS://a.example:443", "https://a b", "https://caf\xe9.example",
         "//example.com", "null ", 5,

@@ -8,16 +8,19 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import click
 import uvloop
 
 from fastws.cli.console import Console, ConsoleLog
 from fastws.cli.groups import GroupedCommand
+from fastws.cli.secret import read_token
+from fastws.cli.surroundings import PortOption
 from fastws.errors import ConfigError
 from fastws.server.limits import Limits
-from fastws.ticks.config import FEED_LIMITS, ServeOptions, http_port_of_mode, parse_rate
+from fastws.server.open_files import check_file_limit
+from fastws.ticks.config import FEED_LIMITS, LogLevel, ServeOptions, http_port_of_mode, parse_rate
 from fastws.ticks.feed import TickFeed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -41,10 +44,21 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def read_mode(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Return the permissions that an octal number spells."""
+    if value is None:
+        return None
+    try:
+        return int(value, 8)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no octal number, such as 660") from None
+
+
 GROUPS = {
-    "Where to listen": "host port unix http_port",
+    "Where to listen": "host port unix unix_mode http_port",
     "Ticks": "rate format fields late max_lag max_lag_bytes min_rate",
-    "Who may connect": "allowed_origin admin_token max_connections max_per_address",
+    "Who may connect": "allowed_origin admin_token admin_token_file max_connections "
+    "max_per_address",
     "Sizes of what a client sends": "max_message_size max_fragments max_head_size max_head_line "
     "max_head_fields max_body_size",
     "Memory": "max_log_bytes max_buffered_bytes handler_queue high_mark outbox_limit",
@@ -61,7 +75,11 @@ GROUPS = {
 )
 @click.option("--host", default="127.0.0.1", help="Address or name to listen on.")
 @click.option(
-    "--port", type=int, default=8080, help="Port for WebSocket and HTTP; 0: any free one."
+    "--port",
+    cls=PortOption,
+    type=int,
+    default=8080,
+    help="Port for WebSocket and HTTP; 0: any free one.",
 )
 @click.option(
     "--rate",
@@ -86,10 +104,18 @@ GROUPS = {
 )
 @click.option(
     "--http-port",
+    cls=PortOption,
     type=int,
     help="A second port for the HTTP API, beside --unix too; SERVER_MODE=ws opens 8081.",
 )
 @click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead of --port.")
+@click.option(
+    "--unix-mode",
+    metavar="OCTAL",
+    callback=read_mode,
+    help="Permissions of its file, such as 660: who may write to it may connect. Default: as the "
+    "umask has it.",
+)
 @click.option(
     "--max-lag",
     type=float,
@@ -116,13 +142,20 @@ GROUPS = {
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
-    help="Origin of web pages that may connect and change the rate, scheme://host[:port] or null; "
-    "may be repeated. Default: all.",
+    help="Origin of web pages that may connect, and change the rate: scheme://host[:port], file:// "
+    "or null; https://*.example.com has every name below it, http://localhost:* every port. May "
+    "be repeated. Default: all pages may connect, those of this machine may change the rate.",
 )
 @click.option(
     "--admin-token",
-    help="Secret that allows changes from other machines, sent as Authorization: Bearer TOKEN. "
-    "Without it they are refused.",
+    help="Secret without which nothing is changed, sent as Authorization: Bearer TOKEN. Default: "
+    "changes are taken from this machine only. `ps` shows it to everybody on the machine: use "
+    "--admin-token-file, or FASTWS_ADMIN_TOKEN.",
+)
+@click.option(
+    "--admin-token-file",
+    metavar="PATH",
+    help="The same secret, read from a file at the start.",
 )
 @click.option(
     "--late",
@@ -132,6 +165,12 @@ GROUPS = {
 )
 @click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
 @limit_options
+@click.option(
+    "--log-level",
+    type=click.Choice(get_args(LogLevel)),
+    default="info",
+    help="What of the log is written to standard error; info: each change of the rate, too.",
+)
 @click.option("--quiet", is_flag=True, help="Print errors only: no address, no console rows.")
 def serve(
     host: str,
@@ -142,13 +181,16 @@ def serve(
     loop: str,
     http_port: int | None,
     unix: str | None,
+    unix_mode: int | None,
     max_lag: float,
     max_lag_bytes: int,
     min_rate: int,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
+    admin_token_file: str | None,
     late: str,
     deflate: bool,
+    log_level: str,
     quiet: bool,
     **limits: Any,
 ) -> None:
@@ -165,6 +207,10 @@ def serve(
     """  # noqa: D301  # click reads the \b
     if not allowed_origin and "FASTWS_ALLOWED_ORIGIN" in os.environ:  # click takes it for unset
         raise ConfigError("FASTWS_ALLOWED_ORIGIN", "names no origin; unset, it lets in all")
+    if admin_token_file is not None:
+        if admin_token is not None:
+            raise ConfigError("admin_token_file", "cannot be combined with --admin-token")
+        admin_token = read_token(admin_token_file)
     options = ServeOptions(
         host=host,
         port=port,
@@ -173,17 +219,20 @@ def serve(
         loop=loop,  # type: ignore[arg-type]
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
         unix=unix,
+        unix_mode=unix_mode,
         max_lag=max_lag,
         max_lag_bytes=max_lag_bytes,
         min_rate=min_rate,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
+        log_level=log_level,  # type: ignore[arg-type]
         quiet=quiet,
         fields=fields,  # type: ignore[arg-type]
         late=late,  # type: ignore[arg-type]
         deflate=deflate,
         limits=Limits(**limits),
     )
+    check_file_limit()
     with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
         runner.run(run(options))
 
@@ -208,6 +257,7 @@ async def run(options: ServeOptions) -> None:
     console = Console()
     log = ConsoleLog(console)
     logging.getLogger().addHandler(log)
+    logging.getLogger("fastws").setLevel(log_level(options))
     feed = TickFeed(options, None if options.quiet else console.write)
     try:
         addresses = feed.listen()
@@ -223,6 +273,12 @@ async def run(options: ServeOptions) -> None:
         feed.close()
         logging.getLogger().removeHandler(log)
         console.close()
+
+
+def log_level(options: ServeOptions) -> int:
+    """Return the least level that is written; a quiet server says no more than warnings."""
+    level = logging.getLevelNamesMapping()[options.log_level.upper()]
+    return max(level, logging.WARNING) if options.quiet else level
 
 
 def catch_signals(signalled: asyncio.Event) -> None:

@@ -8,6 +8,12 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 _CONTROLS = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
 
 
+def field_values(fields: Fields, name: str) -> list[str]:
+    """Return the value of every field called `name` (any case), in order."""
+    found = fields.get(name.lower().encode("latin-1"), ())
+    return [value.decode("latin-1") for value in found]
+
+
 def list_tokens(values: Iterable[bytes]) -> list[str]:
     """Return the elements of a comma-separated field, over all its lines, in lower case."""
     elements = b",".join(values).decode("latin-1").lower().split(",")

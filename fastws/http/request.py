@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import httptools
 
-from fastws.http.fields import Fields
+from fastws.http.fields import Fields, field_values
 
 
 class Peer(Protocol):
@@ -46,7 +46,7 @@ class RequestHeaders(Mapping[str, str]):
 
     def get_all(self, name: str) -> list[str]:
         """Return the value of each field called `name`, in order."""
-        return _values(self._fields, name)
+        return field_values(self._fields, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Request:
 
     def values(self, name: str) -> list[str]:
         """Return the value of every field called `name` (any case), in order."""
-        return _values(self._by_name(), name)
+        return field_values(self._by_name(), name)
 
     def header(self, name: str) -> str | None:
         """Return the value of field `name`, None if absent; repeated fields joined by ", "."""
@@ -141,11 +141,6 @@ class Request:
     def release_fields(self) -> None:
         """Let go of the fields until they are asked for: they take several times the head."""
         object.__setattr__(self, "_fields", None)
-
-
-def _values(fields: Fields, name: str) -> list[str]:
-    found = fields.get(name.lower().encode("latin-1"), ())
-    return [value.decode("latin-1") for value in found]
 
 
 def _fields_in_order(head: bytes) -> Iterator[tuple[bytes, bytes]]:

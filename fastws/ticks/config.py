@@ -29,6 +29,7 @@ Format = Literal["json", "binary"]
 Loop = Literal["uvloop", "asyncio"]
 Fields = Literal["base", "seq"]
 Late = Literal["burst", "smooth", "skip"]
+LogLevel = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,15 @@ class ServeOptions:
         loop: the event loop to run.
         http_port: a second port of the host, beside `unix` too, for panels that have one
             hard-coded, or None; 0: any free one.
-        admin_token: secret for changes from elsewhere, visible ASCII, or None: they are refused.
-        quiet: only errors are printed: no address, no console rows.
+        admin_token: secret that every change needs, visible ASCII, or None: changes are taken
+            from this machine only.
+        quiet: only warnings and errors are printed: no address, no console rows.
+        log_level: the least of the log that is printed.
         fields: what a tick carries: "base" three fields, "seq" also seq and tsNs.
         unix: path of a Unix socket to listen on instead of host and port, or None.
-        allowed_origins: origins of web pages that may connect, each `null` or
-            `scheme://host[:port]`; empty: all.
+        unix_mode: of its file, 0 to 0o777, or None: as the umask has it.
+        allowed_origins: origins of web pages that may connect and change the feed, or patterns of
+            them, as for `check_origin`; empty: all may connect.
         late: what becomes of ticks that are overdue: sent at once, at twice the rate, or skipped.
         deflate: whether clients that offer permessage-deflate get it.
         max_lag: seconds that a tick may be old when it is sent, 0 to 86,400, else its client jumps
@@ -139,9 +143,11 @@ class ServeOptions:
     http_port: int | None = None
     admin_token: str | None = None
     quiet: bool = False
+    log_level: LogLevel = "info"
     fields: Fields = "base"
     late: Late = "burst"
     unix: str | None = None
+    unix_mode: int | None = None
     allowed_origins: tuple[str, ...] = ()
     deflate: bool = False
     max_lag: float = 0.5
@@ -162,10 +168,13 @@ class ServeOptions:
         if self.admin_token is not None:
             check_text("admin_token", self.admin_token)
         check_flag("quiet", self.quiet)
+        check_choice("log_level", self.log_level, get_args(LogLevel))
         check_choice("fields", self.fields, get_args(Fields))
         check_choice("late", self.late, get_args(Late))
         if self.unix is not None and not self.unix.strip("\0"):
             raise ConfigError("unix", "must be a path")
+        if self.unix_mode is not None and self.unix is None:
+            raise ConfigError("unix_mode", "needs --unix")
         origins = origins_of("allowed_origin", self.allowed_origins)
         object.__setattr__(self, "allowed_origins", origins)
         check_flag("deflate", self.deflate)
