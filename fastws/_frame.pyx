@@ -444,7 +444,7 @@ cdef class Topic:
         if exclude is not None:
             if exclude.engine is not self.engine:
                 raise ValueError("the connection belongs to another engine")
-            command.conn = exclude.id
+            command.conn = exclude._id
         if text:
             command.opcode = FWS_TEXT
         self.engine._command(&command)
@@ -801,7 +801,7 @@ cdef class Connection:
 
     cdef fws_conn *_c  # NULL once reaped
     cdef readonly Engine engine
-    cdef readonly object id
+    cdef uint64_t _id
     cdef public object context
     cdef public object session  # what the owner keeps of it
     cdef public object on_message  # called instead of the engine's
@@ -815,12 +815,17 @@ cdef class Connection:
     def __init__(self):
         raise TypeError("a Connection is made by the engine, which hands it to the handlers")
 
+    @property
+    def id(self):
+        """A number that no other connection of its engine ever has."""
+        return self._id
+
     def __repr__(self):
         return f"<fastws.Connection {self._label()} {self._state()}>"
 
     cdef str _label(self):
         """Its slot, with a number when it is not the first one there, and its peer's address."""
-        generation, slot = divmod(self.id, 1 << 32)
+        generation, slot = divmod(self._id, 1 << 32)
         label = str(slot) if generation == 1 else f"{slot}.{generation}"
         host, port = self.remote_address
         if host:
@@ -851,7 +856,7 @@ cdef class Connection:
         if self._c is NULL:
             raise closed_error(self)
         command.kind = <uint8_t>kind
-        command.conn = self.id
+        command.conn = self._id
         return self.engine._command(command, self)
 
     def send_nowait(self, data):
@@ -1217,7 +1222,7 @@ cdef bint send_shared(Connection connection, fws_shared *message) except -1:
         raise RuntimeError(_INHERITED)
     if fws_engine_foreign(e):
         command.kind, command.opcode = FWS_CMD_SEND, message.opcode
-        command.conn, command.data, command.n = connection.id, message.data, message.n
+        command.conn, command.data, command.n = connection._id, message.data, message.n
         status = fws_engine_command(e, &command)
     else:
         status = fws_engine_send_shared(e, connection._c, message)
@@ -1407,9 +1412,9 @@ cdef class Engine:
             if status == FWS_E_CLOSED and connection is not None:
                 raise closed_error(connection)
             raise _error(status)
-        if fws_engine_foreign(self._e):
-            return 0
-        if status == 1 and not self._in_turn:  # in a turn, its handlers come first
+        if self._in_turn or fws_engine_foreign(self._e):
+            return 0  # the turn flushes when its handlers have been called
+        if status == 1:
             self._flush()
         self._schedule_flush()
         return 0
@@ -1684,7 +1689,7 @@ cdef class Engine:
             connection = Connection.__new__(Connection)
             connection._c = c
             connection.engine = self
-            connection.id = id
+            connection._id = id
             self._connections[index] = connection
         return connection
 

@@ -129,17 +129,28 @@ fws_conn *fws_engine_find(const fws_engine *engine, uint64_t id)
     return conn != NULL && conn->id == id && conn->state != FWS_DEAD ? conn : NULL;
 }
 
-static void tune(const fws_engine *engine, fws_conn *conn)
+bool fws_engine_tune(const fws_engine *engine, int fd)
 {
     const int on = 1, lowat = engine->options.notsent_lowat;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+        return false;
+    if (lowat > 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+    return true;
+}
+
+/* An accepted socket has the options of its listener (tcp(7)), and says what it is. */
+static void look_at_socket(const fws_engine *engine, fws_conn *conn)
+{
+    const sa_family_t family = conn->remote.sin6_family;
     socklen_t n = sizeof conn->remote;
-    if (conn->remote.sin6_family == AF_UNSPEC
-        && getpeername(conn->fd, (struct sockaddr *)&conn->remote, &n) < 0)
+    if (family == AF_INET || family == AF_INET6) {
+        conn->acknowledges = true;
+        return;
+    }
+    if (family == AF_UNSPEC && getpeername(conn->fd, (struct sockaddr *)&conn->remote, &n) < 0)
         conn->remote.sin6_family = AF_UNSPEC; /* still connecting */
-    /* Refused by Unix sockets, which have neither delay nor a limit to set. */
-    conn->acknowledges = setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
-    if (conn->acknowledges && lowat > 0)
-        (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+    conn->acknowledges = fws_engine_tune(engine, conn->fd);
 }
 
 fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
@@ -159,7 +170,7 @@ fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
     conn->progress = fws_engine_time(engine);
     conn->deadline = conn->progress + engine->options.handshake_ns;
     fws_conn_due(engine, conn, conn->deadline);
-    tune(engine, conn);
+    look_at_socket(engine, conn);
     fws_reader_init(&conn->reader, role);
     if (fws_engine_watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn->id) < 0) {
         int why = errno;

@@ -126,6 +126,7 @@ typedef struct fws_conn {
     bool lagging;        /* blocked since it last had everything: policies look at it */
     bool retry;          /* blocked for want of kernel memory: the sweep tries again */
     bool hung_up;        /* the peer will send no more: read up to the end */
+    bool drained;        /* a read took all that there was, and no event has come since */
     bool broken;         /* it was reset: nothing comes or goes any more */
     bool end_unread;     /* not read from, and the peer's end or Close lies unread */
     bool ending;         /* it ends at the next flush, after this turn's messages are handled */

@@ -107,7 +107,8 @@ void fws_receive_on(fws_engine *engine);
 void fws_receive_stop(fws_engine *engine);
 
 /* accept.c */
-void fws_engine_accept(fws_engine *engine);
+/* How many connections were accepted. */
+int fws_engine_accept(fws_engine *engine);
 /* Answers 503 on a server's socket, whatever is asked, without memory or descriptor, and counts. */
 void fws_engine_refuse(fws_engine *engine, int fd);
 /* That 503, *n bytes. */
@@ -152,6 +153,9 @@ void fws_conn_look(fws_engine *engine, fws_conn *conn);
 #define FWS_POLL_ROUNDS 64 /* then a turn goes on with what it has */
 /* Waits, and sorts what happened into the ready and dirty rings. False: epoll_wait failed. */
 bool fws_engine_poll(fws_engine *engine, int timeout_ms);
+/* The first events of connections that were accepted since: most have sent their request, and are
+ * read in this turn. */
+void fws_engine_poll_new(fws_engine *engine);
 
 /* send.c */
 
@@ -194,6 +198,8 @@ uint64_t fws_conn_confirmed(const fws_engine *engine, const fws_conn *conn);
 
 /* epoll_ctl(2), EPOLL_CTL_ADD. */
 int fws_engine_watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag);
+/* Sets TCP_NODELAY and TCP_NOTSENT_LOWAT. False: it is no TCP socket. */
+bool fws_engine_tune(const fws_engine *engine, int fd);
 /* A connection for a socket, which it owns from here on. NULL: errno says why; not owned. */
 fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
                           const struct sockaddr_in6 *remote);

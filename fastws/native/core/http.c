@@ -94,8 +94,10 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
     if (fws_link_remove(&conn->dirty)) /* not behind a crowd that a broadcast is for */
         fws_link_append(&engine->answers, &conn->dirty);
     /* What lies behind the head, here or in the kernel; on the ring of its new state. */
-    engine->n_ready -= fws_link_remove(&conn->ready);
-    fws_engine_mark_ready(engine, conn);
+    bool ready = fws_link_remove(&conn->ready);
+    engine->n_ready -= ready;
+    if (ready || !conn->drained || conn->inbuf.n > 0 || state == FWS_DRAINING)
+        fws_engine_mark_ready(engine, conn);
     return FWS_OK;
 }
 

@@ -18,7 +18,8 @@ size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size
         conn->owed -= got < conn->owed ? (uint16_t)got : conn->owed;
         /* A full read may have left some; so may a short one when the end has been announced.
          * Else the next edge will tell (epoll(7), question 9). */
-        if ((size_t)got == n || conn->hung_up)
+        conn->drained = (size_t)got < n && !conn->hung_up;
+        if (!conn->drained)
             fws_engine_mark_ready(engine, conn);
         return (size_t)got;
     }
