@@ -130,6 +130,7 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
     if (status != FWS_OK)
         return status;
     fws_conn_pause(engine, conn, false);
+    fws_conn_unthrottle(engine, conn);
     fws_conn_move(conn, FWS_CLOSING);
     conn->close_code = command->code;
     fws_conn_give_time(engine, conn, engine->options.close_ns);

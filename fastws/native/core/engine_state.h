@@ -6,6 +6,7 @@
 
 #include "core/engine.h"
 #include "core/peers.h"
+#include "core/rate.h"
 
 typedef struct fws_staging {
     pthread_mutex_t lock;
@@ -17,6 +18,11 @@ typedef struct fws_staging {
 } fws_staging;
 
 #define FWS_HOLDERS 32
+
+/* What one connection may still send. */
+typedef struct fws_rates {
+    fws_rate messages, bytes;
+} fws_rates;
 
 struct fws_engine {
     const fws_sys *sys;
@@ -30,6 +36,7 @@ struct fws_engine {
     uint64_t lost;           /* of now, while the engine was late: engine time is what is left */
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
+    fws_rates *rates;                            /* by slot; NULL: there is no limit */
     uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
     /* Rings to read: those that speak HTTP; WebSockets; those of them that took long last time. */
     fws_link http, ready, costly;
@@ -76,6 +83,7 @@ struct fws_engine {
     fws_plan plan;
     fws_deflate *codec; /* NULL before somebody negotiates compression */
     fws_peers peers;
+    struct sockaddr_in6 met_last[FWS_MET_KINDS]; /* who met that limit last */
     int reserve; /* a descriptor to answer with when there is none left */
     fws_source source;
     fws_meter *meter; /* client role: counts what arrives on metered connections */
