@@ -62,8 +62,10 @@ bool fws_conn_count_peer(fws_engine *engine, fws_conn *conn)
     conn->counted = count > 0;
     conn->over_address = count > limit;
     engine->counters.address_refused += conn->over_address;
-    if (conn->over_address)
+    if (conn->over_address) {
+        engine->admitted -= !conn->over_limit; /* its refusal takes nobody's place */
         fws_conn_met(engine, conn, FWS_MET_PER_ADDRESS);
+    }
     return count > 0 && count <= (uint64_t)limit + FWS_REFUSED_ROOM;
 }
 
@@ -181,7 +183,7 @@ void fws_slot_release(fws_engine *engine, fws_conn *conn)
     slot->next_free = engine->free_slot;
     engine->free_slot = index;
     engine->live--;
-    engine->admitted -= !conn->over_limit;
+    engine->admitted -= !conn->over_limit && !conn->over_address;
     free(conn);
 }
 

@@ -13,6 +13,7 @@
 #ifndef FWS_ENGINE_H
 #define FWS_ENGINE_H
 
+#include "core/rate.h"
 #include "core/source.h"
 #include "core/sys.h"
 #include "core/topic.h"

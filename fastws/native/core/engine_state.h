@@ -6,7 +6,6 @@
 
 #include "core/engine.h"
 #include "core/peers.h"
-#include "core/rate.h"
 
 typedef struct fws_staging {
     pthread_mutex_t lock;
@@ -37,7 +36,7 @@ struct fws_engine {
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
     fws_rates *rates;                            /* by slot; NULL: there is no limit */
-    uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
+    uint32_t n_slots, free_slot, live, admitted; /* admitted: not over a limit */
     /* Rings to read: those that speak HTTP; WebSockets; those of them that took long last time. */
     fws_link http, ready, costly;
     fws_link dirty;   /* ring of connections to flush */
