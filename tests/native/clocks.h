@@ -278,7 +278,8 @@ static void check_open(const watch *of, const fws_conn *conn)
           || flow_since(&of->in, window(2 * message_ns + LATE), UINT64_MAX) >= FWS_PROGRESS_BYTES);
     CHECK(!over(of->free_at, write_ns) || conn->acknowledges
           || flow_since(&of->out, window(2 * write_ns + LATE), UINT64_MAX) >= FWS_PROGRESS_BYTES);
-    CHECK(of->ended == 0 || !over(unread, FWS_UNREAD_NS) || !fws_conn_stopped(conn));
+    uint64_t unread_ns = FWS_UNREAD_NS + (conn->behind ? options->close_ns : 0);
+    CHECK(of->ended == 0 || !over(unread, unread_ns) || !fws_conn_stopped(conn));
     held_long += over(of->held_at, options->max_stall_ns);
     CHECK(!over(of->held_at, options->max_stall_ns)
           || (double)flow_since(&of->out, window(2 * options->max_stall_ns + LATE), UINT64_MAX)

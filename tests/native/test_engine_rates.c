@@ -223,11 +223,24 @@ static void test_a_slot_used_again_begins_with_a_seconds_worth(void)
     engine_close();
 }
 
+static void test_who_says_nothing_takes_no_memory_for_it(void)
+{
+    open_with(10, 1000);
+    fake_peer *idle[5];
+    for (int i = 0; i < 5; i++)
+        idle[i] = client();
+    CHECK(engine->allowances[0] == NULL);
+    say_text(idle[3], "x");
+    rest();
+    CHECK(engine->allowances[0] != NULL);
+    engine_close();
+}
+
 static void test_without_a_rate_there_is_no_state(void)
 {
     open_with(0, 0);
     fake_peer *peer = client();
-    CHECK(engine->rates == NULL);
+    CHECK(engine->allowances == NULL);
     flood(peer, 2000);
     rest();
     CHECK_EQ(letters(), 2000);
@@ -368,6 +381,7 @@ int main(void)
     RUN(test_who_is_not_read_from_for_its_rate_meets_no_time_out);
     RUN(test_the_time_for_which_the_engine_is_late_counts_as_time);
     RUN(test_a_slot_used_again_begins_with_a_seconds_worth);
+    RUN(test_who_says_nothing_takes_no_memory_for_it);
     RUN(test_without_a_rate_there_is_no_state);
     RUN(test_heads_past_the_rate_get_429_with_retry_after);
     RUN(test_an_ipv6_network_of_64_bits_is_one_address);

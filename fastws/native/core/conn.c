@@ -131,12 +131,8 @@ int fws_engine_watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag)
 static bool slots_grow(fws_engine *engine)
 {
     uint32_t n = engine->n_slots == 0 ? 64 : engine->n_slots * 2;
-    if ((engine->options.message_rate | engine->options.byte_rate) != 0) {
-        fws_rates *rates = realloc(engine->rates, n * sizeof *rates);
-        if (rates == NULL)
-            return false;
-        engine->rates = rates;
-    }
+    if (!fws_allowances_grow(engine, n))
+        return false;
     fws_slot *slots = realloc(engine->slots, n * sizeof *slots);
     if (slots == NULL)
         return false;
@@ -161,8 +157,7 @@ static fws_conn *slot_take(fws_engine *engine)
     engine->free_slot = slot->next_free;
     slot->unacked = 0;
     slot->conn = conn;
-    if (engine->rates != NULL)
-        engine->rates[index].messages = engine->rates[index].bytes = fws_rate_full(engine->now);
+    fws_allowance_renew(engine, index);
     conn->id = (uint64_t)slot->generation << 32 | index;
     conn->over_limit = engine->admitted >= engine->options.max_connections;
     engine->admitted += !conn->over_limit;

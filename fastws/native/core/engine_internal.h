@@ -147,6 +147,17 @@ void fws_conn_hear(fws_engine *engine, fws_conn *conn);
  * lain there for FWS_UNREAD_NS, it counts. */
 void fws_conn_look(fws_engine *engine, fws_conn *conn);
 
+/* allowance.c: what each connection may still send in its rates, by slot. */
+
+/* Room for n slots; false when memory is out. */
+bool fws_allowances_grow(fws_engine *engine, uint32_t n);
+void fws_allowances_clear(fws_engine *engine);
+/* The slot's next occupant has all of it. */
+void fws_allowance_renew(fws_engine *engine, uint32_t slot);
+fws_allowance fws_allowance_of(const fws_engine *engine, const fws_conn *conn);
+/* The same to be changed; NULL: memory is out. */
+fws_allowance *fws_allowance_own(fws_engine *engine, const fws_conn *conn);
+
 /* throttle.c: the rates of one peer. What it sends too fast waits in the kernel, and stops the peer
  * by its own window. */
 

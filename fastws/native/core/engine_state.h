@@ -18,10 +18,13 @@ typedef struct fws_staging {
 
 #define FWS_HOLDERS 32
 
-/* What one connection may still send. */
-typedef struct fws_rates {
+#define FWS_ALLOWANCES 64u /* divides n_slots */
+
+/* What one connection may still send. A block of them is made when one of its connections first
+ * sends something: those that are idle take nothing. */
+typedef struct fws_allowance {
     fws_rate messages, bytes;
-} fws_rates;
+} fws_allowance;
 
 struct fws_engine {
     const fws_sys *sys;
@@ -35,7 +38,7 @@ struct fws_engine {
     uint64_t lost;           /* of now, while the engine was late: engine time is what is left */
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
-    fws_rates *rates;                            /* by slot; NULL: there is no limit */
+    fws_allowance **allowances; /* blocks of FWS_ALLOWANCES; NULL: there is no limit */
     uint32_t n_slots, free_slot, live, admitted; /* admitted: not over a limit */
     /* Rings to read: those that speak HTTP; WebSockets; those of them that took long last time. */
     fws_link http, ready, costly;

@@ -219,7 +219,7 @@ static size_t chunk_for(const fws_engine *engine)
 static size_t receive_chunk(fws_engine *engine, fws_conn *conn)
 {
     size_t most = chunk_for(engine);
-    if (engine->rates == NULL)
+    if (engine->allowances == NULL)
         return fws_receive_bytes(engine, conn, engine->room, most);
     most = fws_conn_may_read(engine, conn, most);
     size_t got = most == 0 ? 0 : fws_receive_bytes(engine, conn, engine->room, most);
