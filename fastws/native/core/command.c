@@ -347,8 +347,11 @@ void fws_engine_drain(fws_engine *engine)
     engine->woken = false;
     if (staging->drained == staging->draining_n)
         take_staged(staging);
-    if (staging->draining_n > 0)
+    if (staging->drained < staging->draining_n) {
+        engine->now = engine->sys->monotonic();
+        fws_engine_note_late(engine); /* or the deadlines that they set had that time in addition */
         engine->woken = !apply_taken(engine);
+    }
     if (!engine->woken)
         let_go(engine);
     engine->pressed |= __atomic_exchange_n(&staging->pressed, false, __ATOMIC_RELAXED);

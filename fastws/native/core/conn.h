@@ -134,6 +134,7 @@ typedef struct fws_conn {
     bool answered;       /* it has had an HTTP answer */
     bool overdue;        /* its deadline has passed. WAITING: its owner is to be told; HTTP, BODY:
                                what it has sent is still to be read */
+    bool told_late;      /* WAITING: its owner has been told that it is overdue */
     bool costly;         /* its last reading took more than FWS_SLICE_NS */
     bool counted;        /* in the engine's peers */
     bool close_sent;     /* the Close frame has left */

@@ -196,6 +196,8 @@ void fws_conn_caught_up(fws_engine *engine, fws_conn *conn);
 
 /* deadline.c */
 
+/* The time by which the engine is late now is no part of engine time. */
+void fws_engine_note_late(fws_engine *engine);
 /* Its state's deadline is that much later than now. */
 void fws_conn_give_time(fws_engine *engine, fws_conn *conn, uint64_t ns);
 /* Whether it has progressed since then, and so has the same time again. */

@@ -104,7 +104,7 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
     /* Ahead of everything: a pong to what lies behind the head may be next. */
     if (n > 0 && !fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
         return FWS_E_NOMEM;
-    conn->overdue = false;
+    conn->overdue = conn->told_late = false;
     fws_inbuf_drop(&conn->inbuf, conn->inbuf.scanned);
     fws_conn_count(engine, conn);
     fws_conn_move(conn, state);

@@ -21,8 +21,8 @@ static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
 static void undecided(fws_engine *engine, fws_conn *conn)
 {
     if (!conn->overdue) { /* else the turns have not come to it yet */
-        engine->counters.handshake_timeouts++;
-        conn->overdue = true;
+        engine->counters.handshake_timeouts += !conn->told_late; /* its owner is told again */
+        conn->told_late = conn->overdue = true;
         fws_engine_mark_ready(engine, conn);
     }
 }
@@ -307,9 +307,7 @@ static void end_pass(fws_engine *engine)
 
 void fws_engine_sweep(fws_engine *engine)
 {
-    uint64_t late = engine->now - engine->sweep_at;
-    if (engine->live > 0 && late > FWS_SWEEP_NS)
-        engine->lost += late; /* whatever held it up was no peer's fault */
+    fws_engine_note_late(engine);
     if (!engine->sweeping) {
         engine->sweeping = true;
         engine->sweep_slot = engine->sweep_sub = 0;
