@@ -1622,10 +1622,12 @@ cdef class Engine:
 
         Raises:
             KeyboardInterrupt, SystemExit: a handler did; raised at the end of the turn.
+            OSError: the poller failed: something else has closed its descriptor.
             RuntimeError: another thread drives the engine, or the process that this one was
                 forked from.
         """
         cdef int timeout_ms = -1 if timeout is None else <int>(timeout * 1000)
+        cdef int status = FWS_OK
         cdef const fws_event *event
         if self._e is NULL:
             return False
@@ -1638,10 +1640,12 @@ cdef class Engine:
             if not poll:
                 fws_engine_resume(self._e)
             elif timeout_ms == 0:
-                fws_engine_harvest(self._e, 0)
+                status = fws_engine_harvest(self._e, 0)
             else:
                 with nogil:
-                    fws_engine_harvest(self._e, timeout_ms)
+                    status = fws_engine_harvest(self._e, timeout_ms)
+            if status < 0:
+                raise _error(status)
             while not self._left() and not self._closing:
                 event = fws_engine_next_event(self._e)
                 if event is NULL:
