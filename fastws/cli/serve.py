@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import click
 import uvloop
@@ -19,7 +19,8 @@ from fastws.cli.secret import read_token
 from fastws.cli.surroundings import PortOption
 from fastws.errors import ConfigError
 from fastws.server.limits import Limits
-from fastws.ticks.config import FEED_LIMITS, ServeOptions, http_port_of_mode, parse_rate
+from fastws.server.open_files import check_file_limit
+from fastws.ticks.config import FEED_LIMITS, LogLevel, ServeOptions, http_port_of_mode, parse_rate
 from fastws.ticks.feed import TickFeed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -171,6 +172,12 @@ GROUPS = {
 )
 @click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
 @limit_options
+@click.option(
+    "--log-level",
+    type=click.Choice(get_args(LogLevel)),
+    default="info",
+    help="What of the log is written to standard error; info: each change of the rate, too.",
+)
 @click.option("--quiet", is_flag=True, help="Print errors only: no address, no console rows.")
 def serve(
     host: str,
@@ -190,6 +197,7 @@ def serve(
     admin_token_file: str | None,
     late: str,
     deflate: bool,
+    log_level: str,
     quiet: bool,
     **limits: Any,
 ) -> None:
@@ -224,12 +232,14 @@ def serve(
         min_rate=min_rate,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
+        log_level=log_level,  # type: ignore[arg-type]
         quiet=quiet,
         fields=fields,  # type: ignore[arg-type]
         late=late,  # type: ignore[arg-type]
         deflate=deflate,
         limits=Limits(**limits),
     )
+    check_file_limit()
     with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
         runner.run(run(options))
 
@@ -254,8 +264,7 @@ async def run(options: ServeOptions) -> None:
     console = Console()
     log = ConsoleLog(console)
     logging.getLogger().addHandler(log)
-    if not options.quiet:
-        logging.getLogger("fastws").setLevel(logging.INFO)
+    logging.getLogger("fastws").setLevel(log_level(options))
     feed = TickFeed(options, None if options.quiet else console.write)
     try:
         addresses = feed.listen()
@@ -271,6 +280,12 @@ async def run(options: ServeOptions) -> None:
         feed.close()
         logging.getLogger().removeHandler(log)
         console.close()
+
+
+def log_level(options: ServeOptions) -> int:
+    """Return the least level that is written; a quiet server says no more than warnings."""
+    level = logging.getLevelNamesMapping()[options.log_level.upper()]
+    return max(level, logging.WARNING) if options.quiet else level
 
 
 def catch_signals(signalled: asyncio.Event) -> None:
