@@ -1269,6 +1269,22 @@ def broadcast(connections not None, message, *, bint text=False):
     return refused
 
 
+cdef uint32_t _networks(object given, fws_network *networks) except? 0:
+    """Write the networks down, and return their number."""
+    cdef uint32_t n = 0
+    cdef const uint8_t *bytes_of
+    if len(given) > FWS_EXEMPT_MOST:
+        raise ValueError(f"at most {FWS_EXEMPT_MOST} networks can be exempt, not {len(given)}")
+    for address, bits in given:
+        if len(address) != 16 or not 0 <= bits <= 128:
+            raise ValueError(f"no network of 16 bytes and 0 to 128 bits: {address!r}, {bits!r}")
+        bytes_of = <bytes>address
+        memcpy(networks[n].address, bytes_of, 16)
+        networks[n].bits = bits
+        n += 1
+    return n
+
+
 @cython.final
 cdef class Engine:
     """All peers and their poller. One thread drives it, by `turn`.
@@ -1300,6 +1316,12 @@ cdef class Engine:
         max_stall: seconds.
         max_per_address: sockets of one address (IPv6: of one /64); 0: no limit. Up to 64 more get
             an HTTP answer (see `over_address`).
+        handshake_rate: HTTP requests of one address a second; more are answered with 429 here. 0:
+            no limit, as for the other rates.
+        exempt: networks whose addresses the two do not count, at most 16, as (16 bytes, how many
+            bits of them count); IPv4 addresses as mapped into IPv6.
+        message_rate: messages, pings and pongs of one peer a second; past it it is not read from.
+        byte_rate: bytes of its socket a second; the same.
         max_message_size: bytes of a message received, all fragments together.
         max_fragments: frames of one.
         outbox_limit: bytes of memory for direct sends waiting for one connection past which `send_nowait`
@@ -1337,6 +1359,8 @@ cdef class Engine:
                   double close_timeout=5.0, double max_stall=5.0, double ping_interval=20.0,
                   double pong_timeout=20.0, double message_timeout=60.0,
                   double write_timeout=30.0, uint32_t max_per_address=0,
+                  uint64_t handshake_rate=0, exempt=(), uint64_t message_rate=0,
+                  uint64_t byte_rate=0,
                   uint64_t max_message_size=MIB, uint32_t max_fragments=16384,
                   uint32_t outbox_limit=MIB, high_mark=None, int notsent_lowat=16384,
                   uint64_t max_log_bytes=256 * MIB, uint64_t max_buffered_bytes=256 * MIB):
@@ -1348,6 +1372,10 @@ cdef class Engine:
         options.close_ns = _ns(close_timeout)
         options.max_stall_ns = _ns(max_stall)
         options.max_per_address = max_per_address
+        options.handshake_rate = min(handshake_rate, FWS_RATE_MOST)
+        options.message_rate = min(message_rate, FWS_RATE_MOST)
+        options.byte_rate = min(byte_rate, FWS_RATE_MOST)
+        options.n_exempt = _networks(exempt, options.exempt)
         options.ping_ns = _ns(ping_interval)
         options.pong_ns = _ns(pong_timeout)
         options.message_ns = _ns(message_timeout)
@@ -1620,10 +1648,12 @@ cdef class Engine:
 
         Raises:
             KeyboardInterrupt, SystemExit: a handler did; raised at the end of the turn.
+            OSError: the poller failed: something else has closed its descriptor.
             RuntimeError: another thread drives the engine, or the process that this one was
                 forked from.
         """
         cdef int timeout_ms = -1 if timeout is None else <int>(timeout * 1000)
+        cdef int status = FWS_OK
         cdef const fws_event *event
         if self._e is NULL:
             return False
@@ -1636,10 +1666,12 @@ cdef class Engine:
             if not poll:
                 fws_engine_resume(self._e)
             elif timeout_ms == 0:
-                fws_engine_harvest(self._e, 0)
+                status = fws_engine_harvest(self._e, 0)
             else:
                 with nogil:
-                    fws_engine_harvest(self._e, timeout_ms)
+                    status = fws_engine_harvest(self._e, timeout_ms)
+            if status < 0:
+                raise _error(status)
             while not self._left() and not self._closing:
                 event = fws_engine_next_event(self._e)
                 if event is NULL:
@@ -1932,6 +1964,21 @@ cdef class Engine:
         """Return what was counted since the start, by name."""
         self._check()
         return fws_engine_counters(self._e)
+
+    def met_last(self):
+        """Return the address that met a limit last, by the counter of that limit; "": none has."""
+        self._check()
+        return {
+            "address_refused": self._met_last(FWS_MET_PER_ADDRESS),
+            "handshakes_refused": self._met_last(FWS_MET_HANDSHAKE_RATE),
+            "message_rate_paused": self._met_last(FWS_MET_MESSAGE_RATE),
+            "byte_rate_paused": self._met_last(FWS_MET_BYTE_RATE),
+        }
+
+    cdef str _met_last(self, fws_limit_met limit):
+        cdef char host[46]
+        fws_engine_met_last(self._e, limit, host, sizeof(host))
+        return (<bytes>host).decode("ascii")
 
     @property
     def buffered_bytes(self):
