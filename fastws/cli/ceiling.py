@@ -15,6 +15,7 @@ from fastws.bench.children import CannotStart
 from fastws.bench.results import add_to_comparison, benchmark_name, comparison_name
 from fastws.bench.trials import NoClient
 from fastws.cli.bench import INTERRUPTED, read_target, write
+from fastws.cli.groups import RateOption
 
 NOT_FOUND = 1  # exit status
 
@@ -37,10 +38,10 @@ NOT_FOUND = 1  # exit status
 @click.option("--precision", type=float, default=5.0, help="Width of the interval in percent.")
 @click.option(
     "--start",
-    type=int,
+    type=RateOption(number=True),
     default=1000,
     metavar="RATE",
-    help="The first rate; near the ceiling it saves time.",
+    help="The first rate, also as 500k or 1e6; near the ceiling it saves time.",
 )
 @click.option("--slo-p99", type=float, metavar="MS", help="A rate is good up to this p99 only.")
 @click.option(
@@ -93,7 +94,7 @@ def ceiling(
     fastws ceiling --spawn "node benchmarks/clients/node/client.mjs --duration {seconds} --json"
     fastws ceiling --client-id browser --format binary --budget 300 --chart browser.svg
 
-    Status 0: found. 1: no rate was good. 3: a wrong option, or no client. 130: Ctrl-C, which prints
+    Status 0: found. 1: no rate was good, or no client. 2: a wrong option. 130: Ctrl-C, which prints
     what is known so far and writes the files with it.
     """  # noqa: D301  # click reads the \b
     options = CeilingOptions(

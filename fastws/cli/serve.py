@@ -14,10 +14,10 @@ import click
 import uvloop
 
 from fastws.cli.console import Console, ConsoleLog
-from fastws.cli.groups import GroupedCommand
+from fastws.cli.groups import GroupedCommand, RateOption, config_line
 from fastws.errors import ConfigError
 from fastws.server.limits import Limits
-from fastws.ticks.config import FEED_LIMITS, ServeOptions, http_port_of_mode, parse_rate
+from fastws.ticks.config import FEED_LIMITS, Rate, ServeOptions, http_port_of_mode
 from fastws.ticks.feed import TickFeed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -65,9 +65,11 @@ GROUPS = {
 )
 @click.option(
     "--rate",
+    type=RateOption(),
     default="100",
     metavar="N|max",
-    help="Ticks a second, 0 to 100,000,000; max: the slowest client sets the pace.",
+    help="Ticks a second, 0 to 100,000,000, also as 250_000, 1e6, 500k or 1.5M; max: the slowest "
+    "client sets the pace.",
 )
 @click.option(
     "--format",
@@ -136,7 +138,7 @@ GROUPS = {
 def serve(
     host: str,
     port: int,
-    rate: str,
+    rate: Rate,
     format: str,
     fields: str,
     loop: str,
@@ -168,7 +170,7 @@ def serve(
     options = ServeOptions(
         host=host,
         port=port,
-        rate=parse_rate(rate),
+        rate=rate,
         format=format,  # type: ignore[arg-type]  # ServeOptions checks it again
         loop=loop,  # type: ignore[arg-type]
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
@@ -184,8 +186,11 @@ def serve(
         deflate=deflate,
         limits=Limits(**limits),
     )
-    with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
-        runner.run(run(options))
+    try:
+        with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
+            runner.run(run(options))
+    except ConfigError as error:  # the options are good, but here it cannot listen
+        raise click.ClickException(config_line(error)) from None
 
 
 @contextmanager

@@ -4,8 +4,10 @@ Frozen values that are valid from the moment they exist; a change is a new value
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal, get_args
 
 from fastws.checks import (
@@ -21,6 +23,9 @@ from fastws.server.limits import Limits
 
 MAX_RATE = 100_000_000  # ticks a second
 CONTROL_PANEL_PORT = 8081  # one existing control panel has it hard-coded
+# Few digits: int() of thousands is slow.
+_SPELT_RATE = re.compile(r"([0-9](?:_?[0-9]){0,17}(?:\.[0-9]{1,9})?)(?:[eE]([0-9]{1,2}))?([kKmM]?)")
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 FEED_LIMITS = Limits(max_message_size=16 * 1024)  # nobody has more to say to the feed
 
 
@@ -199,13 +204,25 @@ def check_rate(value: object) -> Rate:
 def parse_rate(text: str) -> Rate:
     """Return the rate that a command line or an environment variable spells.
 
+    An integer, which may be written as 250_000, 1e6, 500k or 1.5M; or max.
+
     Raises:
         ConfigError: field "rate".
     """
-    plain = text.strip().replace("_", "")
-    # Nine digits spell any rate; int() of thousands is slow and raises.
-    is_number = plain.isascii() and plain.isdigit() and len(plain) <= 18
-    return check_rate(int(plain) if is_number else plain)
+    plain = text.strip()
+    if plain == "max":
+        return "max"
+    match = _SPELT_RATE.fullmatch(plain)
+    if match is not None:
+        digits, exponent, unit = match.groups()
+        rate = Fraction(digits.replace("_", "")) * 10 ** int(exponent or 0) * _UNITS[unit.lower()]
+        if rate.denominator == 1 and rate <= MAX_RATE:
+            return int(rate)
+    raise ConfigError(
+        "rate",
+        f"must be max or an integer from 0 to {MAX_RATE:,}, such as 250_000, 1e6, 500k or 1.5M, "
+        f"not {printable(text, 32)!r}",
+    )
 
 
 def http_port_of_mode(environ: Mapping[str, str]) -> int | None:
