@@ -1396,9 +1396,18 @@ cdef class Engine:
         if t is NULL:
             return 0
         facts = fws_topic_facts_of(t)
-        if facts.configured and options_by_name(&facts.options) != options_by_name(options):
-            raise ValueError(f"the topic {name!r} was configured with other options: "
-                             f"{options_by_name(&facts.options)}; Topic.configure changes them")
+        if not facts.configured:
+            return 0
+        present, asked = options_by_name(&facts.options), options_by_name(options)
+        other = [option for option in asked if asked[option] != present[option]]
+        if other:
+            raise ValueError(
+                f"the topic {name!r} was configured with "
+                + ", ".join([f"{option}={present[option]!r}" for option in other])
+                + ", and is now asked for with "
+                + ", ".join([f"{option}={asked[option]!r}" for option in other])
+                + ": Topic.configure changes options, and without any the topic is returned as it is"
+            )
         return 0
 
     cdef Topic _topic_of(self, fws_topic *t):

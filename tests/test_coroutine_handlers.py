@@ -10,15 +10,7 @@ from typing import Any
 
 import pytest
 from handler_apps import eventually, others, texts, websocket
-from support import (
-    BINARY,
-    CLOSE,
-    PATIENCE,
-    TEXT,
-    Client,
-    client_frame,
-    close_payload,
-)
+from support import BINARY, CLOSE, FAILED, PATIENCE, TEXT, Client, client_frame, close_payload
 
 from fastws import (
     Close,
@@ -408,7 +400,7 @@ def test_a_handler_that_raises_is_logged_and_ends_with_1011_alone(
             address = server.sockets[0].getsockname()
             async with await websocket(address) as one, await websocket(address) as two:
                 await one.send(texts(["raise"]))
-                assert await one.until(CLOSE) == close_payload(1011)
+                assert await one.until(CLOSE) == FAILED
                 await two.send(texts(["close and raise"]))
                 assert await two.until(CLOSE) == close_payload(4000)
                 await client.send(texts(["still here"]))

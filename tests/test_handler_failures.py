@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 from handler_apps import Gate, ask, connected, eventually, serving, texts, websocket
-from support import CLOSE, PING, PONG, TEXT, Client, client_frame, close_payload, http_request
+from support import (
+    CLOSE,
+    FAILED,
+    PING,
+    PONG,
+    TEXT,
+    Client,
+    client_frame,
+    close_payload,
+    http_request,
+)
 
 from fastws import App, Connection, Request, Response, Server
 
@@ -34,7 +44,7 @@ def test_an_async_handler_that_raises_ends_its_connection_alone(
         async with serving(app) as (_, address):
             good, bad = await websocket(address), await websocket(address)
             await bad.send(texts(["raise", "never"]))
-            assert await bad.frame() == (CLOSE, close_payload(1011))
+            assert await bad.frame() == (CLOSE, FAILED)
             await bad.send(client_frame(CLOSE, close_payload(1011)))
             assert await bad.ended()
             await app.until("closed")
@@ -60,7 +70,7 @@ def test_what_a_handler_waits_for_may_be_cancelled_and_it_counts_as_raised(
     async def story() -> None:
         async with serving(Cancelling()) as (_, address), await websocket(address) as client:
             await client.send(texts(["x"]))
-            assert await client.frame() == (CLOSE, close_payload(1011))
+            assert await client.frame() == (CLOSE, FAILED)
 
     run(story())
     assert len(logged.records) == 1
@@ -84,7 +94,7 @@ def test_a_plain_handler_that_meets_something_cancelled_ends_its_connection_alon
         ):
             await bad.send(texts(["bad"]))
             await good.send(texts(["good"]))
-            assert await bad.frame() == (CLOSE, close_payload(1011))
+            assert await bad.frame() == (CLOSE, FAILED)
             assert await good.frame() == (TEXT, b"good")
 
     run(story())
@@ -171,7 +181,7 @@ def test_a_send_to_another_that_is_gone_ends_the_handlers_own_connection(
             await first_gone(server, address)
             async with await websocket(address) as client:
                 await client.send(texts(["x"]))
-                assert await client.frame() == (CLOSE, close_payload(1011))
+                assert await client.frame() == (CLOSE, FAILED)
 
     run(story())
     assert len(logged.records) == 1
@@ -189,7 +199,7 @@ def test_so_it_does_where_a_full_queue_had_stopped_the_reading(
                 await client.send(texts(["x"] * 100))
                 await eventually(lambda: server.engine.counters()["handler_queue_full"])
                 app.gate.set()
-                assert await client.frame() == (CLOSE, close_payload(1011))
+                assert await client.frame() == (CLOSE, FAILED)
                 await client.send(client_frame(CLOSE, close_payload(1011)))
                 assert await client.ended()
 
@@ -264,7 +274,7 @@ def test_a_handler_that_looks_plain_and_returns_an_awaitable_has_failed(
         setattr(app, name, unawaited)
         async with serving(app) as (_, address), await websocket(address) as client:
             await client.send(texts(["x"]))
-            assert await client.frame() == (CLOSE, close_payload(1011))
+            assert await client.frame() == (CLOSE, FAILED)
 
     run(story())
     assert "async def" in str(logged.records[0].exc_info)
@@ -313,7 +323,8 @@ class Endless(App):
 def test_an_endless_handler_that_keeps_messages_waiting_is_said_once(
     run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr("fastws.server.workers.PATIENCE", 0.05)
+    for name in ("OPENING", "PATIENCE"):
+        monkeypatch.setattr(f"fastws.server.workers.{name}", 0.05)
 
     async def story() -> None:
         app = Endless(where)
@@ -335,9 +346,9 @@ def test_an_endless_handler_that_keeps_messages_waiting_is_said_once(
     with logged.at_level(logging.WARNING, "fastws"):
         run(story())
     (record,) = logged.records
-    assert f"the handler {where} " in record.getMessage()
+    assert record.getMessage().startswith(f"Endless.{where} has run for 0.05 s, for the WebSocket")
     assert "asyncio.create_task" in record.getMessage()
-    assert re.search(r"127\.0\.0\.1', \d{4,5}\)", record.getMessage())
+    assert re.search(r" of 127\.0\.0\.1:\d{4,5}, ", record.getMessage())
 
 
 def test_slow_handlers_that_come_to_an_end_are_not_complained_of(

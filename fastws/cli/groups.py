@@ -37,7 +37,7 @@ class GroupedCommand(click.Command):
             formatter.write_dl(list(records.values()))
 
 
-class RateOption(click.ParamType):
+class RateOption(click.ParamType[Rate]):
     """A rate: an integer that may be written as 1_000_000, 1e6, 500k or 1.5M; or `max`.
 
     Args:

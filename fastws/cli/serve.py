@@ -11,19 +11,14 @@ from dataclasses import fields
 from typing import Any
 
 import click
-import uvloop
 
 from fastws.cli.console import Console, ConsoleLog
 from fastws.cli.groups import GroupedCommand, RateOption, config_line
 from fastws.errors import ConfigError
 from fastws.server.limits import Limits
+from fastws.server.running import LOOPS
 from fastws.ticks.config import FEED_LIMITS, Rate, ServeOptions, http_port_of_mode
 from fastws.ticks.feed import TickFeed
-
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "uvloop": uvloop.new_event_loop,
-    "asyncio": asyncio.new_event_loop,
-}
 
 
 def limit_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastws.checks import check_integer
-from fastws.errors import ConfigError
+from fastws.errors import ConfigError, printable
 
 # As long as net.core.somaxconn allows, to which the kernel cuts it. Where the queue is full, the
 # kernel forgets clients that take themselves for connected, and resets them when they speak.
@@ -231,3 +231,12 @@ def _why(error: OSError, address: tuple[str, int], host: str | None) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{address[1]} on {address[0]} is in use"
     return f"cannot listen on {host!r} port {address[1]}: {os.strerror(error.errno or 0)}"
+
+
+def shown_address(listener: socket.socket) -> str:
+    """Return where a socket listens, as a URL, or the path of a Unix socket."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return printable(str(name))
+    host, port = name[:2]
+    return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"

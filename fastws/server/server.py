@@ -28,7 +28,13 @@ from fastws.server.driver import FORKED, Driver
 from fastws.server.engines import make_engine
 from fastws.server.limit_log import LimitLog
 from fastws.server.limits import Limits
-from fastws.server.listeners import add_listeners, listen_tcp, listen_unix, take_socket
+from fastws.server.listeners import (
+    add_listeners,
+    listen_tcp,
+    listen_unix,
+    shown_address,
+    take_socket,
+)
 from fastws.server.listeners import close as close_listener
 
 if TYPE_CHECKING:
@@ -48,7 +54,9 @@ class Server:
     Args:
         app: what is served.
         process_request: `process_request(request)`, sync or async, is asked before everything else;
-            it returns a Response, which is sent and ends the connection, or None.
+            it returns None; or a Response, which is sent and ends the connection; or, for a
+            WebSocket, `Response(101, headers=...)`, which lets it go on and adds headers to the
+            101, such as Set-Cookie.
         subprotocols: those that are spoken here (RFC 6455 1.9); a client gets the first of its own
             list that is among them, or none.
         select_subprotocol: `select_subprotocol(request, asked)` chooses instead: one of `asked`, or
@@ -317,6 +325,17 @@ class Server:
         self._sockets.clear()
 
     # Facts.
+
+    def __repr__(self) -> str:
+        where = "".join(f" {shown_address(each)}" for each in self._sockets)
+        return f"<fastws.Server {self._state()}{where} with {self.engine.live} connections>"
+
+    def _state(self) -> str:
+        if self._ended:
+            return "closed"
+        if self._acceptor.stopping:
+            return "stopping"
+        return "not started" if self._driver.loop is None else "serving"
 
     @property
     def ended(self) -> bool:

@@ -64,7 +64,7 @@ static void take_close(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t
         return;
     }
     engine->counters.protocol_errors++;
-    fws_conn_end(engine, conn, fws_close_code(status), NULL, 0);
+    fws_conn_fail(engine, conn, status);
 }
 
 void fws_conn_look(fws_engine *engine, fws_conn *conn)
