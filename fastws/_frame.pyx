@@ -1931,8 +1931,13 @@ cdef class Engine:
 
     # The load client's meter.
 
-    def meter(self, Connection connection not None):
+    def meter(self, Connection connection not None, *, bint any=False):
         """Count its data messages in the engine's meter; they are not raised any more.
+
+        Args:
+            connection: whose.
+            any: they are any messages, not ticks, here and on all others of the engine; what
+                `metered` calls latency is then the time from a message to the next one.
 
         Raises:
             ConnectionClosed: the connection has ended.
@@ -1940,6 +1945,7 @@ cdef class Engine:
         """
         cdef fws_conn *c = self._conn(connection)
         self._done(fws_conn_meter(self._e, c))
+        fws_engine_meter(self._e).any = any
 
     def metered_of(self, Connection connection not None):
         """Return (frames, bytes, gaps) that the meter counted; zeros when it has ended."""

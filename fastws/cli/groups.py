@@ -28,7 +28,7 @@ class GroupedCommand(click.Command):
         records = {
             str(each.name): record
             for each in self.get_params(ctx)
-            if (record := each.get_help_record(ctx)) is not None
+            if isinstance(each, click.Option) and (record := each.get_help_record(ctx)) is not None
         }
         for heading, names in self.groups.items():
             with formatter.section(heading):
