@@ -68,8 +68,10 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
     bool open = conn->state == FWS_OPEN;
     switch (message->opcode) {
     case FWS_PING:
-        if (open /* RFC 6455 5.5.2 */
-            && fws_conn_push_frame(engine, conn, FWS_PONG, 0, message->data, message->len) < 0)
+        if (conn->ponged > 0)
+            conn->ponged--;
+        else if (open /* RFC 6455 5.5.2 */
+                 && fws_conn_push_frame(engine, conn, FWS_PONG, 0, message->data, message->len) < 0)
             fws_conn_fail(engine, conn, FWS_E_NOMEM);
         return;
     case FWS_PONG: /* any will do: an unasked one is not answered and does no harm (5.5.3) */
