@@ -29,6 +29,7 @@ from fastws.server.limits import Limits
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [*UNDER, sys.executable, "-m", "fastws"]
 Ended = Callable[[list[str], dict[str, str], str], object]
+IN_USE = "is in use: choose another one, or 0 for any free one"
 LISTENING = re.compile(r"listening on ws://127\.0\.0\.1:(\d+) ")
 
 
@@ -293,10 +294,10 @@ def test_port_in_use_is_one_line_and_status_1() -> None:
         port = str(taken.getsockname()[1])
         done = command("serve", "--port", port)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == f"fastws: --port: {port} on 127.0.0.1 is in use\n"
+        assert done.stderr == f"fastws: --port: {port} on 127.0.0.1 {IN_USE}\n"
         done = command("serve", "--port", "0", "--http-port", port)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == f"fastws: --http-port: {port} on 127.0.0.1 is in use\n"
+        assert done.stderr == f"fastws: --http-port: {port} on 127.0.0.1 {IN_USE}\n"
 
 
 def test_options_come_from_the_environment_too() -> None:

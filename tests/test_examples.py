@@ -16,8 +16,14 @@ import websockets
 from programs import PATIENCE, running
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-PORT_0 = {"echo": ("--port", "0"), "fanout": ("--port", "0"), "chat": ("0",), "prices": ("0",)}
-PATHS = {"echo": "", "fanout": "", "chat": "/kitchen", "prices": "/prices/BTC"}
+PORT_0 = {
+    "echo": ("--port", "0"),
+    "fanout": ("--port", "0"),
+    "chat": ("0",),
+    "prices": ("0",),
+    "resume": ("0",),
+}
+PATHS = {"echo": "", "fanout": "", "chat": "/kitchen", "prices": "/prices/BTC", "resume": ""}
 GOING_AWAY = 1001
 LONGEST = 60  # lines of an example
 
@@ -125,6 +131,29 @@ def test_a_symbol_has_prices_of_its_own_from_the_last_one_on() -> None:
                 assert len({each["price"] for each in quotes}) > 1
 
     with start("prices") as (url, _):
+        asyncio.run(story(url))
+
+
+def test_who_comes_back_with_its_position_misses_no_news() -> None:
+    async def news(client: websockets.ClientConnection, n: int) -> list[str]:
+        return [str(await client.recv()) for _ in range(n)]
+
+    async def story(url: str) -> None:
+        async with connected(url, "") as (client,):
+            begins = json.loads(await client.recv())
+            got = await news(client, 3)
+        since = f"?epoch={begins['epoch']}&seq={begins['seq'] + 3}"
+        async with connected(url, since, "?epoch=gone&seq=1") as (again, late):
+            assert json.loads(await again.recv()) == begins | {
+                "seq": begins["seq"] + 3,
+                "recovered": True,
+            }
+            got += await news(again, 7)
+            assert json.loads(await late.recv())["recovered"] is False
+        first = int(got[0].split()[1])
+        assert got == [f"news {number}" for number in range(first, first + 10)]
+
+    with start("resume") as (url, _):
         asyncio.run(story(url))
 
 

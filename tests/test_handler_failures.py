@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -12,8 +11,6 @@ from handler_apps import Gate, ask, connected, eventually, serving, texts, webso
 from support import (
     CLOSE,
     FAILED,
-    PING,
-    PONG,
     TEXT,
     Client,
     client_frame,
@@ -295,80 +292,6 @@ def test_a_closed_that_looks_plain_and_returns_an_awaitable_is_logged(
 
     run(story())
     assert "async def" in str(logged.records[0].exc_info)
-
-
-# A handler that does not come back.
-
-
-class Endless(App):
-    """What many write first: a loop in `opened`, or in `message`."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.heard: list[str | bytes] = []
-
-    async def opened(self, connection: Connection, request: Request) -> None:
-        while self.where == "opened":
-            connection.send_nowait("tick")
-            await asyncio.sleep(0.01)
-
-    async def message(self, connection: Connection, message: str | bytes) -> None:
-        self.heard.append(message)
-        if self.where == "message":
-            await asyncio.Event().wait()
-
-
-@pytest.mark.hostile("X27")
-@pytest.mark.parametrize("where", ["opened", "message"])
-def test_an_endless_handler_that_keeps_messages_waiting_is_said_once(
-    run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    for name in ("OPENING", "PATIENCE"):
-        monkeypatch.setattr(f"fastws.server.workers.{name}", 0.05)
-
-    async def story() -> None:
-        app = Endless(where)
-        async with serving(app) as (server, address):
-            first, second = await websocket(address), await websocket(address)
-            for client in (first, second):
-                await client.send(texts(["a", "b"]) + client_frame(PING, b"there?"))
-                assert await client.until(PONG) == b"there?"  # the engine's, in any case
-            await eventually(lambda: logged.records)
-            await asyncio.sleep(0.2)  # more would be said in that time
-            assert len(app.heard) == (0 if where == "opened" else 2)
-            await first.send(client_frame(CLOSE, close_payload(1000)))
-            assert await first.until(CLOSE) == close_payload(1000)
-            await eventually(lambda: server.engine.live == 1)
-            for client in (first, second):
-                client.sock.close()
-            await eventually(lambda: server.engine.live == 0)
-
-    with logged.at_level(logging.WARNING, "fastws"):
-        run(story())
-    (record,) = logged.records
-    assert record.getMessage().startswith(f"Endless.{where} has run for 0.05 s, for the WebSocket")
-    assert "asyncio.create_task" in record.getMessage()
-    assert re.search(r" of 127\.0\.0\.1:\d{4,5}, ", record.getMessage())
-
-
-def test_slow_handlers_that_come_to_an_end_are_not_complained_of(
-    run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fastws.server.workers.PATIENCE", 0.05)
-
-    class Slow(App):
-        async def message(self, connection: Connection, message: str | bytes) -> None:
-            await asyncio.sleep(0.01)
-            connection.send_nowait(message)
-
-    async def story() -> None:
-        async with serving(Slow()) as (_, address), await websocket(address) as client:
-            await client.send(texts(["x"] * 20))
-            await client.frames(20)
-
-    with logged.at_level(logging.WARNING, "fastws"):
-        run(story())
-    assert not logged.records
 
 
 # Who it was.

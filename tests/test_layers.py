@@ -35,7 +35,7 @@ PYTHON = {
     # errors: text and numbers, what the bindings raise
     4: "errors checks lag native _frame _ticks",
     5: "http http.* client.url client.handshake server.limits "
-    "ticks.config ticks.api ticks.reports ticks.console "
+    "ticks.config ticks.access ticks.api ticks.reports ticks.console "
     "bench.results bench.verdict bench.search",
     6: "_inbox server server.* client client.* ticks ticks.* bench bench.*",
     7: "cli cli.* fastws __main__",

@@ -38,6 +38,7 @@ def test_stats_of_a_silent_server_have_the_keys_of_the_contract(run: Run) -> Non
             server = stats["server"]
             assert list(server) == [
                 *COUNTS, "connections", "ignoredMessages", "pacing", "topics", "clients",
+                "changes",
             ]  # fmt: skip
             assert list(server["pacing"]) == ["rate", "missed", "slopePpm", "lagUs"]
             assert list(server["pacing"]["lagUs"]) == ["p50", "p99", "max"]

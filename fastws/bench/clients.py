@@ -245,7 +245,7 @@ class Clients:
         if self._closing:
             return
         if isinstance(connection.context, int):
-            self.ended_codes[connection.close_code] += 1
+            self.ended_codes[connection.close_code or 1006] += 1
             reason = printable(connection.reason or "")
             self.ended.append(f"{connection.context}: {connection.close_code} {reason}".rstrip())
             self.open.remove(connection)

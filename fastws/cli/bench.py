@@ -11,6 +11,7 @@ from typing import TextIO
 import click
 from click.core import ParameterSource
 
+from fastws.bench.files import write_file
 from fastws.bench.measurement import MOST_IN_FLIGHT, BenchOptions, Measurement
 from fastws.bench.report import benchmark_object, comparison_object, summary
 from fastws.bench.results import add_to_comparison, benchmark_name, comparison_name, encode
@@ -304,4 +305,4 @@ def write(target: str, name: str, make: Callable[[bytes | None], dict[str, objec
     path = Path(target)
     if path.is_dir():
         path /= name
-    path.write_bytes(encode(make(path.read_bytes() if path.is_file() else None)))
+    write_file(path, encode(make(path.read_bytes() if path.is_file() else None)))

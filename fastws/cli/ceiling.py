@@ -16,6 +16,7 @@ from fastws.bench.results import add_to_comparison, benchmark_name, comparison_n
 from fastws.bench.trials import NoClient
 from fastws.cli.bench import INTERRUPTED, read_target, write
 from fastws.cli.groups import RateOption
+from fastws.cli.surroundings import PortOption
 
 NOT_FOUND = 1  # exit status
 
@@ -46,6 +47,7 @@ NOT_FOUND = 1  # exit status
 @click.option("--slo-p99", type=float, metavar="MS", help="A rate is good up to this p99 only.")
 @click.option(
     "--port",
+    cls=PortOption,
     type=int,
     help="Where the server listens. Default: 8080 where a client has to connect by itself, else "
     "any free port.",

@@ -34,7 +34,7 @@ from fastws.server.waits import Waits
 from fastws.server.workers import Workers
 
 NO_PARAMETERS: Mapping[str, str] = {}
-HEALTH = "/healthz"
+HEALTH = ("/healthz", "/healthz/")
 SWITCHING_PROTOCOLS = 101
 
 ProcessRequest = Callable[[Request], Response | Awaitable[Response | None] | None]
@@ -147,7 +147,7 @@ class Acceptor:
         return (
             self._options.health
             and not request.is_upgrade
-            and request.path == HEALTH
+            and request.path in HEALTH
             and request.method in ("GET", "HEAD")
         )
 

@@ -30,12 +30,14 @@ from fastws.server.limit_log import LimitLog
 from fastws.server.limits import Limits
 from fastws.server.listeners import (
     add_listeners,
+    bound_address,
     listen_tcp,
     listen_unix,
     shown_address,
     take_socket,
 )
 from fastws.server.listeners import close as close_listener
+from fastws.server.open_files import say_low_limit
 
 if TYPE_CHECKING:
     from fastws._frame import OnSlow
@@ -131,17 +133,23 @@ class Server:
         self._check_new()
         listeners = listen_tcp(host, port)
         add_listeners(self._sockets, listeners)
-        return [listener.getsockname()[:2] for listener in listeners]
+        return [bound_address(listener) for listener in listeners]
 
-    def listen_unix(self, path: str) -> None:
+    def listen_unix(self, path: str, mode: int | None = None) -> None:
         """Bind and listen on a Unix socket; its file is removed at the end.
 
+        Args:
+            path: up to 107 bytes.
+            mode: of its file, 0 to 0o777: who may write to it may connect; None: as the umask
+                has it.
+
         Raises:
-            ConfigError: the path is too long, in use, one too many, or something else is there.
+            ConfigError: the path is too long, in use, one too many, or something else is there;
+                the mode is out of range.
             RuntimeError: the server has started, or is closed.
         """
         self._check_new()
-        add_listeners(self._sockets, [listen_unix(path)])
+        add_listeners(self._sockets, [listen_unix(path, mode)])
 
     def listen_on(self, sock: socket.socket) -> None:
         """Take over a socket that is bound; it listens, and is closed at the end.
@@ -167,6 +175,7 @@ class Server:
         for listener in self._sockets:
             self.engine.listen(listener.fileno())
         self._limits_met.start()
+        say_low_limit(self.limits.max_connections)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -327,15 +336,10 @@ class Server:
     # Facts.
 
     def __repr__(self) -> str:
+        state = "not started" if self._driver.loop is None else "serving"
+        state = "closed" if self._ended else "stopping" if self._acceptor.stopping else state
         where = "".join(f" {shown_address(each)}" for each in self._sockets)
-        return f"<fastws.Server {self._state()}{where} with {self.engine.live} connections>"
-
-    def _state(self) -> str:
-        if self._ended:
-            return "closed"
-        if self._acceptor.stopping:
-            return "stopping"
-        return "not started" if self._driver.loop is None else "serving"
+        return f"<fastws.Server {state}{where} with {self.engine.live} connections>"
 
     @property
     def ended(self) -> bool:
@@ -366,6 +370,7 @@ class Server:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        retain: bool | None = None,
         min_rate: int | None = None,
     ) -> Topic:
         """Return the topic of that name; see `Engine.topic`."""
@@ -375,6 +380,7 @@ class Server:
             max_lag=max_lag,
             retention_bytes=retention_bytes,
             history=history,
+            retain=retain,
             min_rate=min_rate,
         )
 
@@ -386,6 +392,7 @@ class Server:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        retain: bool | None = None,
         min_rate: int | None = None,
     ) -> None:
         """Set the options of topics that are only named and match; see `Engine.topics`."""
@@ -395,6 +402,7 @@ class Server:
             max_lag=max_lag,
             retention_bytes=retention_bytes,
             history=history,
+            retain=retain,
             min_rate=min_rate,
         )
 

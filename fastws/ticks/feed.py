@@ -6,6 +6,7 @@ connection is subscribed to the topic `ticks` by connecting.
 
 import asyncio
 import secrets
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,7 +21,9 @@ from fastws.http.response import Response
 from fastws.lag import Lag
 from fastws.server.app import App
 from fastws.server.server import Server
+from fastws.ticks.access import Access
 from fastws.ticks.api import HttpApi
+from fastws.ticks.changes import Changes
 from fastws.ticks.config import FeedConfig, ServeOptions
 from fastws.ticks.console import console_lines
 from fastws.ticks.reports import ClientReports, Identify, Stats, parse_client_message
@@ -77,13 +80,15 @@ class TickFeed(App):
             late=options.late,
         )
         self._shared_stats = _Shared(self.stats)
+        self._changes = Changes()
+        own_names = (options.host, socket.gethostname())
         self._api = HttpApi(
             lambda: self.config,
             self.set_config,
             self._shared_stats.get,
             self._clear_reports,
-            options.admin_token,
-            options.allowed_origins or None,
+            Access(options.admin_token, options.allowed_origins, own_names),
+            self._changes,
         )
         self._clients = 0
         self._seconds = _Seconds()
@@ -96,7 +101,7 @@ class TickFeed(App):
         """Bind the addresses of the options and return those of TCP; raises ConfigError."""
         bound: list[tuple[str, int]] = []
         if self._options.unix is not None:
-            self.server.listen_unix(self._options.unix)
+            self.server.listen_unix(self._options.unix, self._options.unix_mode)
         else:
             bound += self.server.listen(self._options.host, self._options.port)
         if self._options.http_port is not None:
@@ -258,6 +263,7 @@ class TickFeed(App):
                 _client_wire(connection, account)
                 for connection, account in self._engine.laggards(LISTED)
             ],
+            "changes": {"accepted": self._changes.accepted, "refused": self._changes.refused},
         }
 
 
