@@ -85,13 +85,22 @@ GROUPS = {
     context_settings={"show_default": True},
 )
 @click.argument("url", callback=read_url, default=DEFAULT_URL, metavar="[URL]")
-@click.option("--clients", type=int, default=1, help="Connections, up to the limit of open files.")
-@click.option("--duration", type=float, default=5.0, help="Seconds to measure, 0.1 up.")
+@click.option(
+    "--clients",
+    type=int,
+    default=1,
+    metavar="N",
+    help="Connections, up to the limit of open files.",
+)
+@click.option(
+    "--duration", type=float, default=5.0, metavar="SECONDS", help="How long to measure, 0.1 up."
+)
 @click.option(
     "--warmup",
     type=float,
     default=1.0,
-    help="Least seconds before that; it goes on until the rate is steady, up to 10 s.",
+    metavar="SECONDS",
+    help="At least so long before that; it goes on until the rate is steady, up to 10 s.",
 )
 @click.option("--spin", is_flag=True, help="Never sleep: the server wakes nobody. Takes a core.")
 @click.option("--any", is_flag=True, help="Count messages of any content, from any server.")
@@ -133,7 +142,9 @@ GROUPS = {
     callback=read_target,
     help="Put a row into a file that compares clients; a folder gets comparison-<day>.json.",
 )
-@click.option("--client-id", default="native", help="What each connection says it is.")
+@click.option(
+    "--client-id", default="native", metavar="NAME", help="What each connection says it is."
+)
 @click.pass_context
 def bench(
     context: click.Context,

@@ -15,13 +15,22 @@ from fastws.bench.children import CannotStart
 from fastws.bench.results import add_to_comparison, benchmark_name, comparison_name
 from fastws.bench.trials import NoClient
 from fastws.cli.bench import INTERRUPTED, read_target, write
-from fastws.cli.groups import RateOption
+from fastws.cli.groups import GroupedCommand, RateOption
 from fastws.cli.surroundings import PortOption
 
 NOT_FOUND = 1  # exit status
 
 
+GROUPS = {
+    "The client": "client_id spawn builtin clients",
+    "The search": "format start slo_p99 precision budget port",
+    "Result files": "json_file results chart",
+}
+
+
 @click.command(
+    cls=GroupedCommand,
+    groups=GROUPS,
     short_help="Find the highest rate of ticks that a client sustains.",
     context_settings={"show_default": True},
 )
@@ -34,9 +43,19 @@ NOT_FOUND = 1  # exit status
 )
 @click.option("--builtin", type=click.Choice(get_args(Builtin)), help="Start a client of fastws.")
 @click.option("--format", type=click.Choice(["json", "binary"]), default="json")
-@click.option("--clients", type=int, default=1, help="Connections; --spawn starts so many.")
-@click.option("--budget", type=float, default=180.0, help="Seconds for everything, 20 up.")
-@click.option("--precision", type=float, default=5.0, help="Width of the interval in percent.")
+@click.option(
+    "--clients", type=int, default=1, metavar="N", help="Connections; --spawn starts so many."
+)
+@click.option(
+    "--budget", type=float, default=180.0, metavar="SECONDS", help="For everything, 20 up."
+)
+@click.option(
+    "--precision",
+    type=float,
+    default=5.0,
+    metavar="PERCENT",
+    help="Width of the interval in which the ceiling is found.",
+)
 @click.option(
     "--start",
     type=RateOption(number=True),

@@ -190,9 +190,11 @@ def serve(
     from the environment: FASTWS_PORT, FASTWS_RATE, FASTWS_ADMIN_TOKEN and so on.
 
     \b
-    fastws serve --rate 1000000
-    fastws bench ws://127.0.0.1:8080 --clients 100
+    fastws serve --rate 1M
+    fastws bench --clients 100
     curl -d '{"rate": 2000000}' localhost:8080/config
+
+    Status 0: stopped by Ctrl-C or SIGTERM. 1: it cannot listen. 2: a wrong option or variable.
     """  # noqa: D301  # click reads the \b
     if not allowed_origin and "FASTWS_ALLOWED_ORIGIN" in os.environ:  # click takes it for unset
         raise ConfigError("FASTWS_ALLOWED_ORIGIN", "names no origin; unset, it lets in all")
