@@ -117,9 +117,9 @@ class Measurement:
     `frames`, `bytes` (headers included) and `per_client` (frames of each that is still
     connected) are those of the measured time. `latency` is for any messages the time from one to
     the next, and for echoes the round trip. `ended`: connections by the close code with which they
-    ended early. `gaps` is None when ticks carry no seq, `latency`
-    when no tick was looked into. `failures` are the checks that failed in the whole run, one line
-    each. `target_rate`: ticks a second that the server is told to send to each client.
+    ended early. `others`: messages that are no echo. `gaps` is None when ticks carry no seq,
+    `latency` when no tick was looked into. `failures` are the checks that failed in the whole run,
+    one line each. `target_rate`: ticks a second that the server is told to send to each client.
     `published_rate` and `dropped_rate`: frames a second for all connections, as the server counts
     them. `unread`: mean bytes of a client's socket that it had still to read. None: not known.
     """
@@ -140,6 +140,7 @@ class Measurement:
     failures: Sequence[str]
     interrupted: bool
     ended: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    others: int = 0
     published_rate: float | None = None
     dropped_rate: float | None = None
     unread: float | None = None

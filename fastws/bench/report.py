@@ -23,7 +23,7 @@ def summary(measured: Measurement) -> list[str]:
         return [*lines, *(f"{'FAILED':<11} {failure}" for failure in measured.failures)]
     looked = f"{measured.sampled:,} frames looked into"
     if measured.options.any:
-        looked = "every answer is what was sent" if measured.options.echo else "legal frames"
+        looked = "legal frames"
     return [*lines, f"{'checks':<11} passed; {looked}"]
 
 
@@ -40,7 +40,7 @@ def rows_of_any(measured: Measurement) -> list[tuple[str, str]]:
     if echo:
         times += f" ({echo} in flight on each connection)"
     ended = [f"{n:,} with {code}" for code, n in sorted(measured.ended.items())]
-    return [
+    rows = [
         ("measured", f"{measured.seconds:.2f} s {how_steady(measured)}"),
         ("clients", f"{measured.options.clients:,}"),
         ("messages", f"{measured.frames_per_s:,.0f}/s ({measured.frames:,})"),
@@ -49,6 +49,9 @@ def rows_of_any(measured: Measurement) -> list[tuple[str, str]]:
         ("round trip" if echo else "spacing", times),
         ("closed", ", ".join(ended) or "none ended early"),
     ]
+    if measured.others:
+        rows.append(("others", f"{measured.others:,} messages that are no echo"))
+    return rows
 
 
 def rows_of_ticks(measured: Measurement) -> list[tuple[str, str]]:

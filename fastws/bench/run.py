@@ -164,6 +164,7 @@ class Bench:
             failures=failures,
             interrupted=clients.interrupted,
             ended=dict(clients.ended_codes),
+            others=meter.others,
             published_rate=counted_between(before, server, "published"),
             dropped_rate=counted_between(before, server, "dropped"),
             unread=statistics.fmean(self._unread) if self._unread else None,

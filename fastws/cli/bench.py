@@ -186,7 +186,8 @@ def bench(
 
     --any: nothing is sent but what --send says, no HTTP is asked for, a message may have 64 MiB.
     Spacing is the time from a message to the next one of its connection; messages of one read come
-    at one time. --echo: an answer has to be what was sent, and is followed by the next message.
+    at one time. --echo: an answer that is what was sent is followed by the next message; other
+    messages are told apart.
 
     Status 0: all well. 1: no connection, or a check failed: a bad frame, a connection that ended
     early, a client without a frame (--any: all of them). 2: a wrong option. 130: Ctrl-C, which
