@@ -10,25 +10,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from support import CLOSE, PATIENCE, SWITCHED, UPGRADE, Peer, client_frame, close_payload
 from surroundings import UNDER
+from typed import Done, Type
 
-from fastws.cli import main
 from fastws.cli.bench import write
 from fastws.cli.serve import LOOPS, first_of, long_lived_heap
 from fastws.server.limits import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [*UNDER, sys.executable, "-m", "fastws"]
-Ended = Callable[[list[str], dict[str, str], str], object]
 IN_USE = "is in use: choose another one, or 0 for any free one"
 LISTENING = re.compile(r"listening on ws://127\.0\.0\.1:(\d+) ")
 
@@ -223,10 +221,10 @@ def test_without_a_command_it_shows_its_help() -> None:
     ],
 )
 def test_bad_option_is_one_line_and_status_2(
-    arguments: list[str], variables: dict[str, str], says: str, ended: Ended
+    arguments: list[str], variables: dict[str, str], says: str, typed: Type
 ) -> None:
     """In this process, for there are many; the next test does it in one of its own."""
-    assert ended(arguments, variables, says) == 2
+    assert_one_line(typed(*arguments, **variables), 2, says)
 
 
 @pytest.mark.parametrize(
@@ -237,37 +235,16 @@ def test_bad_option_is_one_line_and_status_2(
     ],
 )
 def test_an_address_that_cannot_be_had_is_one_line_and_status_1(
-    arguments: list[str], says: str, ended: Ended
+    arguments: list[str], says: str, typed: Type
 ) -> None:
-    assert ended(arguments, {}, says) == 1
+    assert_one_line(typed(*arguments), 1, says)
 
 
-@pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ended:
-    """Runs a command that ends with one line on stderr; the status."""
-    return partial(status_of, monkeypatch, capsys)
-
-
-def status_of(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    variables: dict[str, str],
-    says: str,
-) -> object:
-    for name in os.environ.keys() - environment().keys():
-        monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["fastws", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    output, errors = capsys.readouterr()
-    assert output == ""
-    assert errors.startswith("fastws: ")
-    assert says in errors
-    assert errors.count("\n") == 1
-    return caught.value.code
+def assert_one_line(done: Done, status: int, says: str) -> None:
+    assert (done.status, done.output) == (status, "")
+    assert done.errors.startswith("fastws: ")
+    assert says in done.errors
+    assert done.errors.count("\n") == 1
 
 
 def test_path_may_be_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,6 +401,6 @@ def test_the_help_of_serve_has_every_limit_under_a_heading() -> None:
         elif found := re.match(r"  --([\w-]+)", line):
             options[found[1].replace("-", "_")] = heading
     others = {name for name, heading in options.items() if heading == "Other options"}
-    assert others == {"loop", "deflate", "quiet"}
+    assert others == {"loop", "deflate", "log_level", "quiet"}
     assert options.keys() >= {each.name for each in fields(Limits)}
     assert len(set(options.values())) == 7

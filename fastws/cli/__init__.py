@@ -14,8 +14,8 @@ from fastws.cli.bench import bench
 from fastws.cli.ceiling import ceiling
 from fastws.cli.groups import config_line
 from fastws.cli.serve import serve
-from fastws.cli.surroundings import open_standard_streams
 from fastws.errors import ConfigError
+from fastws.server.streams import open_standard_streams
 
 USAGE = 2  # exit status, that of getopt and click
 FAILED = 1

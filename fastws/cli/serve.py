@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -18,8 +18,9 @@ from fastws.cli.secret import read_token
 from fastws.cli.surroundings import PortOption
 from fastws.errors import ConfigError
 from fastws.server.limits import Limits
+from fastws.server.open_files import check_file_limit
 from fastws.server.running import LOOPS
-from fastws.ticks.config import FEED_LIMITS, Rate, ServeOptions, http_port_of_mode
+from fastws.ticks.config import FEED_LIMITS, LogLevel, Rate, ServeOptions, http_port_of_mode
 from fastws.ticks.feed import TickFeed
 
 
@@ -161,6 +162,12 @@ GROUPS = {
 )
 @click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
 @limit_options
+@click.option(
+    "--log-level",
+    type=click.Choice(get_args(LogLevel)),
+    default="info",
+    help="What of the log is written to standard error; info: each change of the rate, too.",
+)
 @click.option("--quiet", is_flag=True, help="Print errors only: no address, no console rows.")
 def serve(
     host: str,
@@ -180,6 +187,7 @@ def serve(
     admin_token_file: str | None,
     late: str,
     deflate: bool,
+    log_level: str,
     quiet: bool,
     **limits: Any,
 ) -> None:
@@ -216,6 +224,7 @@ def serve(
         min_rate=min_rate,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
+        log_level=log_level,  # type: ignore[arg-type]
         quiet=quiet,
         fields=fields,  # type: ignore[arg-type]
         late=late,  # type: ignore[arg-type]
@@ -223,9 +232,10 @@ def serve(
         limits=Limits(**limits),
     )
     try:
+        check_file_limit()
         with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
             runner.run(run(options))
-    except ConfigError as error:  # the options are good, but here it cannot listen
+    except ConfigError as error:  # the options are good, but it cannot run here
         raise click.ClickException(config_line(error)) from None
 
 
@@ -249,8 +259,7 @@ async def run(options: ServeOptions) -> None:
     console = Console()
     log = ConsoleLog(console)
     logging.getLogger().addHandler(log)
-    if not options.quiet:
-        logging.getLogger("fastws").setLevel(logging.INFO)
+    logging.getLogger("fastws").setLevel(log_level(options))
     feed = TickFeed(options, None if options.quiet else console.write)
     try:
         addresses = feed.listen()
@@ -266,6 +275,12 @@ async def run(options: ServeOptions) -> None:
         feed.close()
         logging.getLogger().removeHandler(log)
         console.close()
+
+
+def log_level(options: ServeOptions) -> int:
+    """Return the least level that is written; a quiet server says no more than warnings."""
+    level = logging.getLevelNamesMapping()[options.log_level.upper()]
+    return max(level, logging.WARNING) if options.quiet else level
 
 
 def catch_signals(signalled: asyncio.Event) -> None:

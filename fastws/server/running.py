@@ -11,6 +11,7 @@ import uvloop
 
 from fastws.checks import check_choice
 from fastws.server.server import Server
+from fastws.server.streams import open_standard_streams
 
 T = TypeVar("T")
 Loop = Literal["uvloop", "asyncio"]
@@ -52,6 +53,7 @@ def run(main: Coroutine[Any, Any, T] | Server, *, loop: Loop = "uvloop") -> T | 
         return run(_serve(main), loop=loop)
     if not asyncio.iscoroutine(main):
         raise TypeError(f"run takes a coroutine, as `run(main())`, or a server, not {main!r}")
+    open_standard_streams()
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         return runner.run(_until_signalled(main))
 
