@@ -153,11 +153,11 @@ def test_an_endless_handler_that_keeps_messages_waiting_is_said_once(
 def test_slow_handlers_that_come_to_an_end_are_not_complained_of(
     run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastws.server.workers.PATIENCE", 0.05)
+    monkeypatch.setattr("fastws.server.workers.PATIENCE", 0.4)
 
     class Slow(App):
         async def message(self, connection: Connection, message: str | bytes) -> None:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.04)
             connection.send_nowait(message)
 
     async def story() -> None:
