@@ -11,22 +11,17 @@ from dataclasses import fields
 from typing import Any, get_args
 
 import click
-import uvloop
 
 from fastws.cli.console import Console, ConsoleLog
-from fastws.cli.groups import GroupedCommand
+from fastws.cli.groups import GroupedCommand, RateOption, config_line
 from fastws.cli.secret import read_token
 from fastws.cli.surroundings import PortOption
 from fastws.errors import ConfigError
 from fastws.server.limits import Limits
 from fastws.server.open_files import check_file_limit
-from fastws.ticks.config import FEED_LIMITS, LogLevel, ServeOptions, http_port_of_mode, parse_rate
+from fastws.server.running import LOOPS
+from fastws.ticks.config import FEED_LIMITS, LogLevel, Rate, ServeOptions, http_port_of_mode
 from fastws.ticks.feed import TickFeed
-
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "uvloop": uvloop.new_event_loop,
-    "asyncio": asyncio.new_event_loop,
-}
 
 
 def limit_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -90,9 +85,11 @@ GROUPS = {
 )
 @click.option(
     "--rate",
+    type=RateOption(),
     default="100",
     metavar="N|max",
-    help="Ticks a second, 0 to 100,000,000; max: the slowest client sets the pace.",
+    help="Ticks a second, 0 to 100,000,000, also as 250_000, 1e6, 500k or 1.5M; max: the slowest "
+    "client sets the pace.",
 )
 @click.option(
     "--format",
@@ -182,7 +179,7 @@ GROUPS = {
 def serve(
     host: str,
     port: int,
-    rate: str,
+    rate: Rate,
     format: str,
     fields: str,
     loop: str,
@@ -208,9 +205,11 @@ def serve(
     from the environment: FASTWS_PORT, FASTWS_RATE, FASTWS_ADMIN_TOKEN and so on.
 
     \b
-    fastws serve --rate 1000000
-    fastws bench ws://127.0.0.1:8080 --clients 100
+    fastws serve --rate 1M
+    fastws bench --clients 100
     curl -d '{"rate": 2000000}' localhost:8080/config
+
+    Status 0: stopped by Ctrl-C or SIGTERM. 1: it cannot listen. 2: a wrong option or variable.
     """  # noqa: D301  # click reads the \b
     if not allowed_origin and "FASTWS_ALLOWED_ORIGIN" in os.environ:  # click takes it for unset
         raise ConfigError("FASTWS_ALLOWED_ORIGIN", "names no origin; unset, it lets in all")
@@ -221,7 +220,7 @@ def serve(
     options = ServeOptions(
         host=host,
         port=port,
-        rate=parse_rate(rate),
+        rate=rate,
         format=format,  # type: ignore[arg-type]  # ServeOptions checks it again
         loop=loop,  # type: ignore[arg-type]
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
@@ -239,9 +238,12 @@ def serve(
         deflate=deflate,
         limits=Limits(**limits),
     )
-    check_file_limit()
-    with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
-        runner.run(run(options))
+    try:
+        check_file_limit()
+        with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
+            runner.run(run(options))
+    except ConfigError as error:  # the options are good, but it cannot run here
+        raise click.ClickException(config_line(error)) from None
 
 
 @contextmanager
