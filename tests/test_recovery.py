@@ -35,6 +35,7 @@ def kept(rig: Rig, messages: int = 1000) -> Topic:
 # Positions.
 
 
+@pytest.mark.hostile("X49")
 def test_what_came_after_a_position_is_replayed_then_it_goes_on(rig: Rig) -> None:
     topic = kept(rig)
     topic.publish_all([f"{n}" for n in range(10)])
@@ -217,6 +218,7 @@ def test_a_client_that_is_cut_off_anywhere_misses_nothing_and_gets_nothing_twice
 # The retained message, and history.
 
 
+@pytest.mark.hostile("X49")
 def test_a_new_subscriber_gets_the_retained_message_first(rig: Rig) -> None:
     topic = rig.engine.topic("t", retain=True)
     assert topic.retained is None

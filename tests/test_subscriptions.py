@@ -61,6 +61,24 @@ def test_subscribing_again_returns_the_same_subscription(rig: Rig) -> None:
     assert topic.subscribers == 1
 
 
+@pytest.mark.hostile("X62")
+def test_subscribing_a_thousand_times_is_one_delivery_and_an_unknown_one_ends_nothing(
+    rig: Rig,
+) -> None:
+    topic, other = rig.engine.topic("t"), rig.engine.topic("other")
+    connection, peer = rig.connect()
+    for _ in range(1000):
+        connection.subscribe(topic)
+    for _ in range(2):
+        connection.unsubscribe(other)
+    topic.publish("once")
+    rig.until(lambda: peer.pull().frames)
+    assert peer.frames == [(TEXT, b"once")]
+    for _ in range(1000):
+        connection.unsubscribe(topic)
+    assert (topic.subscribers, other.subscribers) == (0, 0)
+
+
 def test_a_subscription_that_nobody_refers_to_goes_on(rig: Rig) -> None:
     topic = rig.engine.topic("t")
     connection, peer = rig.connect()
