@@ -1,7 +1,7 @@
-"""Clients that are cut off anywhere and come back with their positions: several topics, histories
-that are too short, topics that are freed and made again, servers that are started again.
+"""Clients that are cut off anywhere and come back with their positions.
 
-300 cuts, or as many as FASTWS_EXAMPLES says.
+Several topics, histories that are too short, topics that are freed and made again, servers that are
+started again. 300 cuts, or as many as FASTWS_EXAMPLES says.
 """
 
 import random
