@@ -1,0 +1,375 @@
+"""The feed of lines: what its clients get, how slow ones are treated, its end; both loops."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from line_site import LineSite, texts, until_close
+from support import balances, close_payload
+
+from fastws import ConfigError, ServeOptions
+from fastws.lines.config import LinesOptions
+from fastws.lines.feed import LinesFeed
+
+Run = Callable[[Any], Any]
+
+
+def numbered(n: int, size: int = 100) -> list[bytes]:
+    return [f"{i} ".ljust(size, "x").encode() for i in range(n)]
+
+
+def test_each_line_is_a_text_for_every_client_in_order(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with (
+            LineSite(tmp_path) as site,
+            await site.websocket() as one,
+            await site.websocket(path="/any/path") as two,
+        ):
+            await site.write("grüß\r\n\nthird\nnot who".encode())
+            for client in (one, two):
+                assert await texts(client, 3) == ["grüß".encode(), b"", b"third"]
+            await site.write(b"le\n")
+            for client in (one, two):
+                assert await texts(client, 1) == [b"not whole"]
+
+    run(case())
+
+
+def test_thousands_of_lines_come_whole_and_in_order(run: Run, tmp_path: Path) -> None:
+    lines = numbered(30_000)
+
+    async def case() -> None:
+        async with LineSite(tmp_path) as site, await site.websocket() as client:
+            writing = asyncio.create_task(site.write(b"\n".join(lines)))  # no newline at the end
+            found = await texts(client, len(lines) - 1)
+            await writing
+            site.end()
+            assert found + await texts(client, 1) == lines
+
+    run(case())
+
+
+def test_a_new_client_gets_the_last_lines_and_what_follows(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with LineSite(tmp_path, last=3) as site:
+            await site.write(b"1\n2\n3\n4\n5\n")
+            await site.until(lambda: site.feed.stats()["source"]["published"] == 5)
+            async with await site.websocket() as client:
+                assert await texts(client, 3) == [b"3", b"4", b"5"]
+                await site.write(b"6\n")
+                assert await texts(client, 1) == [b"6"]
+
+    run(case())
+
+
+def test_the_last_lines_are_bounded_in_bytes(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with LineSite(tmp_path, last=1000, max_line=100_000) as site:
+            await site.write(b"\n".join([b"a" * 100_000, b"b" * 100_000, b"c" * 100_000, b""]))
+            await site.until(lambda: site.feed.stats()["source"]["published"] == 3)
+            async with await site.websocket() as client:
+                assert await client.frame() == (1, b"b" * 100_000)
+                assert await client.frame() == (1, b"c" * 100_000)
+
+    run(case())
+
+
+def test_without_last_lines_it_begins_with_what_follows(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with LineSite(tmp_path, last=0) as site:
+            await site.write(b"before\n")
+            await site.until(lambda: site.feed.stats()["source"]["published"] == 1)
+            async with await site.websocket() as client:
+                await site.write(b"behind\n")
+                assert await texts(client, 1) == [b"behind"]
+
+    run(case())
+
+
+def test_the_source_waits_for_clients(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with LineSite(tmp_path, wait_for=2, last=0) as site:
+            await site.write(b"first\n")
+            async with await site.websocket() as one:
+                assert site.feed.stats()["source"] == {
+                    "name": str(tmp_path / "fifo"), "topic": "lines", "state": "waiting",
+                    "lines": 0, "published": 0, "rate": 0, "notUtf8": 0, "cut": 0,
+                }  # fmt: skip
+                async with await site.websocket() as two:
+                    assert await texts(one, 1) == await texts(two, 1) == [b"first"]
+
+    run(case())
+
+
+# Slow clients.
+
+
+def test_lossless_holds_the_source_for_a_slow_client(run: Run, tmp_path: Path) -> None:
+    lines = numbered(60_000)
+
+    async def case() -> None:
+        async with (
+            LineSite(tmp_path, max_lag_bytes=64 << 10) as site,
+            await site.websocket(receive_buffer=1 << 14) as client,
+        ):
+            writing = asyncio.create_task(site.write(b"\n".join([*lines, b""])))
+            await site.until(lambda: site.feed.stats()["source"]["state"] == "held")
+            held = site.feed.stats()["source"]["published"]
+            assert held < len(lines)
+            assert await texts(client, len(lines)) == lines
+            await writing
+            account = site.feed.stats()["server"]
+            assert balances(account)
+            assert account["dropped"] == 0
+
+    run(case())
+
+
+def test_latest_leaves_lines_out_and_counts_them(run: Run, tmp_path: Path) -> None:
+    lines = numbered(100_000)
+
+    async def case() -> None:
+        async with (
+            LineSite(tmp_path, on_slow="latest", max_lag_bytes=64 << 10) as site,
+            await site.websocket(receive_buffer=1 << 14) as client,
+        ):
+            await site.write(b"\n".join([*lines, b""]))
+            site.end()
+            await site.until(lambda: site.feed.stats()["source"]["state"] == "ended")
+            found: list[bytes] = []
+            while not found or found[-1] != lines[-1]:
+                found += [payload for _, payload in await client.frames(1)]
+            account = site.feed.stats()["server"]
+            assert account["dropped"] == len(lines) - len(found) > 0
+            assert found == sorted(found, key=lambda line: int(line.split()[0]))
+
+    run(case())
+
+
+def test_close_ends_a_slow_client_with_1013(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with (
+            LineSite(tmp_path, on_slow="close", max_lag_bytes=64 << 10) as site,
+            await site.websocket(receive_buffer=1 << 14) as client,
+        ):
+            await site.write(b"\n".join([*numbered(100_000), b""]))
+            found, close = await until_close(client)
+            assert close[:2] == close_payload(1013)
+            assert found == numbered(len(found))
+
+    run(case())
+
+
+# The pace of a file.
+
+
+def test_a_file_is_sent_at_the_rate_and_repeated(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"one\ntwo\nthree")
+    options = {"source": str(path), "rate": 100, "wait_for": 1, "repeat": True}
+
+    async def case() -> None:
+        async with LineSite(tmp_path, **options) as site:
+            began = time.monotonic()
+            async with await site.websocket() as client:
+                found = [(await client.frame())[1] for _ in range(31)]
+                assert time.monotonic() - began >= 30 / 100 - 0.01
+                assert found == [b"one", b"two", b"three"] * 10 + [b"one"]
+
+    run(case())
+
+
+def test_an_empty_file_is_not_repeated(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+
+    async def case() -> None:
+        async with LineSite(tmp_path, source=str(path), repeat=True) as site:
+            await site.finished()
+
+    run(case())
+
+
+def test_without_a_rate_a_file_is_sent_at_once(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    lines = numbered(20_000)
+    path.write_bytes(b"\n".join(lines))
+
+    async def case() -> None:
+        async with (
+            LineSite(tmp_path, source=str(path), wait_for=1) as site,
+            await site.websocket() as client,
+        ):
+            assert await texts(client, len(lines)) == lines
+            await site.finished()
+
+    run(case())
+
+
+# The end.
+
+
+def test_the_end_comes_behind_the_last_line(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        said: list[str] = []
+        async with LineSite(tmp_path, lines=said.append) as site, await site.websocket() as client:
+            await site.write(b"one\nlast")
+            site.end()
+            await site.finished()
+            stopping = asyncio.create_task(site.feed.stop())
+            assert await until_close(client) == (
+                [b"one", b"last"],
+                close_payload(1001, "end of the source"),
+            )
+            client.sock.close()
+            await stopping
+            assert site.feed.status == 0
+            assert said == [f"end of {tmp_path / 'fifo'}: 2 lines"]
+            assert site.feed.summary().startswith(
+                "2 lines; connections: 1, 1 at once at most, in 0."
+            )
+            assert site.feed.summary().endswith("s: 2 messages delivered, 0 dropped")
+
+    run(case())
+
+
+def test_the_end_waits_for_a_client_that_takes_its_time(run: Run, tmp_path: Path) -> None:
+    lines = numbered(50_000)
+
+    async def case() -> None:
+        async with (
+            LineSite(tmp_path) as site,
+            await site.websocket(receive_buffer=1 << 14) as client,
+        ):
+            await site.write(b"\n".join(lines))
+            site.end()
+            await site.until(lambda: site.feed.stats()["source"]["state"] == "ended")
+            ending = asyncio.create_task(site.finished())
+            await asyncio.sleep(0)
+            assert not ending.done()
+            assert await texts(client, len(lines)) == lines
+            await ending
+
+    run(case())
+
+
+def test_keep_open_goes_on_serving(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with LineSite(tmp_path, keep_open=True) as site:
+            await site.write(b"one\ntwo\n")
+            site.end()
+            await site.until(lambda: site.feed.stats()["source"]["state"] == "ended")
+            async with await site.websocket() as client:
+                assert await texts(client, 2) == [b"one", b"two"]
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(site.feed.finished(), 0.05)
+
+    run(case())
+
+
+def test_a_source_that_fails_is_said_and_ends_with_status_1(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def case() -> None:
+        async with LineSite(tmp_path, source="/proc/self/mem") as site:  # EIO at address 0
+            await site.finished()
+            assert site.feed.status == 1
+
+    run(case())
+    assert caplog.messages == ["/proc/self/mem cannot be read: Input/output error"]
+
+
+def test_odd_lines_are_said_once_and_counted(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def case() -> None:
+        async with LineSite(tmp_path, max_line=10) as site, await site.websocket() as client:
+            await site.write(b"fine\n\xff\n\xfe\n0123456789a\n0123456789b")
+            site.end()
+            await site.finished()
+            found = [(await client.frame())[1] for _ in range(5)]
+            odd = "\ufffd".encode()
+            assert found == [b"fine", odd, odd, b"0123456789", b"0123456789"]
+            source = site.feed.stats()["source"]
+            assert (source["lines"], source["notUtf8"], source["cut"]) == (5, 2, 2)
+            assert site.feed.summary().startswith(
+                "5 lines, 2 not UTF-8 (the first: 2), 2 cut (the first: 4); "
+            )
+
+    run(case())
+    assert caplog.messages == [
+        "line 2 is not UTF-8: sent with U+FFFD for what is not; others are counted",
+        "line 4 is longer than 10 bytes (--max-line) and was cut; others are counted",
+    ]
+
+
+# HTTP, and what is shown.
+
+
+def test_http_has_the_page_and_the_counts(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with LineSite(tmp_path, topic="log") as site, await site.websocket() as client:
+            await site.write(b"one\n")
+            await texts(client, 1)
+            stats = (await site.http("GET", "/stats")).json
+            assert stats["source"]["topic"] == "log"
+            assert stats["source"]["published"] == 1
+            assert stats["server"]["connections"] == 1
+            assert stats["server"]["topics"]["log"]["delivered"] == 1
+            assert [each["clientId"] for each in stats["server"]["clients"]] == [""]
+            answers = [
+                (await site.http(method, path)).status
+                for method, path in (
+                    ("GET", "/"), ("GET", "/healthz"), ("GET", "/stats/"), ("OPTIONS", "/stats"),
+                    ("GET", "/config"), ("POST", "/stats"), ("DELETE", "/stats"),
+                )
+            ]  # fmt: skip
+            assert answers == [200, 200, 200, 204, 404, 405, 405]
+
+    run(case())
+
+
+def test_a_row_a_second_says_what_there_is(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        said: list[str] = []
+        async with (
+            LineSite(tmp_path, lines=said.append) as site,
+            await site.websocket(),
+            await site.websocket(),
+        ):
+            await site.write(b"one\n" * 500)
+            await site.until(lambda: said)
+        row = said[0].split(" | ")
+        assert row[0].startswith("[Lines] ")
+        assert row[2:] == ["connections: 2", "lag: 0.0s", "dropped: 0/s", "reading"]
+        assert row[0] != "[Lines] 0/s"
+        assert row[1] != "delivered: 0/s"
+
+    run(case())
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"source": ""}, "source: must be - or the path of a file"),
+        ({"topic": "two words"}, "topic: must be visible ASCII without blanks"),
+        ({"rate": 0}, "rate: of a source must be more than 0"),
+        ({"max_line": 3}, "max_line: must be an integer from 4 to 16,777,216"),
+        ({"on_slow": "never"}, "on_slow: must be one of lossless, latest, close"),
+        ({"last": 1001}, "last: must be an integer from 0 to 1,000"),
+        ({"wait_for": -1}, "wait_for: must be an integer from 0 to 10,000,000"),
+        ({"repeat": True}, "repeat: needs a file: standard input cannot begin again"),
+    ],
+)
+def test_a_bad_option_is_one_line(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        LinesOptions(**options)
+    assert str(caught.value) == line
+
+
+def test_a_source_that_is_not_there_leaves_nothing_open(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        LinesFeed(ServeOptions(port=0), LinesOptions(source=str(tmp_path / "none")))
