@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fastws.client.handshake import build_request, new_key
 
@@ -44,10 +44,11 @@ class Served:
 
 
 @contextmanager
-def serve(*options: str) -> Iterator[Served]:
+def serve(*options: str, stdin: IO[bytes] | None = None) -> Iterator[Served]:
     """Run `fastws serve` with these options, pinned to its core, on a free port."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "fastws", "serve", "--port", "0", *options],
+        stdin=stdin,
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),

@@ -107,7 +107,9 @@ def test_the_source_waits_for_clients(run: Run, tmp_path: Path) -> None:
 # Slow clients.
 
 
-def test_lossless_holds_the_source_for_a_slow_client(run: Run, tmp_path: Path) -> None:
+def test_lossless_holds_the_source_for_a_slow_client(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = numbered(60_000)
 
     async def case() -> None:
@@ -124,6 +126,11 @@ def test_lossless_holds_the_source_for_a_slow_client(run: Run, tmp_path: Path) -
             account = site.feed.stats()["server"]
             assert balances(account)
             assert account["dropped"] == 0
+            counters = site.feed.server.counters()
+            assert counters["log_full"] > 0
+            site.feed.server.limit_log.stop()
+            site.feed.server.limit_log.start()  # looks at the counters now
+            assert caplog.messages == []
 
     run(case())
 

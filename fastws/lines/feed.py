@@ -65,6 +65,7 @@ class LinesFeed(Feed):
             retention_bytes=limit + limit // 3,
             min_rate=options.min_rate,
         )
+        self.server.limit_log.leave_out("log_full")  # what holds the source
         self._api = LinesApi(Shared(self.stats).get)
         self._splitter = LineSplitter(lines.max_line)
         self._reader = Reader(self._fd, self._take, self._source_ended)
