@@ -27,6 +27,7 @@ def test_its_policy_names_its_style_and_its_program_and_allows_nothing_else() ->
     assert rest == [
         "default-src 'none'",
         "connect-src 'self'",
+        "img-src data:",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
@@ -37,7 +38,7 @@ def test_it_has_nothing_from_elsewhere() -> None:
     body = str(page("lines", "log").body)
     assert not re.search(r"https?://|\bsrc=|@import|url\(|style=|\bon\w+=\"", body)
     links = re.findall(r'href="([^"]+)"', body)
-    assert links == ["/stats", "/config", "/healthz"]
+    assert links == ["data:,", "/stats", "/config", "/healthz"]
 
 
 def test_it_knows_its_feed_and_escapes_the_topic() -> None:

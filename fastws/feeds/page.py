@@ -32,6 +32,7 @@ def page(feed: Literal["ticks", "lines"], topic: str, headers: Headers = ()) -> 
             "default-src 'none'",
             *(f"{kind}-src {_hash_of(inline)}" for kind, inline in _INLINE.findall(text)),
             "connect-src 'self'",
+            "img-src data:",  # the icon, which is empty
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
