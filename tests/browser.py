@@ -27,10 +27,9 @@ FLAGS = (
 )  # fmt: skip
 PATIENCE = 60.0  # seconds; a browser is slow to start on a machine that is busy
 
-in_a_browser = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
-    pytest.mark.skipif(INSTRUMENTED, reason="Chromium would be instrumented as well"),
-]
+no_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+instrumented = pytest.mark.skipif(INSTRUMENTED, reason="Chromium would be instrumented as well")
+in_a_browser = [no_browser, instrumented]
 
 
 class Page:

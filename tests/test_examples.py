@@ -16,8 +16,16 @@ import websockets
 from programs import PATIENCE, running
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-PORT_0 = {"echo": ("--port", "0"), "fanout": ("--port", "0"), "chat": ("0",), "prices": ("0",)}
-PATHS = {"echo": "", "fanout": "", "chat": "/kitchen", "prices": "/prices/BTC"}
+PORT_0 = {
+    "echo": ("--port", "0"),
+    "fanout": ("--port", "0"),
+    "chat": ("0",),
+    "prices": ("0",),
+    "logtail": (__file__, "0"),
+}
+PATHS = {
+    "echo": "", "fanout": "", "chat": "/kitchen", "prices": "/prices/BTC", "logtail": "/lines"
+}  # fmt: skip
 GOING_AWAY = 1001
 LONGEST = 60  # lines of an example
 
