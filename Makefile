@@ -92,7 +92,7 @@ fuzz-engine: fuzz-build ## the same of the engine: logs, subscriptions, policies
 
 fuzz-python: ## FASTWS_EXAMPLES (10,000) new examples of each test with drawn input
 	FASTWS_EXAMPLES=$${FASTWS_EXAMPLES:-10000} $(PYTHON) -m pytest -o timeout=3600 -o faulthandler_timeout=0 \
-		tests/test_head_fuzz.py tests/test_differential.py
+		tests/http tests/test_http_api_fuzz.py tests/test_differential.py
 
 fuzz-seeds: ## writes the seeds of tests/fuzz/corpus again
 	$(PYTHON) tests/fuzz/seeds.py

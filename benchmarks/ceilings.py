@@ -9,6 +9,7 @@ matplotlib.
 """
 
 import argparse
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from fastws.bench.files import write_file
 
 NAMES = {
     "tauri-rust": "Rust, tokio-tungstenite",
@@ -138,7 +141,7 @@ def put_into(page: Path, figures: str) -> None:
     new, n = between.subn(lambda _: f"{BEGIN}\n{figures}\n{END}", text)
     if n != 1:
         raise SystemExit(f"{page}: the figures go between {BEGIN} and {END}")
-    page.write_text(new)
+    write_file(page, new.encode())
 
 
 def draw(runs: Sequence[Run], paths: Sequence[str]) -> None:
@@ -174,7 +177,9 @@ def draw(runs: Sequence[Run], paths: Sequence[str]) -> None:
     bars.invert_yaxis()
     for path in paths:
         metadata = {"Date": None} if path.endswith(".svg") else None
-        figure.savefig(path, dpi=120, metadata=metadata)
+        image = io.BytesIO()
+        figure.savefig(image, format=Path(path).suffix[1:] or None, dpi=120, metadata=metadata)
+        write_file(path, image.getvalue())
     pyplot.close(figure)
 
 

@@ -11,12 +11,10 @@ and the server's share of its core; leaves with status 1 when a p99 is above the
 import argparse
 import os
 import random
-import re
 import selectors
 import signal
 import socket
 import statistics
-import subprocess
 import sys
 import time
 import zlib
@@ -25,9 +23,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving import CLIENT_CORE, SERVER_CORE, Served, end, open_websocket, serve
+from serving import CLIENT_CORE, open_websocket, serve, started
 
-ECHO = Path(__file__).resolve().parent.parent / "examples/echo.py"
+ECHO = str(Path(__file__).resolve().parent.parent / "examples/echo.py")
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 TEXT, BINARY, PING = 1, 2, 9
 PAUSE = 0.003  # seconds between two pings
@@ -174,24 +172,6 @@ def attacked(case: Case, port: int) -> Iterator[None]:
         os.waitpid(pid, 0)
 
 
-@contextmanager
-def echo(*options: str) -> Iterator[Served]:
-    """Run the example, pinned to the server's core."""
-    process = subprocess.Popen(
-        [sys.executable, "-u", ECHO, "--port", "0", *options],
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
-    )
-    try:
-        assert process.stdout is not None
-        found = re.search(r":(\d+)$", process.stdout.readline().strip())
-        assert found is not None, "the server did not start"
-        yield Served(process, int(found[1]))
-    finally:
-        end(process)
-
-
 def pings(sock: socket.socket, seconds: float) -> list[float]:
     """Return how long each took, in milliseconds, in order of size."""
     took = []
@@ -213,7 +193,8 @@ def processor_seconds(pid: int) -> float:
 
 def measure(case: Case, seconds: float) -> float:
     """Measure one case and print its row; return the p99."""
-    with echo(*case.options) if case.echo else serve("--rate", "0", *case.options) as server:
+    echo = [sys.executable, ECHO, "--port", "0", *case.options]
+    with started(echo) if case.echo else serve("--rate", "0", *case.options) as server:
         sock, _ = open_websocket(server.port)
         sock.settimeout(60)
         with sock:

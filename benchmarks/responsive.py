@@ -33,7 +33,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from serving import CLIENT_CORE, Served, end, open_websocket, serve
+from serving import CLIENT_CORE, FASTWS, Served, end, open_websocket, serve
 
 GOAL_MS = 50.0
 EXIT = "Ctrl-C, exit"  # shown, not judged: it is the crowd that takes the time
@@ -79,7 +79,7 @@ def stamp(sock: socket.socket) -> None:
 @contextmanager
 def crowd(server: Served, clients: int) -> Iterator[None]:
     """Let that many clients take the feed; they are there, and warm."""
-    command = [sys.executable, "-m", "fastws", "bench", f"ws://127.0.0.1:{server.port}"]
+    command = [*FASTWS, "bench", f"ws://127.0.0.1:{server.port}"]
     command += ["--clients", str(clients), "--duration", str(CROWD_SECONDS)]
     taking = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True

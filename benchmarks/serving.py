@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,8 @@ from fastws.client.handshake import build_request, new_key
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 STOP_TIMEOUT = 15.0  # seconds
+# The installation of the interpreter, not the tree of the folder in which this runs (-P).
+FASTWS = (sys.executable, "-P", "-m", "fastws")
 
 
 class Served:
@@ -46,11 +48,19 @@ class Served:
 @contextmanager
 def serve(*options: str, stdin: IO[bytes] | None = None) -> Iterator[Served]:
     """Run `fastws serve` with these options, pinned to its core, on a free port."""
+    with started([*FASTWS, "serve", "--port", "0", *options], stdin=stdin) as server:
+        yield server
+
+
+@contextmanager
+def started(command: Sequence[str], *, stdin: IO[bytes] | None = None) -> Iterator[Served]:
+    """Run a server that says its address in its first line, pinned to its core."""
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "fastws", "serve", "--port", "0", *options],
+        command,
         stdin=stdin,
         stdout=subprocess.PIPE,
         text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
         preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
     )
     try:

@@ -18,7 +18,7 @@ from fastws.errors import (
 )
 from fastws.http.request import Request
 from fastws.http.response import Response
-from fastws.lag import History, Lag
+from fastws.lag import History, Lag, Message, Position
 from fastws.server.app import App
 from fastws.server.limits import Limits
 from fastws.server.server import Server
@@ -44,6 +44,8 @@ __all__ = [
     "Lag",
     "Limits",
     "LogFull",
+    "Message",
+    "Position",
     "Request",
     "Response",
     "ServeOptions",

@@ -29,12 +29,13 @@ from threading import current_thread
 from weakref import WeakValueDictionary
 
 from fastws.errors import Close, ConnectionClosed, LogFull, connection_closed
-from fastws.lag import History, Lag
+from fastws.lag import History, Lag, Message, Position
 
 FORMATS = {"json": FWS_TICK_JSON, "binary": FWS_TICK_BINARY}
 FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ}
 _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SKIP}
-_ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS}
+_ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS,
+            "drop_oldest": FWS_SLOW_DROP_OLDEST}
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 _INHERITED = ("the engine belongs to the process that this one was forked from: make another one "
               "here; close() closes the descriptors and leaves the parent's connections alone")
@@ -140,13 +141,14 @@ def check_close(code, str reason not None):
 
 
 _DEFAULTS = {"on_slow": "close", "max_lag": Lag(bytes=12 * MIB), "retention_bytes": 16 * MIB,
-             "history": History(), "min_rate": 64 * 1024}
+             "history": History(), "retain": False, "min_rate": 64 * 1024}
 
 
-def _merged(dict base, on_slow, max_lag, retention_bytes, history, min_rate):
+def _merged(dict base, on_slow, max_lag, retention_bytes=None, history=None, retain=None,
+            min_rate=None):
     """Options by name: those given, else those of base."""
     given = {"on_slow": on_slow, "max_lag": max_lag, "retention_bytes": retention_bytes,
-             "history": history, "min_rate": min_rate}
+             "history": history, "retain": retain, "min_rate": min_rate}
     merged = {name: base[name] if value is None else value for name, value in given.items()}
     if max_lag is None and merged["on_slow"] == "lossless":  # that of others is not for it
         merged["max_lag"] = replace(merged["max_lag"], seconds=None)
@@ -177,6 +179,7 @@ cdef fws_topic_options topic_options(dict options) except *:
     found.history_bytes = _amount("History.bytes", history.bytes)
     found.history_ns = _amount("History.seconds", history.seconds, 1e9)
     found.max_lag_ns = _amount("Lag.seconds", lag.seconds, 1e9)
+    found.retain = options["retain"]
     found.min_rate = 0 if options["min_rate"] == 0 else _amount("min_rate", options["min_rate"])
     if found.max_lag_ns > 0 and found.on_slow == FWS_SLOW_LOSSLESS:
         raise ValueError("Lag.seconds is not for a lossless topic: min_rate bounds how slow a "
@@ -197,6 +200,7 @@ cdef dict options_by_name(const fws_topic_options *options):
         "history": History(messages=options.history_messages or None,
                            bytes=options.history_bytes or None,
                            seconds=options.history_ns / 1e9 or None),
+        "retain": options.retain,
         "min_rate": options.min_rate,
     }
 
@@ -397,8 +401,13 @@ cdef class Topic:
 
     @property
     def epoch(self):
-        """A number of this incarnation of the name: another one for each, and for each server."""
-        return fws_topic_facts_of(self._held()).epoch
+        """Names this incarnation of the topic: another str for each, and for each server."""
+        return f"{fws_topic_facts_of(self._held()).epoch:x}"
+
+    @property
+    def seq(self):
+        """The sequence number of its newest message: they count from 0; -1: there was none yet."""
+        return <int64_t>fws_topic_snapshot(self._held()).appended - 1
 
     def publish(self, data, *, bint text=False, Connection exclude=None):
         """Append one message to the log; O(1) in the number of subscribers.
@@ -472,8 +481,57 @@ cdef class Topic:
             raise
         return published
 
+    def position(self, since=None):
+        """Return the Position where `Connection.subscribe` would begin now, with that `since`.
+
+        For what a program tells its client first: what is replayed leaves in the place of its
+        subscription, behind what was sent before.
+
+        Raises:
+            TypeError, ValueError: as `Connection.subscribe`.
+        """
+        cdef fws_topic *t = self._held()
+        cdef uint64_t epoch, seq = 0
+        recovered = None
+        if since is not None:
+            epoch, seq = _since(t, since)
+            recovered = fws_topic_recovers(t, epoch, seq)
+        if not recovered:
+            seq = fws_topic_start(t)
+        return Position(self.epoch, <int64_t>seq - 1, recovered)
+
+    def history(self, limit=None):
+        """Return the newest messages that `history` and `retain` keep, oldest first: Messages.
+
+        Args:
+            limit: at most so many of the newest; None: all of them.
+
+        Raises:
+            ValueError: limit is negative.
+        """
+        cdef fws_topic *t = self._held()
+        cdef uint64_t seq = fws_topic_history_from(t), head = fws_topic_snapshot(t).appended
+        cdef list found = []
+        if limit is not None:
+            if limit < 0:
+                raise ValueError(f"limit must not be negative: {limit}")
+            seq = max(seq, head - min(head, <uint64_t>min(limit, 2**62)))
+        while seq < head:
+            found.append(_message(t, seq))
+            seq += 1
+        return found
+
+    @property
+    def retained(self):
+        """The Message that `retain` keeps for new subscribers; None: there is none."""
+        cdef fws_topic *t = self._held()
+        cdef uint64_t head = fws_topic_snapshot(t).appended
+        if not fws_topic_facts_of(t).options.retain or head == 0:
+            return None
+        return _message(t, head - 1)
+
     def configure(self, *, str on_slow=None, max_lag=None, retention_bytes=None, history=None,
-                  min_rate=None):
+                  retain=None, min_rate=None):
         """Change options, for the present subscribers too; the topic stays until it is closed.
 
         Args: as for `Engine.topic`; None leaves an option as it is.
@@ -481,7 +539,8 @@ cdef class Topic:
         cdef fws_topic *t = self._held()
         cdef fws_topic_options now = fws_topic_facts_of(t).options
         cdef fws_topic_options wanted = topic_options(
-            _merged(options_by_name(&now), on_slow, max_lag, retention_bytes, history, min_rate))
+            _merged(options_by_name(&now), on_slow, max_lag, retention_bytes, history, retain,
+                    min_rate))
         if fws_topic_set_options(t, &wanted) < 0:
             raise MemoryError()
         self.engine._keep(self)
@@ -558,6 +617,27 @@ cdef class Topic:
         return 0
 
 
+cdef (uint64_t, uint64_t) _since(const fws_topic *t, since) except *:
+    """The epoch and next sequence number of a position, as the core takes them."""
+    cdef uint64_t epoch = fws_topic_facts_of(t).epoch
+    named, seq = since
+    if not isinstance(named, str) or not isinstance(seq, int) or isinstance(seq, bool):
+        raise TypeError(f"since is a pair of str and int, not {since!r}")
+    if not -1 <= seq < 2**63:
+        raise ValueError(f"the seq of a position is -1 to 2**63 - 1, not {seq}")
+    # Positions come from clients: what no server ever gave out is as good as one that is gone.
+    return epoch if named == f"{epoch:x}" else epoch + 1, <uint64_t>(seq + 1)
+
+
+cdef object _message(const fws_topic *t, uint64_t seq):
+    """The Message of the log; None: it is not there any more, the budget has taken it."""
+    cdef fws_topic_message found = fws_topic_message_at(t, seq)
+    if found.data is NULL:
+        return None
+    data = found.data[:found.n]
+    return Message(seq, data.decode(errors="replace") if found.opcode == FWS_TEXT else data)
+
+
 @cython.final
 cdef class Subscription:
     """What one connection gets of one topic. Made by `Connection.subscribe`.
@@ -617,6 +697,27 @@ cdef class Subscription:
         cdef fws_topic_options options = fws_sub_facts_of(self._held()).options
         return options_by_name(&options)["max_lag"]
 
+    @property
+    def epoch(self):
+        """The epoch of its topic: the first half of a position."""
+        return self.topic.epoch
+
+    @property
+    def seq(self):
+        """The number of the last message before the one that it gets next; -1: it gets the first.
+
+        With `epoch` it is a position: what comes after it is what `subscribe(since=…)` replays.
+        Messages up to it were handed to the kernel, or passed over; `acknowledged` says what the
+        peer's kernel has.
+        """
+        return <int64_t>fws_sub_facts_of(self._held()).seq - 1
+
+    @property
+    def recovered(self):
+        """Whether it has begun where `since` asked for; None: nothing was asked for."""
+        cdef uint8_t began = fws_sub_facts_of(self._held()).began
+        return None if began == FWS_BEGAN_NOW else began == FWS_BEGAN_SINCE
+
     def unsubscribe(self):
         """End it: pending messages count as dropped. Idempotent, from any thread."""
         if self.connection._c is NULL or self.topic._t is NULL:
@@ -627,7 +728,7 @@ cdef class Subscription:
                 return  # it has ended, and another one has begun
         elif self._find() is NULL:
             return
-        self.connection._membership(FWS_CMD_UNSUBSCRIBE, self.topic, NULL)
+        self.connection.unsubscribe(self.topic)
 
     def account(self):
         """Return its counts, and its lag: see `Connection.account`.
@@ -651,7 +752,7 @@ cdef object of_close(const fws_close *frame):
 
 def closed_error(Connection connection not None):
     """Return the exception for what is asked of a connection that has ended, or is ending."""
-    cdef int code = connection.close_code
+    cdef int code = connection._close_code
     reason = connection.reason
     if reason is None and connection._c is not NULL:
         code = fws_conn_facts_of(connection._c).close_code
@@ -670,9 +771,9 @@ cdef object of_closes(fws_closes closes):
 cdef class Connection:
     """One peer, from its first complete HTTP head to its end. Made by the engine.
 
-    `context` is for the owner, None at first. `engine` and `id` are facts. `close_code` (0 before)
-    and `reason` (None before) are set when the connection has ended: those of the peer's Close,
-    else of ours, else 1006 and "". `close_received`, `close_sent` and `closed_by_peer` tell the two
+    `context` is for the owner, None at first. `engine` and `id` are facts. `close_code` and
+    `reason` are None until the connection has ended, and then those of the peer's Close, else of
+    ours, else 1006 and "". `close_received`, `close_sent` and `closed_by_peer` tell the two
     Close frames apart; they may be read before and after the end.
     A peer that does not answer the engine's pings is sent Close 1011 ("ping timeout") if that can
     leave at once, and cut off: 1006.
@@ -685,7 +786,7 @@ cdef class Connection:
     cdef public object session  # what the owner keeps of it
     cdef public object on_message  # called instead of the engine's
     cdef public bint crowded  # somebody waits to send: see `send`
-    cdef readonly int close_code
+    cdef int _close_code  # 0: it has not ended
     cdef readonly str reason
     cdef object _remote  # its remote_address once it has ended
     cdef object _closes  # what of_closes says, once it has ended
@@ -715,8 +816,8 @@ cdef class Connection:
             if facts.state == FWS_OPEN:
                 return "open"
             return "http" if facts.state < FWS_OPEN else "closing"
-        return f"closed {self.close_code} {self.reason!r}" if self.reason else (
-            f"closed {self.close_code}")
+        return f"closed {self._close_code} {self.reason!r}" if self.reason else (
+            f"closed {self._close_code}")
 
     cdef fws_conn *_held(self) except NULL:
         """The fws_conn, for the thread that drives the engine."""
@@ -886,46 +987,67 @@ cdef class Connection:
             fws_conn_kill(self.engine._e, self._held(), 1006)
             self.engine._done(FWS_OK)
 
-    def subscribe(self, topic not None, *, str on_slow=None, max_lag=None):
+    def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None):
         """Receive what is published to the topic from now on. Safe from any thread.
 
-        Idempotent: the same Subscription; its options are those of the last call.
+        Idempotent: the same Subscription; its options are those of the last call. Where the topic
+        retains its newest message, that comes first.
 
         Args:
             topic: a Topic; on the thread that drives the engine also the name of one.
-            on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's.
+            since: the position of the last message that the client has, `(epoch, seq)` of an
+                earlier Subscription, from this server or one that has ended. What came after it is
+                sent first, in order, then what is published: nothing twice, nothing left out.
+                Where that is not possible (the history is too short, the topic is another one) the
+                subscription begins as without it; `Subscription.recovered` says which. Messages
+                that were excluded for this client come again. Seq -1 is before the first message.
+            on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's. What
+                is replayed counts as no lag.
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
-            ValueError: an option is out of range, or max_lag exceeds what the topic retains.
+            ValueError: an option or seq is out of range, max_lag exceeds what the topic retains, or
+                `since` is given and there is such a subscription already.
+            TypeError: since is not a pair of str and int.
         """
         cdef fws_topic_options options
+        cdef fws_command command
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
-        if on_slow is None and max_lag is None:
-            self._membership(FWS_CMD_SUBSCRIBE, wanted, NULL)
-        else:
-            if wanted._t is NULL:
-                raise ConnectionClosed(1006, "the topic is closed")
+        command.n = 0
+        command.data = NULL
+        if wanted._t is NULL:
+            raise ConnectionClosed(1006, "the topic is closed")
+        if on_slow is not None or max_lag is not None:
             options = fws_topic_facts_of(wanted._t).options
-            options = topic_options(
-                _merged(options_by_name(&options), on_slow, max_lag, None, None, None))
-            self._membership(FWS_CMD_SUBSCRIBE, wanted, &options)
+            options = topic_options(_merged(options_by_name(&options), on_slow, max_lag))
+            command.n = sizeof(fws_topic_options)
+            command.data = <const uint8_t *>&options
+        command.since = since is not None
+        if since is not None:
+            self._begin_since(&command, wanted, since)
+        self._membership(FWS_CMD_SUBSCRIBE, wanted, &command)
         return self._subscription(wanted)
+
+    cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
+        command.epoch, command.seq = _since(topic._t, since)
+        if not fws_engine_foreign(self.engine._e) and self._c is not NULL \
+                and fws_conn_find_sub(self._c, topic._t) is not NULL:
+            raise ValueError("since is for a subscription that begins, and this one has begun")
+        return 0
 
     def unsubscribe(self, Topic topic not None):
         """End the subscription: pending messages count as dropped. Idempotent, from any thread."""
-        self._membership(FWS_CMD_UNSUBSCRIBE, topic, NULL)
-
-    cdef int _membership(self, int kind, Topic topic, const fws_topic_options *options) except -1:
         cdef fws_command command
+        command.n = 0
+        self._membership(FWS_CMD_UNSUBSCRIBE, topic, &command)
+
+    cdef int _membership(self, int kind, Topic topic, fws_command *command) except -1:
         if topic.engine is not self.engine:
             raise ValueError("the topic belongs to another engine")
         if topic._t is NULL:
             raise ConnectionClosed(1006, "the topic is closed")
         command.topic = topic._t
-        command.data = <const uint8_t *>options
-        command.n = 0 if options is NULL else sizeof(fws_topic_options)
-        return self._command(&command, kind)
+        return self._command(command, kind)
 
     cdef object _subscription(self, Topic topic):
         cdef Subscription subscription = None
@@ -963,6 +1085,11 @@ cdef class Connection:
         """Read again after `pause_reading`."""
         fws_conn_credit(self.engine._e, self._held(), FWS_ANY_MESSAGES)
         self.engine._done(FWS_OK)
+
+    @property
+    def close_code(self):
+        """The code of the peer's Close, else of ours, else 1006; None: it has not ended."""
+        return self._close_code or None
 
     @property
     def remote_address(self):
@@ -1060,7 +1187,7 @@ cdef class Connection:
 
 
 cdef bint send_shared(Connection connection, fws_shared *message) except -1:
-    """Whether the connection took it."""
+    """Whether an open connection refused it; one that is not open is passed over."""
     cdef fws_command command
     cdef fws_engine *e = connection.engine._e
     cdef int status
@@ -1077,38 +1204,44 @@ cdef bint send_shared(Connection connection, fws_shared *message) except -1:
         connection.engine._schedule_flush()
     if status < 0 and status != FWS_E_FULL and status != FWS_E_CLOSED:
         raise _error(status)
-    return status == FWS_OK
+    return status == FWS_E_FULL
 
 
 def broadcast(connections not None, message, *, bint text=False):
     """Send one message directly to many connections; it is encoded and compressed once.
 
-    Those that are not open are skipped, and those for which `send_nowait` would raise LogFull.
-    For an audience that stays, a Topic costs less: there a slow client costs no memory of its own.
-    Safe from any thread; from one that does not drive the engine each message is staged.
+    Those that are not open are skipped. Those for which `send_nowait` would raise LogFull do not get
+    it, and are returned. For an audience that stays, a Topic costs less: there a slow client costs no memory of its own.
+    Safe from any thread. From one that does not drive the engine each message is staged: returned
+    are those that the full staging refused; a full connection is counted (`staged_refused`).
 
     Args:
         connections: an iterable of Connections, of one engine or several.
         message, text: as `data` and `text` of `Topic.publish`.
 
     Returns:
-        How many took it.
+        The connections that were full, in their order: a list, empty as a rule.
 
     Raises:
         TypeError, ValueError: as `Topic.publish`; or something is no Connection.
+
+    Example:
+        for slow in fastws.broadcast(server.connections, "news"):
+            slow.close(1013, "too slow")
     """
     cdef fws_shared shared
-    cdef Py_ssize_t taken = 0
+    refused = []
     memset(&shared, 0, sizeof(shared))
     held = payload_of(message, &shared.data, &shared.n, &shared.opcode)
     if text:
         shared.opcode = FWS_TEXT
     try:
         for connection in connections:
-            taken += send_shared(<Connection?>connection, &shared)
+            if send_shared(<Connection?>connection, &shared):
+                refused.append(connection)
     finally:
         fws_shared_clear(&shared)
-    return taken
+    return refused
 
 
 @cython.final
@@ -1322,7 +1455,7 @@ cdef class Engine:
         return self._binding(c)
 
     def topic(self, str name not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
-              history=None, min_rate=None):
+              history=None, retain=None, min_rate=None):
         """Return the topic of that name; it is made when there is none.
 
         With options it is configured: it stays until `Topic.close()`. Without, it is the one that
@@ -1332,12 +1465,14 @@ cdef class Engine:
         Args:
             name: at most 1,024 bytes of UTF-8.
             on_slow: what happens to a subscriber past max_lag: "close" (1013, the default),
-                "latest" (it jumps to the newest message) or "lossless" (publish raises LogFull).
+                "latest" (it jumps to the newest message), "drop_oldest" (it goes on with the oldest
+                message that max_lag allows) or "lossless" (publish raises LogFull).
             max_lag: a Lag; 12 MiB by default.
             retention_bytes: bytes of messages that slow subscribers may keep in memory, at least
                 max_lag; 16 MiB by default. What was not offered yet to a subscriber that keeps up
                 is kept in any case.
             history: a History: what is kept for subscribers that come back; nothing by default.
+            retain: keep the newest message; it is the first one that a new subscriber gets.
             min_rate: bytes a second that a lossless subscriber takes over max_stall while it holds
                 the publisher, else it is closed with 1013; 64 KiB by default, 0: no minimum. All
                 lossless subscribers of a topic together need not take more than 16 MiB/s for that.
@@ -1352,12 +1487,12 @@ cdef class Engine:
         cdef fws_topic_options options
         cdef Topic topic
         given = not (on_slow is None and max_lag is None and retention_bytes is None
-                     and history is None and min_rate is None)
+                     and history is None and retain is None and min_rate is None)
         if len(key) > FWS_NAME_MAX:
             raise ValueError(f"a topic's name has at most {FWS_NAME_MAX} bytes, not {len(key)}")
         if t is NULL or given:
             options = topic_options(_merged(self._options_for(name), on_slow, max_lag,
-                                            retention_bytes, history, min_rate))
+                                            retention_bytes, history, retain, min_rate))
             self._check_same(t, &options, name)
             t = fws_topics_get(topics, key, len(key), &options)
             if t is NULL or (given and fws_topic_set_options(t, &options) < 0):
@@ -1369,7 +1504,7 @@ cdef class Engine:
         return topic
 
     def topics(self, str pattern not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
-               history=None, min_rate=None):
+               history=None, retain=None, min_rate=None):
         """Set the options of topics that are only named and match the pattern, made from now on.
 
         Args:
@@ -1383,7 +1518,7 @@ cdef class Engine:
         start = pattern.removesuffix("*")
         if start == pattern or "*" in start:
             raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
-        options = _merged(_DEFAULTS, on_slow, max_lag, retention_bytes, history, min_rate)
+        options = _merged(_DEFAULTS, on_slow, max_lag, retention_bytes, history, retain, min_rate)
         topic_options(options)
         self._patterns[start] = options
 
@@ -1602,7 +1737,7 @@ cdef class Engine:
             index = <Py_ssize_t>(facts.id & 0xFFFFFFFF)
             connection = self._connections[index] if index < len(self._connections) else None
             if connection is not None:
-                connection.close_code = facts.close_code
+                connection._close_code = facts.close_code
                 connection.reason = facts.reason[:facts.reason_n].decode("utf-8", "replace")
                 connection._remote = connection.remote_address
                 connection._closes = of_closes(fws_conn_closes(c))

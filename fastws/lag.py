@@ -1,9 +1,10 @@
-"""How far a subscriber may fall behind, and what is kept for subscribers that come back. Layer 4.
+"""How far a subscriber may fall behind, what is kept for those that come back, what was. Layer 4.
 
 Values without behaviour: the engine checks and applies them.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,29 @@ class History:
     messages: int | None = None
     bytes: int | None = None
     seconds: float | None = None
+
+
+class Message(NamedTuple):
+    """A message that a topic keeps.
+
+    Args:
+        seq: its number in the topic, from 0.
+        data: str for a TEXT message, bytes for a BINARY one.
+    """
+
+    seq: int
+    data: str | bytes
+
+
+class Position(NamedTuple):
+    """Where a subscription begins: behind a message of a topic.
+
+    Args:
+        epoch: of the topic.
+        seq: number of the last message before the first one that it gets; -1: it gets the first.
+        recovered: whether that is where `since` asked for; None: nothing was asked for.
+    """
+
+    epoch: str
+    seq: int
+    recovered: bool | None

@@ -114,6 +114,9 @@ cdef extern from "core/conn.h" nogil:
         FWS_DEAD
     enum:
         FWS_ANY_MESSAGES
+    enum fws_began:
+        FWS_BEGAN_NOW
+        FWS_BEGAN_SINCE
     ctypedef struct fws_conn:
         pass
     ctypedef struct fws_sub:
@@ -125,6 +128,7 @@ cdef extern from "core/topic.h" nogil:
         FWS_SLOW_CLOSE
         FWS_SLOW_LATEST
         FWS_SLOW_LOSSLESS
+        FWS_SLOW_DROP_OLDEST
     enum:
         FWS_NAME_MAX
     ctypedef struct fws_topic_options:
@@ -137,6 +141,7 @@ cdef extern from "core/topic.h" nogil:
         uint64_t history_ns
         uint64_t max_lag_ns
         uint64_t min_rate
+        bint retain
     ctypedef struct fws_account:
         uint64_t published
         uint64_t delivered
@@ -176,6 +181,9 @@ cdef extern from "core/topic.h" nogil:
     void fws_topic_close(fws_topic *topic)
     int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
     fws_sub *fws_conn_find_sub(const fws_conn *conn, const fws_topic *topic)
+    bint fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq)
+    uint64_t fws_topic_start(const fws_topic *topic)
+    uint64_t fws_topic_history_from(const fws_topic *topic)
     fws_topic_account fws_topic_snapshot(const fws_topic *topic)
     fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now)
     fws_reader_account fws_conn_snapshot(const fws_conn *conn, uint64_t now)
@@ -293,6 +301,9 @@ cdef extern from "core/engine.h" nogil:
         uint8_t kind
         uint8_t opcode
         uint16_t code
+        bint since
+        uint64_t epoch
+        uint64_t seq
         uint64_t conn
         fws_topic *topic
         const uint8_t *data
@@ -364,7 +375,14 @@ cdef extern from "core/engine.h" nogil:
     void fws_topic_configure(fws_topic *topic, bint configured)
     void fws_topic_watch(fws_topic *topic, bint watched)
     bint fws_topic_wanted(const fws_topic *topic)
+    ctypedef struct fws_topic_message:
+        const uint8_t *data
+        size_t n
+        uint8_t opcode
+    fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
     ctypedef struct fws_sub_facts:
         uint32_t id
+        uint8_t began
+        uint64_t seq
         fws_topic_options options
     fws_sub_facts fws_sub_facts_of(const fws_sub *sub)

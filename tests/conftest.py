@@ -1,6 +1,7 @@
 """Fixtures for every test: the event loops, and an engine without one."""
 
 import asyncio
+import logging
 import signal
 import sys
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 from support import Rig
+from typed import typed as typed
 
 # For benchmarks.compare; behind all others, so that the installed fastws is the one that is tested.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -49,3 +51,12 @@ def rig() -> Iterator[Rig]:
     """An engine with the default options, driven by hand."""
     with Rig() as rig:
         yield rig
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Nothing of this is an error."""
+    with caplog.at_level(logging.WARNING):
+        yield caplog
+    said = [record.getMessage() for record in caplog.records]
+    assert not [line for line in said if not line.startswith("limits met")]

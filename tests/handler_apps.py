@@ -8,8 +8,11 @@ from functools import wraps
 from typing import Any
 
 from support import PATIENCE, SWITCHED, TEXT, UPGRADE, Client, client_frame, limited
+from websockets.asyncio.client import connect
 
-from fastws import App, Connection, HandshakeError, Request, Server
+from fastws import App, Connection, HandshakeError, Limits, Request, Server, serve
+
+Handler = Callable[[Connection], Any]
 
 
 def timed(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -148,3 +151,47 @@ class TimedDoor(Door):
     """The same, decorated."""
 
     admit = timed(Door.admit)
+
+
+async def echo(ws: Connection) -> None:
+    async for message in ws:
+        await ws.send(message)
+
+
+async def idle(ws: Connection) -> None:
+    await ws.wait_closed()
+
+
+def where(server: Server) -> list[str]:
+    names = [sock.getsockname() for sock in server.sockets]
+    return [f"ws://[{a[0]}]:{a[1]}" if ":" in a[0] else f"ws://{a[0]}:{a[1]}" for a in names]
+
+
+async def echoed(uri: str, message: str | bytes = "hello") -> bool:
+    async with connect(uri, compression=None) as client:
+        await client.send(message)
+        return await client.recv() == message
+
+
+@asynccontextmanager
+async def met(handler: Handler, **limits: Any) -> AsyncIterator[tuple[Server, Client]]:
+    """A server with the handler, and a client of it."""
+    async with (
+        serve(handler, limits=Limits(**limits)) as server,
+        await websocket(server.sockets[0].getsockname()) as client,
+    ):
+        yield server, client
+
+
+class Notes(list[object]):
+    """What handlers have to tell."""
+
+    async def all(self, *expected: object) -> None:
+        await eventually(lambda: len(self) >= len(expected))
+        assert self == list(expected)
+
+
+@asynccontextmanager
+async def served(app: Any, **options: Any) -> Any:
+    async with serve(app, **options) as server:
+        yield server, server.sockets[0].getsockname()

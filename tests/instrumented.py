@@ -34,7 +34,7 @@ UNDER_MEMCHECK = {"PYTHONMALLOC": "malloc", "FASTWS_MODEL_STEPS": "1"}
 # Their work is done in processes of their own, or they read the sources only.
 NOT_IN_PROCESS = [f"test_{name}" for name in ("bare", "cli", "interop", "layers", "native")]
 # To draw their examples takes longer than all else; the fuzz targets' corpus is a C test.
-NOT_IN_PROCESS += ["test_readme", "test_differential", "test_head_fuzz"]
+NOT_IN_PROCESS += ["test_readme", "test_differential", "test_http_api_fuzz"]
 # Valgrind has descriptors of its own above the limit, and lets nobody lower it.
 NOT_IN_PROCESS += ["test_open_files"]
 # Not in time when everything takes thirty times as long, or minutes for nothing new of memory.

@@ -117,6 +117,7 @@ def test_close_refuses_codes_that_must_not_be_sent(code: int) -> None:
 def test_peer_that_vanishes_ends_with_1006() -> None:
     with Rig() as rig:
         connection, peer = rig.connect()
+        assert (connection.close_code, connection.reason) == (None, None)
         peer.sock.close()
         rig.until(lambda: rig.closed)
         assert (connection.close_code, connection.reason) == (1006, "")

@@ -27,6 +27,7 @@ from fastws.server.limits import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [*UNDER, sys.executable, "-m", "fastws"]
+IN_USE = "is in use: choose another one, or 0 for any free one"
 LISTENING = re.compile(r"listening on ws://127\.0\.0\.1:(\d+) ")
 
 
@@ -267,10 +268,10 @@ def test_port_in_use_is_one_line_and_status_3() -> None:
         port = str(taken.getsockname()[1])
         done = command("serve", "--port", port)
         assert (done.returncode, done.stdout) == (3, "")
-        assert done.stderr == f"fastws: --port: {port} on 127.0.0.1 is in use\n"
+        assert done.stderr == f"fastws: --port: {port} on 127.0.0.1 {IN_USE}\n"
         done = command("serve", "--port", "0", "--http-port", port)
         assert (done.returncode, done.stdout) == (3, "")
-        assert done.stderr == f"fastws: --http-port: {port} on 127.0.0.1 is in use\n"
+        assert done.stderr == f"fastws: --http-port: {port} on 127.0.0.1 {IN_USE}\n"
 
 
 def test_options_come_from_the_environment_too() -> None:

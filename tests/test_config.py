@@ -221,7 +221,9 @@ def test_good_limits_are_taken(limits: dict[str, Any]) -> None:
     [
         "", "*", "example.com", "localhost:3000", "https://", "https://example.com/",
         "https://example.com/app", "https://example.com?", "https://example.com#", "https://*",
-        "https://*.example.com", "https://me@example.com", "https://a.example,https://b.example",
+        "https://a.*.example.com", "https://*.", "https://*example.com", "*://example.com",
+        "https://example.com:*1", "https://*:*", "file:///", "file://*", "http://*.a.example:80",
+        "https://me@example.com", "https://a.example,https://b.example",
         "https://example.com:", "https://example.com:x", "http://a.example:80", "http://[::1]:80",
         "https://a.example:443", "HTTPS://a.example:443", "https://a b", "https://caf\xe9.example",
         "//example.com", "null ", 5,

@@ -22,9 +22,11 @@ PORT_0 = {
     "chat": ("0",),
     "prices": ("0",),
     "logtail": (__file__, "0"),
+    "resume": ("0",),
 }
 PATHS = {
-    "echo": "", "fanout": "", "chat": "/kitchen", "prices": "/prices/BTC", "logtail": "/lines"
+    "echo": "", "fanout": "", "chat": "/kitchen", "prices": "/prices/BTC", "logtail": "/lines",
+    "resume": "",
 }  # fmt: skip
 GOING_AWAY = 1001
 LONGEST = 60  # lines of an example
@@ -133,6 +135,29 @@ def test_a_symbol_has_prices_of_its_own_from_the_last_one_on() -> None:
                 assert len({each["price"] for each in quotes}) > 1
 
     with start("prices") as (url, _):
+        asyncio.run(story(url))
+
+
+def test_who_comes_back_with_its_position_misses_no_news() -> None:
+    async def news(client: websockets.ClientConnection, n: int) -> list[str]:
+        return [str(await client.recv()) for _ in range(n)]
+
+    async def story(url: str) -> None:
+        async with connected(url, "") as (client,):
+            begins = json.loads(await client.recv())
+            got = await news(client, 3)
+        since = f"?epoch={begins['epoch']}&seq={begins['seq'] + 3}"
+        async with connected(url, since, "?epoch=gone&seq=1") as (again, late):
+            assert json.loads(await again.recv()) == begins | {
+                "seq": begins["seq"] + 3,
+                "recovered": True,
+            }
+            got += await news(again, 7)
+            assert json.loads(await late.recv())["recovered"] is False
+        first = int(got[0].split()[1])
+        assert got == [f"news {number}" for number in range(first, first + 10)]
+
+    with start("resume") as (url, _):
         asyncio.run(story(url))
 
 

@@ -1,19 +1,17 @@
-"""Routes, `process_request`, limits of requests, subprotocols, and callbacks."""
+"""Routes, `process_request`, limits of requests, and callbacks."""
 
 import asyncio
 import gc
 from collections.abc import Callable
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
-from handler_apps import ask, connected, eventually
+from handler_apps import ask, connected, eventually, served
 from support import CLOSE, SWITCHED, TEXT, Client, Response, client_frame, http_request
 from websockets.asyncio.client import connect
-from websockets.exceptions import NegotiationError
 
-from fastws import App, Connection, HandshakeError, Limits, Request, serve
+from fastws import App, Connection, HandshakeError, Limits, Request
 from fastws import Response as Answer
 
 Run = Callable[[Any], Any]
@@ -81,12 +79,6 @@ def api() -> App:
         await ws.send(f"{symbol} {ws.request.path} {ws.request.query_all('a')}")
 
     return app
-
-
-@asynccontextmanager
-async def served(app: Any, **options: Any) -> Any:
-    async with serve(app, **options) as server:
-        yield server, server.sockets[0].getsockname()
 
 
 async def http(address: Any, method: str, path: str, body: object = None, *f: str) -> Response:
@@ -303,51 +295,6 @@ def test_a_request_past_a_limit_is_refused_with_its_status(
             got = await http(address, "POST", "/orders", b"x" * 100)
             assert (got.status, len(got.body)) == (201, 100)
             assert server.counters()[f"http_{status}"] == 1
-
-    run(case())
-
-
-# Subprotocols.
-
-
-async def tell_subprotocol(ws: Connection) -> None:
-    await ws.send(f"{ws.subprotocol}")
-
-
-@pytest.mark.parametrize(
-    ("asked", "chosen"),
-    [(["chat"], "chat"), (["other", "v2", "chat"], "v2"), (["other"], None), ([], None)],
-)
-def test_the_first_subprotocol_asked_for_that_is_spoken_is_chosen(
-    run: Run, asked: list[Any], chosen: str | None
-) -> None:
-    async def case() -> None:
-        async with served(tell_subprotocol, subprotocols=["chat", "v2"]) as (_, (host, port)):
-            uri = f"ws://{host}:{port}"
-            async with connect(uri, subprotocols=asked or None) as client:
-                assert client.subprotocol == chosen
-                assert await client.recv() == f"{chosen}"
-
-    run(case())
-
-
-def test_a_function_may_choose_the_subprotocol_or_refuse(run: Run) -> None:
-    def choose(request: Request, asked: list[str]) -> str | None:
-        if request.path == "/none":
-            raise HandshakeError(400, "None of these")
-        return asked[-1] if request.path == "/last" else "not asked for"
-
-    async def case() -> None:
-        async with served(tell_subprotocol, select_subprotocol=choose) as (_, (host, port)):
-            uri = f"ws://{host}:{port}"
-            asked: list[Any] = ["a", "b"]
-            async with connect(f"{uri}/last", subprotocols=asked) as client:
-                assert client.subprotocol == "b"
-            with pytest.raises(Exception, match="HTTP 400"):
-                await connect(f"{uri}/none", subprotocols=asked)
-            with pytest.raises(Exception, match="HTTP 500") as caught:
-                await connect(f"{uri}/", subprotocols=asked)
-            assert not isinstance(caught.value, NegotiationError)
 
     run(case())
 

@@ -212,12 +212,13 @@ def test_what_makes_no_sense_is_one_line(arguments: list[str], line: str) -> Non
     assert done.stdout == ""
 
 
-def test_a_closed_standard_input_is_one_line() -> None:
+def test_a_closed_standard_input_is_an_empty_one() -> None:
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "--port", "0", "--source", "-"],
         capture_output=True, text=True, timeout=PATIENCE, env=ENVIRONMENT, check=False,
     )  # fmt: skip
-    assert done.stderr == "fastws: --source: standard input is closed\n"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "end of standard input: 0 lines\n" in done.stdout
 
 
 # On a terminal.

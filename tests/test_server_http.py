@@ -20,7 +20,7 @@ Run = Callable[[Any], Any]
 CORS = (
     b"Access-Control-Allow-Origin: *\r\n"
     b"Access-Control-Allow-Methods: GET, POST, DELETE, OPTIONS\r\n"
-    b"Access-Control-Allow-Headers: Content-Type\r\n"
+    b"Access-Control-Allow-Headers: Content-Type, Authorization\r\n"
 )
 CONFIG = b'{"rate":0,"rampEnabled":false,"rampPercent":10,"rampIntervalSec":5,"format":"json"}'
 

@@ -212,10 +212,10 @@ def test_port_in_use_is_one_line(run: Run) -> None:
             port = taken.getsockname()[1]
             with pytest.raises(ConfigError) as caught:
                 Site(port=port)
-            assert str(caught.value) == f"port: {port} on 127.0.0.1 is in use"
+            assert str(caught.value).startswith(f"port: {port} on 127.0.0.1 is in use: ")
             with pytest.raises(ConfigError) as caught:
                 Site(http_port=port)
-            assert str(caught.value) == f"http_port: {port} on 127.0.0.1 is in use"
+            assert str(caught.value).startswith(f"http_port: {port} on 127.0.0.1 is in use: ")
 
     run(story())
 
@@ -291,9 +291,9 @@ def test_ipv6_loopback_serves(run: Run) -> None:
     run(story())
 
 
-def test_a_request_may_come_from_elsewhere_only_with_the_token(run: Run) -> None:
+def test_a_change_may_come_from_this_machine_only_and_reading_from_everywhere(run: Run) -> None:
     async def story() -> None:
-        async with Site(admin_token="s3cret") as site:
+        async with Site() as site:
             change = http_request("POST", "/config", {"rate": 5})
             head, body = change.split(b"\r\n\r\n")
 

@@ -18,6 +18,7 @@ OPTIONS: dict[str, Any] = {
     "max_lag": Lag(bytes=64 * KIB, messages=100, seconds=0.25),
     "retention_bytes": 128 * KIB,
     "history": History(messages=10, bytes=1 * KIB, seconds=60.0),
+    "retain": True,
     "min_rate": 0,
 }
 DEFAULTS = {
@@ -25,6 +26,7 @@ DEFAULTS = {
     "max_lag": Lag(bytes=12 * KIB * KIB),
     "retention_bytes": 16 * KIB * KIB,
     "history": History(),
+    "retain": False,
     "min_rate": 64 * KIB,
 }
 

@@ -23,6 +23,7 @@ from benchmarks.compare.charts import charts
 from benchmarks.compare.report import as_json, entries, json_text, markdown
 from benchmarks.compare.rows import REFERENCE, peers
 from benchmarks.compare.running import Plan, cores_are_there, run
+from fastws.bench.files import write_file
 
 LEAST_ROUNDS = 5
 LONGEST = 600  # seconds, so that servers, which end by themselves after an hour, outlive it
@@ -98,11 +99,11 @@ def main() -> None:
     print(text)
     report = json_text(as_json(plan, samples, rows))
     if found.json is not None:
-        found.json.write_text(report)
+        write_file(found.json, report.encode())
     if found.out is not None:
         found.out.mkdir(parents=True, exist_ok=True)
-        (found.out / "compare.md").write_text(text)
-        (found.out / "compare.json").write_text(report)
+        write_file(found.out / "compare.md", text.encode())
+        write_file(found.out / "compare.json", report.encode())
         print(charts(plan, rows, found.out), file=sys.stderr)
     if any(sample.failure for sample in samples):
         sys.exit(1)

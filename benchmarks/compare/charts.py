@@ -1,6 +1,7 @@
 """The charts of a comparison, PNG and SVG."""
 
 import importlib.util
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from benchmarks.compare.figures import Spread
 from benchmarks.compare.report import HEADLINE, Found
 from benchmarks.compare.rows import REFERENCE
 from benchmarks.compare.running import Plan
+from fastws.bench.files import write_file
 
 FIRST = ("base", "burst-32", "free")
 TITLES = {"base": "one frame a flush", "burst-32": "bursts of 32", "free": "free-running"}
@@ -35,7 +37,9 @@ def save(figure: Any, path: Path) -> str:
     from matplotlib import pyplot
 
     for ending in (".png", ".svg"):
-        figure.savefig(path.with_suffix(ending), dpi=120)
+        image = io.BytesIO()
+        figure.savefig(image, format=ending[1:], dpi=120)
+        write_file(path.with_suffix(ending), image.getvalue())
     pyplot.close(figure)
     return f"{path}.png, {path}.svg"
 

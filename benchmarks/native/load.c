@@ -31,6 +31,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "program.h"
+
 #define BUFFER (256U << 10)
 #define MAX_BYTES (4U << 20) /* of the stream */
 #define MAX_EVENTS 64
@@ -74,19 +76,6 @@ typedef struct load {
     uint64_t asked_at, probed_at;
     samples last, probes;
 } load;
-
-static void die(int status, const char *why)
-{
-    fprintf(stderr, "%s%s%s\n", why, errno ? ": " : "", errno ? strerror(errno) : "");
-    exit(status);
-}
-
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 /* The processor time of a process, all its threads, in ns. */
 static uint64_t processor_ns(long pid)

@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "program.h"
+
 #define ROOM 4096U
 #define MAX_EVENTS 64
 #define PATIENCE_NS 10000000000ULL /* without an answer */
@@ -37,19 +39,6 @@ typedef struct attempt {
 
 static uint16_t port;
 static int epoll;
-
-static void die(int status, const char *why)
-{
-    fprintf(stderr, "%s%s%s\n", why, errno ? ": " : "", errno ? strerror(errno) : "");
-    exit(status);
-}
-
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 static void begin(attempt *a, uint32_t index)
 {

@@ -1,9 +1,11 @@
 """The curve of a ceiling as SVG, drawn by matplotlib (the extra `chart`). Layer 6."""
 
 import importlib
+import io
 from typing import Any
 
 from fastws.bench.ceiling import Ceiling
+from fastws.bench.files import write_file
 from fastws.errors import FastwsError
 
 COLOURS = {"good": "tab:green", "bad": "tab:red"}
@@ -55,7 +57,9 @@ def draw(found: Ceiling, path: str) -> None:
         latency.plot(*zip(*late, strict=True), color="tab:orange", linewidth=1, marker=".")
         latency.set(ylabel="p99 in ms (orange)", yscale="log")
     rates.legend(loc="upper left")
+    image = io.BytesIO()
     try:
-        figure.savefig(path, format="svg")
+        figure.savefig(image, format="svg")
     finally:
         plot.close(figure)
+    write_file(path, image.getvalue())

@@ -12,6 +12,7 @@ import click
 from fastws.cli.bench import bench
 from fastws.cli.ceiling import ceiling
 from fastws.cli.serve import serve
+from fastws.cli.surroundings import open_standard_streams
 from fastws.errors import ConfigError
 
 USAGE = 3  # exit status
@@ -20,7 +21,8 @@ USAGE = 3  # exit status
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "FASTWS"}
 )
-@click.version_option(version("fastws"), prog_name="fastws")
+# Images set FASTWS_VERSION for themselves.
+@click.version_option(version("fastws"), prog_name="fastws", allow_from_autoenv=False)
 def cli() -> None:
     """A WebSocket server for live data, and what measures it and its clients."""
 
@@ -32,6 +34,7 @@ cli.add_command(ceiling)
 
 def main() -> None:
     """Run the command line and leave with its status."""
+    open_standard_streams()
     try:
         status = cli.main(sys.argv[1:] or ["--help"], standalone_mode=False)
     except ConfigError as error:
@@ -41,9 +44,17 @@ def main() -> None:
     except click.ClickException as error:
         status = _complain(error.format_message())
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
+        status = _write_no_more()
+    except OSError as error:  # such as a full disk under standard output
+        _complain(str(error))
+        status = _write_no_more()
     sys.exit(status)
+
+
+def _write_no_more() -> int:
+    """Let what is still buffered go nowhere, for Python writes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 1
 
 
 def _option(field: str) -> str:

@@ -10,6 +10,7 @@ from typing import TextIO
 
 import click
 
+from fastws.bench.files import write_file
 from fastws.bench.measurement import BenchOptions, Measurement
 from fastws.bench.report import benchmark_object, comparison_object, summary
 from fastws.bench.results import add_to_comparison, benchmark_name, comparison_name, encode
@@ -209,4 +210,4 @@ def write(target: str, name: str, make: Callable[[bytes | None], dict[str, objec
     path = Path(target)
     if path.is_dir():
         path /= name
-    path.write_bytes(encode(make(path.read_bytes() if path.is_file() else None)))
+    write_file(path, encode(make(path.read_bytes() if path.is_file() else None)))

@@ -15,6 +15,7 @@ from fastws.bench.children import CannotStart
 from fastws.bench.results import add_to_comparison, benchmark_name, comparison_name
 from fastws.bench.trials import NoClient
 from fastws.cli.bench import INTERRUPTED, read_target, write
+from fastws.cli.surroundings import PortOption
 
 NOT_FOUND = 1  # exit status
 
@@ -45,6 +46,7 @@ NOT_FOUND = 1  # exit status
 @click.option("--slo-p99", type=float, metavar="MS", help="A rate is good up to this p99 only.")
 @click.option(
     "--port",
+    cls=PortOption,
     type=int,
     help="Where the server listens. Default: 8080 where a client has to connect by itself, else "
     "any free port.",

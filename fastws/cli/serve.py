@@ -16,7 +16,9 @@ import uvloop
 
 from fastws.cli.console import Console, ConsoleLog
 from fastws.cli.groups import GroupedCommand
+from fastws.cli.secret import read_token
 from fastws.cli.source import SOURCE_GROUP, describe, source_of, source_options, without_ticks
+from fastws.cli.surroundings import PortOption
 from fastws.errors import ConfigError
 from fastws.feeds.feed import Feed
 from fastws.lines.config import LinesOptions
@@ -46,11 +48,22 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def read_mode(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Return the permissions that an octal number spells."""
+    if value is None:
+        return None
+    try:
+        return int(value, 8)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no octal number, such as 660") from None
+
+
 GROUPS = {
-    "Where to listen": "host port unix http_port",
+    "Where to listen": "host port unix unix_mode http_port",
     "Lines of text instead of ticks": SOURCE_GROUP,
     "Ticks": "rate format fields late max_lag max_lag_bytes min_rate",
-    "Who may connect": "allowed_origin admin_token max_connections max_per_address",
+    "Who may connect": "allowed_origin admin_token admin_token_file max_connections "
+    "max_per_address",
     "Sizes of what a client sends": "max_message_size max_fragments max_head_size max_head_line "
     "max_head_fields max_body_size",
     "Memory": "max_log_bytes max_buffered_bytes handler_queue high_mark outbox_limit",
@@ -67,7 +80,11 @@ GROUPS = {
 )
 @click.option("--host", default="127.0.0.1", help="Address or name to listen on.")
 @click.option(
-    "--port", type=int, default=8080, help="Port for WebSocket and HTTP; 0: any free one."
+    "--port",
+    cls=PortOption,
+    type=int,
+    default=8080,
+    help="Port for WebSocket and HTTP; 0: any free one.",
 )
 @click.option(
     "--rate",
@@ -93,10 +110,18 @@ GROUPS = {
 )
 @click.option(
     "--http-port",
+    cls=PortOption,
     type=int,
     help="A second port for the HTTP API, beside --unix too; SERVER_MODE=ws opens 8081.",
 )
 @click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead of --port.")
+@click.option(
+    "--unix-mode",
+    metavar="OCTAL",
+    callback=read_mode,
+    help="Permissions of its file, such as 660: who may write to it may connect. Default: as the "
+    "umask has it.",
+)
 @click.option(
     "--max-lag",
     type=float,
@@ -123,13 +148,20 @@ GROUPS = {
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
-    help="Origin of web pages that may connect and change the rate, scheme://host[:port] or null; "
-    "may be repeated. Default: all.",
+    help="Origin of web pages that may connect, and change the rate: scheme://host[:port], file:// "
+    "or null; https://*.example.com has every name below it, http://localhost:* every port. May "
+    "be repeated. Default: all pages may connect, those of this machine may change the rate.",
 )
 @click.option(
     "--admin-token",
-    help="Secret that allows changes from other machines, sent as Authorization: Bearer TOKEN. "
-    "Without it they are refused.",
+    help="Secret without which nothing is changed, sent as Authorization: Bearer TOKEN. Default: "
+    "changes are taken from this machine only. `ps` shows it to everybody on the machine: use "
+    "--admin-token-file, or FASTWS_ADMIN_TOKEN.",
+)
+@click.option(
+    "--admin-token-file",
+    metavar="PATH",
+    help="The same secret, read from a file at the start.",
 )
 @click.option(
     "--late",
@@ -150,11 +182,13 @@ def serve(
     loop: str,
     http_port: int | None,
     unix: str | None,
+    unix_mode: int | None,
     max_lag: float,
     max_lag_bytes: int,
     min_rate: int,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
+    admin_token_file: str | None,
     late: str,
     deflate: bool,
     quiet: bool,
@@ -177,6 +211,10 @@ def serve(
     """  # noqa: D301  # click reads the \b
     if not allowed_origin and "FASTWS_ALLOWED_ORIGIN" in os.environ:  # click takes it for unset
         raise ConfigError("FASTWS_ALLOWED_ORIGIN", "names no origin; unset, it lets in all")
+    if admin_token_file is not None:
+        if admin_token is not None:
+            raise ConfigError("admin_token_file", "cannot be combined with --admin-token")
+        admin_token = read_token(admin_token_file)
     lines = source_of(click.get_current_context(), others)
     options = ServeOptions(
         host=host,
@@ -186,6 +224,7 @@ def serve(
         loop=loop,  # type: ignore[arg-type]
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
         unix=unix,
+        unix_mode=unix_mode,
         max_lag=max_lag,
         max_lag_bytes=max_lag_bytes,
         min_rate=min_rate,
@@ -227,6 +266,8 @@ async def run(options: ServeOptions, lines: LinesOptions | None = None) -> int:
     console = Console()
     log = ConsoleLog(console)
     logging.getLogger().addHandler(log)
+    if not options.quiet:
+        logging.getLogger("fastws").setLevel(logging.INFO)
     feed = None
     try:
         feed = feed_of(options, lines, console)

@@ -9,7 +9,6 @@ from click.core import ParameterSource
 
 from fastws.errors import ConfigError, printable
 from fastws.lines.config import STANDARD_INPUT, LinesOptions, OnSlow
-from fastws.lines.reader import standard_input
 from fastws.ticks.config import ServeOptions, parse_rate
 
 SOURCE_GROUP = "source topic on_slow last max_line wait_for repeat keep_open"
@@ -37,7 +36,8 @@ _OPTIONS = [
         default="lossless",
         help="A client that is --max-lag-bytes behind: the source is read no further until it has "
         "taken some, and one that takes less than --min-rate is closed (lossless); it jumps to the "
-        "newest line (latest); it is closed with 1013 (close).",
+        "newest line (latest), or to the oldest within the limit (drop_oldest); it is closed with "
+        "1013 (close).",
     ),
     click.option(
         "--last",
@@ -82,8 +82,6 @@ def source_of(context: click.Context, given: dict[str, Any]) -> LinesOptions | N
     is_file = values["source"] != STANDARD_INPUT
     if _was_given(context, "rate") and not is_file:
         raise ConfigError("rate", "is of a file: lines of standard input are sent as they come")
-    if not is_file:
-        standard_input()  # before the event loop opens descriptors of its own
     if values["wait_for"] is None:
         values["wait_for"] = 1 if is_file else 0
     return LinesOptions(rate=parse_rate(context.params["rate"]) if is_file else "max", **values)

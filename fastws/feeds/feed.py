@@ -6,17 +6,28 @@ Layer 6. Knows the server and what is counted of it; not what is published.
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from fastws._frame import Connection
-from fastws.errors import ConfigError
+from fastws.errors import ConfigError, HandshakeError
 from fastws.feeds.stats import Seconds
 from fastws.http.request import Request
 from fastws.http.response import Response
+from fastws.lag import Lag
 from fastws.server.app import App
 from fastws.server.server import Server
 from fastws.ticks.config import ServeOptions
 
+if TYPE_CHECKING:
+    from fastws._frame import OnSlow
+
 PAGE_PATH = "/"
+# What a client may ask for by its query, ?onSlow=latest: each of them spares the others.
+POLICIES: dict[str, "OnSlow"] = {
+    "latest": "latest", "drop_oldest": "drop_oldest", "close": "close"
+}  # fmt: skip
+OWN_LAG = Lag(bytes=256 * 1024, seconds=0.5)  # of a client that has asked for a policy
 
 
 class Feed(App):
@@ -61,7 +72,7 @@ class Feed(App):
         """Bind the addresses of the options and return those of TCP; raises ConfigError."""
         bound: list[tuple[str, int]] = []
         if self._options.unix is not None:
-            self.server.listen_unix(self._options.unix)
+            self.server.listen_unix(self._options.unix, self._options.unix_mode)
         else:
             bound += self.server.listen(self._options.host, self._options.port)
         if self._options.http_port is not None:
@@ -107,12 +118,27 @@ class Feed(App):
         asked = request.path == PAGE_PATH and request.method in ("GET", "HEAD")
         return self._page if asked else None
 
+    def admit(self, connection: Connection, request: Request) -> None:
+        """Refuse a policy that there is not."""
+        asked = _asked_policy(request)
+        if asked is not None and asked not in POLICIES:
+            raise HandshakeError(400, f"onSlow must be one of {', '.join(POLICIES)}")
+
     def opened(self, connection: Connection, request: Request) -> None:
-        """Subscribe a new client."""
-        connection.subscribe(self._topic)
+        """Subscribe a new client, with the policy that it asks for."""
+        asked = _asked_policy(request)
+        own = {} if asked is None else {"on_slow": POLICIES[asked], "max_lag": self._own_lag()}
+        self._subscribe(connection, own)
         self._clients += 1
         self._all_clients += 1
         self._most_clients = max(self._most_clients, self._clients)
+
+    def _own_lag(self) -> Lag:
+        assert OWN_LAG.bytes is not None
+        return replace(OWN_LAG, bytes=min(OWN_LAG.bytes, self._options.max_lag_bytes))
+
+    def _subscribe(self, connection: Connection, own: dict[str, Any]) -> None:
+        connection.subscribe(self._topic, **own)
 
     def closed(self, connection: Connection) -> None:
         """Hear that a client has gone."""
@@ -140,3 +166,8 @@ class Feed(App):
             f"connections: {self._all_clients:,}, {self._most_clients:,} at once at most, "
             f"in {seconds:,.1f}s: {self._sums['delivered']:,} messages delivered, {lost:,} dropped"
         )
+
+
+def _asked_policy(request: Request) -> str | None:
+    # A query is parsed where there is one to look at: handshakes come by the thousands.
+    return request.query.get("onSlow") if "onSlow=" in request.target else None

@@ -8,7 +8,7 @@ from fastws.errors import ConfigError
 from fastws.ticks.config import Rate, check_rate
 
 STANDARD_INPUT = "-"
-OnSlow = Literal["lossless", "latest", "close"]
+OnSlow = Literal["lossless", "latest", "drop_oldest", "close"]
 MOST_LAST = 1000
 
 

@@ -7,17 +7,17 @@ lines are not due yet, they wait here, and nothing is read.
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from fastws._frame import Connection
-from fastws.errors import ConnectionClosed, HandshakeError, LogFull, printable
+from fastws.errors import HandshakeError, LogFull, printable
 from fastws.feeds.feed import Feed
 from fastws.feeds.page import page
 from fastws.feeds.stats import Shared, clients_wire, greatest_lag, topics_wire
 from fastws.http.request import Request
 from fastws.http.response import Response
-from fastws.lag import Lag
+from fastws.lag import History, Lag
 from fastws.lines.api import LinesApi
 from fastws.lines.config import STANDARD_INPUT, LinesOptions
 from fastws.lines.reader import Reader, close_source, open_source
@@ -28,7 +28,6 @@ from fastws.ticks.config import ServeOptions
 logger = logging.getLogger("fastws")
 
 TICK = 0.001  # seconds until lines that wait are tried again
-LAST_BYTES = 256 * 1024  # of the last lines that a new client gets
 LEAST_PROGRESS = 5.0  # seconds without any, after which the end waits for slow clients no longer
 
 
@@ -64,12 +63,12 @@ class LinesFeed(Feed):
             max_lag=Lag(bytes=limit, seconds=seconds or None),
             retention_bytes=limit + limit // 3,
             min_rate=options.min_rate,
+            history=History(messages=lines.last or None),
         )
         self.server.limit_log.leave_out("log_full")  # what holds the source
         self._api = LinesApi(Shared(self.stats).get)
         self._splitter = LineSplitter(lines.max_line)
         self._reader = Reader(self._fd, self._take, self._source_ended)
-        self._last: deque[bytes] = deque(maxlen=lines.last)
         self._waiting: list[bytes] = []  # read, not published
         self._published = self._due_from = 0  # lines; those of before the pace began
         self._due_since = 0.0
@@ -141,7 +140,6 @@ class LinesFeed(Feed):
         except LogFull as full:
             taken, held = full.published, True
         if taken:
-            self._last.extend(due[max(0, taken - self.lines.last) : taken])
             self._published += taken
             del self._waiting[:taken]
         if self._waiting:
@@ -231,20 +229,13 @@ class LinesFeed(Feed):
 
     def opened(self, connection: Connection, request: Request) -> None:
         """Give a new client the last lines, then all that follow."""
-        size = 0
-        recent: list[bytes] = []
-        for line in reversed(self._last):
-            size += len(line)
-            if size > LAST_BYTES:
-                break
-            recent.append(line)
-        try:
-            for line in reversed(recent):
-                connection.send_nowait(line.decode())
-        except (LogFull, ConnectionClosed):
-            pass  # it gets what follows
         super().opened(connection, request)
         self._begin_if_due()
+
+    def _subscribe(self, connection: Connection, own: dict[str, Any]) -> None:
+        newest = self._topic.seq
+        last = min(self.lines.last, newest + 1)
+        connection.subscribe(self._topic, since=(self._topic.epoch, newest - last), **own)
 
     # What is shown.
 

@@ -98,7 +98,9 @@ def open_source(source: str) -> int:
         ConfigError: there is none, or it cannot be read; one clear line.
     """
     if source == STANDARD_INPUT:
-        fd = standard_input()
+        if sys.stdin is None:  # another descriptor may have its number by now
+            raise ConfigError("source", "standard input is closed")
+        fd = sys.stdin.fileno()
     else:
         try:
             # A FIFO without a writer would hold the program.
@@ -112,13 +114,6 @@ def open_source(source: str) -> int:
     if stat.S_ISFIFO(mode):
         _enlarge(fd)
     return fd
-
-
-def standard_input() -> int:
-    """Return its descriptor; ConfigError if it was closed when the program began."""
-    if sys.stdin is None:  # another descriptor may have its number by now
-        raise ConfigError("source", "standard input is closed")
-    return sys.stdin.fileno()
 
 
 def close_source(source: str, fd: int) -> None:

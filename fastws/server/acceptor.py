@@ -37,7 +37,7 @@ logger = logging.getLogger("fastws")
 
 INTERNAL_ERROR = 1011
 NO_PARAMETERS: Mapping[str, str] = {}
-HEALTH = "/healthz"
+HEALTH = ("/healthz", "/healthz/")
 
 ProcessRequest = Callable[[Request], Response | Awaitable[Response | None] | None]
 SelectSubprotocol = Callable[[Request, list[str]], str | None]
@@ -147,7 +147,7 @@ class Acceptor:
         return (
             self._options.health
             and not request.is_upgrade
-            and request.path == HEALTH
+            and request.path in HEALTH
             and request.method in ("GET", "HEAD")
         )
 

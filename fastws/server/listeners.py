@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from fastws.checks import check_integer
 from fastws.errors import ConfigError
@@ -17,7 +18,12 @@ from fastws.errors import ConfigError
 # kernel forgets clients that take themselves for connected, and resets them when they speak.
 BACKLOG = 65535
 MOST = 8  # listening sockets of one engine
-PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
+# A kernel without IPv6; a container whose /etc/hosts says "::1 localhost" all the same.
+NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+FREE_PORTS = 10  # to try for a name with several addresses
+LOWEST_PORT = 1024  # below it, listening is a privilege
+LONGEST_PATH = 107  # bytes of a Unix socket's path (unix(7))
+Address = tuple[str, int] | tuple[str, int, int, int]  # of IPv6 with its flow and scope
 LOCK_TIME = 0.2  # seconds to wait for another server that looks at the same folder
 
 
@@ -29,13 +35,17 @@ class UnixListener(socket.socket):
         self._path = ""
         self._made: tuple[int, int, int] | None = None  # process, device, inode
 
-    def make(self, path: str) -> None:
+    def make(self, path: str, mode: int | None = None) -> None:
         """Bind and listen, in place of a socket that nobody listens on; raises OSError."""
         self._path = os.path.abspath(path)  # the working directory may be another one at the end
         with _alone(self._path):
             _remove_stale(path)
+            if mode is not None:
+                os.fchmod(self.fileno(), mode)  # the file is made with it, less the umask
             self.bind(path)
             self._made = (os.getpid(), *_identity(path))
+            if mode is not None:
+                _set_mode(path, mode)
             self.listen(BACKLOG)
 
     def remove(self) -> None:
@@ -48,12 +58,16 @@ class UnixListener(socket.socket):
                 Path(self._path).unlink()
 
 
-class _NoSuchFamily(ConfigError):
-    """This machine does not have IPv6, or IPv4, which need not matter where a name has both."""
+class _NotHere(ConfigError):
+    """This machine does not have an address, or IPv6, which need not matter to a name with more."""
+
+
+class _InUse(ConfigError):
+    """Somebody else listens there."""
 
 
 def listen_tcp(host: str | None, port: int) -> list[socket.socket]:
-    """Bind and listen on every address of a host name.
+    """Bind and listen on every address of a host name that this machine has, one at least.
 
     Args:
         host: a name or address; None: every address of this machine, IPv4 and IPv6.
@@ -63,15 +77,26 @@ def listen_tcp(host: str | None, port: int) -> list[socket.socket]:
         ConfigError: field `host` or `port`; the address is bad, in use or not ours.
     """
     check_integer("port", port, 0, 65_535)  # the C library takes it modulo 65,536
+    addresses = _resolve(host, port)
+    for _ in range(0 if port else FREE_PORTS):
+        with suppress(_InUse):  # the free port of one address is taken on another
+            return _listen_on_all(addresses, host)
+    return _listen_on_all(addresses, host)
+
+
+def _listen_on_all(
+    addresses: Iterable[tuple[socket.AddressFamily, Address]], host: str | None
+) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     missing: ConfigError | None = None
     try:
-        for family, address in _resolve(host, port):
-            if port == 0 and listeners:
-                address = (address[0], listeners[0].getsockname()[1])
+        for family, address in addresses:
+            if listeners and not address[1]:
+                port = listeners[0].getsockname()[1]
+                address = cast(Address, (address[0], port, *address[2:]))
             try:
                 listeners.append(_listen(family, address, host))
-            except _NoSuchFamily as error:
+            except _NotHere as error:
                 missing = error
     except ConfigError:
         for listener in listeners:
@@ -82,18 +107,38 @@ def listen_tcp(host: str | None, port: int) -> list[socket.socket]:
     return listeners
 
 
-def listen_unix(path: str) -> socket.socket:
+def bound_address(listener: socket.socket) -> tuple[str, int]:
+    """Return host and port of a socket of TCP; that of one link has its scope: `fe80::1%eth0`."""
+    host, port, *more = listener.getsockname()
+    scope = more[1] if more else 0
+    if scope and "%" not in host:
+        with suppress(OSError):  # the interface may be gone
+            host += f"%{socket.if_indextoname(scope)}"
+    return host, port
+
+
+def listen_unix(path: str, mode: int | None = None) -> socket.socket:
     """Bind and listen on a Unix socket, in place of one that nobody listens on any more.
 
+    Args:
+        path: up to 107 bytes.
+        mode: of its file, 0 to 0o777, from the moment it is there; None: as the umask has it.
+            Who may not write to it cannot connect.
+
     Raises:
-        ConfigError: field `unix`; the path is too long, in use, or something else is there.
+        ConfigError: field `unix`; the path is too long, in use, or something else is there. Field
+            `unix_mode`: it is out of range.
     """
+    if mode is not None and (type(mode) is not int or not 0 <= mode <= 0o777):
+        raise ConfigError("unix_mode", "must be from 0 to 777 in octal, such as 660")
     listener = UnixListener()
     try:
-        listener.make(path)
-    except OSError as error:
+        if len(os.fsencode(path)) > LONGEST_PATH:
+            raise OSError(errno.ENAMETOOLONG, f"it is longer than {LONGEST_PATH} bytes")
+        listener.make(path, mode)
+    except (OSError, ValueError) as error:  # ValueError: a NUL
         close(listener)
-        why = str(error) if error.errno is None else os.strerror(error.errno)
+        why = getattr(error, "strerror", None) or str(error)
         raise ConfigError("unix", f"cannot listen on {path!r}: {why}") from None
     return listener
 
@@ -177,6 +222,17 @@ def _identity(path: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def _set_mode(path: str, mode: int) -> None:
+    """Add what the umask has taken away; another file that took its place is left alone."""
+    file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(file).st_mode
+        if stat.S_ISSOCK(found) and stat.S_IMODE(found) != mode:
+            os.chmod(f"/proc/self/fd/{file}", mode)
+    finally:
+        os.close(file)
+
+
 def _remove_stale(path: str) -> None:
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
@@ -194,7 +250,7 @@ def _remove_stale(path: str) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _resolve(host: str | None, port: int) -> Iterable[tuple[socket.AddressFamily, tuple[str, int]]]:
+def _resolve(host: str | None, port: int) -> list[tuple[socket.AddressFamily, Address]]:
     try:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
@@ -202,18 +258,15 @@ def _resolve(host: str | None, port: int) -> Iterable[tuple[socket.AddressFamily
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "not a host name"
         raise ConfigError("host", f"cannot listen on {host!r}: {why}") from None
-    unique = dict.fromkeys((family, address[:2]) for family, _, _, _, address in found)
-    return [(family, (str(address[0]), int(address[1]))) for family, address in unique]
+    unique = dict.fromkeys((family, address) for family, _, _, _, address in found)
+    return cast(list[tuple[socket.AddressFamily, Address]], list(unique))
 
 
-def _listen(
-    family: socket.AddressFamily, address: tuple[str, int], host: str | None
-) -> socket.socket:
+def _listen(family: socket.AddressFamily, address: Address, host: str | None) -> socket.socket:
     try:
         listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
-        kind = _NoSuchFamily if error.errno == errno.EAFNOSUPPORT else ConfigError
-        raise kind("host", _why(error, address, host)) from None
+        raise _refused(error, address, host) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -222,12 +275,20 @@ def _listen(
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        field = "port" if error.errno in PORT_ERRORS else "host"
-        raise ConfigError(field, _why(error, address, host)) from None
+        raise _refused(error, address, host) from None
     return listener
 
 
-def _why(error: OSError, address: tuple[str, int], host: str | None) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"{address[1]} on {address[0]} is in use"
-    return f"cannot listen on {host!r} port {address[1]}: {os.strerror(error.errno or 0)}"
+def _refused(error: OSError, address: Address, host: str | None) -> ConfigError:
+    """Return what to raise for an address that cannot be had."""
+    number, port = error.errno or 0, address[1]
+    if number == errno.EADDRINUSE:
+        return _InUse(
+            "port", f"{port} on {address[0]} is in use: choose another one, or 0 for any free one"
+        )
+    why = f"cannot listen on {host!r} port {port}: {os.strerror(number)}"
+    if number in NOT_HERE:
+        return _NotHere("host", why)
+    if number == errno.EACCES and port < LOWEST_PORT:
+        why += f"; ports below {LOWEST_PORT} are a privilege (CAP_NET_BIND_SERVICE)"
+    return ConfigError("port" if number == errno.EACCES else "host", why)

@@ -11,6 +11,8 @@ from fastws.checks import check_integer
 
 logger = logging.getLogger("fastws")
 
+FEW = 1000  # connections; a limit that has room for fewer is said
+HOW = "raise the limit (ulimit -n, or LimitNOFILE of systemd)"
 RESERVED_FILES = 128  # descriptors that connections leave: 64 for those to be refused, and others
 
 
@@ -35,16 +37,34 @@ def connection_limit(max_connections: int | None) -> int:
     """
     if max_connections is not None:
         check_integer("max_connections", max_connections, 1, 10_000_000)
-    limit = file_limit()
-    room = max(1, limit - RESERVED_FILES)
+    limit, room = _room()
     if max_connections is None:
         return room
     if max_connections > room:
         logger.warning(
             "max_connections is %s, but the limit of open files, %s, has room for %s: that many "
-            "are served; raise the limit (ulimit -n, or LimitNOFILE of systemd)",
+            "are served; %s",
             f"{max_connections:,}",
             f"{limit:,}",
             f"{room:,}",
+            HOW,
         )
     return min(max_connections, room)
+
+
+def say_low_limit(max_connections: int | None) -> None:
+    """Say in the log when nobody chose how many connections are served, and there are few."""
+    limit, room = _room()
+    if max_connections is None and room < FEW:
+        logger.warning(
+            "the limit of open files, %s, has room for %s: no more are served; %s",
+            f"{limit:,}",
+            "1 connection" if room == 1 else f"{room:,} connections",
+            HOW,
+        )
+
+
+def _room() -> tuple[int, int]:
+    """Return the limit of open files, and how many connections it has room for."""
+    limit = file_limit()
+    return limit, max(1, limit - RESERVED_FILES)

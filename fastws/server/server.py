@@ -28,8 +28,15 @@ from fastws.server.driver import FORKED, Driver
 from fastws.server.engines import make_engine
 from fastws.server.limit_log import LimitLog
 from fastws.server.limits import Limits
-from fastws.server.listeners import add_listeners, listen_tcp, listen_unix, take_socket
+from fastws.server.listeners import (
+    add_listeners,
+    bound_address,
+    listen_tcp,
+    listen_unix,
+    take_socket,
+)
 from fastws.server.listeners import close as close_listener
+from fastws.server.open_files import say_low_limit
 
 if TYPE_CHECKING:
     from fastws._frame import OnSlow
@@ -123,17 +130,23 @@ class Server:
         self._check_new()
         listeners = listen_tcp(host, port)
         add_listeners(self._sockets, listeners)
-        return [listener.getsockname()[:2] for listener in listeners]
+        return [bound_address(listener) for listener in listeners]
 
-    def listen_unix(self, path: str) -> None:
+    def listen_unix(self, path: str, mode: int | None = None) -> None:
         """Bind and listen on a Unix socket; its file is removed at the end.
 
+        Args:
+            path: up to 107 bytes.
+            mode: of its file, 0 to 0o777: who may write to it may connect; None: as the umask
+                has it.
+
         Raises:
-            ConfigError: the path is too long, in use, one too many, or something else is there.
+            ConfigError: the path is too long, in use, one too many, or something else is there;
+                the mode is out of range.
             RuntimeError: the server has started, or is closed.
         """
         self._check_new()
-        add_listeners(self._sockets, [listen_unix(path)])
+        add_listeners(self._sockets, [listen_unix(path, mode)])
 
     def listen_on(self, sock: socket.socket) -> None:
         """Take over a socket that is bound; it listens, and is closed at the end.
@@ -159,6 +172,7 @@ class Server:
         for listener in self._sockets:
             self.engine.listen(listener.fileno())
         self.limit_log.start()
+        say_low_limit(self.limits.max_connections)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -347,6 +361,7 @@ class Server:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        retain: bool | None = None,
         min_rate: int | None = None,
     ) -> Topic:
         """Return the topic of that name; see `Engine.topic`."""
@@ -356,6 +371,7 @@ class Server:
             max_lag=max_lag,
             retention_bytes=retention_bytes,
             history=history,
+            retain=retain,
             min_rate=min_rate,
         )
 
@@ -367,6 +383,7 @@ class Server:
         max_lag: Lag | None = None,
         retention_bytes: int | None = None,
         history: History | None = None,
+        retain: bool | None = None,
         min_rate: int | None = None,
     ) -> None:
         """Set the options of topics that are only named and match; see `Engine.topics`."""
@@ -376,6 +393,7 @@ class Server:
             max_lag=max_lag,
             retention_bytes=retention_bytes,
             history=history,
+            retain=retain,
             min_rate=min_rate,
         )
 

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastws.errors import ConfigError
@@ -18,6 +19,7 @@ def serve(
     port: int = 0,
     *,
     unix: str | None = None,
+    unix_mode: int | None = None,
     sock: socket.socket | None = None,
     ssl: object = None,
     process_request: ProcessRequest | None = None,
@@ -37,6 +39,8 @@ def serve(
         host: a name or address, or several; None: every address of this machine, IPv4 and IPv6.
         port: 0 to 65,535; 0: a free one, see `Server.sockets`.
         unix: the path of a Unix socket, instead of host and port.
+        unix_mode: of its file, such as 0o660: who may write to it may connect; None: as the umask
+            has it.
         sock: a bound socket, instead of host and port.
         ssl: not supported yet; put a proxy in front that ends TLS.
         process_request: see `Server`, as for all that follow.
@@ -63,12 +67,14 @@ def serve(
         raise ConfigError("ssl", "TLS is not supported yet: put a proxy in front that ends it")
     if unix is not None and sock is not None:
         raise ConfigError("sock", "cannot be combined with unix")
+    if unix_mode is not None and unix is None:
+        raise ConfigError("unix_mode", "needs unix")
     hosts = [host] if isinstance(host, str) or host is None else list(host)
     if not hosts:
         raise ConfigError("host", "an empty list of hosts; None is every address")
     return _Serving(
         _app(handler),
-        (unix, sock, hosts, port),
+        _Where(unix, unix_mode, sock, hosts, port),
         process_request=process_request,
         subprotocols=subprotocols,
         select_subprotocol=select_subprotocol,
@@ -79,28 +85,35 @@ def serve(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Where to listen; see `serve`."""
+
+    unix: str | None
+    unix_mode: int | None
+    sock: socket.socket | None
+    hosts: list[str | None] | list[str]
+    port: int
+
+
 class _Serving(Server):
     """A server that knows where to listen before it starts."""
 
-    def __init__(
-        self,
-        app: App,
-        where: tuple[str | None, socket.socket | None, list[str | None] | list[str], int],
-        **options: Any,
-    ) -> None:
+    def __init__(self, app: App, where: _Where, **options: Any) -> None:
         super().__init__(app, **options)
         self._where = where
 
     def start(self) -> None:
         self._check_new()
-        unix, sock, hosts, port = self._where
+        where = self._where
         try:
-            if unix is not None:
-                self.listen_unix(unix)
-            elif sock is not None:
-                self.listen_on(sock)
+            if where.unix is not None:
+                self.listen_unix(where.unix, where.unix_mode)
+            elif where.sock is not None:
+                self.listen_on(where.sock)
             else:
-                for host in hosts:
+                port = where.port
+                for host in where.hosts:
                     _, port = self.listen(host, port)[0]  # the same free one for all of them
             super().start()
         except BaseException:

@@ -4,25 +4,34 @@ Knows routes, who may change what, and the exact JSON; knows no socket and keeps
 it shows and changes it reaches through the callables it is given.
 """
 
-import hmac
-from collections.abc import Callable, Collection, Mapping
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import orjson
 
 from fastws.errors import ConfigError, HandshakeError
-from fastws.http.origin import check_origin
 from fastws.http.request import Request
 from fastws.http.response import Response, refusal
+from fastws.ticks.access import Access
 from fastws.ticks.config import FeedConfig
 
 CORS_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"),
-    ("Access-Control-Allow-Headers", "Content-Type"),
+    ("Access-Control-Allow-Headers", "Content-Type, Authorization"),
 )
 
 Route = Callable[[bytes], object]
+
+
+class Told(Protocol):
+    """Hears what becomes of changes."""
+
+    def accept(self, request: Request) -> None:
+        """Hear that a change was made."""
+
+    def refuse(self, request: Request, reason: str) -> None:
+        """Hear that a change was refused."""
 
 
 class HttpApi:
@@ -33,8 +42,8 @@ class HttpApi:
         set_config: puts one in force at once; may raise ConfigError to refuse it.
         stats: the object of `GET /stats`, keys in order, or its JSON.
         clear_stats: forgets the client reports.
-        admin_token: secret for changes from elsewhere than loopback; None refuses them all.
-        allowed_origins: whose web pages may change something, as for `check_origin`.
+        access: decides who may change something.
+        changes: hears of each change that was made or refused.
     """
 
     def __init__(
@@ -43,15 +52,15 @@ class HttpApi:
         set_config: Callable[[FeedConfig], None],
         stats: Callable[[], Mapping[str, object] | orjson.Fragment],
         clear_stats: Callable[[], None],
-        admin_token: str | None = None,
-        allowed_origins: Collection[str] | None = None,
+        access: Access,
+        changes: Told,
     ) -> None:
         self._get_config = get_config
         self._set_config = set_config
         self._stats = stats
         self._clear_stats = clear_stats
-        self._admin_token = admin_token
-        self._allowed_origins = allowed_origins
+        self._access = access
+        self._changes = changes
         self._routes: dict[str, dict[str, Route]] = {
             "/config": {"GET": self._show_config, "POST": self._change_config},
             "/stats": {"GET": self._show_stats, "DELETE": self._delete_stats},
@@ -63,9 +72,9 @@ class HttpApi:
             return Response(204, headers=CORS_HEADERS)
         try:
             route = self._find(request)
-            if request.method in ("POST", "DELETE"):
-                self._authorize(request)
-            return Response.json(route(request.body), headers=CORS_HEADERS)
+            changes = request.method in ("POST", "DELETE")
+            answer = self._change(request, route) if changes else route(request.body)
+            return Response.json(answer, headers=CORS_HEADERS)
         except HandshakeError as error:
             return self.refuse(error)
 
@@ -74,7 +83,8 @@ class HttpApi:
         return refusal(error, CORS_HEADERS)
 
     def _find(self, request: Request) -> Route:
-        methods = self._routes.get(request.path)
+        path = request.path
+        methods = self._routes.get(path) or self._routes.get(path.removesuffix("/"))
         if methods is None:
             raise HandshakeError(404, "Not found")
         route = methods.get("GET" if request.method == "HEAD" else request.method)
@@ -83,24 +93,20 @@ class HttpApi:
             raise HandshakeError(405, "Method not allowed", (("Allow", allow),))
         return route
 
-    def _authorize(self, request: Request) -> None:
-        """Let changes from this machine pass, and from elsewhere with the token only.
+    def _change(self, request: Request, route: Route) -> object:
+        """Change something, if the peer may and what it asks for is good.
 
         Raises:
-            HandshakeError: 403.
+            HandshakeError: 403 or 400.
         """
-        check_origin(request, self._allowed_origins)
-        proxied = any(request.values(name) for name in ("forwarded", "x-forwarded-for"))
-        if is_loopback(request.remote_address[0]) and not proxied:
-            return
-        scheme, _, token = (request.header("authorization") or "").partition(" ")
-        if (
-            self._admin_token is not None
-            and scheme.lower() == "bearer"
-            and hmac.compare_digest(token.strip().encode(), self._admin_token.encode())
-        ):
-            return
-        raise HandshakeError(403, "Forbidden: changes from elsewhere need the admin token")
+        try:
+            self._access.check(request)
+            answer = route(request.body)
+        except HandshakeError as error:
+            self._changes.refuse(request, error.body)
+            raise
+        self._changes.accept(request)
+        return answer
 
     def _show_config(self, _body: bytes) -> object:
         return self._get_config().to_wire()
@@ -125,15 +131,3 @@ class HttpApi:
     def _delete_stats(self, _body: bytes) -> object:
         self._clear_stats()
         return {"cleared": True}
-
-
-def is_loopback(remote: str) -> bool:
-    """Whether a peer's address is this machine: 127.0.0.0/8, ::1, either mapped, Unix socket."""
-    if not remote:
-        return True
-    try:
-        address = ip_address(remote)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback

@@ -111,12 +111,14 @@ class ServeOptions:
         loop: the event loop to run.
         http_port: a second port of the host, beside `unix` too, for panels that have one
             hard-coded, or None; 0: any free one.
-        admin_token: secret for changes from elsewhere, visible ASCII, or None: they are refused.
+        admin_token: secret that every change needs, visible ASCII, or None: changes are taken
+            from this machine only.
         quiet: only errors are printed: no address, no console rows.
         fields: what a tick carries: "base" three fields, "seq" also seq and tsNs.
         unix: path of a Unix socket to listen on instead of host and port, or None.
-        allowed_origins: origins of web pages that may connect, each `null` or
-            `scheme://host[:port]`; empty: all.
+        unix_mode: of its file, 0 to 0o777, or None: as the umask has it.
+        allowed_origins: origins of web pages that may connect and change the feed, or patterns of
+            them, as for `check_origin`; empty: all may connect.
         late: what becomes of ticks that are overdue: sent at once, at twice the rate, or skipped.
         deflate: whether clients that offer permessage-deflate get it.
         max_lag: seconds that a tick may be old when it is sent, 0 to 86,400, else its client jumps
@@ -142,6 +144,7 @@ class ServeOptions:
     fields: Fields = "base"
     late: Late = "burst"
     unix: str | None = None
+    unix_mode: int | None = None
     allowed_origins: tuple[str, ...] = ()
     deflate: bool = False
     max_lag: float = 0.5
@@ -166,6 +169,8 @@ class ServeOptions:
         check_choice("late", self.late, get_args(Late))
         if self.unix is not None and not self.unix.strip("\0"):
             raise ConfigError("unix", "must be a path")
+        if self.unix_mode is not None and self.unix is None:
+            raise ConfigError("unix_mode", "needs --unix")
         origins = origins_of("allowed_origin", self.allowed_origins)
         object.__setattr__(self, "allowed_origins", origins)
         check_flag("deflate", self.deflate)

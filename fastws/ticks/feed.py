@@ -6,6 +6,7 @@ connection is subscribed to the topic `ticks` by connecting.
 
 import asyncio
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,9 @@ from fastws.feeds.stats import Shared, clients_wire, greatest_lag, topics_wire
 from fastws.http.request import Request
 from fastws.http.response import Response
 from fastws.lag import Lag
+from fastws.ticks.access import Access
 from fastws.ticks.api import CORS_HEADERS, HttpApi
+from fastws.ticks.changes import Changes
 from fastws.ticks.config import FeedConfig, ServeOptions
 from fastws.ticks.console import console_lines
 from fastws.ticks.reports import ClientReports, Identify, Stats, parse_client_message
@@ -63,13 +66,15 @@ class TickFeed(Feed):
             late=options.late,
         )
         self._shared_stats = Shared(self.stats)
+        self._changes = Changes()
+        own_names = (options.host, socket.gethostname())
         self._api = HttpApi(
             lambda: self.config,
             self.set_config,
             self._shared_stats.get,
             self._clear_reports,
-            options.admin_token,
-            options.allowed_origins or None,
+            Access(options.admin_token, options.allowed_origins, own_names),
+            self._changes,
         )
         self._ramp: asyncio.TimerHandle | None = None
 
@@ -207,6 +212,7 @@ class TickFeed(Feed):
             },
             "topics": topics_wire(self._engine),
             "clients": clients_wire(self._engine),
+            "changes": {"accepted": self._changes.accepted, "refused": self._changes.refused},
         }
 
 

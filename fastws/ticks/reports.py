@@ -8,7 +8,9 @@ import orjson
 
 MAX_CLIENT_ID = 128  # characters
 MAX_REPORTS = 1000
-SHOWN_REPORTS = 100  # in one answer: names may be long, and nobody has to read it
+SHOWN_REPORTS = 100  # in one answer
+SHOWN_BYTES = 32 * 1024  # about so many, for names may be long, and nobody has to read it
+ROW_BYTES = 160  # of JSON, without the name, which stands there twice
 REPORT_IDLE_MS = 3_600_000
 RECENT_MS = 5_000
 
@@ -120,9 +122,15 @@ class ClientReports:
     def to_wire(self) -> dict[str, dict[str, object]]:
         """Return `clients` of `GET /stats`: rows by client id, of the 100 heard of last.
 
-        Call `expire` before.
+        Fewer where their names are so long that the answer would have more than 32 KiB. Call
+        `expire` before.
         """
-        newest = islice(reversed(self._by_age.values()), SHOWN_REPORTS)
+        newest, left = [], SHOWN_BYTES
+        for row in islice(reversed(self._by_age.values()), SHOWN_REPORTS):
+            left -= ROW_BYTES + 2 * len(orjson.dumps(row.stats.client_id))
+            if left < 0:
+                break
+            newest.append(row)
         rows = sorted(newest, key=lambda row: row.order)
         return {row.stats.client_id: row.to_wire() for row in rows}
 

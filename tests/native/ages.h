@@ -24,6 +24,8 @@ static void check_begun(const one *who, const fws_conn *conn, const message *sen
         return;
     const fws_sub *sub = fws_conn_find_sub(conn, it->topic);
     CHECK(sub != NULL && topics[it->name] == it->topic);
+    if (sub->extra != NULL && sent->seq < sub->extra->replay_to)
+        return; /* however old: it asked for it */
     const fws_topic_options *options = fws_sub_options(sub);
     uint64_t since = sent->at > conn->lag_since ? sent->at : conn->lag_since;
     uint64_t by = engine->topics.looked_at;
@@ -32,7 +34,7 @@ static void check_begun(const one *who, const fws_conn *conn, const message *sen
         return;
     begun_late++;
     CHECK(by - since <= options->max_lag_ns
-          || (options->on_slow == FWS_SLOW_LATEST && is_newest(who, it, sent->seq)));
+          || (options->on_slow != FWS_SLOW_CLOSE && is_newest(who, it, sent->seq)));
 }
 
 /* The frames in what a peer got that begin at or after that place; compressed ones are left out. */

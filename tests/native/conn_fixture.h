@@ -72,11 +72,12 @@ static inline void check_sub(const fws_topic *topic, uint32_t i)
 static inline void check_limits(const fws_topic *topic)
 {
     uint64_t least = UINT64_MAX, age = UINT64_MAX;
-    uint32_t lossless = 0, with_least = 0;
+    uint32_t lossless = 0, with_least = 0, from_oldest = 0;
     for (uint32_t i = 0; i < topic->n; i++) {
         const fws_topic_options *options = fws_sub_options(topic->members[i]);
         bool holds = options->on_slow == FWS_SLOW_LOSSLESS;
         lossless += holds;
+        from_oldest += options->on_slow == FWS_SLOW_DROP_OLDEST;
         with_least = holds && options->max_lag_bytes < least ? 0 : with_least;
         least = holds && options->max_lag_bytes < least ? options->max_lag_bytes : least;
         with_least += holds && options->max_lag_bytes == least;
@@ -84,6 +85,7 @@ static inline void check_limits(const fws_topic *topic)
                                                                              : age;
     }
     CHECK_EQ(topic->lossless, lossless);
+    CHECK_EQ(topic->from_oldest, from_oldest);
     CHECK(lossless == 0 || (topic->lossless_lag == least && topic->lossless_least == with_least));
     CHECK(age == UINT64_MAX || (topic->log.slab_ns > 0 && topic->log.slab_ns <= (age + 3) / 4));
 }

@@ -321,7 +321,8 @@ static inline fws_topic *topic_of(uint8_t on_slow, uint64_t max_lag)
 {
     static uint32_t made;
     char name[16];
-    const fws_topic_options options = {max_lag * 2, max_lag, on_slow, 0, 0, 0, 0, 0, 0};
+    const fws_topic_options options = {
+        .retention_bytes = max_lag * 2, .max_lag_bytes = max_lag, .on_slow = on_slow};
     int n = sprintf(name, "topic %u", made++);
     fws_topic *topic = fws_topics_get(fws_engine_topics(engine), name, (size_t)n, &options);
     CHECK(topic != NULL);

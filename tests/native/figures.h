@@ -7,7 +7,7 @@
 
 static uint64_t undecided; /* heads whose owner was told that it is late */
 
-enum { FIGURES = 22 };
+enum { FIGURES = 23 };
 static const char *const figures[FIGURES] = {"deaths",
                                              "whole frames",
                                              "compressed frames",
@@ -29,7 +29,8 @@ static const char *const figures[FIGURES] = {"deaths",
                                              "frames begun late",
                                              "long messages",
                                              "heads put off",
-                                             "looks at a holder"};
+                                             "looks at a holder",
+                                             "replayed messages"};
 static uint64_t sums[FIGURES];
 
 static void add_figures(void)
@@ -56,7 +57,8 @@ static void add_figures(void)
                                    begun_late,
                                    long_messages,
                                    undecided,
-                                   held_long};
+                                   held_long,
+                                   replayed};
     for (int i = 0; i < FIGURES; i++)
         sums[i] += run[i];
 }

@@ -27,10 +27,11 @@ static fws_topic_options draw_options(void)
     const uint64_t max_lag = 500U << draw(9);
     fws_topic_options options = {.retention_bytes = max_lag * (1 + draw(3)),
                                  .max_lag_bytes = max_lag,
-                                 .on_slow = (uint8_t)draw(3),
+                                 .on_slow = (uint8_t)draw(4),
                                  .max_lag_messages = draw(4) == 0 ? 1 + draw(200) : 0,
                                  .max_lag_ns = draw(4) == 0 ? 1 + draw(SECOND) : 0,
-                                 .min_rate = draw(2) * draw(1 << 20)};
+                                 .min_rate = draw(2) * draw(1 << 20),
+                                 .retain = draw(8) == 0};
     if (draw(3) == 0) {
         options.history_messages = draw(2) * (1 + draw(60));
         options.history_bytes = draw(2) * (1 + draw(20000));
@@ -44,6 +45,13 @@ static void join_small(one *who, uint8_t name)
     fws_topic_options own = draw_options();
     if (who->alone)
         return;
+    if (topics[name] != NULL && draw(4) == 0) {
+        const fws_log *log = &topics[name]->log;
+        uint64_t seq = log->first_seq + draw(log->next_seq - log->first_seq + 3);
+        join_since(who, name, draw(3) == 0 ? &own : NULL, topics[name]->epoch + (draw(8) == 0),
+                   seq - (seq > 0 && draw(4) == 0));
+        return;
+    }
     (void)join_with(who, name, draw(3) == 0 ? &own : NULL);
 }
 
@@ -93,7 +101,7 @@ static void many_topics(one *who)
             close_topic(name);
         break;
     case 6:
-        change_topic(name, (uint8_t)draw(3), max_lag, max_lag * (1 + draw(3)));
+        change_topic(name, (uint8_t)draw(4), max_lag, max_lag * (1 + draw(3)));
         break;
     case 7:
     case 8: /* to all, to half of them, to none */

@@ -18,6 +18,7 @@ typedef struct seat {
     bool jumps;          /* its policy may have been to skip, since it last had everything */
     bool waits;          /* its policy has been lossless since then */
     uint64_t start, got; /* its first sequence number; messages that arrived */
+    uint64_t head, at;   /* those before head were there when it began, at that engine sequence */
     uint64_t next;       /* sequence number that is due, if nothing is excluded */
 } seat;
 

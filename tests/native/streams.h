@@ -4,7 +4,7 @@
 #ifndef FWS_TEST_STREAMS_H
 #define FWS_TEST_STREAMS_H
 
-#include "kept.h"
+#include "seats.h"
 
 #define OK_ANSWER "HTTP/1.1 200 OK\r\n\r\n"
 #define CONTINUE_ANSWER "HTTP/1.1 100 Continue\r\n\r\n"
@@ -13,6 +13,7 @@
 
 static uint64_t stale[4], n_stale; /* ids of the dead, whose slots and descriptors others have */
 static uint64_t received, whole_frames, compressed_frames; /* received: of any topic */
+static uint64_t replayed; /* of them, those that were there before the subscription */
 static fws_deflate *codec;
 /* The driver's; each may be NULL. */
 static void (*on_pong)(one *who, const uint8_t *payload, size_t n);
@@ -20,116 +21,6 @@ static void (*on_ping)(one *who);
 static void (*on_close)(one *who, const uint8_t *payload, size_t n);
 static void (*on_harvest)(bool begins);
 static void (*on_turn)(void); /* instead of handle(): it may ask for fewer events */
-
-static inline void check_stream(one *who);
-
-/* Its subscriptions: where they start, which policies they have had. */
-
-/* The sequence number that is due, those passed that it was not to get. */
-static inline uint64_t due_next(const one *who, const seat *at)
-{
-    const message *sent;
-    uint64_t seq = at->next;
-    while ((sent = message_of(&lives[at->life], seq)) != NULL && sent->without == who->peer->tag)
-        seq++;
-    return seq;
-}
-
-/* It has everything: all of it arrived, but for what a policy skipped. */
-static inline void catch_up(const one *who, seat *at, uint64_t head)
-{
-    uint64_t due = due_next(who, at);
-    CHECK(due == head || (due < head && (at->jumps || due < lives[at->life].unseen)));
-    at->next = head;
-}
-
-static inline void leave_seat(one *who, seat *at, const fws_conn *conn)
-{
-    const fws_sub *rest = conn == NULL || conn->partial.data == NULL ? NULL : conn->partial.sub;
-    if (rest != NULL && rest->id == at->id) {
-        CHECK(rest->left && rest->topic->epoch == lives[at->life].epoch);
-        who->owed = *at; /* that one frame leaves whole */
-    }
-    at->joined = false;
-    who->joined--;
-}
-
-static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
-{
-    seat *at = &who->seats[name];
-    const fws_sub *sub = conn == NULL || topics[name] == NULL || conn->n_subs == 0
-                             ? NULL
-                             : fws_conn_find_sub(conn, topics[name]);
-    if (at->joined && (sub == NULL || sub->id != at->id))
-        leave_seat(who, at, conn);
-    if (sub == NULL)
-        return;
-    if (!at->joined) {
-        CHECK(!who->server); /* its frames would be masked */
-        *at = (seat){.life = life_of[name],
-                     .id = sub->id,
-                     .joined = true,
-                     .start = sub->start,
-                     .next = sub->start,
-                     .waits = true};
-        who->joined++;
-    }
-    uint8_t policy = fws_sub_options(sub)->on_slow;
-    bool caught_up = sub->seq == sub->topic->log.next_seq && !sub->partial;
-    if (caught_up)
-        catch_up(who, at, sub->seq);
-    at->jumps = (at->jumps && !caught_up) || policy == FWS_SLOW_LATEST;
-    at->waits = (at->waits || caught_up) && policy == FWS_SLOW_LOSSLESS;
-    CHECK(!at->waits || !fws_sub_lapped(sub));
-}
-
-/* All that it got whole is of those that it had until now. */
-static inline void learn_seats(one *who)
-{
-    const fws_conn *conn = conn_of(who->peer);
-    check_stream(who);
-    if (who->joined == 0 && (conn == NULL || conn->n_subs == 0))
-        return;
-    for (uint8_t i = 0; i < NAMES; i++)
-        learn_seat(who, conn, i);
-    CHECK_EQ(who->joined, conn == NULL ? 0 : conn->n_subs);
-}
-
-static inline void learn_all_seats(void)
-{
-    for (int i = 0; i < CLIENTS; i++)
-        if (ones[i].peer != NULL)
-            learn_seats(&ones[i]);
-}
-
-/* Subscribes it, or gives its subscription other options; own NULL: the topic's. */
-static inline int join_with(one *who, uint8_t name, const fws_topic_options *own)
-{
-    if (topics[name] == NULL)
-        return FWS_E_CLOSED;
-    int status =
-        command(FWS_CMD_SUBSCRIBE, who->peer, topics[name], 0, own, own == NULL ? 0 : sizeof *own);
-    CHECK(status != FWS_OK || !who->server || lane == STAGED);
-    present(name)->held |=
-        (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;
-    if (lane == AT_ONCE)
-        learn_seats(who);
-    return status;
-}
-
-static inline void join(one *who, uint8_t name)
-{
-    (void)join_with(who, name, NULL);
-}
-
-static inline void leave(one *who, uint8_t name)
-{
-    if (topics[name] == NULL)
-        return;
-    unsubscribe(who->peer, topics[name]);
-    if (lane == AT_ONCE)
-        learn_seats(who);
-}
 
 /* A harvest applies what was staged, in order; all of it that a publisher is promised. */
 
@@ -184,17 +75,36 @@ static inline void check_published(one *who, const message *sent)
 {
     life *it = &lives[sent->life];
     seat *at = &who->seats[it->name];
-    CHECK(sent->without != who->peer->tag);
     it->received++;
     received++;
     if (who->owed.life != 0) { /* nothing else before that one, and nothing more of it */
         CHECK(may_follow(who, &who->owed, sent));
+        CHECK(sent->seq < who->owed.head || sent->without != who->peer->tag);
         who->owed.life = 0;
         return;
     }
     CHECK(at->joined && may_follow(who, at, sent));
+    CHECK(sent->seq < at->head || sent->without != who->peer->tag);
+    replayed += sent->seq < at->head;
     at->next = sent->seq + 1;
     at->got++;
+}
+
+/* The subscription that replays it; NULL: none does. */
+static inline const seat *replayed_to(const one *who, const message *sent)
+{
+    const seat *at = &who->seats[lives[sent->life].name];
+    at = who->owed.life != 0 ? &who->owed : at;
+    return sent->to == 0 && at->life == sent->life && sent->seq < at->head ? at : NULL;
+}
+
+/* The order of publishing, across everything; what is replayed counts as of the subscribing. */
+static inline void check_order(one *who, const message *sent)
+{
+    const seat *at = replayed_to(who, sent);
+    CHECK(at != NULL ? at->at >= who->order : sent->last > who->order);
+    uint64_t first = at != NULL ? at->at : sent->first;
+    who->order = first > who->order ? first : who->order;
 }
 
 static inline void check_data(one *who, const uint8_t *payload, size_t n)
@@ -206,8 +116,7 @@ static inline void check_data(one *who, const uint8_t *payload, size_t n)
     const message *sent = &messages[number];
     CHECK_EQ(sent->size, n);
     CHECK(memcmp(payload + sizeof number, filling(number), n - sizeof number) == 0);
-    CHECK(sent->last > who->order); /* the order of publishing, across everything */
-    who->order = sent->first > who->order ? sent->first : who->order;
+    check_order(who, sent);
     if (sent->to == 0) {
         check_published(who, sent);
         return;
@@ -336,7 +245,7 @@ static inline void streams_open(const fws_options *options)
     n_stale = n_messages = n_staged = 0;
     whole_frames = compressed_frames = 0;
     memset(stale, 0, sizeof stale);
-    received = 0;
+    received = replayed = 0;
     lives_begin();
     memset(ones, 0, sizeof ones);
     if (codec == NULL && fws_deflate_available())

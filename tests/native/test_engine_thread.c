@@ -29,7 +29,8 @@ static atomic_uint seen;
 
 static void begin(uint8_t on_slow)
 {
-    const fws_topic_options options = {1 << 22, 1 << 21, on_slow, 0, 0, 0, 0, 0, 0};
+    const fws_topic_options options = {
+        .retention_bytes = 1 << 22, .max_lag_bytes = 1 << 21, .on_slow = on_slow};
     engine = fws_engine_new(&OPTIONS, &fws_sys_linux);
     CHECK(engine != NULL);
     topic = fws_topics_get(fws_engine_topics(engine), "t", 1, &options);

@@ -25,7 +25,8 @@ class Plain(App):
         connection.send_nowait(f"{user.name}: {message!r}")
 
     def closed(self, connection: Connection) -> None:
-        print(connection.close_code + 1, connection.reason)
+        if connection.close_code is not None:
+            print(connection.close_code + 1, connection.reason)
 
     def http(self, request: Request) -> Response:
         return Response(404, "Nothing here", {"Cache-Control": "no-store"})

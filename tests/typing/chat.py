@@ -25,7 +25,9 @@ class Chat:
 
     def announce(self, text: str) -> int:
         news = self.server.topic("news", history=History(messages=10))
-        return news.publish_all([text, text.encode()]) + broadcast(self.server.connections, text)
+        for slow in broadcast(self.server.connections, text):
+            slow.close(1013, "too slow")
+        return news.publish_all([text, text.encode()]) + 1
 
 
 async def main() -> None:

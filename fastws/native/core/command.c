@@ -59,9 +59,16 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
         options = memcpy(&own, command->data, sizeof own);
     fws_sub *sub = fws_conn_find_sub(conn, topic);
     if (sub != NULL)
-        return fws_sub_set_options(sub, options);
-    if (fws_topic_join(topic, conn, options) == NULL)
+        return command->since ? FWS_E_INVALID : fws_sub_set_options(sub, options);
+    bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
+    uint64_t seq = recovers ? command->seq : fws_topic_start(topic);
+    sub = fws_topic_join_at(topic, conn, options, seq, ++engine->eseq);
+    if (sub == NULL)
         return FWS_E_NOMEM;
+    if (command->since)
+        sub->began = recovers ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE;
+    if (sub->pending)
+        fws_engine_mark_dirty(engine, conn);
     if (engine->source.topic == topic && !engine->source.running)
         engine->source_at = 0; /* the feed starts with its first subscriber */
     return FWS_OK;

@@ -45,7 +45,16 @@ typedef struct fws_sub_extra {
     const struct fws_topic_options *options; /* its own policy; NULL: the topic's */
     fws_variant *variant;                    /* what it reads; NULL: the topic's log */
     fws_excluded *excluded;                  /* NULL: nothing ever was */
+    uint64_t replay_to;   /* frames before that were there when it began: they are no lag, */
+    uint64_t replay_eseq; /* and leave as if published with that engine sequence */
 } fws_sub_extra;
+
+/* Where a subscription began. */
+enum fws_began {
+    FWS_BEGAN_NOW = 0,  /* behind the newest frame, or with the retained one */
+    FWS_BEGAN_SINCE,    /* behind the frame that it had asked for */
+    FWS_BEGAN_TOO_LATE, /* that was not there any more: as FWS_BEGAN_NOW */
+};
 
 /* A reader's place in one topic, and its account. seq is the truth of its place; at any turn's
  * boundary head - start - excluded = delivered + dropped + pending, where delivered and pending
@@ -65,6 +74,8 @@ typedef struct fws_sub {
     bool partial;         /* one frame of it is half sent; seq lies behind that */
     bool left;            /* it has ended */
     bool listed;          /* in the connection's list of unacknowledged */
+    bool spared;          /* in slab->unoffered though it lags: what it reads is a replay */
+    uint8_t began;        /* enum fws_began */
     uint32_t id;          /* another one for each subscription of an engine, till it wraps */
     uint32_t unacked[2];  /* frames delivered that the peer has not confirmed: before the
                              connection's mark, after it */

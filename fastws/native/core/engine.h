@@ -285,6 +285,9 @@ typedef struct fws_command {
     uint8_t kind;        /* enum fws_command_kind */
     uint8_t opcode;      /* PUBLISH, SEND: FWS_TEXT or FWS_BINARY */
     uint16_t code;       /* CLOSE */
+    bool since;          /* SUBSCRIBE: it begins with the frame seq of that epoch, when the topic is
+                            still the same and has it; without, and else: fws_topic_start() */
+    uint64_t epoch, seq; /* SUBSCRIBE, with since */
     uint64_t conn;       /* id; PUBLISH: of the connection that is not to get it; 0: none */
     fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH, UNREF: the caller holds a reference */
     const uint8_t *data; /* PUBLISH, SEND: payload; PING: the same, at most 125 bytes; CLOSE:
@@ -298,7 +301,7 @@ typedef struct fws_command {
  * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, outbox_limit, or
  * max_buffered_bytes), FWS_E_NOMEM,
  * FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not masked, RFC
- * 6455 5.1). From another thread it is copied and staged, and the engine woken: FWS_OK, or
+ * 6455 5.1; and one with since, where there is one already). From another thread it is copied and staged, and the engine woken: FWS_OK, or
  * FWS_E_FULL when FWS_STAGING_BYTES wait, or past max_buffered_bytes (staged_refused counts that). */
 int fws_engine_command(fws_engine *engine, const fws_command *command);
 
@@ -410,8 +413,19 @@ void fws_topic_configure(fws_topic *topic, bool configured);
 void fws_topic_watch(fws_topic *topic, bool watched);
 bool fws_topic_wanted(const fws_topic *topic);
 
+/* A message of its log. */
+typedef struct fws_topic_message {
+    const uint8_t *data; /* NULL: it is not retained; good until the topic's next change */
+    size_t n;
+    uint8_t opcode; /* FWS_TEXT or FWS_BINARY */
+} fws_topic_message;
+
+fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq);
+
 typedef struct fws_sub_facts {
     uint32_t id;
+    uint8_t began; /* enum fws_began */
+    uint64_t seq;  /* of its next frame: all before it was handed to the kernel, or passed over */
     fws_topic_options options;
 } fws_sub_facts;
 

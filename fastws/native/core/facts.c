@@ -222,7 +222,26 @@ bool fws_topic_wanted(const fws_topic *topic)
     return topic->wanted;
 }
 
+fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
+{
+    const fws_log *log = &topic->log;
+    fws_header header;
+    if (seq < log->first_seq || seq >= log->next_seq)
+        return (fws_topic_message){0};
+    const fws_slab *slab = fws_log_slab(log, seq, log->head);
+    uint32_t index = (uint32_t)(seq - slab->base_seq), start = fws_slab_start(slab, index);
+    const uint8_t *frame = slab->data + start;
+    size_t n = slab->end[index] - start;
+    size_t head_n = (size_t)fws_header_decode(frame, n, &header); /* our own: whole and legal */
+    return (fws_topic_message){.data = frame + head_n, .n = n - head_n, .opcode = header.opcode};
+}
+
 fws_sub_facts fws_sub_facts_of(const fws_sub *sub)
 {
-    return (fws_sub_facts){.id = sub->id, .options = *fws_sub_options(sub)};
+    return (fws_sub_facts){
+        .id = sub->id,
+        .began = sub->began,
+        .seq = sub->seq - sub->partial,
+        .options = *fws_sub_options(sub),
+    };
 }

@@ -111,7 +111,8 @@ static bool aim(fws_plan *plan, fws_taken *taken)
     }
     uint64_t hint = taken->slab != NULL ? taken->slab->id : log->head;
     taken->slab = fws_log_slab(log, taken->seq, hint);
-    taken->eseq = fws_slab_eseq(taken->slab, (uint32_t)(taken->seq - taken->slab->base_seq));
+    uint32_t index = (uint32_t)(taken->seq - taken->slab->base_seq);
+    taken->eseq = fws_sub_leaves_at(taken->sub, fws_slab_eseq(taken->slab, index));
     return true;
 }
 

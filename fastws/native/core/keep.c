@@ -2,7 +2,7 @@
 #include "core/topic.h"
 
 /* The first frame that history wants. */
-static uint64_t history_from(const fws_topic *topic)
+static uint64_t wanted_from(const fws_topic *topic)
 {
     const fws_topic_options *wanted = topic->options;
     const fws_log *log = &topic->log;
@@ -25,6 +25,19 @@ static uint64_t history_from(const fws_topic *topic)
     return enough || old ? oldest->base_seq + oldest->n : from;
 }
 
+uint64_t fws_topic_start(const fws_topic *topic)
+{
+    const fws_log *log = &topic->log;
+    bool retained = topic->options->retain && log->first_seq < log->next_seq;
+    return log->next_seq - retained;
+}
+
+uint64_t fws_topic_history_from(const fws_topic *topic)
+{
+    uint64_t from = wanted_from(topic), newest = fws_topic_start(topic);
+    return from < newest ? from : newest;
+}
+
 static void trim_variants(fws_topic *topic)
 {
     for (unsigned i = 0; topic->variants != NULL && i < FWS_VARIANTS; i++)
@@ -39,10 +52,10 @@ void fws_topic_release(fws_topic *topic)
     const fws_slab *oldest;
     uint64_t tail = log->tail;
     while ((oldest = fws_log_oldest(log)) != NULL && oldest->readers == 0 && topic->ahead == 0) {
-        if (topic->lapped > 0 && oldest == log->growing)
-            break; /* a policy may move them to the newest frame */
+        if (topic->lapped > 0 && (oldest == log->growing || topic->from_oldest > 0))
+            break; /* a policy may move them to the newest frame, or to the oldest */
         uint64_t end = oldest->base_seq + oldest->n;
-        if ((topic->caught > 0 && end > topic->woken) || end > history_from(topic))
+        if ((topic->caught > 0 && end > topic->woken) || end > fws_topic_history_from(topic))
             break;
         fws_log_drop_oldest(log);
     }
@@ -81,7 +94,7 @@ void fws_topic_trim(fws_topic *topic)
         const fws_slab *oldest = fws_log_oldest(log);
         uint64_t end = oldest->base_seq + oldest->n;
         if (log->bytes - (oldest->base_bytes + oldest->bytes) < most || oldest->unoffered > 0
-            || (topic->caught > 0 && end > topic->woken) || end > history_from(topic))
+            || (topic->caught > 0 && end > topic->woken) || end > fws_topic_history_from(topic))
             break;
         fws_topic_lap(topic);
     }

@@ -124,7 +124,7 @@ int fws_sub_exclude(fws_sub *sub)
 }
 
 /* The slab's id from its low bits: the log never holds as many as 2^32. */
-static uint64_t hint_of(const fws_sub *sub)
+uint64_t fws_sub_hint(const fws_sub *sub)
 {
     uint64_t tail = sub->topic->log.tail;
     return tail + (uint32_t)(sub->slab - (uint32_t)tail);
@@ -132,7 +132,7 @@ static uint64_t hint_of(const fws_sub *sub)
 
 fws_slab *fws_sub_slab(const fws_sub *sub)
 {
-    return fws_log_slab(&sub->topic->log, sub->seq, hint_of(sub));
+    return fws_log_slab(&sub->topic->log, sub->seq, fws_sub_hint(sub));
 }
 
 uint64_t fws_sub_eseq(const fws_sub *sub)
@@ -140,7 +140,7 @@ uint64_t fws_sub_eseq(const fws_sub *sub)
     if (fws_sub_lapped(sub))
         return 0; /* its policy is due, first of all */
     const fws_slab *slab = fws_sub_slab(sub);
-    return fws_slab_eseq(slab, (uint32_t)(sub->seq - slab->base_seq));
+    return fws_sub_leaves_at(sub, fws_slab_eseq(slab, (uint32_t)(sub->seq - slab->base_seq)));
 }
 
 void fws_sub_count(fws_sub *sub)
@@ -158,8 +158,9 @@ void fws_sub_count(fws_sub *sub)
         return;
     }
     fws_slab *slab = fws_sub_slab(sub);
+    sub->spared = sub->extra != NULL && sub->seq < sub->extra->replay_to;
     slab->readers++;
-    slab->unoffered += !sub->conn->lagging;
+    slab->unoffered += sub->spared || !sub->conn->lagging;
     sub->slab = (uint32_t)slab->id;
     sub->counted = true;
 }
@@ -167,7 +168,7 @@ void fws_sub_count(fws_sub *sub)
 void fws_sub_uncount(fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;
-    uint64_t id = hint_of(sub);
+    uint64_t id = fws_sub_hint(sub);
     sub->topic->ahead -= sub->ahead;
     sub->ahead = false;
     if (!sub->counted)
@@ -179,14 +180,14 @@ void fws_sub_uncount(fws_sub *sub)
     }
     fws_slab *slab = log->ring[id & (log->capacity - 1)];
     slab->readers--;
-    slab->unoffered -= !sub->conn->lagging;
+    slab->unoffered -= sub->spared || !sub->conn->lagging;
 }
 
 void fws_sub_refused(fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;
-    uint64_t id = hint_of(sub);
-    if (id < log->head)
+    uint64_t id = fws_sub_hint(sub);
+    if (id < log->head && !sub->spared)
         log->ring[id & (log->capacity - 1)]->unoffered--;
 }
 

@@ -20,6 +20,7 @@ void fws_topic_count_limits(fws_topic *topic, const fws_sub *sub)
 {
     const fws_topic_options *options = fws_sub_options(sub);
     uint64_t quarter = options->max_lag_ns / 4 + (options->max_lag_ns % 4 > 0);
+    topic->from_oldest += options->on_slow == FWS_SLOW_DROP_OLDEST;
     if (options->on_slow == FWS_SLOW_LOSSLESS)
         count_lossless(topic, options->max_lag_bytes);
     else if (quarter > 0 && (topic->log.slab_ns == 0 || quarter < topic->log.slab_ns))
@@ -33,13 +34,14 @@ void fws_topic_uncount_limits(fws_topic *topic, const fws_sub *sub)
         topic->lossless--;
         topic->lossless_least -= options->max_lag_bytes == topic->lossless_lag;
     }
+    topic->from_oldest -= options->on_slow == FWS_SLOW_DROP_OLDEST;
     topic->room_until = 0;
     fws_log_unspare(&topic->log);
 }
 
 void fws_topic_renew_limits(fws_topic *topic)
 {
-    topic->lossless = 0;
+    topic->lossless = topic->from_oldest = 0;
     topic->log.slab_ns = 0;
     for (uint32_t i = 0; i < topic->n; i++)
         fws_topic_count_limits(topic, topic->members[i]);
@@ -53,17 +55,20 @@ void fws_topic_check_limits(fws_topic *topic)
 
 /* Back-pressure. */
 
-/* Bytes of the log behind its next frame; all that is retained when it is lapped. */
-static uint64_t lag_of(const fws_sub *sub)
+/* Bytes of the log behind that frame, which must be retained or the next one. */
+static uint64_t lag_from(const fws_sub *sub, uint64_t seq)
 {
     const fws_log *log = &sub->topic->log;
-    if (sub->seq >= log->next_seq)
+    if (seq >= log->next_seq)
         return 0;
-    if (fws_sub_lapped(sub))
-        return fws_log_retained(log);
-    const fws_slab *slab = fws_sub_slab(sub);
-    uint32_t index = (uint32_t)(sub->seq - slab->base_seq);
-    return log->bytes - slab->base_bytes - fws_slab_start(slab, index);
+    const fws_slab *slab = fws_log_slab(log, seq, fws_sub_hint(sub));
+    return log->bytes - slab->base_bytes - fws_slab_start(slab, (uint32_t)(seq - slab->base_seq));
+}
+
+/* The same behind its next frame; all that is retained when it is lapped. */
+static uint64_t lag_of(const fws_sub *sub)
+{
+    return fws_sub_lapped(sub) ? fws_log_retained(&sub->topic->log) : lag_from(sub, sub->seq);
 }
 
 /* Below `most` when it is behind at all, however much its own limit leaves. */
@@ -138,21 +143,29 @@ bool fws_conn_drags(fws_conn *conn, uint64_t rate, uint64_t now, uint64_t window
     return goes_on && (double)taken * 1e9 < (double)rate * (double)(now - since);
 }
 
-/* Frames that it has still to get: what is kept from it is no lag. */
-static uint64_t messages_behind(const fws_sub *sub)
+/* Frames that it has still to get from seq on: what is kept from it is no lag. */
+static uint64_t messages_behind(const fws_sub *sub, uint64_t seq)
 {
     uint64_t next_seq = sub->topic->log.next_seq;
-    return next_seq - sub->seq - fws_sub_excluded(sub, sub->seq, next_seq);
+    return next_seq - seq - fws_sub_excluded(sub, seq, next_seq);
 }
 
-/* Whether what it has still to get is young enough. It was refused some since: what it was not
- * offered in time, and the time in which no socket was looked at, are not its fault. */
-static bool fresh(const fws_sub *sub, uint64_t most_ns)
+/* Where its lag begins: what is replayed to it is none, or a history larger than the limits could
+ * be sent to nobody. */
+static uint64_t lag_begins(const fws_sub *sub)
+{
+    uint64_t replay_to = sub->extra == NULL ? 0 : sub->extra->replay_to;
+    return sub->seq > replay_to ? sub->seq : replay_to;
+}
+
+/* Whether what it has still to get, from seq on, is young enough. It was refused some since: what
+ * it was not offered in time, and the time in which no socket was looked at, are not its fault. */
+static bool fresh(const fws_sub *sub, uint64_t seq, uint64_t most_ns)
 {
     uint64_t by = sub->topic->topics->looked_at, since = sub->conn->lag_since;
-    if (most_ns == 0 || sub->seq >= sub->topic->log.next_seq)
+    if (most_ns == 0 || seq >= sub->topic->log.next_seq)
         return true;
-    uint64_t opened = fws_sub_slab(sub)->opened;
+    uint64_t opened = fws_log_slab(&sub->topic->log, seq, fws_sub_hint(sub))->opened;
     since = opened > since ? opened : since;
     return by <= since || by - since <= most_ns;
 }
@@ -163,8 +176,28 @@ static bool within(const fws_sub *sub, const fws_topic_options *options)
         return false;
     if (options->on_slow == FWS_SLOW_LOSSLESS)
         return true;
-    return lag_of(sub) <= options->max_lag_bytes && fresh(sub, options->max_lag_ns)
-           && (options->max_lag_messages == 0 || messages_behind(sub) <= options->max_lag_messages);
+    uint64_t seq = lag_begins(sub), most = options->max_lag_messages;
+    return lag_from(sub, seq) <= options->max_lag_bytes && fresh(sub, seq, options->max_lag_ns)
+           && (most == 0 || messages_behind(sub, seq) <= most);
+}
+
+/* The first frame from its place on that the limits allow. */
+static uint64_t oldest_allowed(const fws_sub *sub, const fws_topic_options *options)
+{
+    const fws_log *log = &sub->topic->log;
+    uint64_t seq = sub->seq > log->first_seq ? sub->seq : log->first_seq;
+    uint64_t by = sub->topic->topics->looked_at, most = options->max_lag_messages, from;
+    if (log->bytes > options->max_lag_bytes) {
+        from = fws_log_seq_at(log, log->bytes - options->max_lag_bytes);
+        seq = from > seq ? from : seq;
+    }
+    if (most > 0 && log->next_seq > most)
+        seq = log->next_seq - most > seq ? log->next_seq - most : seq;
+    if (options->max_lag_ns > 0 && !fresh(sub, seq, options->max_lag_ns)) {
+        from = fws_log_seq_since(log, by - options->max_lag_ns);
+        seq = from > seq ? from : seq;
+    }
+    return seq;
 }
 
 int fws_sub_apply_policy(fws_sub *sub)
@@ -172,10 +205,14 @@ int fws_sub_apply_policy(fws_sub *sub)
     const fws_topic_options *options = fws_sub_options(sub);
     if (within(sub, options))
         return FWS_OK;
-    if (options->on_slow != FWS_SLOW_LATEST)
+    if (options->on_slow != FWS_SLOW_LATEST && options->on_slow != FWS_SLOW_DROP_OLDEST)
         return FWS_E_SLOW;
-    uint64_t newest = fws_sub_newest(sub);
-    fws_sub_dropped(sub, newest - sub->seq - fws_sub_excluded(sub, sub->seq, newest));
-    fws_sub_move(sub, newest);
+    uint64_t to = fws_sub_newest(sub);
+    if (options->on_slow == FWS_SLOW_DROP_OLDEST) {
+        uint64_t allowed = oldest_allowed(sub, options);
+        to = allowed < to ? allowed : to;
+    }
+    fws_sub_dropped(sub, to - sub->seq - fws_sub_excluded(sub, sub->seq, to));
+    fws_sub_move(sub, to);
     return FWS_OK;
 }

@@ -128,6 +128,7 @@ int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options)
     sub->extra->options = shared;
     fws_topic_count_limits(sub->topic, sub);
     fws_topic_check_limits(sub->topic);
+    fws_topic_release(sub->topic); /* another policy may need less */
     return FWS_OK;
 }
 
@@ -141,19 +142,24 @@ static void extra_free(fws_sub *sub)
     sub->extra = NULL;
 }
 
-/* Options of its own and a variant, where it needs them. False: memory is out. */
-static bool equip(fws_sub *sub, const fws_topic_options *options)
+/* Options of its own, a replay and a variant, where it needs them. False: memory is out. */
+static bool equip(fws_sub *sub, const fws_topic_options *options, uint64_t eseq)
 {
     fws_topic *topic = sub->topic;
     const fws_topic_options *shared = NULL;
+    bool replays = sub->seq < topic->log.next_seq;
     if (options != NULL && (shared = fws_topics_share(topic->topics, options)) == NULL)
         return false;
-    if (shared == NULL && sub->conn->window_bits == 0)
+    if (shared == NULL && !replays && sub->conn->window_bits == 0)
         return true;
     sub->extra = calloc(1, sizeof *sub->extra);
     if (sub->extra == NULL)
         return false;
     sub->extra->options = shared;
+    if (replays) {
+        sub->extra->replay_to = topic->log.next_seq;
+        sub->extra->replay_eseq = eseq;
+    }
     if (sub->conn->window_bits == 0)
         return true;
     sub->extra->variant = variant_of(topic, sub->conn);
@@ -163,7 +169,32 @@ static bool equip(fws_sub *sub, const fws_topic_options *options)
     return true;
 }
 
+/* It takes part in the topic: caught up, or pending with what is replayed to it. */
+static void enter(fws_topic *topic, fws_sub *sub)
+{
+    uint64_t replayed = topic->log.next_seq - sub->seq;
+    place(topic, topic->n++, sub);
+    topic->account.published += replayed;
+    topic->topics->account.published += replayed;
+    if (replayed == 0) {
+        caught(topic, sub);
+    } else {
+        fws_sub_count(sub);
+        fws_conn_push(sub->conn, sub, fws_sub_eseq(sub));
+    }
+    fws_topic_count_limits(topic, sub);
+    fws_topic_ref(topic); /* until the subscription is freed: it may outlive its membership */
+    if (topic->n == 1)
+        fws_topic_touch(topic);
+}
+
 fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_options *options)
+{
+    return fws_topic_join_at(topic, conn, options, fws_topic_start(topic), 0);
+}
+
+fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
+                           uint64_t seq, uint64_t eseq)
 {
     uint32_t larger = topic->capacity < 4 ? 4 : topic->capacity * 2;
     if (topic->n == topic->capacity && !members_resize(topic, larger))
@@ -171,24 +202,16 @@ fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_option
     fws_sub *sub = malloc(sizeof *sub);
     if (sub == NULL)
         return NULL;
-    *sub = (fws_sub){.topic = topic,
-                     .conn = conn,
-                     .seq = topic->log.next_seq,
-                     .start = topic->log.next_seq,
-                     .id = topic->topics->next_sub_id++};
-    if (!equip(sub, options) || !fws_conn_add_sub(conn, sub)) {
+    *sub = (fws_sub){
+        .topic = topic, .conn = conn, .seq = seq, .start = seq, .id = topic->topics->next_sub_id++};
+    if (!equip(sub, options, eseq) || !fws_conn_add_sub(conn, sub)) {
         if (sub->extra != NULL)
             leave_variant(topic, sub->extra->variant);
         extra_free(sub);
         free(sub);
         return NULL;
     }
-    place(topic, topic->n++, sub);
-    caught(topic, sub);
-    fws_topic_count_limits(topic, sub);
-    fws_topic_ref(topic); /* until the subscription is freed: it may outlive its membership */
-    if (topic->n == 1)
-        fws_topic_touch(topic);
+    enter(topic, sub);
     return sub;
 }
 

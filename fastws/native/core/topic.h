@@ -14,9 +14,10 @@
 #include "core/conn.h"
 
 enum fws_on_slow {
-    FWS_SLOW_CLOSE = 0, /* past the limit: 1013 */
-    FWS_SLOW_LATEST,    /* jump to the newest frame */
-    FWS_SLOW_LOSSLESS   /* back-pressure: the publisher waits */
+    FWS_SLOW_CLOSE = 0,  /* past the limit: 1013 */
+    FWS_SLOW_LATEST,     /* jump to the newest frame */
+    FWS_SLOW_LOSSLESS,   /* back-pressure: the publisher waits */
+    FWS_SLOW_DROP_OLDEST /* jump forward to what the limit allows */
 };
 
 typedef struct fws_topic_options {
@@ -28,6 +29,7 @@ typedef struct fws_topic_options {
     uint64_t max_lag_messages; /* 0: no such limit */
     uint64_t max_lag_ns;       /* age of what waits for it; 0, and for lossless ones: no limit */
     uint64_t min_rate;         /* bytes/s of a lossless one that holds the publisher; 0: any */
+    bool retain;               /* the newest frame is kept, and is a new subscriber's first */
 } fws_topic_options;
 
 typedef struct fws_account {
@@ -68,6 +70,7 @@ typedef struct fws_topic {
     uint32_t lapped;       /* pending members whose slab is gone */
     uint32_t ahead;        /* pending members that a policy moved to the head: nothing is let go */
     uint32_t lossless;     /* members that hold the publisher */
+    uint32_t from_oldest;  /* members that go on at the oldest frame when they are lapped */
     uint64_t lossless_lag; /* the least max_lag_bytes of them, at most */
     uint64_t lossless_most;  /* the largest, at least */
     uint32_t lossless_least; /* members with lossless_lag */
@@ -155,9 +158,18 @@ void fws_topic_close(fws_topic *topic);
 /* Puts other limits and another policy in force, for present members too. FWS_OK, FWS_E_NOMEM. */
 int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options);
 
-/* Adds a subscription that starts behind the newest frame. options NULL: the topic's. NULL: memory
- * is out. The connection must not have one yet. */
+/* Adds a subscription that starts where fws_topic_start() says. options NULL: the topic's. NULL:
+ * memory is out. The connection must not have one yet. */
 fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_options *options);
+
+/* The same, with that frame, which must be retained or the next one. Frames that there are leave as
+ * if published with that engine sequence, which is no frame's: behind what was sent to it before.
+ * With such frames it is pending at once: the caller sees to it that the connection is flushed. */
+fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
+                           uint64_t seq, uint64_t eseq);
+
+/* The first frame of a new subscription: the retained one, else the next. */
+uint64_t fws_topic_start(const fws_topic *topic);
 
 /* Ends it: what is pending counts as dropped, but a half-sent frame, which leaves whole. */
 void fws_topic_leave(fws_sub *sub);
@@ -186,6 +198,9 @@ fws_sub *fws_topic_wake(fws_topic *topic);
 void fws_topic_caught_up(fws_sub *sub);
 
 /* keep.c */
+
+/* The first frame that history, or retain, keeps; next_seq: none. */
+uint64_t fws_topic_history_from(const fws_topic *topic);
 
 /* Frees the oldest slabs, as far as neither members nor history need them. */
 void fws_topic_release(fws_topic *topic);
@@ -252,11 +267,20 @@ void fws_sub_uncount(fws_sub *sub);
 /* Its connection begins to lag: it was offered what lies in its slab. */
 void fws_sub_refused(fws_sub *sub);
 
+/* Where fws_log_slab() may find its next frame: the slab that it counts on. */
+uint64_t fws_sub_hint(const fws_sub *sub);
+
 /* The slab where its next frame lies; the frame must be retained. */
 fws_slab *fws_sub_slab(const fws_sub *sub);
 
 /* Engine sequence of that frame; 0 when it is lapped. There must be news. */
 uint64_t fws_sub_eseq(const fws_sub *sub);
+
+/* The engine sequence with which a frame that has this one leaves. */
+static inline uint64_t fws_sub_leaves_at(const fws_sub *sub, uint64_t eseq)
+{
+    return sub->extra != NULL && sub->extra->replay_eseq > eseq ? sub->extra->replay_eseq : eseq;
+}
 
 /* First frame at or after seq that is not excluded; how many frames of [from, to) are; the first
  * excluded one at or after seq (UINT64_MAX: none). */

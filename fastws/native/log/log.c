@@ -268,6 +268,38 @@ uint64_t fws_log_position(const fws_log *log, uint64_t seq)
     return slab->base_bytes + fws_slab_start(slab, (uint32_t)(seq - slab->base_seq));
 }
 
+uint64_t fws_log_seq_at(const fws_log *log, uint64_t position)
+{
+    if (log->head == log->tail || position > log->bytes)
+        return log->next_seq;
+    uint64_t low = log->tail, high = log->head - 1; /* the last slab that begins at or before it */
+    while (low < high) {
+        uint64_t middle = high - (high - low) / 2;
+        if (slab_by_id(log, middle)->base_bytes <= position)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    const fws_slab *slab = slab_by_id(log, low);
+    if (position <= slab->base_bytes)
+        return slab->base_seq;
+    uint32_t at = (uint32_t)(position - slab->base_bytes);
+    return slab->base_seq + fws_slab_frame_at(slab, 0, at - 1) + 1;
+}
+
+uint64_t fws_log_seq_since(const fws_log *log, uint64_t opened)
+{
+    uint64_t low = log->tail, high = log->head;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (slab_by_id(log, middle)->opened >= opened)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low == log->head ? log->next_seq : slab_by_id(log, low)->base_seq;
+}
+
 void fws_log_restart(fws_log *log, uint64_t next_seq)
 {
     fws_log_clear(log);

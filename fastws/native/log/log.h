@@ -36,7 +36,8 @@ typedef struct fws_slab {
     uint32_t max_frames, max_bytes;
     uint32_t full_at;   /* frames that it takes: max_frames, fewer once it was closed for its age */
     uint32_t readers;   /* pending members of the topic whose next frame lies here */
-    uint32_t unoffered; /* those of them whose socket has not refused anything since */
+    uint32_t unoffered; /* those of them whose socket has not refused anything since, or that read
+                           what is replayed to them */
     uint32_t pins;      /* half-sent frames that lie here */
     uint8_t grade;      /* FWS_GRADES: it holds one frame, of more than FWS_SLAB_ALONE bytes */
     bool retired;       /* left its log; freed with the last pin */
@@ -130,6 +131,13 @@ fws_slab *fws_log_slab(const fws_log *log, uint64_t seq, uint64_t hint);
 /* Bytes ever appended before the frame with that sequence number, which must be retained or the
  * next one. */
 uint64_t fws_log_position(const fws_log *log, uint64_t seq);
+
+/* The reverse: the first frame retained that begins at that position or later; next_seq when none
+ * does. */
+uint64_t fws_log_seq_at(const fws_log *log, uint64_t position);
+
+/* The first frame retained whose slab was opened at that time or later; next_seq when none was. */
+uint64_t fws_log_seq_since(const fws_log *log, uint64_t opened);
 
 /* Retires the oldest slab; there must be one. */
 void fws_log_drop_oldest(fws_log *log);

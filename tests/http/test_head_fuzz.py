@@ -1,32 +1,23 @@
-"""Drawn HTTP: request heads against h11's verdict, what is made of lists in fields, bodies.
+"""Drawn HTTP: request heads against h11's verdict, answers as h11 reads them.
 
 fastws is stricter than h11 in the places that `OURS_STRICTER` names and laxer in those of
 `OURS_LAXER`, and nowhere else.
 """
 
-import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 import h11
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support import encoded
-from thorough import THOROUGH
-from websockets.exceptions import InvalidHeader, NegotiationError
-from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
-from websockets.headers import parse_connection, parse_extension, parse_subprotocol
+from thorough import THOROUGH, TOKENS, read_back
 
 from fastws.errors import HandshakeError
-from fastws.http.extensions import negotiate
-from fastws.http.fields import list_tokens
 from fastws.http.head import parse_request
 from fastws.http.request import Request
 from fastws.http.response import encode_response, refusal
-from fastws.http.upgrade import accept_key, check_upgrade, choose_subprotocol, switching_protocols
-from fastws.ticks.api import HttpApi
-from fastws.ticks.config import FeedConfig
+from fastws.http.upgrade import accept_key, check_upgrade, switching_protocols
 
 STATUSES = {400, 411, 413, 414, 417, 431, 501, 505}
 UPGRADE_STATUSES = {400, 405, 426}
@@ -34,7 +25,6 @@ UPGRADE_STATUSES = {400, 405, 426}
 
 # Requests, mostly whole and legal, then changed in a byte or two.
 
-TOKENS = st.text("!#$%&'*+-.^_`|~09azAZ", min_size=1, max_size=8)
 NAMES = st.one_of(
     st.sampled_from(
         [
@@ -252,19 +242,6 @@ def test_any_bytes_are_a_request_or_refused_with_an_answer_that_can_be_read(head
 # Answers.
 
 
-def read_back(answer: bytes, method: str) -> h11.Response | h11.InformationalResponse:
-    """What an h11 client makes of an answer to a request of that method."""
-    client = h11.Connection(h11.CLIENT)
-    upgrade = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
-    known = method if method in ("HEAD", "GET") else "GET"
-    client.send(h11.Request(method=known, target="/", headers=[("Host", "h"), *upgrade]))
-    client.send(h11.EndOfMessage())
-    client.receive_data(answer)
-    event = client.next_event()
-    assert isinstance(event, h11.Response | h11.InformationalResponse)
-    return event
-
-
 @THOROUGH
 @given(
     status=st.sampled_from([200, 204, 304, 400, 404, 405, 426, 500, 503]),
@@ -301,137 +278,3 @@ def test_an_answer_is_read_as_it_was_meant_or_not_built(
     assert isinstance(event, h11.EndOfMessage)
     assert received == body
     assert client.trailing_data == (b"", False)
-
-
-# Lists in fields.
-
-LISTS = st.lists(
-    st.one_of(TOKENS, st.sampled_from(["", " ", '"q"', "a b", "chat", "tick", "a;b", "\t"])),
-    max_size=6,
-).map(lambda parts: ",".join(parts))
-
-
-def request_with(name: str, lines: list[str]) -> Request:
-    fields = "".join(f"{name}: {line}\r\n" for line in lines)
-    return parse_request(f"GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n".encode("latin-1"))
-
-
-@THOROUGH
-@given(st.lists(LISTS, max_size=3))
-def test_the_subprotocol_is_one_of_ours_and_the_first_that_a_strict_parser_finds(
-    lines: list[str],
-) -> None:
-    offered = ("tick", "chat")
-    chosen = choose_subprotocol(request_with("Sec-WebSocket-Protocol", lines), offered)
-    assert chosen is None or chosen in offered
-    try:
-        wanted = [it for line in lines for it in parse_subprotocol(line)]
-    except InvalidHeader:
-        return
-    assert chosen == next((it for it in wanted if it in offered), None)
-
-
-@THOROUGH
-@given(st.lists(LISTS, max_size=3))
-def test_the_elements_of_a_list_are_those_that_a_strict_parser_finds(lines: list[str]) -> None:
-    request = request_with("Connection", lines)
-    found = list_tokens(request.raw_headers, "connection")
-    try:
-        strict = [it.lower() for line in lines for it in parse_connection(line)]
-    except InvalidHeader:
-        return
-    assert found == strict
-
-
-BITS = st.sampled_from(["", "=8", "=9", "=10", "=15", "=16", '="12"', '="', "=010", "= 9", "=a"])
-PARAMETERS = st.one_of(
-    st.sampled_from(["server_no_context_takeover", "client_no_context_takeover", "x=1", "", "a b"]),
-    BITS.map(lambda bits: f"server_max_window_bits{bits}"),
-    BITS.map(lambda bits: f"client_max_window_bits{bits}"),
-)
-OFFERS = st.tuples(
-    st.sampled_from(["permessage-deflate"] * 4 + ["x", "", "constructor", '"']),
-    st.lists(PARAMETERS, max_size=4),
-).map(lambda it: "; ".join([it[0], *it[1]]))
-
-
-def their_window(lines: list[str]) -> int | None:
-    """The window of the first offer that `websockets` takes, None when it takes none.
-
-    It takes 8 bits and then compresses with 9 (RFC 7692 7.1.2.1 forbids that): declined here.
-    """
-    server = ServerPerMessageDeflateFactory(True, True)
-    for name, parameters in [offer for line in lines for offer in parse_extension(line)]:
-        try:
-            if name == server.name and ("server_max_window_bits", "8") not in parameters:
-                answer, _ = server.process_request_params(parameters, [])
-                return int(dict(answer).get("server_max_window_bits") or 15)
-        except NegotiationError:
-            continue
-    return None
-
-
-@THOROUGH
-@given(st.lists(OFFERS, max_size=4).map(", ".join), st.lists(OFFERS, max_size=2))
-@example("permessage-deflate; server_max_window_bits=8, permessage-deflate", [])
-def test_compression_is_agreed_on_as_websockets_does(line: str, more: list[str]) -> None:
-    lines = [it for it in (line, *more) if it.strip(", ")]  # it refuses a list of nothing
-    chosen = negotiate(lines)
-    if chosen is not None:
-        ((name, parameters),) = parse_extension(chosen.header)
-        assert name == "permessage-deflate"
-        assert ("server_no_context_takeover", None) in parameters
-        assert ("client_no_context_takeover", None) in parameters
-        assert 9 <= chosen.window_bits <= 15
-        assert dict(parameters).get("server_max_window_bits", "15") == str(chosen.window_bits)
-    try:
-        expected = their_window(lines)
-    except InvalidHeader:
-        assert chosen is None, "broken, and still taken"
-        return
-    assert expected == (chosen and chosen.window_bits)
-
-
-# Bodies.
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=6,
-)
-KEYS = st.sampled_from(
-    ["rate", "rampEnabled", "rampPercent", "rampIntervalSec", "format", "serverRate", "x"]
-)
-CHANGES = st.dictionaries(
-    KEYS, st.one_of(JSON, st.integers(-5, 200000), st.sampled_from(["max", "json", "binary"]))
-)
-BODIES = st.one_of(CHANGES.map(json.dumps), JSON.map(json.dumps)).map(str.encode)
-
-
-@THOROUGH
-@given(
-    st.one_of(
-        BODIES,
-        st.binary(max_size=40),
-        BODIES.flatmap(lambda body: st.integers(0, len(body)).map(lambda n: body[:n])),
-    )
-)
-@example(b"[" * 5000)
-@example(b'{"rate":1e999}')
-@example(b'{"rate":NaN}')
-@example(b'{"rate":' + b"9" * 400 + b"}")
-def test_any_body_changes_the_configuration_to_a_legal_one_or_not_at_all(body: bytes) -> None:
-    state = [FeedConfig()]
-    api = HttpApi(lambda: state[0], lambda config: state.__setitem__(0, config), dict, lambda: None)
-    head = f"POST /config HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n"
-    request = replace(parse_request(head.encode()), body=body)
-    answer = encode_response(api.handle(request))
-    status = read_back(answer, "POST").status_code
-    content = answer.partition(b"\r\n\r\n")[2]
-    if status == 200:
-        assert json.loads(content) == json.loads(json.dumps(state[0].to_wire()))
-        assert FeedConfig().apply(dict(state[0].to_wire())) == state[0]
-    else:
-        assert status == 400
-        assert content
-        assert state[0] == FeedConfig()

@@ -1,13 +1,16 @@
 """Request heads; ids such as H30 are those of the hostile-input catalogue."""
 
 import contextlib
+import re
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from fastws.errors import FastwsError, HandshakeError, printable
 from fastws.http.head import HeadLimits, head_too_large, parse_request
-from fastws.http.upgrade import check_upgrade, choose_subprotocol
+from fastws.http.upgrade import accept_key, check_upgrade, choose_subprotocol
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 1.3
 UPGRADE = (
@@ -249,13 +252,59 @@ def test_hostile_heads_cost_little(data: bytes) -> None:
     assert time.process_time() - start < 0.05
 
 
-def test_every_mutation_of_an_upgrade_parses_or_is_refused() -> None:
+HONEST = {400, 405, 411, 413, 414, 417, 426, 431, 501, 505}
+KEY_LINE = re.compile(rb"^sec-websocket-key:[ \t]*(\S+)\r$", re.MULTILINE | re.IGNORECASE)
+
+
+def outcome(judge: Callable[[], Any]) -> Any:
+    """What it returns, None when it refuses with a status that fits."""
+    status = None
+    try:
+        return judge()
+    except HandshakeError as error:
+        status = error.status
+    assert status in HONEST
+    return None
+
+
+def test_every_changed_byte_of_an_upgrade_is_an_upgrade_with_that_key_or_refused() -> None:
+    """An upgrade that is taken is answered for the key that stands in it; all 256 bytes."""
+    good, taken = head(*UPGRADE), 0
+    for position in range(len(good)):
+        for byte in range(256):
+            data = good[:position] + bytes([byte]) + good[position + 1 :]
+            accepted = outcome(lambda data=data: check_upgrade(parse_request(data)))
+            if accepted is None:
+                continue
+            key = re.search(KEY_LINE, data)
+            assert key is not None
+            assert accepted == accept_key(key[1].decode())
+            taken += 1
+    assert taken > 1000
+
+
+def test_a_head_is_whole_only_at_its_last_byte() -> None:
+    """Cut at every byte it is refused; whole, and in no other way, it is taken."""
+    good = head(*UPGRADE, "Content-Length: 0")
+    for size in range(len(good)):
+        assert status_of_head(good[:size]) == 400
+        assert head_too_large(good[:size]).status in (400, 414, 431)
+    assert parse_request(good).is_upgrade
+
+
+def test_a_byte_left_out_or_sent_twice_is_read_as_it_stands_or_refused() -> None:
     good = head(*UPGRADE)
     for position in range(len(good)):
-        for byte in b"\0\t\n\r :,A\x7f\xff":
-            data = good[:position] + bytes([byte]) + good[position + 1 :]
-            with contextlib.suppress(HandshakeError):
-                check_upgrade(parse_request(data))
+        for data in (
+            good[:position] + good[position + 1 :],
+            good[:position] + good[position : position + 1] + good[position:],
+        ):
+            request = outcome(lambda data=data: parse_request(data))
+            if request is None:
+                continue
+            lines = data.removeprefix(b"\r\n")[:-4].split(b"\r\n")
+            assert f"{request.method} {request.target} ".encode() == lines[0][:-8]
+            assert len(request.raw_headers) == len(lines) - 1
 
 
 def test_expect_100_continue_is_reported() -> None:

@@ -1,0 +1,161 @@
+/* The subscriptions of the clients of streams.h: where they start, what is due to them next, which
+ * policies they have had. */
+#ifndef FWS_TEST_SEATS_H
+#define FWS_TEST_SEATS_H
+
+#include "kept.h"
+
+static inline void check_stream(one *who); /* streams.h */
+
+/* The sequence number that is due, those passed that it was not to get. */
+static inline uint64_t due_next(const one *who, const seat *at)
+{
+    const message *sent;
+    uint64_t seq = at->next;
+    while ((sent = message_of(&lives[at->life], seq)) != NULL && seq >= at->head
+           && sent->without == who->peer->tag)
+        seq++;
+    return seq;
+}
+
+/* It has everything: all of it arrived, but for what a policy skipped. */
+static inline void catch_up(const one *who, seat *at, uint64_t head)
+{
+    uint64_t due = due_next(who, at);
+    CHECK(due == head || (due < head && (at->jumps || due < lives[at->life].unseen)));
+    at->next = head;
+}
+
+static inline void leave_seat(one *who, seat *at, const fws_conn *conn)
+{
+    const fws_sub *rest = conn == NULL || conn->partial.data == NULL ? NULL : conn->partial.sub;
+    if (rest != NULL && rest->id == at->id) {
+        CHECK(rest->left && rest->topic->epoch == lives[at->life].epoch);
+        who->owed = *at; /* that one frame leaves whole */
+    }
+    at->joined = false;
+    who->joined--;
+}
+
+static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
+{
+    seat *at = &who->seats[name];
+    const fws_sub *sub = conn == NULL || topics[name] == NULL || conn->n_subs == 0
+                             ? NULL
+                             : fws_conn_find_sub(conn, topics[name]);
+    if (at->joined && (sub == NULL || sub->id != at->id))
+        leave_seat(who, at, conn);
+    if (sub == NULL)
+        return;
+    if (!at->joined) {
+        CHECK(!who->server); /* its frames would be masked */
+        *at = (seat){.life = life_of[name],
+                     .id = sub->id,
+                     .joined = true,
+                     .start = sub->start,
+                     .head = sub->start,
+                     .next = sub->start,
+                     .waits = true};
+        if (sub->extra != NULL && sub->extra->replay_to > 0) {
+            at->head = sub->extra->replay_to;
+            at->at = sub->extra->replay_eseq;
+        }
+        who->joined++;
+    }
+    uint8_t policy = fws_sub_options(sub)->on_slow;
+    bool caught_up = sub->seq == sub->topic->log.next_seq && !sub->partial;
+    if (caught_up)
+        catch_up(who, at, sub->seq);
+    at->jumps =
+        (at->jumps && !caught_up) || policy == FWS_SLOW_LATEST || policy == FWS_SLOW_DROP_OLDEST;
+    at->waits = (at->waits || caught_up) && policy == FWS_SLOW_LOSSLESS;
+    CHECK(!at->waits || !fws_sub_lapped(sub));
+}
+
+/* All that it got whole is of those that it had until now. */
+static inline void learn_seats(one *who)
+{
+    const fws_conn *conn = conn_of(who->peer);
+    check_stream(who);
+    if (who->joined == 0 && (conn == NULL || conn->n_subs == 0))
+        return;
+    for (uint8_t i = 0; i < NAMES; i++)
+        learn_seat(who, conn, i);
+    CHECK_EQ(who->joined, conn == NULL ? 0 : conn->n_subs);
+}
+
+static inline void learn_all_seats(void)
+{
+    for (int i = 0; i < CLIENTS; i++)
+        if (ones[i].peer != NULL)
+            learn_seats(&ones[i]);
+}
+
+/* The promise of a replay: from the frame that was asked for, if it is there. */
+static inline void check_began(const one *who, uint8_t name, uint64_t epoch, uint64_t seq)
+{
+    const fws_log *log = &topics[name]->log;
+    const fws_sub *sub = fws_conn_find_sub(conn_of(who->peer), topics[name]);
+    bool there = epoch == topics[name]->epoch && seq >= log->first_seq && seq <= log->next_seq;
+    CHECK_EQ(sub->began, there ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE);
+    CHECK_EQ(sub->start, there ? seq : fws_topic_start(topics[name]));
+    CHECK(sub->start + 1 >= log->next_seq || there);
+    CHECK(sub->start == log->next_seq || sub->extra->replay_eseq == engine->eseq);
+}
+
+/* Subscribes it, to what follows that frame. */
+static inline void join_since(one *who, uint8_t name, const fws_topic_options *own, uint64_t epoch,
+                              uint64_t seq)
+{
+    if (topics[name] == NULL)
+        return;
+    const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
+                              .conn = who->peer->tag,
+                              .topic = topics[name],
+                              .since = true,
+                              .epoch = epoch,
+                              .seq = seq,
+                              .data = (const uint8_t *)own,
+                              .n = own == NULL ? 0 : sizeof *own};
+    bool twice = who->seats[name].joined;
+    int status = fws_engine_command(engine, &what);
+    CHECK(status != FWS_OK || !(twice || who->server) || lane == STAGED);
+    present(name)->held |=
+        (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;
+    if (lane == STAGED)
+        return;
+    if (status == FWS_OK)
+        check_began(who, name, epoch, seq);
+    learn_seats(who);
+}
+
+/* Subscribes it, or gives its subscription other options; own NULL: the topic's. */
+static inline int join_with(one *who, uint8_t name, const fws_topic_options *own)
+{
+    if (topics[name] == NULL)
+        return FWS_E_CLOSED;
+    int status =
+        command(FWS_CMD_SUBSCRIBE, who->peer, topics[name], 0, own, own == NULL ? 0 : sizeof *own);
+    CHECK(status != FWS_OK || !who->server || lane == STAGED);
+    present(name)->held |=
+        (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;
+    if (lane == AT_ONCE)
+        learn_seats(who);
+    return status;
+}
+
+static inline void join(one *who, uint8_t name)
+{
+    (void)join_with(who, name, NULL);
+}
+
+static inline void leave(one *who, uint8_t name)
+{
+    if (topics[name] == NULL)
+        return;
+    unsubscribe(who->peer, topics[name]);
+    if (lane == AT_ONCE)
+        learn_seats(who);
+}
+
+#endif
