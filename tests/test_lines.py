@@ -1,6 +1,7 @@
 """The feed of lines: what its clients get, how slow ones are treated, its end; both loops."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from line_site import LineSite, texts, until_close
-from support import balances, close_payload
+from support import balances, close_payload, open_files
 
 from fastws import ConfigError, ServeOptions
 from fastws.lines.config import LinesOptions
@@ -381,5 +382,33 @@ def test_a_bad_option_is_one_line(options: dict[str, Any], line: str) -> None:
 
 
 def test_a_source_that_is_not_there_leaves_nothing_open(tmp_path: Path) -> None:
+    before = open_files()
     with pytest.raises(ConfigError, match="No such file"):
         LinesFeed(ServeOptions(port=0), LinesOptions(source=str(tmp_path / "none")))
+    assert open_files() == before
+
+
+def test_close_lets_go_of_the_source(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        before = open_files()
+        async with LineSite(tmp_path) as site:
+            await site.write(b"one\n")
+        site.feed.close()
+        assert open_files() == before
+
+    run(case())
+
+
+def test_it_can_be_closed_when_its_loop_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    before = open_files()
+    feed = LinesFeed(ServeOptions(port=0), LinesOptions(source=str(path)))
+
+    async def case() -> None:
+        feed.listen()
+        feed.start()
+
+    asyncio.run(case())
+    feed.close()
+    assert open_files() == before

@@ -31,9 +31,9 @@ class Console:
 
     def write(self, line: str, *, error: bool = False) -> None:
         """Queue one line, or drop it."""
-        before = CLEAR if self._row and (not error or _is_terminal(2)) else ""
-        self._row = False
-        self._queue(f"{before}{line}\n", error=error)
+        replaced = self._row and (not error or _is_terminal(2))
+        self._row = self._row and not replaced
+        self._queue(f"{CLEAR if replaced else ''}{line}\n", error=error)
 
     def show(self, row: str) -> None:
         """Queue a row of figures: on a terminal it replaces the one before it, in colour."""

@@ -37,7 +37,7 @@ class Reader:
         self._take = take
         self._ended = ended
         self._reading = False
-        self._watched = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # that watches it
         self._next: asyncio.Handle | None = None
 
     def resume(self) -> None:
@@ -50,15 +50,15 @@ class Reader:
             blocking = os.get_blocking(self._fd)
             loop.add_reader(self._fd, self._read)
             os.set_blocking(self._fd, blocking)  # uvloop has changed it
-            self._watched = True
+            self._loop = loop
         except PermissionError:  # of epoll: this is no descriptor to wait for
             self._next = loop.call_soon(self._read)
 
     def pause(self) -> None:
         """Read no more until `resume`. Idempotent."""
-        if self._watched:
-            asyncio.get_running_loop().remove_reader(self._fd)
-            self._watched = False
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+        self._loop = None
         if self._next is not None:
             self._next.cancel()
             self._next = None
