@@ -42,13 +42,13 @@ def measure(arguments: argparse.Namespace, file: Path) -> dict[str, Any]:
             sockets = [sock for sock, _ in opened]
             fds = [each.fileno() for each in sockets]
             reading = subprocess.Popen(
-                [PROGRAM, "read", *numbers, str(server.pid), *map(str, fds)],
+                [arguments.program, "read", *numbers, str(server.pid), *map(str, fds)],
                 stdout=subprocess.PIPE,
                 pass_fds=fds,
                 preexec_fn=on_client_core,
             )
             subprocess.run(
-                [PROGRAM, "write", str(file), *numbers, str(arguments.rate)],
+                [arguments.program, "write", str(file), *numbers, str(arguments.rate)],
                 check=True,
                 stdout=subprocess.DEVNULL,
                 preexec_fn=on_client_core,
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=100, help="bytes of a line, newline included")
     parser.add_argument("--rate", type=int, default=0, help="lines a second; 0: full speed")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--program", default=str(PROGRAM), help="native/lines.c, compiled")
     parser.add_argument("--serve", default="", help="further options of fastws serve")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
