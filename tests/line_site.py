@@ -73,6 +73,11 @@ class LineSite(Site):
                 await asyncio.sleep(0.005)
 
 
+def numbered(n: int, size: int = 100) -> list[bytes]:
+    """Lines that are all different, of so many bytes."""
+    return [f"{i} ".ljust(size, "x").encode() for i in range(n)]
+
+
 async def texts(client: Client, n: int) -> list[bytes]:
     """The payloads of the next n frames, all of them text."""
     found: list[bytes] = []

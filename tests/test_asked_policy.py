@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from line_site import LineSite, texts, until_close
+from line_site import LineSite, numbered, texts, until_close
 from support import UPGRADE_FIELDS, Site, close_payload
 
 Run = Callable[[Any], Any]
@@ -32,7 +32,7 @@ def test_who_asks_for_the_latest_does_not_hold_the_ticks_at_max(run: Run) -> Non
 
 
 def test_who_asks_for_the_latest_does_not_hold_the_lines(run: Run, tmp_path: Path) -> None:
-    lines = [f"{i} ".ljust(100, "x").encode() for i in range(60_000)]
+    lines = numbered(60_000)
 
     async def case() -> None:
         async with (
@@ -58,7 +58,7 @@ def test_who_asks_to_be_closed_is_closed(run: Run, tmp_path: Path) -> None:
             LineSite(tmp_path) as site,
             await site.websocket(path="/?onSlow=close", receive_buffer=1 << 14) as slow,
         ):
-            await site.write(b"".join(b"%d\n" % i * 100 for i in range(50_000)))
+            await site.write(b"\n".join([*numbered(30_000), b""]))
             _, close = await until_close(slow)
             assert close[:2] == close_payload(1013)
 
