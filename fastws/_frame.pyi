@@ -122,9 +122,16 @@ class Topic:
     @property
     def options(self) -> TopicOptions: ...
     def publish(
-        self, data: Payload, *, text: bool = False, exclude: Connection | None = None
+        self,
+        data: Payload,
+        *,
+        key: str | None = None,
+        text: bool = False,
+        exclude: Connection | None = None,
     ) -> None: ...
-    def publish_all(self, messages: Iterable[Payload], *, text: bool = False) -> int: ...
+    def publish_all(
+        self, messages: Iterable[Payload], *, key: str | None = None, text: bool = False
+    ) -> int: ...
     def configure(
         self,
         *,

@@ -409,7 +409,7 @@ cdef class Topic:
         """The sequence number of its newest message: they count from 0; -1: there was none yet."""
         return <int64_t>fws_topic_snapshot(self._held()).appended - 1
 
-    def publish(self, data, *, bint text=False, Connection exclude=None):
+    def publish(self, data, *, key=None, bint text=False, Connection exclude=None):
         """Append one message to the log; O(1) in the number of subscribers.
 
         It is sent at the end of the loop's turn, at once when 256 KiB are waiting, or by
@@ -420,6 +420,9 @@ cdef class Topic:
             data: str for a TEXT message; bytes, bytearray or memoryview for a BINARY one; or a
                 Frame. With `text`, bytes for a TEXT one: UTF-8, as orjson returns it; it is not
                 checked.
+            key: what it is about, a str of 1 to 255 bytes of UTF-8 (a symbol, an id). A subscriber
+                with `on_slow="latest"` that is too slow gets the newest message of each key; a
+                topic that retains keeps that of each key.
             exclude: a subscriber that is not to get it (a room without its speaker).
 
         Raises:
@@ -437,6 +440,7 @@ cdef class Topic:
         command.kind = FWS_CMD_PUBLISH
         command.topic = self._t
         command.conn = 0
+        name = _set_key(&command, key)
         if exclude is not None:
             if exclude.engine is not self.engine:
                 raise ValueError("the connection belongs to another engine")
@@ -445,12 +449,12 @@ cdef class Topic:
             command.opcode = FWS_TEXT
         self.engine._command(&command)
 
-    def publish_all(self, messages not None, *, bint text=False):
+    def publish_all(self, messages not None, *, key=None, bint text=False):
         """Append many messages, as `publish` does each of them, in one call.
 
         Args:
             messages: an iterable of what `publish` takes.
-            text: as for `publish`.
+            key, text: of all of them, as for `publish`.
 
         Returns:
             How many they were.
@@ -466,6 +470,7 @@ cdef class Topic:
             raise TypeError("publish_all takes an iterable of messages; publish takes one")
         command.kind = FWS_CMD_PUBLISH
         command.conn = 0
+        name = _set_key(&command, key)
         try:
             for data in messages:
                 held = payload_of(data, &command.data, &command.n, &command.opcode)
@@ -615,6 +620,21 @@ cdef class Topic:
         fws_topic_watch(t, self._on_first is not None or self._on_last is not None)
         self.engine._keep(self)
         return 0
+
+
+cdef object _set_key(fws_command *command, key):
+    """The key of a message that is published; what is returned holds its bytes."""
+    command.key_n = 0
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise TypeError(f"a key must be a str, not {type(key).__name__}")
+    cdef Py_ssize_t n = 0
+    command.key = <const uint8_t *>PyUnicode_AsUTF8AndSize(key, &n)
+    if not 1 <= n <= <Py_ssize_t>FWS_KEY_MAX:
+        raise ValueError(f"a key has 1 to {FWS_KEY_MAX} bytes of UTF-8, not {n}")
+    command.key_n = <uint8_t>n
+    return key
 
 
 cdef (uint64_t, uint64_t) _since(const fws_topic *t, since) except *:
@@ -1465,8 +1485,9 @@ cdef class Engine:
         Args:
             name: at most 1,024 bytes of UTF-8.
             on_slow: what happens to a subscriber past max_lag: "close" (1013, the default),
-                "latest" (it jumps to the newest message), "drop_oldest" (it goes on with the oldest
-                message that max_lag allows) or "lossless" (publish raises LogFull).
+                "latest" (it jumps to the newest message, of each key where there are keys),
+                "drop_oldest" (it goes on with the oldest message that max_lag allows) or
+                "lossless" (publish raises LogFull).
             max_lag: a Lag; 12 MiB by default.
             retention_bytes: bytes of messages that slow subscribers may keep in memory, at least
                 max_lag; 16 MiB by default. What was not offered yet to a subscriber that keeps up

@@ -131,6 +131,7 @@ cdef extern from "core/topic.h" nogil:
         FWS_SLOW_DROP_OLDEST
     enum:
         FWS_NAME_MAX
+        FWS_KEY_MAX
     ctypedef struct fws_topic_options:
         uint64_t retention_bytes
         uint64_t max_lag_bytes
@@ -302,6 +303,8 @@ cdef extern from "core/engine.h" nogil:
         uint8_t opcode
         uint16_t code
         bint since
+        uint8_t key_n
+        const uint8_t *key
         uint64_t epoch
         uint64_t seq
         uint64_t conn

@@ -195,13 +195,13 @@ def test_each_change_is_counted_and_is_one_line_of_the_log(
         (
             "fastws",
             logging.INFO,
-            'change accepted: POST /config {"rate":5}\\n\\x1b[2J from 127.0.0.1:50000 of a page of '
+            'change accepted: POST /config {"rate":5}\\n\\x1b[2J from 127.0.0.1:50000 with Origin '
             "http://localhost:5173",
         ),
         (
             "fastws",
             logging.WARNING,
-            "change refused: POST /config from the Unix socket of a page of \\x80: Forbidden",
+            "change refused: POST /config from the Unix socket with Origin \\x80: Forbidden",
         ),
     ]
 

@@ -5,16 +5,20 @@ import os
 import re
 import socket
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import open_files
-from test_cli import serving
+from test_cli import COMMAND, ROOT, environment
 from typed import Type
 
-from fastws import App, Server, serve
+from fastws import App, Connection, Server, connect, serve
+from fastws.bench.measurement import BenchOptions
+from fastws.bench.run import Bench
+from fastws.client.url import parse_url
 from fastws.errors import ConfigError
 from fastws.server.listeners import UnixListener, bound_address, close, listen_tcp, listen_unix
 
@@ -139,12 +143,44 @@ def test_the_scope_of_an_address_is_kept() -> None:
     server.close()
 
 
-def test_a_scope_is_shown_where_it_listens() -> None:
+def test_serve_shows_the_scope_and_bench_reaches_it() -> None:
     address, name = of_one_link()
-    shown = rf"ws://\[fe80::[0-9a-f:]+%{name}\]:"
-    at_that = serving("--host", f"{address}%{name}")  # which expects 127.0.0.1
-    with pytest.raises(AssertionError, match=shown), at_that:
-        pass
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--host", f"{address}%{name}", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        try:
+            url = process.stdout.readline().split()[2]
+            assert re.fullmatch(rf"ws://\[fe80::[0-9a-f:]+%{name}\]:\d+", url)
+            assert Bench(BenchOptions(parse_url(url), 2, 0.1, 0.0)).run().failures == []
+        finally:
+            process.kill()
+
+
+def test_a_client_finds_an_address_by_its_scope(run: Callable[[Any], Any]) -> None:
+    address, name = of_one_link()
+    seen: list[str] = []
+
+    async def handler(ws: Connection) -> None:
+        seen.append(ws.request.headers["host"])
+        await ws.send("found")
+
+    async def story() -> None:
+        async with serve(handler, f"{address}%{name}") as server:
+            port = server.sockets[0].getsockname()[1]
+            for percent in ("%", "%25"):
+                async with connect(f"ws://[{address}{percent}{name}]:{port}") as client:
+                    assert await client.recv() == "found"
+        assert seen == [f"[{address}]:{port}"] * 2  # the scope is nobody else's business
+        with pytest.raises(ConnectionRefusedError):
+            async with connect(f"ws://[{address}%{name}]:{port}"):
+                pass
+
+    run(story())
 
 
 def test_an_address_without_a_scope_is_shown_as_it_is() -> None:

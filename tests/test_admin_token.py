@@ -12,7 +12,9 @@ from test_cli import serving
 from typed import Type
 
 from fastws.cli.secret import read_token
+from fastws.cli.serve import log_level, serve
 from fastws.errors import ConfigError
+from fastws.ticks.config import ServeOptions
 
 
 def token_file(folder: Path, content: bytes, mode: int = 0o600) -> str:
@@ -99,3 +101,19 @@ def test_serve_takes_changes_from_pages_of_this_machine_and_from_no_other() -> N
             assert change(port, **{name: "127.0.0.1"}) == 403
         with urlopen(f"http://127.0.0.1:{port}/stats/", timeout=PATIENCE) as answer:
             assert json.load(answer)["server"]["changes"] == {"accepted": 4, "refused": 8}
+
+
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [
+        ((), logging.INFO),
+        (("--log-level", "warning"), logging.WARNING),
+        (("--log-level", "error"), logging.ERROR),
+        (("--quiet",), logging.WARNING),
+        (("--quiet", "--log-level", "error"), logging.ERROR),
+    ],
+)
+def test_the_least_level_of_the_log_can_be_chosen(options: tuple[str, ...], level: int) -> None:
+    context = serve.make_context("serve", ["--port", "0", *options])
+    chosen = {key: context.params[key] for key in ("quiet", "log_level")}
+    assert log_level(ServeOptions(**chosen)) == level

@@ -404,6 +404,6 @@ def test_the_help_of_serve_has_every_limit_under_a_heading() -> None:
         elif found := re.match(r"  --([\w-]+)", line):
             options[found[1].replace("-", "_")] = heading
     others = {name for name, heading in options.items() if heading == "Other options"}
-    assert others == {"loop", "deflate", "quiet"}
+    assert others == {"loop", "deflate", "log_level", "quiet"}
     assert options.keys() >= {each.name for each in fields(Limits)}
     assert len(set(options.values())) == 8

@@ -109,6 +109,8 @@ def test_wrong_answers_are_refused(data: bytes, status: int | None, message: str
         ("ws://127.0.0.1:8080/a/b?c=d&e", Url("127.0.0.1", 8080, "/a/b?c=d&e")),
         ("WS://LocalHost?x", Url("localhost", 80, "/?x")),
         ("ws://[::1]:9/", Url("::1", 9, "/")),
+        ("ws://[fe80::1%25eth0]:9/", Url("fe80::1%eth0", 9, "/")),
+        ("ws://[fe80::1%eth0]/%25", Url("fe80::1%eth0", 80, "/%25")),
     ],
 )
 def test_ws_urls_are_read(text: str, url: Url) -> None:

@@ -147,6 +147,8 @@ def test_default_options_listen_on_loopback() -> None:
         {"allowed_origins": ("null", "https://example.com", "http://localhost:3000")},
         {"allowed_origins": ("tauri://localhost", "app://.", "http://[::1]:8000", "HTTPS://X.Y")},
         {"allowed_origins": ("http://a.example:443", "https://a.example:80")},
+        {"allowed_origins": ("file://", "https://*.example.com", "http://*.localhost:*")},
+        {"unix": "/s", "unix_mode": 0o660},
     ],
 )
 def test_good_options_are_taken(options: dict[str, Any]) -> None:

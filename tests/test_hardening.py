@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fastws import _frame, _ticks
+from fastws import _frame, _inbox, _ticks
 
 DYNAMIC, GNU_STACK, GNU_RELRO = 2, 0x6474E551, 0x6474E552  # program headers
 FLAGS, FLAGS_1, BIND_NOW, NOW, EXECUTABLE = 30, 0x6FFFFFFB, 8, 1, 1
@@ -26,7 +26,7 @@ class Elf:
         self.dynamic = dict(struct.iter_unpack("<QQ", self.data[at : at + n]))
 
 
-@pytest.mark.parametrize("module", [_frame, _ticks])
+@pytest.mark.parametrize("module", [_frame, _inbox, _ticks])
 def test_the_extension_is_hardened(module: object) -> None:
     elf = Elf(Path(module.__file__))  # type: ignore[attr-defined]
     assert GNU_RELRO in elf.flags

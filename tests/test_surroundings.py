@@ -228,6 +228,18 @@ def test_a_low_limit_of_open_files_is_said(
         )
 
 
+@pytest.mark.parametrize("limit", [5, 10, 12, 16, 23])
+def test_a_limit_that_does_not_do_for_one_client_is_one_line(
+    typed: Type, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastws.server.open_files.file_limit", lambda: limit)
+    done = typed("serve", "--port", "0")
+    assert done.errors == (
+        f"fastws: RLIMIT_NOFILE: a limit of {limit} open files is below 24: raise the limit "
+        "(ulimit -n, or LimitNOFILE of systemd)\n"
+    )
+
+
 def test_serve_says_a_low_limit() -> None:
     low = resource.getrlimit(resource.RLIMIT_NOFILE)
     with subprocess.Popen(
@@ -236,11 +248,12 @@ def test_serve_says_a_low_limit() -> None:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (138, 138)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24)),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("listening on ")
+        assert process.stdout.readline().startswith("ticks: ")
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=PATIENCE)
-    assert "the limit of open files, 138, has room for 10 connections" in log
+    assert "the limit of open files, 24, has room for 1 connection" in log
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == low

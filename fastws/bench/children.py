@@ -120,7 +120,7 @@ class ServerChild(Child):
 
     def __init__(self, format: str, *options: str, port: int = 0, rate: int = 0) -> None:
         listen = ("--host", "127.0.0.1", "--port", str(port))
-        ticks = ("--rate", str(rate), "--format", format)
+        ticks = ("--rate", str(rate), "--format", format, "--log-level", "warning")
         command = [sys.executable, "-m", "fastws", "serve", *listen, *ticks]
         command += options or unlimited()
         super().__init__(command, cores()[0], subprocess.PIPE, own_environment())

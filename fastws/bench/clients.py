@@ -25,7 +25,7 @@ PATIENCE = 10.0  # seconds without progress in connecting or closing
 TURN = 0.05  # seconds that a turn waits when nothing comes
 NORMAL_CLOSURE = 1000
 
-_Address = tuple[socket.AddressFamily, tuple[str, int]]
+_Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 
 
 class CannotMeasure(FastwsError):
@@ -133,7 +133,7 @@ class Clients:
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or "not a host name"
             raise CannotMeasure(f"{self._where}: {why}") from None
-        return [(family, address[:2]) for family, _, _, _, address in found]  # type: ignore[misc]
+        return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
 
     def _open_batch(self, address: _Address, n: int) -> None:
         """Open n connections and wait until the handshake of each is verified."""

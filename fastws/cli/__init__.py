@@ -12,8 +12,8 @@ import click
 from fastws.cli.bench import bench
 from fastws.cli.ceiling import ceiling
 from fastws.cli.serve import serve
-from fastws.cli.surroundings import open_standard_streams
 from fastws.errors import ConfigError
+from fastws.server.streams import open_standard_streams
 
 USAGE = 3  # exit status
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import click
 import uvloop
@@ -24,7 +24,8 @@ from fastws.feeds.feed import Feed
 from fastws.lines.config import LinesOptions
 from fastws.lines.feed import LinesFeed
 from fastws.server.limits import Limits
-from fastws.ticks.config import FEED_LIMITS, ServeOptions, http_port_of_mode, parse_rate
+from fastws.server.open_files import check_file_limit
+from fastws.ticks.config import FEED_LIMITS, LogLevel, ServeOptions, http_port_of_mode, parse_rate
 from fastws.ticks.feed import TickFeed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -172,6 +173,12 @@ GROUPS = {
 @source_options
 @click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
 @limit_options
+@click.option(
+    "--log-level",
+    type=click.Choice(get_args(LogLevel)),
+    default="info",
+    help="What of the log is written to standard error; info: each change of the rate, too.",
+)
 @click.option("--quiet", is_flag=True, help="Print errors only: no address, no console rows.")
 def serve(
     host: str,
@@ -191,6 +198,7 @@ def serve(
     admin_token_file: str | None,
     late: str,
     deflate: bool,
+    log_level: str,
     quiet: bool,
     **others: Any,
 ) -> None:
@@ -230,6 +238,7 @@ def serve(
         min_rate=min_rate,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
+        log_level=log_level,  # type: ignore[arg-type]
         quiet=quiet,
         fields=fields,  # type: ignore[arg-type]
         late=late,  # type: ignore[arg-type]
@@ -238,6 +247,7 @@ def serve(
     )
     if lines is not None:
         options = without_ticks(click.get_current_context(), options)
+    check_file_limit()
     with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
         status = runner.run(run(options, lines))
     sys.exit(status)
@@ -266,8 +276,7 @@ async def run(options: ServeOptions, lines: LinesOptions | None = None) -> int:
     console = Console()
     log = ConsoleLog(console)
     logging.getLogger().addHandler(log)
-    if not options.quiet:
-        logging.getLogger("fastws").setLevel(logging.INFO)
+    logging.getLogger("fastws").setLevel(log_level(options))
     feed = None
     try:
         feed = feed_of(options, lines, console)
@@ -296,6 +305,12 @@ def feed_of(options: ServeOptions, lines: LinesOptions | None, console: Console)
     if lines is None:
         return TickFeed(options, write)
     return LinesFeed(options, lines, write, None if options.quiet else console.show)
+
+
+def log_level(options: ServeOptions) -> int:
+    """Return the least level that is written; a quiet server says no more than warnings."""
+    level = logging.getLevelNamesMapping()[options.log_level.upper()]
+    return max(level, logging.WARNING) if options.quiet else level
 
 
 def catch_signals(signalled: asyncio.Event) -> None:

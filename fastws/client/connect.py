@@ -1,6 +1,8 @@
 """`fastws.connect`: a client on the same core as the server. Layer 6."""
 
 import asyncio
+import errno
+import os
 import random
 import socket
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
@@ -128,8 +130,8 @@ class connect:  # it is called like a function
         """Return a connected socket, of the first address of the host that takes it."""
         if self._unix is not None:
             return await _connected(socket.AF_UNIX, self._unix)
-        url, loop = self._url, asyncio.get_running_loop()
-        found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        url = self._url
+        found = await _addresses(url.host, url.port)
         failure: OSError | None = None
         for family, _, _, _, address in found:
             try:
@@ -209,14 +211,41 @@ def reconnect_delays() -> Iterator[float]:
         bound = min(MOST_DELAY, bound * GROWTH)
 
 
+async def _addresses(host: str, port: int) -> list[tuple[Any, ...]]:
+    if "%" in host:  # an address with a scope: uvloop would lose it, and there is no need to wait
+        flags = socket.AI_NUMERICHOST
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+    loop = asyncio.get_running_loop()
+    return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+
 async def _connected(family: int, address: Any) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        await asyncio.get_running_loop().sock_connect(sock, address)
+        if family == socket.AF_INET6 and address[3]:
+            await _connect_in_scope(sock, address)
+        else:
+            await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _connect_in_scope(sock: socket.socket, address: tuple[str, int, int, int]) -> None:
+    """Connect to an address of one link; uvloop's `sock_connect` loses its scope."""
+    number = sock.connect_ex(address)
+    if number == errno.EINPROGRESS:
+        loop = asyncio.get_running_loop()
+        writable = asyncio.Event()
+        loop.add_writer(sock, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            loop.remove_writer(sock)
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        raise OSError(number, os.strerror(number))
 
 
 async def _close(connection: Connection) -> None:

@@ -38,7 +38,8 @@ def build_request(
     """
     if not target.startswith("/") or not all("!" <= char <= "~" for char in target):
         raise ValueError("target must start with / and be printable ASCII without blanks")
-    name = f"[{host}]" if ":" in host else host
+    address = host.partition("%")[0]  # a scope means nothing to others (RFC 6874 1)
+    name = f"[{address}]" if ":" in address else host
     fields = [
         ("Host", name if port == 80 else f"{name}:{port}"),
         ("Upgrade", "websocket"),

@@ -8,7 +8,10 @@ from fastws.errors import ConfigError, printable
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """Where a ws URL points: `host` without brackets, `target` with the query."""
+    """Where a ws URL points: `host` without brackets, `target` with the query.
+
+    The host of an address of one link has its scope behind it: `fe80::1%eth0`.
+    """
 
     host: str
     port: int
@@ -17,6 +20,8 @@ class Url:
 
 def parse_url(url: str) -> Url:
     """Parse `ws://host[:port][/path][?query]`; the port is 80 unless given (RFC 6455 3).
+
+    `ws://[fe80::1%25eth0]:8080` and, as people write it, `ws://[fe80::1%eth0]:8080` have a scope.
 
     Raises:
         ConfigError: field "url": not a ws URL, wss, a fragment, user information, bad port.
@@ -37,4 +42,6 @@ def parse_url(url: str) -> Url:
     if port == 0:
         raise ConfigError("url", "port must be from 1 to 65535")
     target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
+    if ":" in host:
+        host = host.replace("%25", "%", 1)  # RFC 6874 2
     return Url(host, 80 if port is None else port, target)

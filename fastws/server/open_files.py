@@ -8,11 +8,13 @@ import resource
 from contextlib import suppress
 
 from fastws.checks import check_integer
+from fastws.errors import ConfigError
 
 logger = logging.getLogger("fastws")
 
 FEW = 1000  # connections; a limit that has room for fewer is said
 HOW = "raise the limit (ulimit -n, or LimitNOFILE of systemd)"
+LEAST_FILES = 24
 RESERVED_FILES = 128  # descriptors that connections leave: 64 for those to be refused, and others
 
 
@@ -23,6 +25,19 @@ def file_limit() -> int:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def check_file_limit() -> None:
+    """Refuse a limit that does not even do for an event loop and a listening socket.
+
+    Raises:
+        ConfigError: it says the limit.
+    """
+    limit = file_limit()
+    if limit < LEAST_FILES:
+        raise ConfigError(
+            "RLIMIT_NOFILE", f"a limit of {limit} open files is below {LEAST_FILES}: {HOW}"
+        )
 
 
 def connection_limit(max_connections: int | None) -> int:

@@ -73,5 +73,5 @@ def _shown(request: Request) -> str:
     parts.append(where if host else "from the Unix socket")
     origin = request.header("origin")
     if origin is not None:
-        parts.append(f"of a page of {printable(origin, 80)}")
+        parts.append(f"with Origin {printable(origin, 80)}")
     return " ".join(parts)

@@ -29,6 +29,7 @@ Format = Literal["json", "binary"]
 Loop = Literal["uvloop", "asyncio"]
 Fields = Literal["base", "seq"]
 Late = Literal["burst", "smooth", "skip"]
+LogLevel = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ class ServeOptions:
             hard-coded, or None; 0: any free one.
         admin_token: secret that every change needs, visible ASCII, or None: changes are taken
             from this machine only.
-        quiet: only errors are printed: no address, no console rows.
+        quiet: only warnings and errors are printed: no address, no console rows.
+        log_level: the least of the log that is printed.
         fields: what a tick carries: "base" three fields, "seq" also seq and tsNs.
         unix: path of a Unix socket to listen on instead of host and port, or None.
         unix_mode: of its file, 0 to 0o777, or None: as the umask has it.
@@ -141,6 +143,7 @@ class ServeOptions:
     http_port: int | None = None
     admin_token: str | None = None
     quiet: bool = False
+    log_level: LogLevel = "info"
     fields: Fields = "base"
     late: Late = "burst"
     unix: str | None = None
@@ -165,6 +168,7 @@ class ServeOptions:
         if self.admin_token is not None:
             check_text("admin_token", self.admin_token)
         check_flag("quiet", self.quiet)
+        check_choice("log_level", self.log_level, get_args(LogLevel))
         check_choice("fields", self.fields, get_args(Fields))
         check_choice("late", self.late, get_args(Late))
         if self.unix is not None and not self.unix.strip("\0"):

@@ -24,8 +24,8 @@ static void check_begun(const one *who, const fws_conn *conn, const message *sen
         return;
     const fws_sub *sub = fws_conn_find_sub(conn, it->topic);
     CHECK(sub != NULL && topics[it->name] == it->topic);
-    if (sub->extra != NULL && sent->seq < sub->extra->replay_to)
-        return; /* however old: it asked for it */
+    if (sub->conflating || (sub->extra != NULL && sent->seq < sub->extra->replay_to))
+        return; /* however old: it is the newest of its key, or asked for */
     const fws_topic_options *options = fws_sub_options(sub);
     uint64_t since = sent->at > conn->lag_since ? sent->at : conn->lag_since;
     uint64_t by = engine->topics.looked_at;

@@ -29,7 +29,8 @@ static inline uint32_t walk_readers(const fws_topic *topic, const fws_slab *slab
 {
     uint32_t count = 0;
     for (uint32_t i = topic->caught; i < topic->n; i++)
-        count += topic->members[i]->seq - slab->base_seq < slab->n && !topic->members[i]->ahead;
+        count += topic->members[i]->seq - slab->base_seq < slab->n && !topic->members[i]->ahead
+                 && !topic->members[i]->conflating;
     return count;
 }
 
@@ -46,10 +47,13 @@ static inline void check_log(const fws_topic *topic)
         seq += slab->n;
     }
     CHECK_EQ(seq, log->next_seq);
-    uint32_t lapped = 0;
-    for (uint32_t i = topic->caught; i < topic->n; i++)
+    uint32_t lapped = 0, conflating = 0;
+    for (uint32_t i = topic->caught; i < topic->n; i++) {
         lapped += fws_sub_lapped(topic->members[i]) && !topic->members[i]->ahead;
+        conflating += topic->members[i]->conflating;
+    }
     CHECK_EQ(topic->lapped, lapped);
+    CHECK_EQ(topic->conflating, conflating);
     CHECK_EQ(log->growing != NULL, log->head != log->tail);
 }
 
@@ -64,7 +68,8 @@ static inline void check_sub(const fws_topic *topic, uint32_t i)
     CHECK(!sub->partial || sub->conn->partial.sub == sub);
     CHECK_EQ(fws_sub_pending(sub, &bytes), walk_pending(sub));
     fws_reader_account account = fws_sub_snapshot(sub, 0);
-    CHECK_EQ(account.published, account.delivered + account.dropped + account.pending);
+    CHECK_EQ(account.published,
+             account.delivered + account.dropped + account.conflated + account.pending);
     CHECK(account.acknowledged <= account.delivered);
 }
 

@@ -7,7 +7,7 @@
 
 static uint64_t undecided; /* heads whose owner was told that it is late */
 
-enum { FIGURES = 23 };
+enum { FIGURES = 25 };
 static const char *const figures[FIGURES] = {"deaths",
                                              "whole frames",
                                              "compressed frames",
@@ -30,7 +30,9 @@ static const char *const figures[FIGURES] = {"deaths",
                                              "long messages",
                                              "heads put off",
                                              "looks at a holder",
-                                             "replayed messages"};
+                                             "replayed messages",
+                                             "conflated messages",
+                                             "newest messages of keys"};
 static uint64_t sums[FIGURES];
 
 static void add_figures(void)
@@ -58,7 +60,9 @@ static void add_figures(void)
                                    long_messages,
                                    undecided,
                                    held_long,
-                                   replayed};
+                                   replayed,
+                                   engine->topics.account.conflated,
+                                   keys_checked};
     for (int i = 0; i < FIGURES; i++)
         sums[i] += run[i];
 }

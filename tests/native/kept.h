@@ -75,6 +75,7 @@ static inline void check_kept(const life *it)
     const fws_slab *oldest = fws_log_oldest(&topic->log);
     uint64_t most = topic->options->retention_bytes + 2 * FWS_SLAB_BYTES + PAYLOAD_MAX;
     CHECK(oldest == NULL || oldest->readers > 0 || topic->ahead > 0
+          || (topic->conflating > 0 && oldest == topic->log.growing)
           || (topic->lapped > 0 && (oldest == topic->log.growing || goes_on_at_the_oldest(topic)))
           || (topic->caught > 0 && oldest->base_seq + oldest->n > topic->woken)
           || topic == topic->topics->waking /* the end of the wake looks at what can go */

@@ -8,6 +8,7 @@
 #define TOPICS 3
 #define NAMES 43
 #define LIVES_MAX 32768
+#define KEYS 5         /* of messages of the topics that have any; 0: without one */
 #define NUMBERS 32768U /* the last messages of each name */
 
 typedef struct life {
@@ -17,6 +18,7 @@ typedef struct life {
     uint64_t unseen; /* those before that one may have been retired before the look */
     uint64_t staged; /* published by other threads since the last harvest */
     uint64_t received;
+    uint64_t newest[KEYS]; /* by key: behind its newest message; 0: there is none */
     uint8_t name;
     bool owned; /* there is a reference of ours */
     bool closed, wanted;
@@ -35,6 +37,12 @@ static inline void lives_begin(void)
     memset(lives, 0, sizeof lives[0]);
     memset(life_of, 0, sizeof life_of);
     memset(topics, 0, sizeof topics);
+}
+
+/* Its messages have keys, the first one in any case. */
+static inline bool is_keyed(uint8_t name)
+{
+    return name % 3 == 1;
 }
 
 static inline life *present(uint8_t name)

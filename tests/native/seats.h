@@ -5,6 +5,8 @@
 
 #include "kept.h"
 
+static uint64_t keys_checked; /* newest messages of keys, for one that may have been slow */
+
 static inline void check_stream(one *who); /* streams.h */
 
 /* The sequence number that is due, those passed that it was not to get. */
@@ -18,11 +20,29 @@ static inline uint64_t due_next(const one *who, const seat *at)
     return seq;
 }
 
+/* What was skipped for a slow one was skipped for newer ones of the same keys. */
+static inline void check_keys(const one *who, const seat *at)
+{
+    const life *it = &lives[at->life];
+    if (!is_keyed(it->name) || at->drops || engine->topics.budget_dropped > 0)
+        return;
+    for (uint32_t key = 0; key < KEYS; key++) {
+        uint64_t newest = it->newest[key];
+        const message *last = newest == 0 ? NULL : message_of(it, newest - 1);
+        if (newest <= at->start || newest <= it->unseen || last == NULL
+            || (newest > at->head && last->without == who->peer->tag))
+            continue;
+        CHECK_EQ(at->newest[key], newest);
+        keys_checked += at->jumps;
+    }
+}
+
 /* It has everything: all of it arrived, but for what a policy skipped. */
 static inline void catch_up(const one *who, seat *at, uint64_t head)
 {
     uint64_t due = due_next(who, at);
     CHECK(due == head || (due < head && (at->jumps || due < lives[at->life].unseen)));
+    check_keys(who, at);
     at->next = head;
 }
 
@@ -68,6 +88,8 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
         catch_up(who, at, sub->seq);
     at->jumps =
         (at->jumps && !caught_up) || policy == FWS_SLOW_LATEST || policy == FWS_SLOW_DROP_OLDEST;
+    at->jumps |= sub->conflating;
+    at->drops = (at->drops && !caught_up) || policy == FWS_SLOW_DROP_OLDEST;
     at->waits = (at->waits || caught_up) && policy == FWS_SLOW_LOSSLESS;
     CHECK(!at->waits || !fws_sub_lapped(sub));
 }
@@ -99,7 +121,7 @@ static inline void check_began(const one *who, uint8_t name, uint64_t epoch, uin
     bool there = epoch == topics[name]->epoch && seq >= log->first_seq && seq <= log->next_seq;
     CHECK_EQ(sub->began, there ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE);
     CHECK_EQ(sub->start, there ? seq : fws_topic_start(topics[name]));
-    CHECK(sub->start + 1 >= log->next_seq || there);
+    CHECK(sub->start + 1 >= log->next_seq || there || is_keyed(name));
     CHECK(sub->start == log->next_seq || sub->extra->replay_eseq == engine->eseq);
 }
 

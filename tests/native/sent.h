@@ -13,13 +13,15 @@ enum lane { AT_ONCE, STAGED }; /* a command from the driving thread, from anothe
 
 /* A client's subscription under one name. */
 typedef struct seat {
-    uint32_t life, id;   /* of the topic, of the subscription */
-    bool joined;         /* it is there */
-    bool jumps;          /* its policy may have been to skip, since it last had everything */
-    bool waits;          /* its policy has been lossless since then */
-    uint64_t start, got; /* its first sequence number; messages that arrived */
-    uint64_t head, at;   /* those before head were there when it began, at that engine sequence */
-    uint64_t next;       /* sequence number that is due, if nothing is excluded */
+    uint32_t life, id;     /* of the topic, of the subscription */
+    bool joined;           /* it is there */
+    bool jumps;            /* its policy may have been to skip, since it last had everything */
+    bool waits;            /* its policy has been lossless since then */
+    uint64_t start, got;   /* its first sequence number; messages that arrived */
+    uint64_t head, at;     /* those before head were there when it began, at that engine sequence */
+    uint64_t next;         /* sequence number that is due, if nothing is excluded */
+    bool drops;            /* its policy may have been to drop the oldest, since then */
+    uint64_t newest[KEYS]; /* by key: behind the last message that arrived */
 } seat;
 
 typedef struct one {
@@ -42,7 +44,7 @@ typedef struct message {
     uint64_t to;          /* the client's id; 0: those who subscribed */
     uint64_t without;     /* but that one's; 0: all of them */
     uint64_t at;          /* when, at the earliest, ns */
-    uint32_t size, life;
+    uint32_t size, life, key;
     uint8_t lane;
 } message;
 
@@ -95,7 +97,7 @@ static inline bool staging_fits(size_t n)
 /* The bytes wait for the next turn, or there was no room for them. */
 static inline int stage_message(const fws_command *what)
 {
-    bool fits = staging_fits(what->n);
+    bool fits = staging_fits(what->n + what->key_n);
     int status = fws_engine_command(engine, what);
     bool budget = engine->options.max_buffered_bytes > 0;
     CHECK(status == (fits ? FWS_OK : FWS_E_FULL) || (budget && status == FWS_E_FULL));
@@ -104,30 +106,39 @@ static inline int stage_message(const fws_command *what)
     return status;
 }
 
+static inline void learn_one(life *it, const fws_slab *slab, uint64_t seq, uint64_t at)
+{
+    fws_header header;
+    uint32_t number, index = (uint32_t)(seq - slab->base_seq);
+    const uint8_t *frame = slab->data + fws_slab_start(slab, index);
+    int head = fws_header_decode(frame, FWS_HEADER_MAX, &header);
+    CHECK(head > 0);
+    memcpy(&number, frame + head, sizeof number);
+    CHECK(number < n_messages && messages[number].last == 0);
+    CHECK(&lives[messages[number].life] == it);
+    messages[number].seq = seq;
+    messages[number].at = at;
+    messages[number].first = messages[number].last = fws_slab_eseq(slab, index);
+    it->newest[messages[number].key] = seq + 1;
+    numbers[it->name][seq % NUMBERS] = number;
+}
+
 /* What the topic's log has got since: its numbers, and when each was taken. What the log has
- * retired since, nobody can have been sent. */
+ * retired since, nobody can have been sent, but the newest frames of keys. */
 static inline void learn_life(life *it, uint64_t at)
 {
     const fws_log *log = &it->topic->log;
+    const fws_keyed *saved;
+    while (it->known < log->first_seq && it->topic->keys != NULL
+           && (saved = fws_keys_from(it->topic->keys, it->known)) != NULL
+           && saved->seq < log->first_seq) {
+        learn_one(it, saved->key->saved, saved->seq, at);
+        it->known = it->unseen = saved->seq + 1;
+    }
     if (it->known < log->first_seq)
         it->known = it->unseen = log->first_seq;
-    for (; it->known < log->next_seq; it->known++) {
-        fws_header header;
-        uint32_t number;
-        const fws_slab *slab = fws_log_slab(log, it->known, log->head);
-        uint32_t index = (uint32_t)(it->known - slab->base_seq);
-        const uint8_t *frame = slab->data + fws_slab_start(slab, index);
-        int head = fws_header_decode(frame, FWS_HEADER_MAX, &header);
-        CHECK(head > 0);
-        memcpy(&number, frame + head, sizeof number);
-        CHECK(number < n_messages && messages[number].last == 0);
-        CHECK(&lives[messages[number].life] == it);
-        messages[number].seq = it->known;
-        messages[number].at = at;
-        messages[number].first = fws_slab_eseq(slab, index);
-        messages[number].last = messages[number].first;
-        numbers[it->name][it->known % NUMBERS] = number;
-    }
+    for (; it->known < log->next_seq; it->known++)
+        learn_one(it, fws_log_slab(log, it->known, log->head), it->known, at);
 }
 
 /* Its message with that sequence number; NULL: not known any more. */
@@ -169,6 +180,12 @@ static inline int publish_without(uint8_t name, const one *but, size_t n)
     fws_command what = compose(FWS_CMD_PUBLISH, n);
     message *sent = &messages[n_messages - 1];
     what.topic = it->topic;
+    if (is_keyed(name)) {
+        sent->key = (n_messages * 7 + (uint32_t)n) % KEYS;
+        sent->key += sent->key == 0 && topic->keys == NULL;
+        what.key = (const uint8_t *)&sent->key;
+        what.key_n = sent->key == 0 ? 0 : sizeof sent->key;
+    }
     sent->life = (uint32_t)(it - lives);
     what.conn = sent->without = but == NULL || but->peer == NULL ? 0 : but->peer->tag;
     if (lane == STAGED) {

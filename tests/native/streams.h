@@ -87,6 +87,7 @@ static inline void check_published(one *who, const message *sent)
     CHECK(sent->seq < at->head || sent->without != who->peer->tag);
     replayed += sent->seq < at->head;
     at->next = sent->seq + 1;
+    at->newest[sent->key] = sent->seq + 1;
     at->got++;
 }
 
@@ -216,6 +217,19 @@ static inline void check_seats(one *who)
                      who->seats[i].got);
 }
 
+/* What is pending of a topic is what its members have still to get, and what is half sent of former
+ * ones. */
+static inline void check_pending(const fws_topic *topic)
+{
+    uint64_t pending = walk_topic(topic);
+    for (int i = 0; i < CLIENTS; i++) {
+        const fws_conn *conn = ones[i].peer == NULL ? NULL : conn_of(ones[i].peer);
+        const fws_sub *sub = conn == NULL ? NULL : conn->partial.sub;
+        pending += sub != NULL && sub->left && sub->topic == topic;
+    }
+    CHECK_EQ(fws_topic_snapshot(topic).pending, pending);
+}
+
 static inline void check_all(void)
 {
     check_engine();
@@ -235,6 +249,7 @@ static inline void check_all(void)
         if (topics[i] != NULL) {
             CHECK_EQ(present(i)->received, topics[i]->account.delivered);
             check_kept(present(i));
+            check_pending(topics[i]);
         }
 }
 
@@ -245,7 +260,7 @@ static inline void streams_open(const fws_options *options)
     n_stale = n_messages = n_staged = 0;
     whole_frames = compressed_frames = 0;
     memset(stale, 0, sizeof stale);
-    received = replayed = 0;
+    received = replayed = keys_checked = 0;
     lives_begin();
     memset(ones, 0, sizeof ones);
     if (codec == NULL && fws_deflate_available())

@@ -40,7 +40,7 @@ static inline bool stays(const fws_topics *topics, const fws_topic *topic)
 {
     if (topic->n > 0 || topic->refs > 0 || topic->dirty || topic == topics->waking)
         return true;
-    return !topic->closed && (topic->configured || topic->log.head != topic->log.tail);
+    return !topic->closed && (topic->configured || topic->log.held > 0);
 }
 
 static inline void note_closed(fws_topic *topic)
@@ -102,13 +102,29 @@ static inline void check_lists(const fws_topics *topics, uint32_t dirty, uint32_
     CHECK_EQ(touched, 0);
 }
 
-static inline uint64_t held_by(const fws_log *log)
+static inline uint64_t slab_size(const fws_slab *slab)
 {
-    uint64_t held = 0;
-    for (uint64_t id = log->tail; id != log->head; id++) {
-        const fws_slab *slab = log->ring[id & (log->capacity - 1)];
-        held += sizeof *slab + 2 * (uint64_t)slab->max_frames * sizeof(uint32_t) + slab->max_bytes;
+    return sizeof *slab + 2 * (uint64_t)slab->max_frames * sizeof(uint32_t) + slab->max_bytes;
+}
+
+/* Allocated for the frames that are saved for their keys. */
+static inline uint64_t saved_by(const fws_keys *keys)
+{
+    uint64_t saved = 0, seq = 0;
+    const fws_keyed *at;
+    for (; keys != NULL && (at = fws_keys_from(keys, seq)) != NULL; seq = at->seq + 1) {
+        CHECK_EQ(at->key->saved == NULL, at->seq >= keys->log->first_seq);
+        saved += at->key->saved == NULL ? 0 : slab_size(at->key->saved);
     }
+    return saved;
+}
+
+static inline uint64_t held_by(const fws_log *log, const fws_keys *keys)
+{
+    uint64_t held = saved_by(keys);
+    CHECK_EQ(log->beside, held);
+    for (uint64_t id = log->tail; id != log->head; id++)
+        held += slab_size(log->ring[id & (log->capacity - 1)]);
     CHECK_EQ(log->held, held);
     CHECK_EQ(log->link.next != NULL, log->listed && held > 0);
     return held;
@@ -120,7 +136,7 @@ static inline uint64_t held_by_variants(const fws_topic *topic)
     uint64_t held = 0;
     for (uint32_t i = 0; topic->variants != NULL && i < FWS_VARIANTS; i++)
         if (topic->variants[i] != NULL)
-            held += held_by(&topic->variants[i]->log);
+            held += held_by(&topic->variants[i]->log, NULL);
     return held;
 }
 
@@ -157,7 +173,7 @@ static inline void check_topics(const fws_topics *topics)
         CHECK(topic->refs >= topic->n);
         check_account(topic);
         add_account(&sums, &topic->account);
-        held += held_by(&topic->log);
+        held += held_by(&topic->log, topic->keys);
         derived += held_by_variants(topic);
         holding += topic->log.held > 0;
         n++;

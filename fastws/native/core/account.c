@@ -127,12 +127,14 @@ fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now)
     uint64_t bytes, pending = fws_sub_pending(sub, &bytes);
     uint64_t published =
         sub->topic->log.next_seq - sub->start - (excluded == NULL ? 0 : excluded->total);
-    uint64_t delivered = published - sub->dropped - pending;
+    uint64_t conflated = sub->extra == NULL ? 0 : sub->extra->conflated;
+    uint64_t delivered = published - conflated - sub->dropped - pending;
     return (fws_reader_account){
         .published = published,
         .delivered = delivered,
         .acknowledged = sub->conn->acknowledges ? delivered - sub->unacked[0] - sub->unacked[1] : 0,
         .dropped = sub->dropped,
+        .conflated = conflated,
         .pending = pending,
         .lag_bytes = bytes,
         .lag_seconds = seconds_since(fws_sub_waiting_since(sub), now),

@@ -35,13 +35,17 @@ static int publish(fws_engine *engine, const fws_command *command)
     int status = fws_topic_reserve(topic, head_n + n, engine->eseq + 1, &room);
     if (status != FWS_OK)
         return status;
+    fws_key *key = NULL;
+    if ((command->key_n > 0 || topic->keys != NULL)
+        && (key = fws_topic_key(topic, command->key, command->key_n)) == NULL)
+        return FWS_E_NOMEM;
     fws_sub *sub = excluded(engine, command);
     if (sub != NULL && fws_sub_exclude(sub) != FWS_OK)
         return FWS_E_NOMEM;
     fws_header_encode(room, command->opcode, true, 0, n, NULL);
     if (n > 0)
         memcpy(room + head_n, command->data, n);
-    fws_topic_commit(topic, head_n + n, ++engine->eseq);
+    fws_topic_commit_keyed(topic, key, head_n + n, ++engine->eseq);
     engine->waiting_bytes += head_n + n;
     return engine->waiting_bytes >= FWS_FLUSH_BYTES && topic->dirty ? 1 : FWS_OK;
 }
@@ -61,7 +65,7 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     if (sub != NULL)
         return command->since ? FWS_E_INVALID : fws_sub_set_options(sub, options);
     bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
-    uint64_t seq = recovers ? command->seq : fws_topic_start(topic);
+    uint64_t seq = recovers ? command->seq : FWS_START;
     sub = fws_topic_join_at(topic, conn, options, seq, ++engine->eseq);
     if (sub == NULL)
         return FWS_E_NOMEM;
@@ -192,9 +196,15 @@ static bool refers(uint8_t kind)
     return kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_UNSUBSCRIBE || kind == FWS_CMD_PUBLISH;
 }
 
-static size_t staged_size(size_t n)
+static size_t key_size(const fws_command *command)
 {
-    return sizeof(fws_command) + ((n + 7) & ~(size_t)7);
+    return command->kind == FWS_CMD_PUBLISH ? command->key_n : 0;
+}
+
+/* With its data, and behind that its key. */
+static size_t staged_size(const fws_command *command)
+{
+    return sizeof *command + ((command->n + key_size(command) + 7) & ~(size_t)7);
 }
 
 static void staging_count(fws_engine *engine)
@@ -237,7 +247,7 @@ static bool staging_grow(fws_engine *engine, size_t n, bool always)
 static int stage(fws_engine *engine, const fws_command *command)
 {
     fws_staging *staging = &engine->staging;
-    size_t n = staged_size(command->n);
+    size_t n = staged_size(command);
     pthread_mutex_lock(&staging->lock);
     bool first = staging->n == 0;
     bool always = command->kind == FWS_CMD_UNREF;
@@ -249,6 +259,9 @@ static int stage(fws_engine *engine, const fws_command *command)
         memcpy(staging->bytes + staging->n, command, sizeof *command);
         if (command->n > 0)
             memcpy(staging->bytes + staging->n + sizeof *command, command->data, command->n);
+        if (key_size(command) > 0)
+            memcpy(staging->bytes + staging->n + sizeof *command + command->n, command->key,
+                   command->key_n);
         staging->n += n;
     } else {
         __atomic_add_fetch(&staging->refused, 1, __ATOMIC_RELAXED);
@@ -286,7 +299,8 @@ static bool next_taken(fws_staging *staging, fws_command *command)
     const uint8_t *at = staging->draining + staging->drained;
     memcpy(command, at, sizeof *command);
     command->data = at + sizeof *command;
-    staging->drained += staged_size(command->n);
+    command->key = command->data + command->n;
+    staging->drained += staged_size(command);
     return true;
 }
 

@@ -47,6 +47,7 @@ typedef struct fws_sub_extra {
     fws_excluded *excluded;                  /* NULL: nothing ever was */
     uint64_t replay_to;   /* frames before that were there when it began: they are no lag, */
     uint64_t replay_eseq; /* and leave as if published with that engine sequence */
+    uint64_t conflated;   /* frames left out for newer ones of their keys */
 } fws_sub_extra;
 
 /* Where a subscription began. */
@@ -57,8 +58,8 @@ enum fws_began {
 };
 
 /* A reader's place in one topic, and its account. seq is the truth of its place; at any turn's
- * boundary head - start - excluded = delivered + dropped + pending, where delivered and pending
- * follow from seq. While its connection gets it, it is a member of the topic, either caught up or
+ * boundary head - start - excluded = delivered + conflated + dropped + pending, where delivered and
+ * pending follow from seq. While its connection gets it, it is a member of the topic, either caught up or
  * pending, and then it stands in the connection's heap. When it has ended it is kept only for
  * what the peer has not acknowledged. */
 typedef struct fws_sub {
@@ -75,6 +76,7 @@ typedef struct fws_sub {
     bool left;            /* it has ended */
     bool listed;          /* in the connection's list of unacknowledged */
     bool spared;          /* in slab->unoffered though it lags: what it reads is a replay */
+    bool conflating;      /* it gets the newest frame of each key only, until it has caught up */
     uint8_t began;        /* enum fws_began */
     uint32_t id;          /* another one for each subscription of an engine, till it wraps */
     uint32_t unacked[2];  /* frames delivered that the peer has not confirmed: before the

@@ -287,7 +287,9 @@ typedef struct fws_command {
     uint16_t code;       /* CLOSE */
     bool since;          /* SUBSCRIBE: it begins with the frame seq of that epoch, when the topic is
                             still the same and has it; without, and else: fws_topic_start() */
+    uint8_t key_n;       /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
+    const uint8_t *key;
     uint64_t conn;       /* id; PUBLISH: of the connection that is not to get it; 0: none */
     fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH, UNREF: the caller holds a reference */
     const uint8_t *data; /* PUBLISH, SEND: payload; PING: the same, at most 125 bytes; CLOSE:

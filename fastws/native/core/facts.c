@@ -161,7 +161,7 @@ uint32_t fws_topics_largest(const fws_topics *topics, fws_topic **found, uint32_
     }
     for (uint32_t left = LOOKED_AT; n < most && left > 0 && place < topics->capacity; left--) {
         fws_topic *topic = topics->table[place++].topic;
-        if (topic != NULL && topic->log.head == topic->log.tail)
+        if (topic != NULL && topic->log.held == 0)
             found[n++] = topic;
     }
     return n;

@@ -56,6 +56,8 @@ static bool plan_run(fws_plan *plan, fws_taken *taken, uint64_t limit)
     uint64_t excluded = fws_sub_next_excluded(taken->sub, taken->seq);
     if (excluded - slab->base_seq < last)
         last = (uint32_t)(excluded - slab->base_seq);
+    if (taken->sub->conflating)
+        last = first + fws_keys_run(taken->sub->topic->keys, taken->seq, last - first);
     if (fws_slab_eseq(slab, last - 1) >= limit)
         last = fws_slab_frame_eseq(slab, first, limit);
     if (fws_slab_start(slab, last) - start > room) {
@@ -97,12 +99,11 @@ static const fws_log *log_for(fws_plan *plan, const fws_taken *taken)
                : base;
 }
 
-/* Finds its next frame. False: it has none, or none for this plan. */
-static bool aim(fws_plan *plan, fws_taken *taken)
+/* Finds the slab of its next frame. False: it has none, or none for this plan. */
+static bool find_slab(fws_plan *plan, fws_taken *taken)
 {
-    const fws_log *base = &taken->sub->topic->log;
     taken->seq = fws_sub_skip(taken->sub, taken->seq);
-    if (taken->seq >= base->next_seq)
+    if (taken->seq >= taken->sub->topic->log.next_seq)
         return false;
     const fws_log *log = log_for(plan, taken);
     if (log == NULL) {
@@ -111,6 +112,18 @@ static bool aim(fws_plan *plan, fws_taken *taken)
     }
     uint64_t hint = taken->slab != NULL ? taken->slab->id : log->head;
     taken->slab = fws_log_slab(log, taken->seq, hint);
+    return true;
+}
+
+/* Finds its next frame. False: it has none, or none for this plan. */
+static bool aim(fws_plan *plan, fws_taken *taken)
+{
+    if (taken->sub->conflating)
+        taken->slab = fws_sub_newer(taken->sub, &taken->seq);
+    else if (!find_slab(plan, taken))
+        return false;
+    if (taken->slab == NULL)
+        return false;
     uint32_t index = (uint32_t)(taken->seq - taken->slab->base_seq);
     taken->eseq = fws_sub_leaves_at(taken->sub, fws_slab_eseq(taken->slab, index));
     return true;
@@ -229,6 +242,7 @@ static int gather_one(fws_conn *conn, fws_plan *plan, uint64_t before)
 {
     fws_taken *taken;
     int status = take_fresh(conn, plan, &taken);
+    plan->merged = status > 0 && taken->sub->conflating; /* its frames lie scattered */
     while (status > 0 && !plan_full(plan) && taken->eseq < before)
         status = plan_run(plan, taken, before) && aim(plan, taken);
     return status < 0 ? status : FWS_OK;
@@ -311,6 +325,9 @@ static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
     fws_sub *sub = run->sub;
     fws_slab *slab = run->slab;
     uint32_t index = run->last;
+    uint64_t first = slab->base_seq + run->first;
+    if (sub->conflating && first > sub->seq)
+        fws_sub_pass_over(sub, first);
     if (taken < run->bytes) {
         uint32_t at = fws_slab_start(slab, run->first) + (uint32_t)taken;
         index = fws_slab_frame_at(slab, run->first, at);

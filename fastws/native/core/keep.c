@@ -25,17 +25,40 @@ static uint64_t wanted_from(const fws_topic *topic)
     return enough || old ? oldest->base_seq + oldest->n : from;
 }
 
-uint64_t fws_topic_start(const fws_topic *topic)
+/* The frame that retain keeps in the log; the older ones of other keys are saved beside it. */
+static uint64_t retained_from(const fws_topic *topic)
 {
     const fws_log *log = &topic->log;
     bool retained = topic->options->retain && log->first_seq < log->next_seq;
     return log->next_seq - retained;
 }
 
+uint64_t fws_topic_start(const fws_topic *topic)
+{
+    const fws_keyed *oldest = NULL;
+    if (topic->options->retain && topic->keys != NULL)
+        oldest = fws_keys_from(topic->keys, 0);
+    return oldest != NULL ? oldest->seq : retained_from(topic);
+}
+
 uint64_t fws_topic_history_from(const fws_topic *topic)
 {
-    uint64_t from = wanted_from(topic), newest = fws_topic_start(topic);
+    uint64_t from = wanted_from(topic), newest = retained_from(topic);
     return from < newest ? from : newest;
+}
+
+/* Whether somebody may still have to get the newest frames of keys that the log has let go. */
+static bool needs_keys(const fws_topic *topic)
+{
+    return topic->options->retain || topic->conflating > 0 || topic->lapped > 0
+           || (topic->caught > 0 && topic->woken < topic->log.first_seq);
+}
+
+static void drop_oldest(fws_topic *topic, bool keep)
+{
+    if (topic->keys != NULL)
+        fws_keys_leave(topic->keys, fws_log_oldest(&topic->log), keep);
+    fws_log_drop_oldest(&topic->log);
 }
 
 static void trim_variants(fws_topic *topic)
@@ -57,8 +80,10 @@ void fws_topic_release(fws_topic *topic)
         uint64_t end = oldest->base_seq + oldest->n;
         if ((topic->caught > 0 && end > topic->woken) || end > fws_topic_history_from(topic))
             break;
-        fws_log_drop_oldest(log);
+        drop_oldest(topic, needs_keys(topic));
     }
+    if (log->beside > 0 && !needs_keys(topic))
+        fws_keys_forget(topic->keys, log->first_seq);
     if (tail != log->tail)
         trim_variants(topic);
 }
@@ -66,7 +91,7 @@ void fws_topic_release(fws_topic *topic)
 void fws_topic_lap(fws_topic *topic)
 {
     topic->lapped += fws_log_oldest(&topic->log)->readers;
-    fws_log_drop_oldest(&topic->log);
+    drop_oldest(topic, true);
 }
 
 void fws_topic_dropped(fws_topic *topic)

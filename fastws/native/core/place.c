@@ -1,4 +1,5 @@
-/* A subscription's position: the frames excluded for it, and its count on the slab it reads. */
+/* A subscription's position: the frames excluded for it, its count on the slab it reads, and what it
+ * leaves out for newer frames of the same keys. */
 #include <stdlib.h>
 
 #include "core/topic.h"
@@ -123,6 +124,34 @@ int fws_sub_exclude(fws_sub *sub)
     return FWS_OK;
 }
 
+/* The newest frames of keys. */
+
+fws_slab *fws_sub_newer(const fws_sub *sub, uint64_t *seq)
+{
+    const fws_topic *topic = sub->topic;
+    const fws_keyed *at;
+    for (; (at = fws_keys_from(topic->keys, *seq)) != NULL; *seq = at->seq + 1) {
+        if (fws_sub_skip(sub, at->seq) != at->seq)
+            continue;
+        *seq = at->seq;
+        return at->key->saved != NULL ? at->key->saved
+                                      : fws_log_slab(&topic->log, at->seq, topic->log.head);
+    }
+    *seq = topic->log.next_seq;
+    return NULL;
+}
+
+void fws_sub_pass_over(fws_sub *sub, uint64_t seq)
+{
+    uint64_t frames = seq - sub->seq - fws_sub_excluded(sub, sub->seq, seq);
+    sub->extra->conflated += frames;
+    sub->topic->account.conflated += frames;
+    sub->topic->topics->account.conflated += frames;
+    sub->conn->conflated += frames;
+    sub->seq = seq;
+    fws_sub_pass(sub); /* what is excluded up to there lies behind it */
+}
+
 /* The slab's id from its low bits: the log never holds as many as 2^32. */
 uint64_t fws_sub_hint(const fws_sub *sub)
 {
@@ -139,13 +168,16 @@ uint64_t fws_sub_eseq(const fws_sub *sub)
 {
     if (fws_sub_lapped(sub))
         return 0; /* its policy is due, first of all */
-    const fws_slab *slab = fws_sub_slab(sub);
-    return fws_sub_leaves_at(sub, fws_slab_eseq(slab, (uint32_t)(sub->seq - slab->base_seq)));
+    uint64_t seq = sub->seq;
+    const fws_slab *slab = sub->conflating ? fws_sub_newer(sub, &seq) : fws_sub_slab(sub);
+    return fws_sub_leaves_at(sub, fws_slab_eseq(slab, (uint32_t)(seq - slab->base_seq)));
 }
 
 void fws_sub_count(fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;
+    if (sub->conflating)
+        return;
     if (sub->seq < log->first_seq) { /* as if its slab had been taken from it just now */
         sub->slab = (uint32_t)log->tail - 1;
         sub->counted = true;
@@ -170,7 +202,8 @@ void fws_sub_uncount(fws_sub *sub)
     const fws_log *log = &sub->topic->log;
     uint64_t id = fws_sub_hint(sub);
     sub->topic->ahead -= sub->ahead;
-    sub->ahead = false;
+    sub->topic->conflating -= sub->conflating;
+    sub->ahead = sub->conflating = false;
     if (!sub->counted)
         return;
     sub->counted = false;
@@ -196,9 +229,24 @@ void fws_sub_move(fws_sub *sub, uint64_t seq)
     const fws_log *log = &sub->topic->log;
     sub->seq = seq;
     fws_sub_pass(sub);
+    if (sub->conflating) {
+        if (fws_sub_newer(sub, &seq) == NULL)
+            fws_sub_pass_over(sub, seq);
+        return;
+    }
     if (sub->counted && sub->seq < log->next_seq && sub->seq >= log->first_seq
         && (uint32_t)fws_sub_slab(sub)->id == sub->slab)
         return; /* the common case */
     fws_sub_uncount(sub);
     fws_sub_count(sub);
+}
+
+bool fws_sub_conflate(fws_sub *sub)
+{
+    if (sub->extra == NULL && (sub->extra = calloc(1, sizeof *sub->extra)) == NULL)
+        return false;
+    fws_sub_uncount(sub);
+    sub->conflating = true;
+    sub->topic->conflating++;
+    return true;
 }

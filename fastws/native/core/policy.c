@@ -68,7 +68,8 @@ static uint64_t lag_from(const fws_sub *sub, uint64_t seq)
 /* The same behind its next frame; all that is retained when it is lapped. */
 static uint64_t lag_of(const fws_sub *sub)
 {
-    return fws_sub_lapped(sub) ? fws_log_retained(&sub->topic->log) : lag_from(sub, sub->seq);
+    const fws_log *log = &sub->topic->log;
+    return sub->seq < log->first_seq ? fws_log_retained(log) : lag_from(sub, sub->seq);
 }
 
 /* Below `most` when it is behind at all, however much its own limit leaves. */
@@ -203,10 +204,12 @@ static uint64_t oldest_allowed(const fws_sub *sub, const fws_topic_options *opti
 int fws_sub_apply_policy(fws_sub *sub)
 {
     const fws_topic_options *options = fws_sub_options(sub);
-    if (within(sub, options))
+    if (sub->conflating || within(sub, options))
         return FWS_OK;
     if (options->on_slow != FWS_SLOW_LATEST && options->on_slow != FWS_SLOW_DROP_OLDEST)
         return FWS_E_SLOW;
+    if (options->on_slow == FWS_SLOW_LATEST && sub->topic->keys != NULL && fws_sub_conflate(sub))
+        return FWS_OK;
     uint64_t to = fws_sub_newest(sub);
     if (options->on_slow == FWS_SLOW_DROP_OLDEST) {
         uint64_t allowed = oldest_allowed(sub, options);

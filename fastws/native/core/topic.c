@@ -170,7 +170,7 @@ static bool equip(fws_sub *sub, const fws_topic_options *options, uint64_t eseq)
 }
 
 /* It takes part in the topic: caught up, or pending with what is replayed to it. */
-static void enter(fws_topic *topic, fws_sub *sub)
+static void enter(fws_topic *topic, fws_sub *sub, bool snapshot)
 {
     uint64_t replayed = topic->log.next_seq - sub->seq;
     place(topic, topic->n++, sub);
@@ -179,7 +179,8 @@ static void enter(fws_topic *topic, fws_sub *sub)
     if (replayed == 0) {
         caught(topic, sub);
     } else {
-        fws_sub_count(sub);
+        if (!snapshot || !fws_sub_conflate(sub))
+            fws_sub_count(sub);
         fws_conn_push(sub->conn, sub, fws_sub_eseq(sub));
     }
     fws_topic_count_limits(topic, sub);
@@ -190,13 +191,15 @@ static void enter(fws_topic *topic, fws_sub *sub)
 
 fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_options *options)
 {
-    return fws_topic_join_at(topic, conn, options, fws_topic_start(topic), 0);
+    return fws_topic_join_at(topic, conn, options, FWS_START, 0);
 }
 
 fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
                            uint64_t seq, uint64_t eseq)
 {
+    bool snapshot = seq == FWS_START && topic->keys != NULL;
     uint32_t larger = topic->capacity < 4 ? 4 : topic->capacity * 2;
+    seq = seq == FWS_START ? fws_topic_start(topic) : seq;
     if (topic->n == topic->capacity && !members_resize(topic, larger))
         return NULL;
     fws_sub *sub = malloc(sizeof *sub);
@@ -211,7 +214,7 @@ fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_opt
         free(sub);
         return NULL;
     }
-    enter(topic, sub);
+    enter(topic, sub, snapshot);
     return sub;
 }
 
@@ -305,6 +308,13 @@ static bool in_the_way(fws_topic *topic, size_t n)
     return room < n && room < topic->lossless_lag; /* one frame passes when no member is behind */
 }
 
+fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n)
+{
+    if (topic->keys == NULL)
+        topic->keys = fws_keys_new(&topic->log, topic->topics->seed);
+    return topic->keys == NULL ? NULL : fws_keys_reserve(topic->keys, name, n);
+}
+
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
 {
     if (n == 0 || n > FWS_FRAME_LIMIT)
@@ -342,7 +352,14 @@ static void appended(fws_topic *topic, uint64_t first_eseq)
 
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 {
+    fws_topic_commit_keyed(topic, NULL, n, eseq);
+}
+
+void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq)
+{
     fws_log_commit(&topic->log, n, eseq);
+    if (key != NULL)
+        fws_keys_commit(topic->keys, key, topic->log.next_seq - 1);
     topic->account.published += topic->n;
     topic->topics->account.published += topic->n;
     appended(topic, eseq);
@@ -366,6 +383,8 @@ void fws_topic_close(fws_topic *topic)
     while (topic->n > 0)
         fws_topic_leave(topic->members[topic->n - 1]);
     fws_topics_unname(topic->topics, topic);
+    fws_keys_free(topic->keys);
+    topic->keys = NULL;
     fws_log_clear(&topic->log);
     topic->closed = true;
     fws_topic_unref(topic);

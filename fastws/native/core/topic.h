@@ -12,6 +12,7 @@
 #define FWS_TOPIC_H
 
 #include "core/conn.h"
+#include "log/keys.h"
 
 enum fws_on_slow {
     FWS_SLOW_CLOSE = 0,  /* past the limit: 1013 */
@@ -54,6 +55,7 @@ typedef struct fws_topic {
     struct fws_topics *topics;
     const fws_topic_options *options; /* shared: fws_topics_share() */
     fws_variant **variants;           /* by window bits; NULL while none is read */
+    fws_keys *keys;                   /* NULL: no frame ever had a key */
     fws_sub **members;                /* &one_member while capacity is 1 */
     fws_sub *one_member;
     uint32_t n, caught, to_wake, capacity;
@@ -69,6 +71,7 @@ typedef struct fws_topic {
     uint32_t refs;         /* atomic: the owner's, staged commands, subscriptions that have left */
     uint32_t lapped;       /* pending members whose slab is gone */
     uint32_t ahead;        /* pending members that a policy moved to the head: nothing is let go */
+    uint32_t conflating;   /* pending members that get the newest frame of each key only */
     uint32_t lossless;     /* members that hold the publisher */
     uint32_t from_oldest;  /* members that go on at the oldest frame when they are lapped */
     uint64_t lossless_lag; /* the least max_lag_bytes of them, at most */
@@ -162,14 +165,16 @@ int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options);
  * memory is out. The connection must not have one yet. */
 fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_options *options);
 
-/* The same, with that frame, which must be retained or the next one. Frames that there are leave as
+/* The same, with that frame, which must be retained or the next one, or FWS_START. Frames that there are leave as
  * if published with that engine sequence, which is no frame's: behind what was sent to it before.
  * With such frames it is pending at once: the caller sees to it that the connection is flushed. */
 fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
                            uint64_t seq, uint64_t eseq);
 
-/* The first frame of a new subscription: the retained one, else the next. */
+/* The first frame of a new subscription: the retained one, the oldest of those where each key has
+ * one, else the next. */
 uint64_t fws_topic_start(const fws_topic *topic);
+#define FWS_START UINT64_MAX
 
 /* Ends it: what is pending counts as dropped, but a half-sent frame, which leaves whole. */
 void fws_topic_leave(fws_sub *sub);
@@ -181,6 +186,13 @@ int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options);
  * hold as much as they may and none of it can go; FWS_E_NOMEM, FWS_E_INVALID (n out of range). */
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room);
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq);
+
+/* The key of that name, n 0: that of frames without one. NULL: memory is out. */
+fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
+
+/* The same for a frame with a key, fws_topic_key(): behind the reserve, before anything else. NULL:
+ * it has none, and no frame of the topic ever had. */
+void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq);
 
 /* The same for many frames that were written to the log directly: their number. */
 void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq);
@@ -240,7 +252,7 @@ static inline const fws_topic_options *fws_sub_options(const fws_sub *sub)
 /* Whether the log has retired what it was to read next. */
 static inline bool fws_sub_lapped(const fws_sub *sub)
 {
-    return sub->seq < sub->topic->log.first_seq;
+    return sub->seq < sub->topic->log.first_seq && !sub->conflating;
 }
 
 /* Looks at the lag and applies the policy: may move its place. FWS_OK, or FWS_E_SLOW when the
@@ -255,6 +267,17 @@ uint64_t fws_sub_held_rate(const fws_sub *sub);
 bool fws_conn_drags(fws_conn *conn, uint64_t rate, uint64_t now, uint64_t window_ns);
 
 /* place.c */
+
+/* From its place on it gets the newest frame of each key only, until it has caught up: it needs no
+ * slab any more. False: memory is out. */
+bool fws_sub_conflate(fws_sub *sub);
+
+/* A conflating one: the slab of the first such frame from *seq on, and its sequence number. NULL:
+ * there is none, *seq is the log's next. */
+fws_slab *fws_sub_newer(const fws_sub *sub, uint64_t *seq);
+
+/* The frames from its place up to that one are left out. */
+void fws_sub_pass_over(fws_sub *sub, uint64_t seq);
 
 /* Passes the frames at its place that are excluded. */
 void fws_sub_pass(fws_sub *sub);

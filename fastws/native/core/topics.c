@@ -170,11 +170,12 @@ static bool needed(const fws_topic *topic)
 {
     return topic->n > 0 || topic->dirty || topic == topic->topics->waking
            || __atomic_load_n(&topic->refs, __ATOMIC_ACQUIRE) > 0
-           || (!topic->closed && (topic->configured || topic->log.head != topic->log.tail));
+           || (!topic->closed && (topic->configured || topic->log.held > 0));
 }
 
 static void topic_free(fws_topic *topic)
 {
+    fws_keys_free(topic->keys);
     fws_log_clear(&topic->log);
     free(topic->variants); /* empty: memory was out for the first one */
     if (topic->capacity > 1)
@@ -246,6 +247,11 @@ static bool oldest_needed(const fws_topic *topic)
 /* Drops the oldest slab of a log. False: a lossless member needs it. */
 static bool take_from(fws_topics *topics, fws_topic *topic)
 {
+    if (fws_log_oldest(&topic->log) == NULL) { /* it holds the newest frames of keys only */
+        topics->budget_dropped++;
+        fws_topic_touch(topic);
+        return fws_keys_shrink(topic->keys, FWS_SLAB_BYTES) > 0;
+    }
     bool laps = oldest_needed(topic);
     if (laps && topic->lossless > 0)
         return false;

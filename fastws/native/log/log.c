@@ -138,7 +138,7 @@ void fws_log_clear(fws_log *log)
     log->first_seq = log->next_seq;
     log->growing = NULL;
     ring_free(log);
-    account(log, 0);
+    account(log, log->beside);
 }
 
 static bool ring_grow(fws_log *log)
@@ -335,6 +335,34 @@ uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq)
             low = middle + 1;
     }
     return low;
+}
+
+fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i)
+{
+    uint32_t start = fws_slab_start(slab, i), n = slab->end[i] - start;
+    fws_slab *saved = slab_new(FWS_GRADES, 1, n);
+    if (saved == NULL)
+        return NULL;
+    saved->id = UINT64_MAX; /* it is no hint in a log */
+    saved->base_seq = slab->base_seq + i;
+    saved->base_bytes = slab->base_bytes + start;
+    saved->base_eseq = fws_slab_eseq(slab, i);
+    saved->opened = slab->opened;
+    saved->n = saved->full_at = 1;
+    saved->bytes = saved->end[0] = n;
+    saved->eseq[0] = saved->readers = saved->unoffered = saved->pins = 0;
+    saved->retired = false;
+    memcpy(saved->data, slab->data + start, n);
+    log->beside += size_of(saved);
+    account(log, log->held + size_of(saved));
+    return saved;
+}
+
+void fws_log_unsave(fws_log *log, fws_slab *slab)
+{
+    log->beside -= size_of(slab);
+    account(log, log->held - size_of(slab));
+    slab_retire(log->logs, slab);
 }
 
 void fws_slab_pin(fws_slab *slab)

@@ -67,7 +67,8 @@ typedef struct fws_log {
     uint64_t first_seq;  /* sequence number of the oldest frame retained; next_seq: none is */
     uint64_t next_seq;   /* sequence number of the next frame: frames ever appended */
     uint64_t bytes;      /* bytes ever appended */
-    uint64_t held;       /* allocated for its slabs */
+    uint64_t held;       /* allocated for its slabs, and for those saved beside it */
+    uint64_t beside;     /* of that, for the saved ones */
     uint64_t slab_ns;    /* a slab takes frames for that long; 0: no limit */
     fws_link link;       /* in a bucket of logs, while it is listed and holds something */
     uint32_t capacity;   /* of the ring: a power of two */
@@ -172,6 +173,13 @@ uint32_t fws_slab_frame_at(const fws_slab *slab, uint32_t from, uint32_t at);
 
 /* The first frame at or after `from` with an engine sequence of eseq or more; n when none. */
 uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq);
+
+/* One frame of a slab in a slab of its own, beside the log: it has the same sequence number. NULL:
+ * memory is out. */
+fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i);
+
+/* Frees a saved one, if it is pinned with its last pin. */
+void fws_log_unsave(fws_log *log, fws_slab *slab);
 
 void fws_slab_pin(fws_slab *slab);
 void fws_slab_unpin(fws_logs *logs, fws_slab *slab);

@@ -1,0 +1,262 @@
+#include "log/keys.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ORDER_FIRST 16 /* places of the first order */
+
+/* Names. */
+
+static uint32_t hash_of(const fws_keys *keys, const uint8_t *name, size_t n)
+{
+    uint64_t hash = keys->seed ^ 0xCBF29CE484222325ULL;
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ name[i]) * 0x100000001B3ULL;
+    hash = (hash ^ (hash >> 32)) * 0x9E3779B97F4A7C15ULL;
+    return (uint32_t)(hash >> 32);
+}
+
+/* Where it stands, or would. */
+static uint32_t find(const fws_keys *keys, uint32_t hash, const uint8_t *name, size_t n)
+{
+    uint32_t mask = keys->capacity - 1, at = hash & mask;
+    for (;; at = (at + 1) & mask) {
+        const fws_key *key = keys->table[at];
+        if (key == NULL || (key->hash == hash && key->n == n && memcmp(key->name, name, n) == 0))
+            return at;
+    }
+}
+
+static bool table_resize(fws_keys *keys, uint32_t capacity)
+{
+    fws_key **table = calloc(capacity, sizeof *table), **old = keys->table;
+    uint32_t n = keys->capacity;
+    if (table == NULL)
+        return false;
+    keys->table = table;
+    keys->capacity = capacity;
+    for (uint32_t i = 0; i < n; i++) {
+        if (old[i] == NULL)
+            continue;
+        uint32_t at = old[i]->hash & (capacity - 1);
+        while (table[at] != NULL)
+            at = (at + 1) & (capacity - 1);
+        table[at] = old[i];
+    }
+    free(old);
+    return true;
+}
+
+static void table_remove(fws_keys *keys, const fws_key *key)
+{
+    uint32_t mask = keys->capacity - 1;
+    uint32_t hole = find(keys, key->hash, (const uint8_t *)key->name, key->n);
+    keys->table[hole] = NULL;
+    keys->n--;
+    for (uint32_t at = (hole + 1) & mask; keys->table[at] != NULL; at = (at + 1) & mask) {
+        if (((at - keys->table[at]->hash) & mask) < ((at - hole) & mask))
+            continue;
+        keys->table[hole] = keys->table[at];
+        keys->table[at] = NULL;
+        hole = at;
+    }
+    if (keys->capacity > 64 && keys->n < keys->capacity / 8)
+        (void)table_resize(keys, keys->capacity / 4); /* a larger one serves as well */
+}
+
+/* The order. */
+
+static fws_keyed *at_place(const fws_keys *keys, uint64_t place)
+{
+    return &keys->order[place & (keys->order_capacity - 1)];
+}
+
+/* Moves the keys together: places without one go. */
+static void close_up(fws_keys *keys, fws_keyed *order, uint64_t capacity)
+{
+    uint64_t end = keys->first;
+    for (uint64_t place = keys->first; place != keys->end; place++) {
+        fws_keyed *from = at_place(keys, place);
+        if (from->key == NULL)
+            continue;
+        from->key->place = end;
+        order[end++ & (capacity - 1)] = *from;
+    }
+    keys->end = end;
+}
+
+/* Room for one more. Most of it is empty places: then they go, else it grows. */
+static bool order_room(fws_keys *keys)
+{
+    if (keys->end - keys->first < keys->order_capacity)
+        return true;
+    if (keys->n < keys->order_capacity / 2) {
+        close_up(keys, keys->order, keys->order_capacity);
+        return true;
+    }
+    uint64_t capacity = keys->order_capacity == 0 ? ORDER_FIRST : keys->order_capacity * 2;
+    fws_keyed *order = malloc(capacity * sizeof *order);
+    if (order == NULL)
+        return false;
+    close_up(keys, order, capacity);
+    free(keys->order);
+    keys->order = order;
+    keys->order_capacity = capacity;
+    return true;
+}
+
+/* The first place with that sequence number or a higher one. */
+static uint64_t place_from(const fws_keys *keys, uint64_t seq)
+{
+    uint64_t low = keys->first, high = keys->end;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (at_place(keys, middle)->seq >= seq)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+const fws_keyed *fws_keys_from(const fws_keys *keys, uint64_t seq)
+{
+    for (uint64_t place = place_from(keys, seq); place != keys->end; place++)
+        if (at_place(keys, place)->key != NULL)
+            return at_place(keys, place);
+    return NULL;
+}
+
+uint32_t fws_keys_run(const fws_keys *keys, uint64_t seq, uint32_t most)
+{
+    uint32_t n = 0;
+    for (uint64_t place = place_from(keys, seq); place != keys->end && n < most; place++, n++) {
+        const fws_keyed *at = at_place(keys, place);
+        if (at->key == NULL || at->seq != seq + n)
+            break;
+    }
+    return n;
+}
+
+/* The beginning and the end. */
+
+fws_keys *fws_keys_new(fws_log *log, uint64_t seed)
+{
+    fws_keys *keys = malloc(sizeof *keys);
+    if (keys != NULL)
+        *keys = (fws_keys){.log = log, .seed = seed};
+    return keys;
+}
+
+static void unsave(fws_keys *keys, fws_key *key)
+{
+    if (key->saved == NULL)
+        return;
+    fws_log_unsave(keys->log, key->saved);
+    key->saved = NULL;
+}
+
+static void forget(fws_keys *keys, fws_key *key)
+{
+    at_place(keys, key->place)->key = NULL;
+    table_remove(keys, key);
+    unsave(keys, key);
+    free(key);
+}
+
+void fws_keys_free(fws_keys *keys)
+{
+    if (keys == NULL)
+        return;
+    for (uint32_t i = 0; i < keys->capacity; i++) {
+        if (keys->table[i] == NULL)
+            continue;
+        unsave(keys, keys->table[i]);
+        free(keys->table[i]);
+    }
+    free(keys->table);
+    free(keys->order);
+    free(keys);
+}
+
+/* Publishing. */
+
+static fws_key *key_new(fws_keys *keys, uint32_t hash, const uint8_t *name, size_t n)
+{
+    fws_key *key = malloc(sizeof *key + n);
+    if (key == NULL)
+        return NULL;
+    *key = (fws_key){.place = UINT64_MAX, .hash = hash, .n = (uint8_t)n};
+    if (n > 0)
+        memcpy(key->name, name, n);
+    keys->table[find(keys, hash, name, n)] = key;
+    keys->n++;
+    return key;
+}
+
+fws_key *fws_keys_reserve(fws_keys *keys, const uint8_t *name, size_t n)
+{
+    uint32_t hash = hash_of(keys, name, n);
+    if (keys->n >= keys->capacity / 4 * 3
+        && !table_resize(keys, keys->capacity == 0 ? ORDER_FIRST : keys->capacity * 2))
+        return NULL;
+    if (!order_room(keys))
+        return NULL;
+    fws_key *key = keys->table[find(keys, hash, name, n)];
+    return key != NULL ? key : key_new(keys, hash, name, n);
+}
+
+void fws_keys_commit(fws_keys *keys, fws_key *key, uint64_t seq)
+{
+    if (key->place != UINT64_MAX)
+        at_place(keys, key->place)->key = NULL;
+    unsave(keys, key);
+    key->seq = seq;
+    key->place = keys->end++;
+    *at_place(keys, key->place) = (fws_keyed){seq, key};
+    while (at_place(keys, keys->first)->key == NULL)
+        keys->first++;
+}
+
+/* Letting go. */
+
+void fws_keys_leave(fws_keys *keys, const fws_slab *slab, bool keep)
+{
+    uint64_t end = slab->base_seq + slab->n;
+    for (uint64_t place = place_from(keys, slab->base_seq); place != keys->end; place++) {
+        fws_keyed *at = at_place(keys, place);
+        if (at->seq >= end)
+            break;
+        if (at->key == NULL || at->key->saved != NULL)
+            continue;
+        at->key->saved =
+            keep ? fws_log_save(keys->log, slab, (uint32_t)(at->seq - slab->base_seq)) : NULL;
+        if (at->key->saved == NULL)
+            forget(keys, at->key);
+    }
+}
+
+void fws_keys_forget(fws_keys *keys, uint64_t before)
+{
+    for (uint64_t place = keys->first; place != keys->end; place++) {
+        fws_keyed *at = at_place(keys, place);
+        if (at->seq >= before)
+            break;
+        if (at->key != NULL && at->key->saved != NULL)
+            forget(keys, at->key);
+    }
+}
+
+uint32_t fws_keys_shrink(fws_keys *keys, uint64_t bytes)
+{
+    uint32_t n = 0;
+    uint64_t least = keys->log->beside > bytes ? keys->log->beside - bytes : 0;
+    for (uint64_t place = keys->first; place != keys->end && keys->log->beside > least; place++) {
+        fws_key *key = at_place(keys, place)->key;
+        if (key == NULL || key->saved == NULL)
+            continue;
+        forget(keys, key);
+        n++;
+    }
+    return n;
+}

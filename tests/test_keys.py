@@ -1,0 +1,98 @@
+"""Messages with keys: a slow client gets the newest of each, a new one the retained ones."""
+
+from typing import Any
+
+import pytest
+from support import Peer, Rig, balances
+
+from fastws import Lag, Topic
+
+KIB = 1024
+
+
+def quotes(rig: Rig, peer: Peer, last: str) -> list[tuple[str, int]]:
+    """What arrives up to that text: keys and numbers."""
+    got: list[tuple[str, int]] = []
+    while not got or f"{got[-1][0]} {got[-1][1]}" != last:
+        rig.until(lambda: peer.frames or (peer.read() and peer.frames))
+        symbol, number = peer.frames.pop(0)[1].decode().split()[:2]
+        got.append((symbol, int(number)))
+    return got
+
+
+def publish(topic: Topic, symbol: str, number: int) -> None:
+    topic.publish(f"{symbol} {number} ".ljust(KIB, "."), key=symbol)
+
+
+def test_a_slow_client_gets_the_newest_of_each_key(rig: Rig) -> None:
+    topic = rig.engine.topic("t", on_slow="latest", max_lag=Lag(bytes=64 * KIB))
+    _, peer = rig.subscribed(topic, receive_buffer=4 * KIB)
+    symbols = [f"S{n}" for n in range(20)]
+    for number in range(2000):
+        publish(topic, symbols[number % 20] if number > 50 else "RARE", number)
+        if number % 20 == 0:
+            rig.engine.turn()
+    rig.engine.turn()
+    got = quotes(rig, peer, "S19 1999")
+    numbers = [number for _, number in got]
+    assert numbers == sorted(numbers)
+    newest = dict(got)
+    assert newest == {"RARE": 50} | {symbols[n % 20]: n for n in range(1980, 2000)}
+    account = topic.account()
+    assert balances(account)
+    assert account["conflated"] == 2000 - len(got) > 0
+    assert account["dropped"] == account["pending"] == 0
+
+
+def test_who_keeps_up_gets_every_message(rig: Rig) -> None:
+    topic = rig.engine.topic("t", on_slow="latest", max_lag=Lag(messages=100))
+    connection, peer = rig.subscribed(topic)
+    for number in range(50):
+        publish(topic, f"S{number % 3}", number)
+    assert [number for _, number in quotes(rig, peer, "S1 49")] == list(range(50))
+    assert connection.account()["conflated"] == 0
+
+
+def test_a_new_client_begins_with_the_retained_message_of_each_key(rig: Rig) -> None:
+    topic = rig.engine.topic("t", retain=True)
+    for number in range(3000):
+        publish(topic, f"S{number % 7}" if number >= 10 else f"OLD{number}", number)
+    connection, peer = rig.connect()
+    assert connection.subscribe(topic).recovered is None
+    publish(topic, "LIVE", 0)
+    got = quotes(rig, peer, "LIVE 0")
+    assert got[:10] == [(f"OLD{n}", n) for n in range(10)]
+    assert [number for _, number in got[10:-1]] == list(range(2993, 3000))
+    assert balances(topic.account())
+
+
+def test_a_message_without_a_key_is_one_of_its_own_kind(rig: Rig) -> None:
+    topic = rig.engine.topic("t", retain=True)
+    publish(topic, "A", 1)
+    for number in range(5):
+        topic.publish(f"none {number}")
+    publish(topic, "B", 1)
+    connection, peer = rig.connect()
+    connection.subscribe(topic)
+    assert quotes(rig, peer, "B 1") == [("A", 1), ("none", 4), ("B", 1)]
+
+
+def test_publish_all_takes_one_key_for_all(rig: Rig) -> None:
+    topic = rig.engine.topic("t", retain=True)
+    assert topic.publish_all(["a 1", "a 2", "a 3"], key="a") == 3
+    publish(topic, "b", 1)
+    connection, peer = rig.connect()
+    connection.subscribe(topic)
+    assert quotes(rig, peer, "b 1") == [("a", 3), ("b", 1)]
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [("", ValueError), ("x" * 256, ValueError), ("é" * 128, ValueError), (7, TypeError)],
+)
+def test_what_is_no_key_is_an_error(rig: Rig, key: Any, error: type[Exception]) -> None:
+    topic = rig.engine.topic("t")
+    with pytest.raises(error):
+        topic.publish("x", key=key)
+    assert topic.appended == 0
+    topic.publish("x", key="é" * 127)
