@@ -3,10 +3,11 @@
 While a client does not take its answers, `send` waits, and the client is not read from.
 """
 
-import argparse
 import asyncio
 import signal
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from collections.abc import Callable, Coroutine
+from typing import Any
 
 import uvloop
 
@@ -22,7 +23,7 @@ async def echo(ws: fastws.Connection) -> None:
         await ws.send(message)
 
 
-async def run(handler: Handler, host: str, port: int, unix: str | None, **options: int) -> None:
+async def run(handler: Handler, host: str, port: int, unix: str | None, **options: Any) -> None:
     """Serve until SIGINT or SIGTERM; a second one ends it at once."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     deflate, limits = bool(options.pop("deflate")), fastws.Limits(**options)
@@ -39,8 +40,7 @@ async def run(handler: Handler, host: str, port: int, unix: str | None, **option
 
 def main(handler: Handler, description: str | None) -> None:
     """Serve a handler with the options of the command line."""
-    style = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser(description=description, formatter_class=style)
+    parser = ArgumentParser(description=description, formatter_class=ArgumentDefaultsHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="address or name to listen on")
     parser.add_argument("--port", type=int, default=9001, help="0: any free one")
     parser.add_argument("--unix", metavar="PATH", help="a Unix socket instead")

@@ -1,6 +1,14 @@
 """Types of the binding of the core; the contracts stand in `_frame.pyx`."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Sequence,
+)
 from typing import Any, Literal, Self, TypedDict, final, type_check_only
 
 from fastws.errors import Close, ConnectionClosed
@@ -251,6 +259,10 @@ class Engine:
         message_timeout: float = 60.0,
         write_timeout: float = 30.0,
         max_per_address: int = 0,
+        handshake_rate: int = 0,
+        exempt: Sequence[tuple[bytes, int]] = (),
+        message_rate: int = 0,
+        byte_rate: int = 0,
         max_message_size: int = 1048576,
         max_fragments: int = 16384,
         outbox_limit: int = 1048576,
@@ -300,6 +312,7 @@ class Engine:
     @property
     def live(self) -> int: ...
     def counters(self) -> dict[str, int]: ...
+    def met_last(self) -> dict[str, str]: ...
     @property
     def buffered_bytes(self) -> int: ...
     def laggards(self, n: int) -> list[tuple[Connection, ConnectionAccount]]: ...

@@ -444,7 +444,7 @@ cdef class Topic:
         if exclude is not None:
             if exclude.engine is not self.engine:
                 raise ValueError("the connection belongs to another engine")
-            command.conn = exclude.id
+            command.conn = exclude._id
         if text:
             command.opcode = FWS_TEXT
         self.engine._command(&command)
@@ -801,7 +801,7 @@ cdef class Connection:
 
     cdef fws_conn *_c  # NULL once reaped
     cdef readonly Engine engine
-    cdef readonly object id
+    cdef uint64_t _id
     cdef public object context
     cdef public object session  # what the owner keeps of it
     cdef public object on_message  # called instead of the engine's
@@ -815,12 +815,17 @@ cdef class Connection:
     def __init__(self):
         raise TypeError("a Connection is made by the engine, which hands it to the handlers")
 
+    @property
+    def id(self):
+        """A number that no other connection of its engine ever has."""
+        return self._id
+
     def __repr__(self):
         return f"<fastws.Connection {self._label()} {self._state()}>"
 
     cdef str _label(self):
         """Its slot, with a number when it is not the first one there, and its peer's address."""
-        generation, slot = divmod(self.id, 1 << 32)
+        generation, slot = divmod(self._id, 1 << 32)
         label = str(slot) if generation == 1 else f"{slot}.{generation}"
         host, port = self.remote_address
         if host:
@@ -851,7 +856,7 @@ cdef class Connection:
         if self._c is NULL:
             raise closed_error(self)
         command.kind = <uint8_t>kind
-        command.conn = self.id
+        command.conn = self._id
         return self.engine._command(command, self)
 
     def send_nowait(self, data):
@@ -1217,7 +1222,7 @@ cdef bint send_shared(Connection connection, fws_shared *message) except -1:
         raise RuntimeError(_INHERITED)
     if fws_engine_foreign(e):
         command.kind, command.opcode = FWS_CMD_SEND, message.opcode
-        command.conn, command.data, command.n = connection.id, message.data, message.n
+        command.conn, command.data, command.n = connection._id, message.data, message.n
         status = fws_engine_command(e, &command)
     else:
         status = fws_engine_send_shared(e, connection._c, message)
@@ -1264,6 +1269,22 @@ def broadcast(connections not None, message, *, bint text=False):
     return refused
 
 
+cdef uint32_t _networks(object given, fws_network *networks) except? 0:
+    """Write the networks down, and return their number."""
+    cdef uint32_t n = 0
+    cdef const uint8_t *bytes_of
+    if len(given) > FWS_EXEMPT_MOST:
+        raise ValueError(f"at most {FWS_EXEMPT_MOST} networks can be exempt, not {len(given)}")
+    for address, bits in given:
+        if len(address) != 16 or not 0 <= bits <= 128:
+            raise ValueError(f"no network of 16 bytes and 0 to 128 bits: {address!r}, {bits!r}")
+        bytes_of = <bytes>address
+        memcpy(networks[n].address, bytes_of, 16)
+        networks[n].bits = bits
+        n += 1
+    return n
+
+
 @cython.final
 cdef class Engine:
     """All peers and their poller. One thread drives it, by `turn`.
@@ -1295,6 +1316,12 @@ cdef class Engine:
         max_stall: seconds.
         max_per_address: sockets of one address (IPv6: of one /64); 0: no limit. Up to 64 more get
             an HTTP answer (see `over_address`).
+        handshake_rate: HTTP requests of one address a second; more are answered with 429 here. 0:
+            no limit, as for the other rates.
+        exempt: networks whose addresses the two do not count, at most 16, as (16 bytes, how many
+            bits of them count); IPv4 addresses as mapped into IPv6.
+        message_rate: messages, pings and pongs of one peer a second; past it it is not read from.
+        byte_rate: bytes of its socket a second; the same.
         max_message_size: bytes of a message received, all fragments together.
         max_fragments: frames of one.
         outbox_limit: bytes of memory for direct sends waiting for one connection past which `send_nowait`
@@ -1332,6 +1359,8 @@ cdef class Engine:
                   double close_timeout=5.0, double max_stall=5.0, double ping_interval=20.0,
                   double pong_timeout=20.0, double message_timeout=60.0,
                   double write_timeout=30.0, uint32_t max_per_address=0,
+                  uint64_t handshake_rate=0, exempt=(), uint64_t message_rate=0,
+                  uint64_t byte_rate=0,
                   uint64_t max_message_size=MIB, uint32_t max_fragments=16384,
                   uint32_t outbox_limit=MIB, high_mark=None, int notsent_lowat=16384,
                   uint64_t max_log_bytes=256 * MIB, uint64_t max_buffered_bytes=256 * MIB):
@@ -1343,6 +1372,10 @@ cdef class Engine:
         options.close_ns = _ns(close_timeout)
         options.max_stall_ns = _ns(max_stall)
         options.max_per_address = max_per_address
+        options.handshake_rate = min(handshake_rate, FWS_RATE_MOST)
+        options.message_rate = min(message_rate, FWS_RATE_MOST)
+        options.byte_rate = min(byte_rate, FWS_RATE_MOST)
+        options.n_exempt = _networks(exempt, options.exempt)
         options.ping_ns = _ns(ping_interval)
         options.pong_ns = _ns(pong_timeout)
         options.message_ns = _ns(message_timeout)
@@ -1407,9 +1440,9 @@ cdef class Engine:
             if status == FWS_E_CLOSED and connection is not None:
                 raise closed_error(connection)
             raise _error(status)
-        if fws_engine_foreign(self._e):
-            return 0
-        if status == 1 and not self._in_turn:  # in a turn, its handlers come first
+        if self._in_turn or fws_engine_foreign(self._e):
+            return 0  # the turn flushes when its handlers have been called
+        if status == 1:
             self._flush()
         self._schedule_flush()
         return 0
@@ -1615,10 +1648,12 @@ cdef class Engine:
 
         Raises:
             KeyboardInterrupt, SystemExit: a handler did; raised at the end of the turn.
+            OSError: the poller failed: something else has closed its descriptor.
             RuntimeError: another thread drives the engine, or the process that this one was
                 forked from.
         """
         cdef int timeout_ms = -1 if timeout is None else <int>(timeout * 1000)
+        cdef int status = FWS_OK
         cdef const fws_event *event
         if self._e is NULL:
             return False
@@ -1631,10 +1666,12 @@ cdef class Engine:
             if not poll:
                 fws_engine_resume(self._e)
             elif timeout_ms == 0:
-                fws_engine_harvest(self._e, 0)
+                status = fws_engine_harvest(self._e, 0)
             else:
                 with nogil:
-                    fws_engine_harvest(self._e, timeout_ms)
+                    status = fws_engine_harvest(self._e, timeout_ms)
+            if status < 0:
+                raise _error(status)
             while not self._left() and not self._closing:
                 event = fws_engine_next_event(self._e)
                 if event is NULL:
@@ -1684,7 +1721,7 @@ cdef class Engine:
             connection = Connection.__new__(Connection)
             connection._c = c
             connection.engine = self
-            connection.id = id
+            connection._id = id
             self._connections[index] = connection
         return connection
 
@@ -1927,6 +1964,21 @@ cdef class Engine:
         """Return what was counted since the start, by name."""
         self._check()
         return fws_engine_counters(self._e)
+
+    def met_last(self):
+        """Return the address that met a limit last, by the counter of that limit; "": none has."""
+        self._check()
+        return {
+            "address_refused": self._met_last(FWS_MET_PER_ADDRESS),
+            "handshakes_refused": self._met_last(FWS_MET_HANDSHAKE_RATE),
+            "message_rate_paused": self._met_last(FWS_MET_MESSAGE_RATE),
+            "byte_rate_paused": self._met_last(FWS_MET_BYTE_RATE),
+        }
+
+    cdef str _met_last(self, fws_limit_met limit):
+        cdef char host[46]
+        fws_engine_met_last(self._e, limit, host, sizeof(host))
+        return (<bytes>host).decode("ascii")
 
     @property
     def buffered_bytes(self):

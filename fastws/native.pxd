@@ -199,15 +199,28 @@ cdef extern from "core/source.h" nogil:
     const fws_pace *fws_source_pace(const fws_source *source)
 
 
+cdef extern from "core/rate.h" nogil:
+    uint64_t FWS_RATE_MOST
+
+
 cdef extern from "core/engine.h" nogil:
     enum:
         FWS_TURN_NS
         FWS_EVENTS_NS
         FWS_MAX_TURN_NS
+        FWS_EXEMPT_MOST
+    ctypedef struct fws_network:
+        uint8_t address[16]
+        uint8_t bits
     ctypedef struct fws_options:
         uint32_t head_limit
         uint32_t max_connections
         uint32_t max_per_address
+        uint64_t handshake_rate
+        uint32_t n_exempt
+        fws_network exempt[FWS_EXEMPT_MOST]
+        uint64_t message_rate
+        uint64_t byte_rate
         uint64_t ping_ns
         uint64_t pong_ns
         uint64_t message_ns
@@ -260,6 +273,14 @@ cdef extern from "core/engine.h" nogil:
         uint64_t deflated
         uint64_t lapped
         uint64_t buffered_closed
+        uint64_t message_rate_paused
+        uint64_t byte_rate_paused
+        uint64_t handshakes_refused
+    enum fws_limit_met:
+        FWS_MET_PER_ADDRESS
+        FWS_MET_HANDSHAKE_RATE
+        FWS_MET_MESSAGE_RATE
+        FWS_MET_BYTE_RATE
     ctypedef struct fws_engine:
         pass
     fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
@@ -269,6 +290,8 @@ cdef extern from "core/engine.h" nogil:
     fws_conn *fws_engine_attach(fws_engine *engine, int fd, fws_role role, const uint8_t *data,
                                 size_t n)
     uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n)
+    uint16_t fws_engine_met_last(const fws_engine *engine, fws_limit_met limit, char *host,
+                                 size_t n)
     fws_topics *fws_engine_topics(fws_engine *engine)
     void fws_conn_kill(fws_engine *engine, fws_conn *conn, uint16_t code)
     void fws_conn_cut_off(fws_engine *engine, fws_conn *conn)

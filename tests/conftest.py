@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -24,6 +25,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
+if chosen := os.environ.get("FASTWS_LOOPS"):
+    LOOPS = {name: LOOPS[name] for name in chosen.split(",")}
 
 
 @pytest.fixture(params=sorted(LOOPS))

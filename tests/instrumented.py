@@ -23,9 +23,16 @@ PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300"]
 LEFT_OUT = ["--ignore=tests/test_native.py", "--ignore=tests/test_bare.py"]
 # Ten thousand clients show what a crowd costs, which instruments change, and nothing new of memory.
 LEFT_OUT += ["--ignore=tests/hostile/test_crowd_rows.py"]
-# Of the hostile suite's six places two are enough here: each loop once, TCP and Unix once.
-OTHER_PLACES = ["asyncio-tcp6", "asyncio-unix", "uvloop-tcp4", "uvloop-tcp6"]
+# Of the hostile suite's four places two are enough here: each loop once, TCP and Unix once.
+OTHER_PLACES = ["asyncio-unix", "uvloop-tcp6"]
 SELECTION = [*LEFT_OUT, "-k", f"not ({' or '.join(OTHER_PLACES)})"]
+# They never touch the extension, or read no more than the sources.
+PURE = ["http", "bench/test_chart.py", "bench/test_parties.py", "bench/test_results.py"]
+PURE += ["bench/test_search.py", "bench/test_verdict.py", "hostile/test_hostile_table.py"]
+PURE += [f"test_{name}.py" for name in ("compare", "compare_programs", "config", "differential")]
+PURE += [f"test_{name}.py" for name in ("http_api", "http_api_fuzz", "layers", "readme", "types")]
+# The extension sees the same calls from both loops; the hostile suite has each of them once.
+ONE_LOOP = {"FASTWS_LOOPS": "asyncio"}
 MEMCHECK = ["valgrind", "-q", "--error-exitcode=9"]
 LEAKS = ["--leak-check=full", "--errors-for-leak-kinds=definite,indirect"]
 FEWER = {"test_engine_model": ["1"]}  # the first seed of six
@@ -44,7 +51,7 @@ SLOWED = [
     "test_stats.py::test_delivered_and_acknowledged_are_what_the_client_counted",  # 50,000 ticks/s
     "test_handlers.py::test_a_slow_handler_stops_the_reading_and_loses_nothing",  # 10,000 tasks
 ]
-# Servers and commands in processes of their own: the hostile suite at one of its six places. A
+# Servers and commands in processes of their own: the hostile suite at one of its four places. A
 # crowd takes too long; liveness and soak run in pytest's own process.
 OUTSIDE = ["tests/hostile", "tests/test_cli.py", "tests/test_readme.py"]
 OUTSIDE += [f"--ignore=tests/hostile/test_{name}_rows.py" for name in ("crowd", "liveness", "soak")]
@@ -53,7 +60,7 @@ OTHERWISE = [
     "second_signal_ends",  # within 3 s
     "no_descriptor_is_inherited",  # valgrind's report is an open file more
 ]
-OUTSIDE += ["-k", f"not (asyncio-tcp6 or asyncio-unix or uvloop- or {' or '.join(OTHERWISE)})"]
+OUTSIDE += ["-k", f"not (asyncio-unix or uvloop- or {' or '.join(OTHERWISE)})"]
 COVERAGE_CONFIG = """\
 [run]
 branch = true
@@ -196,7 +203,9 @@ def sanitized(tree: Path, arguments: list[str]) -> int:
         "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter's own
         "PYTHONMALLOC": "malloc",
     }
-    return run(tree, [sys.executable, *PYTEST, *(arguments or SELECTION)], environment)
+    selection = [*SELECTION, *(f"--ignore=tests/{name}" for name in PURE)]
+    command = [sys.executable, *PYTEST, *(arguments or selection)]
+    return run(tree, command, environment | ONE_LOOP)
 
 
 def valgrind(tree: Path, arguments: list[str]) -> int:

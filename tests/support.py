@@ -358,8 +358,10 @@ class Site:
     """A feed on the running loop, at a port of its own."""
 
     def __init__(self, *, lines: Callable[[str], None] | None = None, **options: Any) -> None:
-        # A client that is late here is so because the machine is: nothing is dropped for that.
-        usual = {"port": 0, "rate": 0, "max_lag": 0, "min_rate": 0}
+        # A client that is late here is so because the machine is: nothing is dropped for that. And
+        # what a test sends, it sends at once.
+        usual = {"port": 0, "rate": 0, "max_lag": 0, "min_rate": 0, "message_rate": 0}
+        usual["byte_rate"] = 0
         self.feed = TickFeed(ServeOptions(**limited(usual | options, FEED_LIMITS)), lines)
         try:
             self.addresses = self.feed.listen()

@@ -266,8 +266,8 @@ def test_stats_of_a_thousand_long_names_are_small(run: Run) -> None:
                 )
             await client.say({"type": "identify", "clientId": "done"})
             response = await site.http("GET", "/stats")
-            assert len(response.json["clients"]) == 100
-            assert len(response.body) < 200_000
+            assert 10 < len(response.json["clients"]) < 100  # as many as 32 KiB hold
+            assert len(response.body) < 64 * KIB
             client.sock.close()
 
     run(story())

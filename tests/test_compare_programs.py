@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import socket
 import subprocess
 import threading
@@ -13,6 +14,8 @@ import pytest
 from benchmarks.compare.cells import Cell, Kind
 from benchmarks.compare.load import ACCEPT, options_of, streams
 from benchmarks.compare.messages import frame_size, masked, server_stream
+from benchmarks.compare.running import free_port, wait_until_it_listens
+from fastws.http.upgrade import accept_key
 
 NATIVE = Path(__file__).resolve().parent.parent / "benchmarks/native"
 SIZE = 110
@@ -26,7 +29,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("programs")
     command = [os.environ.get("CC", "cc"), "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"]
     command += ["-Wshadow", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    for name in ("bare", "bare_echo", "load", "storm"):
+    for name in ("bare", "bare_echo", "bare_upgrade", "load", "storm"):
         source = NATIVE / f"{name}.c"
         subprocess.run([*command, "-o", folder / name, source], check=True, timeout=60)
     return folder
@@ -262,3 +265,55 @@ def test_the_storm_fails_at_a_wrong_answer(programs: Path, answer: bytes) -> Non
     done = stormed(programs, answer)
     assert done.returncode == 1
     assert b"upgraded" in done.stderr
+
+
+@pytest.fixture
+def upgrading(programs: Path) -> Iterator[int]:
+    """The port of the bare loop that answers handshakes."""
+    port = free_port()
+    command = [str(programs / "bare_upgrade"), "--seconds", "60", "--port", str(port)]
+    with subprocess.Popen(command) as server:
+        wait_until_it_listens(server, port)
+        yield port
+        server.terminate()
+
+
+def test_the_bare_loop_answers_the_key_that_it_gets(upgrading: int) -> None:
+    for key in ("dGhlIHNhbXBsZSBub25jZQ==", "AAECAwQFBgcICQoLDA0ODw==", "//////////////////////=="):
+        with socket.create_connection(("127.0.0.1", upgrading), timeout=20) as peer:
+            peer.sendall(f"GET / HTTP/1.1\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
+            answer = peer.recv(4096).decode()
+        assert answer.startswith("HTTP/1.1 101 ")
+        assert answer.endswith(f"\r\nSec-WebSocket-Accept: {accept_key(key)}\r\n\r\n")
+
+
+def test_the_bare_loop_closes_without_a_key(upgrading: int) -> None:
+    with socket.create_connection(("127.0.0.1", upgrading), timeout=20) as peer:
+        peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert peer.recv(4096) == b""
+
+
+def test_the_storm_opens_as_many_as_it_is_told(programs: Path, upgrading: int) -> None:
+    command = [str(programs / "storm"), "--port", str(upgrading), "--at-once", "7", "--total", "40"]
+    done = subprocess.run(command, capture_output=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["handshakes_per_s"] > 10
+
+
+def test_the_storm_keeps_all_connections_until_the_last_is_open(programs: Path) -> None:
+    total, held = 40, []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [str(programs / "storm"), "--port", str(listener.getsockname()[1])]
+        command += ["--at-once", "7", "--total", str(total)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as storm:
+            for _ in range(total):
+                peer, _ = listener.accept()
+                peer.settimeout(20)
+                assert b"\r\n\r\n" in peer.recv(4096)
+                held.append(peer)
+                peer.sendall(UPGRADED)
+                # Nothing comes on any of them, not even their end.
+                assert len(held) == total or select.select(held, [], [], 0)[0] == []
+            assert storm.wait(20) == 0
+    for each in held:
+        each.close()

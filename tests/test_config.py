@@ -184,7 +184,11 @@ def test_bad_options_are_one_clear_line(field: str, bad: tuple[object, ...]) -> 
     ("field", "bad"),
     [
         ("max_connections", (0, -1, 10_000_001, True, "9")),
-        ("max_per_address", (-1, 2**32, None)),
+        ("max_per_address", (-1, 2**32, True)),
+        ("handshake_rate", (-1, 1_000_001, 1.5, None)),
+        ("exempt_addresses", ("10.0.0.0/8", 5, ["localhost"], [""], [b"\x7f"], ["::/0"] * 17)),
+        ("message_rate", (-1, 1_000_001, None)),
+        ("byte_rate", (-1, 2**34 + 1, None)),
         ("max_message_size", (-1, 2**63, 1.5, None)),
         ("max_fragments", (0, 2**32)),
         ("max_head_size", (255, 65_537)),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from test_native import ROOT, SANITIZERS, must_succeed, tool
+from native_builds import built
 from thorough import EXAMPLES, THOROUGH
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.protocol import OPEN, SERVER, Protocol
@@ -159,12 +159,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    build = tmp_path_factory.mktemp("reader")
-    configure = [tool("cmake"), "-S", str(ROOT), "-B", str(build), "-G", "Ninja"]
-    configure += [f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", f"-DFASTWS_SANITIZE={SANITIZERS}"]
-    must_succeed(configure, timeout=60)
-    must_succeed([tool("cmake"), "--build", str(build), "--target", "reader"], timeout=180)
-    found = Reader(build / "reader")
+    found = Reader(built("sanitized", tmp_path_factory, "reader") / "reader")
     with found.process:
         yield found
         assert found.process.stdin

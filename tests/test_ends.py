@@ -157,7 +157,9 @@ def test_a_client_that_says_stop_and_goes_stops_the_server_all_the_same(run: Run
             await client.send(texts(["stop"]))
             client.sock.close()
             assert await other.frame() == (CLOSE, close_payload(1001))
-            await hear_the_end(other)
+            await other.send(client_frame(CLOSE, close_payload(1001)))
+            assert await other.ended()
+            other.sock.close()
             async with asyncio.timeout(4):
                 await app.went_on.wait()
             assert app.server.ended

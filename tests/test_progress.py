@@ -1,4 +1,4 @@
-"""Time-outs measure progress: uploads, downloads and reused connections, on both loops.
+"""Time-outs measure progress: uploads, downloads and reused connections.
 
 The clients are slow on purpose: they sleep between two pieces.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from handler_apps import connected, eventually, serving, websocket
 from support import (
     BINARY,
@@ -35,6 +36,12 @@ Run = Callable[[Any], Any]
 KIB, MIB = 1 << 10, 1 << 20
 TICK = 0.1  # seconds between two pieces
 QUICK = {"ping_interval": 0.3, "pong_timeout": 0.4}
+
+
+@pytest.fixture
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """One loop: what is shown here is the engine's, and takes its time."""
+    return uvloop.new_event_loop
 
 
 class Sizes(App):

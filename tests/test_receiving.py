@@ -93,6 +93,7 @@ def test_another_end_is_raised_with_both_close_frames(run: Run) -> None:
         async with met(handler) as (_, client):
             await client.send(texts(["a"]) + client_frame(CLOSE, close_payload(4001, "no")))
             await client.until(CLOSE)
+            client.sock.close()
             await notes.all("a", (4001, "no", Close(4001, "no"), Close(4001, "no")))
         notes.clear()
         async with met(handler):
@@ -103,6 +104,7 @@ def test_another_end_is_raised_with_both_close_frames(run: Run) -> None:
             await client.send(client_frame(3))
             assert (await client.until(CLOSE))[:2] == close_payload(1002)
             await client.send(client_frame(CLOSE, close_payload(1002)))
+            client.sock.close()
             await eventually(lambda: notes)
             (note,) = notes
             assert isinstance(note, tuple)
@@ -274,6 +276,7 @@ def test_whatever_interrupts_the_receiver_each_message_comes_once_and_in_order(
                 await asyncio.sleep(chance.choice([0, 0.001]))
             await client.send(client_frame(CLOSE, close_payload(1000)))
             await client.until(CLOSE)
+            client.sock.close()
             await eventually(lambda: not others())
         assert got == sent
 

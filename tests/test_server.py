@@ -228,7 +228,10 @@ def test_connections_past_the_limit_get_503(run: Run) -> None:
 
 def test_connections_of_one_address_past_the_limit_get_429(run: Run) -> None:
     async def story() -> None:
-        async with Site(max_per_address=2) as site, await site.websocket() as first:
+        async with (
+            Site(max_per_address=2, exempt_addresses=()) as site,
+            await site.websocket() as first,
+        ):
             async with await site.websocket(), await site.dial() as third:
                 await third.send(UPGRADE)
                 answer = await third.response()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 from handler_apps import ask, connected, eventually, serving, texts, websocket
 from support import CLOSE, PATIENCE, SWITCHED, TEXT, UPGRADE, Client, client_frame, close_payload
 
@@ -14,6 +15,12 @@ from fastws import App, Connection, Request
 
 Run = Callable[[Any], Any]
 SMALL = 4096  # a receive buffer that is full soon
+
+
+@pytest.fixture
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """One loop: what is shown here is the engine's, and takes its time."""
+    return uvloop.new_event_loop
 
 
 class Watched(App):

@@ -42,6 +42,7 @@ class Cell:
         free: a burst need not wait until the last one has been sent.
         topics: message i of a fan-out goes to topic i modulo this.
         in_flight: of an echo: messages of each client on their way.
+        total: of a storm: connections that are opened, and stay; 0: each is reset at once.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Cell:
     free: bool = False
     topics: int = 1
     in_flight: int = 1
+    total: int = 0
 
     @property
     def window(self) -> int:
@@ -65,6 +67,8 @@ class Cell:
         what = f"{self.size:,} B, {self.clients:,} client" + "s" * (self.clients > 1)
         if self.kind is Kind.IDLE:
             return f"{self.clients:,} connections that say nothing"
+        if self.kind is Kind.STORM and self.total:
+            return f"{self.total:,} handshakes, {self.clients} at a time, all stay open"
         if self.kind is Kind.STORM:
             return f"{self.clients} handshakes at a time, each connection is reset"
         if self.kind is Kind.ECHO:
@@ -105,7 +109,9 @@ CELLS = (
     replace(BASE, name="echo-8", kind=Kind.ECHO, in_flight=8),
     replace(BASE, name="pause", kind=Kind.PAUSE, clients=1000),
     replace(BASE, name="storm", kind=Kind.STORM, clients=64),
-    replace(BASE, name="idle", kind=Kind.IDLE, clients=2000),
+    replace(BASE, name="open-1", kind=Kind.STORM, clients=1, total=5000),
+    replace(BASE, name="open-500", kind=Kind.STORM, clients=500, total=5000),
+    replace(BASE, name="idle", kind=Kind.IDLE, clients=5000),
 )
 QUICK = "base,free,burst-32,1000-clients,subs-100,latency-1000,echo-1,storm"
 

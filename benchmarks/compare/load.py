@@ -68,9 +68,7 @@ def measure(cell: Cell, port: int, pid: int, warmup: float, seconds: float) -> M
         return measured_memory(cell, port, pid)
     times = ["--warmup", str(warmup), "--seconds", str(seconds)]
     if cell.kind is Kind.STORM:
-        options = ["--port", str(port), "--at-once", str(cell.clients), *times]
-        found = answer_of("storm", options, (), b"", warmup + seconds)
-        return Measured(found["handshakes_per_s"], client_busy=found["client_busy"])
+        return measured_storm(cell, port, times, warmup + seconds)
     with connected(cell.clients, port) as sockets, probe_of(cell, port) as probe:
         options = [*options_of(cell), *times, "--pid", str(pid)]
         for fd in probe:
@@ -140,6 +138,17 @@ def answer_of(
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
     return found
+
+
+def measured_storm(cell: Cell, port: int, times: list[str], seconds: float) -> Measured:
+    """Measure handshakes; a server that is to open so many in all has opened some before."""
+    options = ["--port", str(port), "--at-once", str(cell.clients)]
+    if cell.total:
+        with connected(FIRST, port):
+            found = answer_of("storm", [*options, "--total", str(cell.total)], (), b"", seconds)
+    else:
+        found = answer_of("storm", [*options, *times], (), b"", seconds)
+    return Measured(found["handshakes_per_s"], client_busy=found["client_busy"])
 
 
 def measured_memory(cell: Cell, port: int, pid: int) -> Measured:

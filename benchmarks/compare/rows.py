@@ -102,6 +102,19 @@ def bare_echo(name: str, how: str) -> Peer:
     )
 
 
+def bare_upgrade(name: str, how: str) -> Peer:
+    """Return the bare C loop that answers handshakes."""
+    program = "bare_upgrade"
+    command = [str(PROGRAMS / program), "--seconds", str(LONGEST), "--port"]
+    return Peer(
+        name,
+        how,
+        not_compiled(program),
+        lambda _, port: [*command, str(port)],
+        lambda cell: "" if cell.kind is Kind.STORM else "it has no more than handshakes",
+    )
+
+
 def bare_command(cell: Cell, port: int, program: str) -> list[str]:
     """Return what does the handshakes and becomes a program of benchmarks/native."""
     found = [sys.executable, str(BENCHMARKS / "bare.py"), "--program", str(PROGRAMS / program)]
@@ -134,6 +147,7 @@ def peers() -> list[Peer]:
         bare_peer("bare-single", "C, one send(2) for each frame and client", "single"),
         bare_peer("bare-runs", "C, a send(2) for each burst and client", "run"),
         bare_echo("bare-echo", "C, recv(2), unmask, send(2)"),
+        bare_upgrade("bare-upgrade", "C, accept(2), recv(2), SHA-1, send(2)"),
         python_peer("fastws", "topics, callbacks, uvloop", (uv,)),
         python_peer("fastws-async", "an async callback, uvloop", (uv,), echoes_only),
         python_peer("fastws-for", "`async for` in a task of each, uvloop", (uv,), echoes_only),

@@ -37,16 +37,23 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add an option for each limit."""
     for each in reversed(fields(Limits)):
-        counts = "low" in each.metadata
+        counts, networks = "low" in each.metadata, "networks" in each.metadata
         option = click.option(
             "--" + each.name.replace("_", "-"),
-            type=int if counts else float,
+            type=str if networks else int if counts else float,
             default=getattr(FEED_LIMITS, each.name),
-            metavar="N" if counts else "SECONDS",
+            metavar="NETWORK" if networks else "N" if counts else "SECONDS",
+            multiple=networks,
+            callback=without_none if networks else None,
             help=each.metadata["help"],
         )
         command = option(command)
     return command
+
+
+def without_none(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what an option that may be repeated was given; `none` alone is an empty list."""
+    return () if value == ("none",) else value
 
 
 def read_mode(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -64,9 +71,9 @@ GROUPS = {
     "Lines of text instead of ticks": SOURCE_GROUP,
     "Ticks": "rate format fields late max_lag max_lag_bytes min_rate",
     "Who may connect": "allowed_origin admin_token admin_token_file max_connections "
-    "max_per_address",
-    "Sizes of what a client sends": "max_message_size max_fragments max_head_size max_head_line "
-    "max_head_fields max_body_size",
+    "max_per_address handshake_rate exempt_addresses",
+    "What one client sends": "message_rate byte_rate max_message_size max_fragments max_head_size "
+    "max_head_line max_head_fields max_body_size",
     "Memory": "max_log_bytes max_buffered_bytes handler_queue high_mark outbox_limit",
     "Time-outs, in seconds": "handshake_timeout keep_alive_timeout close_timeout ping_interval "
     "pong_timeout message_timeout write_timeout",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fastws.errors import HandshakeError, InvalidHandshake, printable
-from fastws.http.fields import RawHeaders, encode_fields, list_tokens
+from fastws.http.fields import Fields, encode_fields, list_tokens
 from fastws.http.head import split_head
 from fastws.http.upgrade import accept_key
 
@@ -69,7 +69,7 @@ def check_response(head: bytes, key: str, subprotocols: Sequence[str] = ()) -> s
         InvalidHandshake: the answer is not a correct 101; `status` says what it was.
     """
     try:
-        start, headers = split_head(head)
+        start, fields = split_head(head)
     except HandshakeError as error:
         raise InvalidHandshake(f"malformed answer: {error.body}") from None
     match = _STATUS_LINE.fullmatch(start)
@@ -79,24 +79,24 @@ def check_response(head: bytes, key: str, subprotocols: Sequence[str] = ()) -> s
     if status != 101:
         phrase = printable((match[2] or b"").decode("latin-1"))
         raise InvalidHandshake(f"the server refused: {status} {phrase}".rstrip(), status)
-    if list_tokens(headers, "upgrade") != ["websocket"]:
+    if list_tokens(fields.get(b"upgrade", ())) != ["websocket"]:
         raise InvalidHandshake("Upgrade is not websocket", status)
-    if "upgrade" not in list_tokens(headers, "connection"):
+    if "upgrade" not in list_tokens(fields.get(b"connection", ())):
         raise InvalidHandshake("Connection does not say upgrade", status)
-    accept = _single(headers, b"sec-websocket-accept")
+    accept = _single(fields, b"sec-websocket-accept")
     if accept is None or not hmac.compare_digest(accept, accept_key(key).encode("ascii")):
         raise InvalidHandshake("Sec-WebSocket-Accept does not answer the key", status)
-    if list_tokens(headers, "sec-websocket-extensions"):
+    if list_tokens(fields.get(b"sec-websocket-extensions", ())):
         raise InvalidHandshake("the server chose an extension nobody asked for", status)
-    chosen = _single(headers, b"sec-websocket-protocol")
+    chosen = _single(fields, b"sec-websocket-protocol")
     if chosen is not None and chosen.decode("latin-1") not in subprotocols:
         raise InvalidHandshake("the server chose a subprotocol nobody asked for", status)
     return None if chosen is None else chosen.decode("latin-1")
 
 
-def _single(headers: RawHeaders, name: bytes) -> bytes | None:
+def _single(fields: Fields, name: bytes) -> bytes | None:
     """Return the value of a field that may be there once; None if absent."""
-    found = [value for key, value in headers if key == name]
+    found = fields.get(name, [])
     if len(found) > 1:
         raise InvalidHandshake(f"{name.decode('ascii')} is there more than once", 101)
     return found[0] if found else None

@@ -47,6 +47,8 @@ def negotiate(values: Iterable[str]) -> Deflate | None:
         values: of the request's Sec-WebSocket-Extensions fields, in order.
     """
     text = ",".join(values)
+    if not text:
+        return None
     if text.count(",") + text.count(";") >= MOST:
         return None
     try:

@@ -2,22 +2,22 @@
 
 from collections.abc import Iterable
 
-RawHeaders = tuple[tuple[bytes, bytes], ...]
+Fields = dict[bytes, list[bytes]]  # the values of each field, in order, by its name in lower case
 
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CONTROLS = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
 
 
-def field_values(headers: RawHeaders, name: str) -> list[str]:
+def field_values(fields: Fields, name: str) -> list[str]:
     """Return the value of every field called `name` (any case), in order."""
-    wanted = name.lower().encode("latin-1")
-    return [value.decode("latin-1") for key, value in headers if key == wanted]
+    found = fields.get(name.lower().encode("latin-1"), ())
+    return [value.decode("latin-1") for value in found]
 
 
-def list_tokens(headers: RawHeaders, name: str) -> list[str]:
-    """Return the elements of comma-separated field `name`, over all its lines, in lower case."""
-    elements = ",".join(field_values(headers, name)).split(",")
-    return [element.strip(" \t").lower() for element in elements if element.strip(" \t")]
+def list_tokens(values: Iterable[bytes]) -> list[str]:
+    """Return the elements of a comma-separated field, over all its lines, in lower case."""
+    elements = b",".join(values).decode("latin-1").lower().split(",")
+    return [token for element in elements if (token := element.strip(" \t"))]
 
 
 def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:

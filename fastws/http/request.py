@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import httptools
 
-from fastws.http.fields import RawHeaders, field_values
+from fastws.http.fields import Fields, field_values
 
 
 class Peer(Protocol):
@@ -24,29 +24,29 @@ class Peer(Protocol):
 class RequestHeaders(Mapping[str, str]):
     """The fields of a request by name, in any case; repeated fields are joined by ", "."""
 
-    __slots__ = ("_raw",)
+    __slots__ = ("_fields",)
 
-    def __init__(self, raw: RawHeaders) -> None:
-        self._raw = raw
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
 
     def __getitem__(self, name: str) -> str:
-        found = field_values(self._raw, name)
+        found = self.get_all(name)
         if not found:
             raise KeyError(name)
         return ", ".join(found)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._raw))
+        return iter([name.decode("latin-1") for name in self._fields])
 
     def __len__(self) -> int:
-        return len({name for name, _ in self._raw})
+        return len(self._fields)
 
     def __repr__(self) -> str:
         return repr(dict(self))
 
     def get_all(self, name: str) -> list[str]:
         """Return the value of each field called `name`, in order."""
-        return field_values(self._raw, name)
+        return field_values(self._fields, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Request:
 
     `target` is as sent, printable ASCII; `path` is decoded and may hold any character, so it is for
     comparing, not for printing; `body` is there for HTTP handlers, empty for an upgrade.
-    `raw_headers` are (lower-case name, value) in bytes, in the order sent.
+    `raw_head` is the head as sent; the fields are made of it when they are asked for.
 
     `expects_continue`: the peer waits for `CONTINUE` before it sends its body. `keep_alive` is
     never true of one that asks for an upgrade of any kind. `is_upgrade`: the peer asks for
@@ -66,13 +66,14 @@ class Request:
     method: str
     target: str
     http_version: str
-    raw_headers: RawHeaders
+    raw_head: bytes
     content_length: int
     keep_alive: bool
     expects_continue: bool
     is_upgrade: bool
     body: bytes = field(default=b"", repr=False)
     peer: Peer | None = field(default=None, repr=False, compare=False)
+    _fields: Fields | None = field(default=None, repr=False, compare=False)
     _path: str | None = field(default=None, init=False, repr=False, compare=False)
     _query: dict[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -84,7 +85,12 @@ class Request:
     @property
     def headers(self) -> RequestHeaders:
         """The fields by name."""
-        return RequestHeaders(self.raw_headers)
+        return RequestHeaders(self._by_name())
+
+    @property
+    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """(lower-case name, value) of each field in bytes, in the order sent."""
+        return tuple(_fields_in_order(self.raw_head))
 
     @property
     def path(self) -> str:
@@ -117,11 +123,31 @@ class Request:
 
     def values(self, name: str) -> list[str]:
         """Return the value of every field called `name` (any case), in order."""
-        return field_values(self.raw_headers, name)
+        return field_values(self._by_name(), name)
 
     def header(self, name: str) -> str | None:
         """Return the value of field `name`, None if absent; repeated fields joined by ", "."""
         return self.headers.get(name)
+
+    def _by_name(self) -> Fields:
+        if self._fields is not None:
+            return self._fields
+        fields: Fields = {}
+        for name, value in _fields_in_order(self.raw_head):
+            fields.setdefault(name, []).append(value)
+        object.__setattr__(self, "_fields", fields)
+        return fields
+
+    def release_fields(self) -> None:
+        """Let go of the fields until they are asked for: they take several times the head."""
+        object.__setattr__(self, "_fields", None)
+
+
+def _fields_in_order(head: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Read the fields of a head that was found good."""
+    for line in head[:-4].split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        yield name.lower(), value.strip(b" \t")
 
 
 def _parts(target: str) -> tuple[bytes | None, bytes | None]:

@@ -11,6 +11,7 @@ from fastws.http.request import Request
 from fastws.http.response import own_fields_refused
 
 ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
+_SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 
 
@@ -66,10 +67,10 @@ def switching_protocols(
     Raises:
         ValueError: a name is no token, or a value holds a control character such as CR, LF, NUL.
     """
-    fields = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
+    fields = [("Sec-WebSocket-Accept", accept)]
     if subprotocol is not None:
         if not is_token(subprotocol.encode("latin-1")):
             raise ValueError("subprotocol is not a token")
         fields.append(("Sec-WebSocket-Protocol", subprotocol))
     fields += own_fields_refused(extra)
-    return b"HTTP/1.1 101 Switching Protocols\r\n" + encode_fields(fields) + b"\r\n"
+    return _SWITCHING + encode_fields(fields) + b"\r\n"

@@ -294,6 +294,7 @@ class Acceptor:
         self._engine.upgrade(connection, upgrade.answer, window_bits=upgrade.window_bits)
         match, request = upgrade.match, upgrade.request
         if match is not None:
+            request.release_fields()
             session = Session(request, upgrade.subprotocol)
             self._coroutines.start(connection, session, match.handler, match.parameters)
             return

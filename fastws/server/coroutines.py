@@ -10,11 +10,11 @@ from typing import Any
 
 from fastws._frame import Connection
 from fastws._inbox import Inbox, Run
-from fastws.errors import ConnectionClosed, FastwsError
+from fastws.errors import ConnectionClosed
 from fastws.http.request import Request
-from fastws.server.tasks import Failed, Tasks, reporting
+from fastws.server.tasks import Failed, Tasks, close_if_open, reporting
 
-NORMAL_CLOSURE, INTERNAL_ERROR = 1000, 1011
+NORMAL_CLOSURE = 1000
 
 
 @dataclass(slots=True)
@@ -49,8 +49,7 @@ class Coroutines:
     ) -> None:
         """Run handler(connection, **parameters); its end closes the connection."""
         receive_into_inbox(connection, session, self._limit)
-        task = self._tasks.start(self._run(connection, handler, parameters), lasting=True)
-        task.add_done_callback(lambda _: close_orphan(connection))
+        self._tasks.start(self._run(connection, handler, parameters), lasting=connection)
 
     async def _run(
         self,
@@ -66,20 +65,6 @@ class Coroutines:
                 if connection.is_open:  # that of another connection
                     raise
             close_if_open(connection, NORMAL_CLOSURE)
-
-
-def close_orphan(connection: Connection) -> None:
-    """End a connection whose handler was cancelled: nobody receives from it any more."""
-    close_if_open(connection, INTERNAL_ERROR, "the handler was cancelled")
-
-
-def close_if_open(connection: Connection, code: int, reason: str = "") -> None:
-    """Close a connection that nobody has closed; cut it off where a Close cannot be sent."""
-    if connection.is_open:
-        try:
-            connection.close(code, reason)
-        except FastwsError:
-            connection.abort()
 
 
 def receive_into_inbox(connection: Connection, session: Session, limit: int) -> None:

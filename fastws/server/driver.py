@@ -80,6 +80,9 @@ class Driver:
         self._events = False
         try:
             more = more and self.engine.turn(poll=poll)
+        except OSError:  # its poller is gone: the next turn would say the same
+            more = False
+            raise
         except BaseException:  # a KeyboardInterrupt may be caught, and then the loop goes on
             more = more and not self.engine.foreign
             if self.engine.inherited:

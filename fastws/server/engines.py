@@ -14,7 +14,9 @@ def make_engine(limits: Limits) -> tuple[Engine, Waits]:
         ConfigError: as `Limits`.
     """
     options = limits.of_engine()
-    options["max_connections"] = connection_limit(limits.max_connections)
+    most = options["max_connections"] = connection_limit(limits.max_connections)
+    if limits.max_per_address is None:
+        options["max_per_address"] = max(1, most * 3 // 4)
     for name in ("max_log_bytes", "max_buffered_bytes"):
         options[name] = memory_budget(name, options[name])
     engine = Engine(**options)

@@ -4,16 +4,21 @@ Layer 5. The options of `fastws serve`, the check of each value and the engine's
 from the fields of `Limits`.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from fastws.checks import LEAST_BUDGET, check_integer
-from fastws.errors import ConfigError
+from fastws.errors import ConfigError, printable
 from fastws.http.head import HeadLimits
 
 MOST_CONNECTIONS = 10_000_000
 LEAST_TIME, MOST_TIME = 0.1, 86_400.0  # seconds; the engine looks at them every 0.25 s
 KIB, MIB = 1 << 10, 1 << 20
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 2.5.5.2: what an IPv4 address stands behind in IPv6
+MOST_EXEMPT = 16
 
 
 def _count(default: int | None, low: int, high: int, text: str) -> Any:
@@ -22,6 +27,10 @@ def _count(default: int | None, low: int, high: int, text: str) -> Any:
 
 def _seconds(default: float, text: str, *, may_be_off: bool = False) -> Any:
     return field(default=default, metadata={"help": text, "may_be_off": may_be_off})
+
+
+def _networks(default: tuple[str, ...], text: str) -> Any:
+    return field(default=default, metadata={"help": text, "networks": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +43,15 @@ class Limits:
     Args:
         max_connections: 1 to 10,000,000; past it 503. None takes what the limit of open files
             (raised as far as we may) has room for; more is lowered to it, with a warning.
-        max_per_address: connections of one address (IPv6: of one /64); past it 429. 0: no limit.
+        max_per_address: connections of one address (IPv6: of one /64); past it 429. None: three
+            quarters of `max_connections`, so that no address takes them all. 0: no limit.
+        handshake_rate: HTTP requests, handshakes included, of one address (IPv6: of one /64) a
+            second, and that many at once; past it 429 with Retry-After. 0: no limit.
+        exempt_addresses: addresses and networks that these two do not count, at most 16: the
+            proxies in front. By default loopback; Unix sockets have no address.
+        message_rate: messages, pings and pongs that one connection may send in a second, and that
+            many at once; past it it is not read from until the rate allows more. 0: no limit.
+        byte_rate: bytes of its WebSocket, as they come in (compressed ones as such); likewise.
         max_message_size: bytes of a message received; past it 1009.
         max_fragments: frames of one; past it 1009.
         max_head_size: bytes of a request's head, 256 to 65,536; past it 431.
@@ -77,8 +94,38 @@ class Limits:
         "Connections at once; past it 503. Default, and at most: what the limit of open files "
         "allows.",
     )
-    max_per_address: int = _count(
-        0, 0, 2**32 - 1, "Connections of one address (IPv6: of a /64); past it 429. 0: no limit."
+    max_per_address: int | None = _count(
+        None,
+        0,
+        2**32 - 1,
+        "Connections of one address (IPv6: of a /64); past it 429. 0: no limit. Default: three "
+        "quarters of --max-connections.",
+    )
+    handshake_rate: int = _count(
+        0,
+        0,
+        1_000_000,
+        "HTTP requests of one address (IPv6: of a /64) a second, handshakes included; past it 429. "
+        "0: no limit.",
+    )
+    exempt_addresses: tuple[str, ...] = _networks(
+        LOOPBACK,
+        "Address or network, such as a proxy, for which the two options above do not hold; may be "
+        "repeated, none: no address.",
+    )
+    message_rate: int = _count(
+        0,
+        0,
+        1_000_000,
+        "Messages, pings and pongs of one client a second; past it the client is not read from "
+        "for a while. 0: no limit.",
+    )
+    byte_rate: int = _count(
+        0,
+        0,
+        2**34,
+        "Bytes of one client a second, as they come in; past it the client is not read from for a "
+        "while. 0: no limit.",
     )
     max_message_size: int = _count(
         MIB, 0, 2**63 - 1, "Bytes of a client's message; past it close 1009."
@@ -153,7 +200,10 @@ class Limits:
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            if "low" not in each.metadata:
+            if "networks" in each.metadata:
+                networks = tuple(str(network) for network in _networks_of(each.name, value))
+                object.__setattr__(self, each.name, networks)
+            elif "low" not in each.metadata:
                 _check_seconds(each.name, value, may_be_off=each.metadata["may_be_off"])
             elif value is not None or each.default is not None:
                 check_integer(each.name, value, each.metadata["low"], each.metadata["high"])
@@ -173,9 +223,33 @@ class Limits:
         """Return the arguments of an Engine by name; the caller knows what None stands for."""
         ours = asdict(self)
         ours["head_limit"] = ours.pop("max_head_size")
+        exempt = _networks_of("exempt_addresses", ours.pop("exempt_addresses"))
+        ours["exempt"] = [_in_ipv6(network) for network in exempt]
         for name in ("max_head_line", "max_head_fields", "max_body_size", "handler_queue"):
             del ours[name]
         return ours
+
+
+def _networks_of(name: str, value: object) -> list[IPv4Network | IPv6Network]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(name, f"must be a list, such as ['10.0.0.0/8'], not {value!r}")
+    found = []
+    for each in value:
+        try:
+            found.append(ip_network(each if isinstance(each, str) else "", strict=False))
+        except ValueError:
+            text = printable(str(each), 64)
+            raise ConfigError(name, f"{text} is no address or network of IP") from None
+    if len(found) > MOST_EXEMPT:
+        raise ConfigError(name, f"at most {MOST_EXEMPT} networks")
+    return found
+
+
+def _in_ipv6(network: IPv4Network | IPv6Network) -> tuple[bytes, int]:
+    """Return its address and the bits of it that count, as mapped into IPv6."""
+    if isinstance(network, IPv6Network):
+        return network.network_address.packed, network.prefixlen
+    return MAPPED + network.network_address.packed, 8 * len(MAPPED) + network.prefixlen
 
 
 def _check_seconds(name: str, value: object, *, may_be_off: bool) -> None:

@@ -109,7 +109,7 @@ class Server:
         self._empty: asyncio.Event | None = None  # set: a connection has ended while it stops
         self._stopping: asyncio.Task[None] | None = None
         self._closed: asyncio.Event | None = None  # set: it has stopped
-        self.limit_log = LimitLog(self.counters)
+        self.limit_log = LimitLog(self.counters, self.engine.met_last)
 
     # Listening.
 

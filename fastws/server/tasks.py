@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from fastws._frame import Connection
+from fastws.errors import FastwsError
+
+INTERNAL_ERROR = 1011
 
 logger = logging.getLogger("fastws")
 
@@ -53,23 +56,37 @@ class Tasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lasting: set[asyncio.Task[None]] = set()
+        self._lasting: dict[asyncio.Task[None], Connection] = {}
         self._spared: set[asyncio.Task[Any]] = set()
         self._starting = 0  # tasks that are being made
+        # One object for all tasks: a bound method takes 64 bytes.
+        self._when_done = self._tasks.discard
+        self._when_lasting_done = self._lasting_done
 
     def start(
-        self, coroutine: Coroutine[Any, Any, None], *, lasting: bool = False
+        self, coroutine: Coroutine[Any, Any, None], *, lasting: Connection | None = None
     ) -> asyncio.Task[None]:
-        """Run a coroutine in a task of the running loop; `lasting`: that of a whole connection."""
+        """Run a coroutine in a task of the running loop.
+
+        Args:
+            coroutine: what to run.
+            lasting: the connection whose whole life it lasts; it is closed when the task has ended.
+        """
         self._starting += 1
         try:
             task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine)
         finally:
             self._starting -= 1
-        kept = self._lasting if lasting else self._tasks
-        kept.add(task)
-        task.add_done_callback(kept.discard)
+        if lasting is None:
+            self._tasks.add(task)
+            task.add_done_callback(self._when_done)
+        else:
+            self._lasting[task] = lasting
+            task.add_done_callback(self._when_lasting_done)
         return task
+
+    def _lasting_done(self, task: asyncio.Task[None]) -> None:
+        close_orphan(self._lasting.pop(task))
 
     async def begun(self) -> None:
         """Return when the task is there; first of all in what `start` takes.
@@ -109,13 +126,28 @@ class Tasks:
             grace_end: when those of whole connections are cancelled, by the loop's clock.
             deadline: when those that are left are left behind.
         """
-        if await _left_of(self._lasting - self._spared, grace_end):
+        if await _left_of(self._lasting.keys() - self._spared, grace_end):
             self.cancel_lasting()
-        late = await _left_of((self._tasks | self._lasting) - self._spared, deadline)
+        left = (self._tasks | self._lasting.keys()) - self._spared
+        late = await _left_of(left, deadline)
         if late:
             logger.error("%d tasks of handlers did not end when they were cancelled", len(late))
         for task in late:
             task.cancel()
+
+
+def close_orphan(connection: Connection) -> None:
+    """End a connection whose handler was cancelled: nobody receives from it any more."""
+    close_if_open(connection, INTERNAL_ERROR, "the handler was cancelled")
+
+
+def close_if_open(connection: Connection, code: int, reason: str = "") -> None:
+    """Close a connection that nobody has closed; cut it off where a Close cannot be sent."""
+    if connection.is_open:
+        try:
+            connection.close(code, reason)
+        except FastwsError:
+            connection.abort()
 
 
 async def _left_of(tasks: set[asyncio.Task[None]], deadline: float) -> set[asyncio.Task[None]]:

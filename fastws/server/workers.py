@@ -13,9 +13,8 @@ from fastws._inbox import Inbox, Run
 from fastws.errors import ConnectionClosedOK
 from fastws.http.request import Request
 from fastws.server.app import App
-from fastws.server.coroutines import close_orphan
 from fastws.server.handlers import check_done, is_async
-from fastws.server.tasks import Failed, Tasks, reporting
+from fastws.server.tasks import Failed, Tasks, close_orphan, reporting
 
 logger = logging.getLogger("fastws")
 

@@ -21,7 +21,13 @@ from fastws.server.limits import Limits
 
 MAX_RATE = 100_000_000  # ticks a second
 CONTROL_PANEL_PORT = 8081  # one existing control panel has it hard-coded
-FEED_LIMITS = Limits(max_message_size=16 * 1024)  # nobody has more to say to the feed
+# Nobody has more to say to the feed: two messages when it opens, one a second.
+FEED_LIMITS = Limits(
+    max_message_size=16 * 1024,
+    message_rate=100,
+    byte_rate=64 * 1024,
+    handshake_rate=1000,  # a program that opens a thousand at once; a fifth of a core
+)
 
 
 Rate = int | Literal["max"]

@@ -318,6 +318,10 @@ static fws_options take_options(void)
     options.pong_ns = SECOND / 2;
     options.message_ns = times & 2 ? 2 * SECOND : 0;
     options.write_ns = times & 4 ? 2 * SECOND : 0;
+    options.message_rate = times & 8 ? 1ULL << (times >> 4) : 0;
+    options.byte_rate = times & 16 ? 64ULL << (times >> 5) : 0;
+    options.handshake_rate = times & 32 ? 1U + (times >> 6) : 0;
+    options.max_per_address = times & 64 ? 3 : 0;
     return options;
 }
 

@@ -19,8 +19,6 @@ from surroundings import UNDER
 from wire import BINARY, CLOSE_TIMEOUT, PATIENCE, PING, PONG, Answer, Wire
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LOOPS = ("asyncio", "uvloop")
-TRANSPORTS = ("tcp4", "tcp6", "unix")
 HOSTS = {"tcp4": "127.0.0.1", "tcp6": "::1"}
 LISTENING = re.compile(r"listening on (?:the Unix socket (?P<path>\S+)|ws://\S+:(?P<port>\d+))")
 PING_TIME = 20.0  # seconds after which a server asks whether a client is still there
@@ -168,8 +166,8 @@ def server(
 
     Args:
         program: `echo`, `fanout` or `serve`.
-        loop: of LOOPS.
-        transport: of TRANSPORTS.
+        loop: "asyncio" or "uvloop".
+        transport: "tcp4", "tcp6" or "unix".
         directory: for its socket and its log.
         options: more of the command line.
     """

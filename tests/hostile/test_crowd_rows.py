@@ -209,7 +209,9 @@ def hall() -> Iterator[Hall]:
 
 
 @pytest.mark.hostile("X63")
-@pytest.mark.parametrize(("clients", "size"), [(MANY, 0), (MANY, 125), (MANY, 16_384), (MANY, MIB)])
+@pytest.mark.parametrize(
+    ("clients", "size"), [(MANY, 0), (MANY, 125), (MANY, 16_384), (2_000, MIB)]
+)
 def test_messages_of_any_size_reach_a_crowd_whole(hall: Hall, clients: int, size: int) -> None:
     payload = bytes(i % 251 for i in range(size))
     with Crowd(*hall.address) as crowd:

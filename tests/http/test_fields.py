@@ -4,14 +4,14 @@ import pytest
 
 from fastws.http.fields import encode_fields, field_values, has_controls, is_token, list_tokens
 
-RAW = ((b"x", b"a"), (b"y", b"b"), (b"x", b""), (b"x", b"caf\xe9"))
+FIELDS = {b"x": [b"a", b"", b"caf\xe9"], b"y": [b"b"]}
 # RFC 9110 5.6.2
 TCHARS = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 def test_the_values_of_a_name_come_in_order_whatever_its_case() -> None:
-    assert field_values(RAW, "X") == ["a", "", "caf\xe9"]
-    assert field_values(RAW, "absent") == []
+    assert field_values(FIELDS, "X") == ["a", "", "caf\xe9"]
+    assert field_values(FIELDS, "absent") == []
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,7 @@ def test_the_values_of_a_name_come_in_order_whatever_its_case() -> None:
     ],
 )
 def test_a_list_is_read_over_all_its_lines(values: tuple[bytes, ...], tokens: list[str]) -> None:
-    headers = tuple((b"connection", value) for value in values)
-    assert list_tokens(headers, "Connection") == tokens
+    assert list_tokens(values) == tokens
 
 
 @pytest.mark.parametrize("byte", range(256))

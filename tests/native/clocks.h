@@ -40,7 +40,6 @@ static uint64_t held_long; /* looks at who held a publisher for so long, and too
 static uint64_t cut_off, told_timeouts;
 static bool harvesting;
 static bool timed; /* a turn follows as soon as time has passed: else no clock is looked at */
-static uint64_t lateness; /* that this harvest found: commands applied before had it in addition */
 static uint32_t full_reads; /* of WebSockets, in this turn, while the budget was spent */
 
 static void flow_add(flow *of, uint64_t at, uint64_t bytes)
@@ -232,7 +231,7 @@ static void note_one(watch *of, const fws_conn *conn)
     if (conn->state < FWS_CLOSING)
         of->open_at = of->closing_at = time;
     else if (of->closing_at == of->open_at)
-        of->closing_at = time + lateness;
+        of->closing_at = time;
     note_held(of, conn, time);
     check_message_timeout(of, conn);
 }
@@ -241,7 +240,6 @@ static void watch_harvest(bool begins)
 {
     harvesting = begins && timed;
     full_reads = 0;
-    lateness = begins ? engine->lost : engine->lost - lateness;
     seen = begins ? engine->counters : seen;
     if (begins || !timed)
         return;
@@ -278,7 +276,8 @@ static void check_open(const watch *of, const fws_conn *conn)
           || flow_since(&of->in, window(2 * message_ns + LATE), UINT64_MAX) >= FWS_PROGRESS_BYTES);
     CHECK(!over(of->free_at, write_ns) || conn->acknowledges
           || flow_since(&of->out, window(2 * write_ns + LATE), UINT64_MAX) >= FWS_PROGRESS_BYTES);
-    CHECK(of->ended == 0 || !over(unread, FWS_UNREAD_NS) || !fws_conn_stopped(conn));
+    uint64_t unread_ns = FWS_UNREAD_NS + (conn->behind ? options->close_ns : 0);
+    CHECK(of->ended == 0 || !over(unread, unread_ns) || !fws_conn_stopped(conn));
     held_long += over(of->held_at, options->max_stall_ns);
     CHECK(!over(of->held_at, options->max_stall_ns)
           || (double)flow_since(&of->out, window(2 * options->max_stall_ns + LATE), UINT64_MAX)

@@ -131,6 +131,8 @@ static inline void check_dues(void)
             continue;
         CHECK(conn->deadline == 0 ? conn->state == FWS_OPEN : due <= conn->deadline);
         CHECK(conn->message_by == 0 || conn->state != FWS_OPEN || due <= conn->message_by);
+        CHECK(!conn->throttled || conn->state != FWS_OPEN
+              || due <= fws_engine_time(engine) + SECOND);
         CHECK(!conn->lagging || due == 0);
         CHECK(conn->lagging || !conn->blocked);
         CHECK((conn->unacked == NULL) || engine->slots[i].unacked);

@@ -49,6 +49,26 @@ static void test_an_address_has_so_many_connections_and_others_have_theirs(void)
     engine_close();
 }
 
+static void test_one_refused_for_its_address_takes_no_place_of_another(void)
+{
+    fws_options options = OPTIONS;
+    options.max_per_address = 1;
+    options.max_connections = 2;
+    engine_open(&options);
+    CHECK(let_in(from(HOME)));
+    fake_peer *refused[10];
+    for (int i = 0; i < 10; i++)
+        CHECK(!let_in(refused[i] = from(HOME)));
+    fake_peer *other = from("10.0.0.2");
+    CHECK(let_in(other) && !conn_of(other)->over_limit);
+    for (int i = 0; i < 10; i++)
+        fake_reset(refused[i]);
+    rest();
+    fake_peer *third = from("10.0.0.3"); /* two are there */
+    CHECK(conn_of(third) != NULL && conn_of(third)->over_limit);
+    engine_close();
+}
+
 static void test_the_largest_limits_let_everybody_in(void)
 {
     fws_options options = OPTIONS;
@@ -296,9 +316,7 @@ static void test_who_comes_is_let_in_beside_those_who_never_stop_talking(void)
     turn();
     fake_peer *newcomer = fake_connect();
     fake_say(newcomer, HEAD, strlen(HEAD));
-    harvest_and_count(); /* it is accepted, and what is left over of the other fills the turn */
-    CHECK_EQ(told[FWS_EVENT_MESSAGE], FWS_EVENTS);
-    harvest_and_count();
+    harvest_and_count(); /* accepted and read, before what is left over of the other */
     CHECK_EQ(first_told, FWS_EVENT_HEAD);
     CHECK_EQ(told[FWS_EVENT_MESSAGE], FWS_EVENTS - 1);
     engine_close();
@@ -307,6 +325,7 @@ static void test_who_comes_is_let_in_beside_those_who_never_stop_talking(void)
 int main(void)
 {
     RUN(test_an_address_has_so_many_connections_and_others_have_theirs);
+    RUN(test_one_refused_for_its_address_takes_no_place_of_another);
     RUN(test_the_largest_limits_let_everybody_in);
     RUN(test_a_crowd_of_one_address_is_not_asked_what_it_wants);
     RUN(test_ipv6_counts_by_its_first_half_and_mapped_ipv4_as_ipv4);

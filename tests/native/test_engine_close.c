@@ -274,6 +274,7 @@ static void test_who_is_not_decided_on_in_time_can_still_be_answered(void)
     expect_heard("HEAD ");
     pass_time(3 * FWS_SWEEP_NS);
     expect_heard("UNDECIDED UNDECIDED ");
+    CHECK_EQ(engine->counters.handshake_timeouts, 1);
     CHECK(!peer->closed);
     CHECK_EQ(fws_conn_respond(engine, conn_of(peer), (const uint8_t *)"503", 3, false), FWS_OK);
     rest();
@@ -416,8 +417,36 @@ static void test_a_slow_end_gives_our_close_no_more_time(void)
     engine_close();
 }
 
+static void take_long(const fws_event *event)
+{
+    if (event->kind == FWS_EVENT_MESSAGE)
+        net.now += 30 * SECOND;
+    else
+        usual(event);
+}
+
+static void test_a_staged_close_has_its_own_time_behind_a_slow_handler(void)
+{
+    engine_open(&OPTIONS);
+    on_event = take_long;
+    fake_peer *peer = client();
+    say_text(peer, "x");
+    turn();
+    engine->driver++; /* as from another thread */
+    CHECK_EQ(say_goodbye(peer, 1000), FWS_OK);
+    engine->driver--;
+    turn();
+    CHECK_EQ(conn_of(peer)->state, FWS_CLOSING);
+    CHECK_EQ(conn_of(peer)->deadline, fws_engine_time(engine) + OPTIONS.close_ns);
+    pass_time(OPTIONS.close_ns + 2 * FWS_SWEEP_NS);
+    CHECK(peer->closed);
+    CHECK_EQ(engine->counters.close_timeouts, 1);
+    engine_close();
+}
+
 int main(void)
 {
+    RUN(test_a_staged_close_has_its_own_time_behind_a_slow_handler);
     RUN(test_messages_before_a_close_are_answered_first);
     RUN(test_every_legal_close_is_echoed);
     RUN(test_a_good_message_comes_before_the_error_behind_it);

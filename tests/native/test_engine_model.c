@@ -5,6 +5,7 @@
  * every other run all logs share a small budget, in most all else that waits. Large messages
  * arrive in pieces, quickly or not, some peers answer no ping, some are not read from; deadlines
  * hold, as far as there is no progress (clocks.h). The owner stops asking for events now and then. */
+#include "allowed.h"
 #include "figures.h"
 #include "random_clients.h"
 
@@ -70,6 +71,8 @@ static void answer_letter(one *who, fws_conn *conn, uint8_t letter)
 static void answer(const fws_event *event)
 {
     one *who = one_of(event->conn);
+    if (event->kind == FWS_EVENT_MESSAGE)
+        allowed_message(event->conn, who - ones);
     if (event->kind == FWS_EVENT_HEAD || event->kind == FWS_EVENT_UNDECIDED)
         decide(who, event);
     else if (event->kind == FWS_EVENT_PONG)
@@ -207,6 +210,8 @@ static fws_options draw_run(uint64_t seed)
     options.message_ns = draw(4) > 0 ? SECOND + draw(5 * SECOND) : 0;
     options.write_ns = draw(2) > 0 ? SECOND + draw(5 * SECOND) : 0;
     tcp = draw(4);
+    options.message_rate = seed % 3 == 2 ? 1 + draw(4) : 0;
+    options.byte_rate = seed % 3 == 2 ? 500 + draw(20000) : 0;
     return options;
 }
 
@@ -231,7 +236,7 @@ static void open_run(uint64_t seed)
     const fws_options options = draw_run(seed);
     streams_open(&options);
     sys = fake_sys;
-    sys.recv = watched_recv;
+    sys.recv = allowed_recv;
     sys.sendmsg = sendmsg_looked_at;
     sys.shutdown = watched_shutdown;
     engine->sys = &sys;
@@ -266,6 +271,7 @@ static void play(uint64_t seed)
     CHECK(deaths > 20 && whole_frames > STEPS / 4 && n_lives > 100);
     CHECK(engine->options.max_buffered_bytes > 0 || engine->counters.buffered_closed == 0);
     CHECK(engine->options.max_log_bytes > 0 || engine->topics.budget_dropped == 0);
+    slowed += engine->counters.message_rate_paused + engine->counters.byte_rate_paused;
     add_figures();
     engine_close();
     talkers_end();
@@ -280,6 +286,7 @@ static void test_other_seeds_do_too(void)
 {
     for (uint64_t seed = 2; seed <= 6; seed++)
         play(seed);
+    CHECK(slowed > 30);
     check_figures();
 }
 

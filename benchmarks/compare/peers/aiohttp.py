@@ -5,7 +5,7 @@ import asyncio
 import uvloop
 from aiohttp import WSMsgType, web
 
-from benchmarks.compare.peers.common import Rooms, Source, options, until_ended
+from benchmarks.compare.peers.common import BACKLOG, Rooms, Source, options, until_ended
 
 
 async def main() -> None:
@@ -41,7 +41,8 @@ async def main() -> None:
     app.router.add_get("/{path:.*}", handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", load.port, shutdown_timeout=0.1).start()
+    site = web.TCPSite(runner, "127.0.0.1", load.port, shutdown_timeout=0.1, backlog=BACKLOG)
+    await site.start()
     publishing = None if load.echo else asyncio.create_task(publish())
     await until_ended()
     if publishing is not None:

@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 from benchmarks.compare.messages import messages
 
 QUIET = "/quiet"
+BACKLOG = 4096  # clients that may wait to be accepted: those of a cell connect at once
 LONGEST = 3600  # seconds, after which a forgotten server ends
 
 

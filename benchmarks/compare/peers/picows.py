@@ -8,7 +8,7 @@ import asyncio
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
-from benchmarks.compare.peers.common import Rooms, Source, options, until_ended
+from benchmarks.compare.peers.common import BACKLOG, Rooms, Source, options, until_ended
 
 TEXT = WSMsgType.TEXT
 
@@ -45,7 +45,9 @@ async def main(aiofastnet: bool = True) -> None:
     def listener(request: WSUpgradeRequest) -> WSListener:
         return Client(load.echoes(request.path.decode()))
 
-    server = await ws_create_server(listener, "127.0.0.1", load.port, use_aiofastnet=aiofastnet)
+    server = await ws_create_server(
+        listener, "127.0.0.1", load.port, use_aiofastnet=aiofastnet, backlog=BACKLOG
+    )
     publishing = None if load.echo else asyncio.create_task(publish())
     await until_ended()
     server.close()

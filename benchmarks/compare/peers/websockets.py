@@ -5,7 +5,7 @@ import asyncio
 import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from benchmarks.compare.peers.common import Rooms, Source, options, until_ended
+from benchmarks.compare.peers.common import BACKLOG, Rooms, Source, options, until_ended
 
 
 async def main() -> None:
@@ -31,7 +31,9 @@ async def main() -> None:
             for topic, message in source.burst():
                 broadcast(rooms.of[topic], message.decode())
 
-    async with serve(handle, "127.0.0.1", load.port, compression=None, ping_interval=None):
+    async with serve(
+        handle, "127.0.0.1", load.port, compression=None, ping_interval=None, backlog=BACKLOG
+    ):
         publishing = None if load.echo else asyncio.create_task(publish())
         await until_ended()
         if publishing is not None:

@@ -16,6 +16,7 @@ int fws_engine_listen(fws_engine *engine, int fd)
         return FWS_E_INVALID;
     if (fws_engine_watch(engine, fd, EPOLLIN | EPOLLET, FWS_TAG_SPECIAL | i) < 0)
         return FWS_E_SYSTEM;
+    (void)fws_engine_tune(engine, fd); /* what it accepts has the same options */
     engine->listener_ready[i] = true;
     engine->listeners[i] = fd;
     engine->n_listeners += i == engine->n_listeners;
@@ -112,8 +113,9 @@ static bool accept_one(fws_engine *engine, uint32_t listener)
     return true;
 }
 
-void fws_engine_accept(fws_engine *engine)
+int fws_engine_accept(fws_engine *engine)
 {
+    const uint64_t before = engine->counters.accepted;
     int left = FWS_ACCEPT_BATCH;
     for (uint32_t k = 0; k < engine->n_listeners; k++) {
         uint32_t i = (engine->next_listener + k) % engine->n_listeners;
@@ -121,4 +123,5 @@ void fws_engine_accept(fws_engine *engine)
             engine->listener_ready[i] = accept_one(engine, i);
     }
     engine->next_listener++; /* a flood on one port does not block the others */
+    return (int)(engine->counters.accepted - before);
 }

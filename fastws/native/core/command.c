@@ -141,6 +141,7 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
     if (status != FWS_OK)
         return status;
     fws_conn_pause(engine, conn, false);
+    fws_conn_unthrottle(engine, conn);
     fws_conn_move(conn, FWS_CLOSING);
     conn->close_code = command->code;
     fws_conn_give_time(engine, conn, engine->options.close_ns);
@@ -360,8 +361,11 @@ void fws_engine_drain(fws_engine *engine)
     engine->woken = false;
     if (staging->drained == staging->draining_n)
         take_staged(staging);
-    if (staging->draining_n > 0)
+    if (staging->drained < staging->draining_n) {
+        engine->now = engine->sys->monotonic();
+        fws_engine_note_late(engine); /* or the deadlines that they set had that time in addition */
         engine->woken = !apply_taken(engine);
+    }
     if (!engine->woken)
         let_go(engine);
     engine->pressed |= __atomic_exchange_n(&staging->pressed, false, __ATOMIC_RELAXED);

@@ -8,21 +8,47 @@
 
 #include "core/engine_internal.h"
 
-/* The key of its address in the engine's peers; false for Unix sockets. */
-static bool peer_key(const struct sockaddr_in6 *remote, uint8_t key[16])
+/* An IPv4 one as mapped into IPv6; nothing but zeros for a Unix socket. */
+static void whole_address(const struct sockaddr_in6 *remote, uint8_t address[16])
 {
     static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
     struct sockaddr_in v4;
-    memset(key, 0, 16);
+    memset(address, 0, 16);
     if (remote->sin6_family == AF_INET) {
         memcpy(&v4, remote, sizeof v4);
-        memcpy(key, mapped, sizeof mapped);
-        memcpy(key + 12, &v4.sin_addr, 4);
+        memcpy(address, mapped, sizeof mapped);
+        memcpy(address + 12, &v4.sin_addr, 4);
     } else if (remote->sin6_family == AF_INET6) {
-        bool is_v4 = IN6_IS_ADDR_V4MAPPED(&remote->sin6_addr);
-        memcpy(key, &remote->sin6_addr, is_v4 ? 16 : 8);
+        memcpy(address, &remote->sin6_addr, 16);
     }
-    return remote->sin6_family == AF_INET || remote->sin6_family == AF_INET6;
+}
+
+static bool is_exempt(const fws_options *options, const struct sockaddr_in6 *remote)
+{
+    uint8_t address[16];
+    whole_address(remote, address);
+    for (uint32_t i = 0; i < options->n_exempt; i++) {
+        const fws_network *network = &options->exempt[i];
+        unsigned whole = network->bits / 8, rest = network->bits % 8;
+        if (memcmp(address, network->address, whole) == 0
+            && (rest == 0 || (address[whole] ^ network->address[whole]) >> (8 - rest) == 0))
+            return true;
+    }
+    return false;
+}
+
+/* The key of its address in the engine's peers; false where addresses do not count: those that
+ * are exempt, and Unix sockets. */
+static bool peer_key(const fws_engine *engine, const fws_conn *conn, uint8_t key[16])
+{
+    const struct sockaddr_in6 *remote = &conn->remote;
+    if ((remote->sin6_family != AF_INET && remote->sin6_family != AF_INET6)
+        || is_exempt(&engine->options, remote))
+        return false;
+    whole_address(remote, key);
+    if (remote->sin6_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&remote->sin6_addr))
+        memset(key + 8, 0, 8); /* a household has that many */
+    return true;
 }
 
 /* False: the address has so many that this one is closed without an answer. */
@@ -30,19 +56,22 @@ bool fws_conn_count_peer(fws_engine *engine, fws_conn *conn)
 {
     uint8_t key[16];
     uint32_t limit = engine->options.max_per_address;
-    if (limit == 0 || !peer_key(&conn->remote, key))
+    if (limit == 0 || !peer_key(engine, conn, key))
         return true;
-    uint32_t count = fws_peers_add(&engine->peers, key);
+    uint32_t count = fws_peers_add(&engine->peers, key, engine->now);
     conn->counted = count > 0;
     conn->over_address = count > limit;
     engine->counters.address_refused += conn->over_address;
+    if (conn->over_address) {
+        engine->admitted -= !conn->over_limit; /* its refusal takes nobody's place */
+        fws_conn_met(engine, conn, FWS_MET_PER_ADDRESS);
+    }
     return count > 0 && count <= (uint64_t)limit + FWS_REFUSED_ROOM;
 }
 
-uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n)
+static uint16_t write_address(const struct sockaddr_in6 *v6, char *host, size_t n)
 {
     struct sockaddr_in v4;
-    const struct sockaddr_in6 *v6 = &conn->remote;
     memcpy(&v4, v6, sizeof v4);
     host[0] = '\0';
     if (v6->sin6_family == AF_INET)
@@ -56,11 +85,41 @@ uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n)
     return ntohs(v6->sin6_port); /* at the same place in both */
 }
 
+uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n)
+{
+    return write_address(&conn->remote, host, n);
+}
+
+uint16_t fws_engine_met_last(const fws_engine *engine, enum fws_limit_met limit, char *host,
+                             size_t n)
+{
+    return write_address(&engine->met_last[limit], host, n);
+}
+
 void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn)
 {
     uint8_t key[16];
-    if (conn->counted && peer_key(&conn->remote, key))
-        fws_peers_remove(&engine->peers, key);
+    if (conn->counted && peer_key(engine, conn, key))
+        fws_peers_remove(&engine->peers, key, engine->now);
+}
+
+uint64_t fws_conn_count_request(fws_engine *engine, const fws_conn *conn)
+{
+    uint8_t key[16];
+    uint64_t rate = engine->options.handshake_rate;
+    if (rate == 0 || conn->role != FWS_SERVER || !peer_key(engine, conn, key))
+        return 0;
+    uint64_t wait = fws_peers_request(&engine->peers, key, rate, engine->now);
+    if (wait > 0) {
+        engine->counters.handshakes_refused++;
+        fws_conn_met(engine, conn, FWS_MET_HANDSHAKE_RATE);
+    }
+    return wait;
+}
+
+void fws_conn_met(fws_engine *engine, const fws_conn *conn, enum fws_limit_met limit)
+{
+    engine->met_last[limit] = conn->remote;
 }
 
 int fws_engine_watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag)
@@ -72,6 +131,8 @@ int fws_engine_watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag)
 static bool slots_grow(fws_engine *engine)
 {
     uint32_t n = engine->n_slots == 0 ? 64 : engine->n_slots * 2;
+    if (!fws_allowances_grow(engine, n))
+        return false;
     fws_slot *slots = realloc(engine->slots, n * sizeof *slots);
     if (slots == NULL)
         return false;
@@ -96,6 +157,7 @@ static fws_conn *slot_take(fws_engine *engine)
     engine->free_slot = slot->next_free;
     slot->unacked = 0;
     slot->conn = conn;
+    fws_allowance_renew(engine, index);
     conn->id = (uint64_t)slot->generation << 32 | index;
     conn->over_limit = engine->admitted >= engine->options.max_connections;
     engine->admitted += !conn->over_limit;
@@ -116,7 +178,7 @@ void fws_slot_release(fws_engine *engine, fws_conn *conn)
     slot->next_free = engine->free_slot;
     engine->free_slot = index;
     engine->live--;
-    engine->admitted -= !conn->over_limit;
+    engine->admitted -= !conn->over_limit && !conn->over_address;
     free(conn);
 }
 
@@ -129,17 +191,28 @@ fws_conn *fws_engine_find(const fws_engine *engine, uint64_t id)
     return conn != NULL && conn->id == id && conn->state != FWS_DEAD ? conn : NULL;
 }
 
-static void tune(const fws_engine *engine, fws_conn *conn)
+bool fws_engine_tune(const fws_engine *engine, int fd)
 {
     const int on = 1, lowat = engine->options.notsent_lowat;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+        return false;
+    if (lowat > 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+    return true;
+}
+
+/* An accepted socket has the options of its listener (tcp(7)), and says what it is. */
+static void look_at_socket(const fws_engine *engine, fws_conn *conn)
+{
+    const sa_family_t family = conn->remote.sin6_family;
     socklen_t n = sizeof conn->remote;
-    if (conn->remote.sin6_family == AF_UNSPEC
-        && getpeername(conn->fd, (struct sockaddr *)&conn->remote, &n) < 0)
+    if (family == AF_INET || family == AF_INET6) {
+        conn->acknowledges = true;
+        return;
+    }
+    if (family == AF_UNSPEC && getpeername(conn->fd, (struct sockaddr *)&conn->remote, &n) < 0)
         conn->remote.sin6_family = AF_UNSPEC; /* still connecting */
-    /* Refused by Unix sockets, which have neither delay nor a limit to set. */
-    conn->acknowledges = setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
-    if (conn->acknowledges && lowat > 0)
-        (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
+    conn->acknowledges = fws_engine_tune(engine, conn->fd);
 }
 
 fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
@@ -159,7 +232,7 @@ fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
     conn->progress = fws_engine_time(engine);
     conn->deadline = conn->progress + engine->options.handshake_ns;
     fws_conn_due(engine, conn, conn->deadline);
-    tune(engine, conn);
+    look_at_socket(engine, conn);
     fws_reader_init(&conn->reader, role);
     if (fws_engine_watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn->id) < 0) {
         int why = errno;

@@ -126,6 +126,7 @@ typedef struct fws_conn {
     bool lagging;        /* blocked since it last had everything: policies look at it */
     bool retry;          /* blocked for want of kernel memory: the sweep tries again */
     bool hung_up;        /* the peer will send no more: read up to the end */
+    bool drained;        /* a read took all that there was, and no event has come since */
     bool broken;         /* it was reset: nothing comes or goes any more */
     bool end_unread;     /* not read from, and the peer's end or Close lies unread */
     bool ending;         /* it ends at the next flush, after this turn's messages are handled */
@@ -136,12 +137,15 @@ typedef struct fws_conn {
     bool answered;       /* it has had an HTTP answer */
     bool overdue;        /* its deadline has passed. WAITING: its owner is to be told; HTTP, BODY:
                                what it has sent is still to be read */
+    bool told_late;      /* WAITING: its owner has been told that it is overdue */
     bool costly;         /* its last reading took more than FWS_SLICE_NS */
     bool counted;        /* in the engine's peers */
     bool close_sent;     /* the Close frame has left */
     bool acknowledges;   /* a TCP socket: the kernel can say what the peer confirmed */
     bool asked_for;      /* its slot says that it has frames to confirm */
     bool wants_room;     /* its owner is to be told when little waits for it */
+    bool throttled;      /* OPEN: not read from until its rates allow it */
+    bool behind;         /* it was, and what it had sent by then has not all been read since */
     uint8_t pongs;       /* pings answered, up to FWS_STRETCHES */
     uint64_t progress;   /* when the kernel last took bytes, or first refused some, engine time */
     uint64_t caught_up;  /* when nothing was left to send to it, ns */

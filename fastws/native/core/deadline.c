@@ -1,6 +1,15 @@
 /* Deadlines: when the sweep has to look at a connection. */
 #include "core/engine_internal.h"
 
+void fws_engine_note_late(fws_engine *engine)
+{
+    if (engine->now <= engine->sweep_at || engine->now - engine->sweep_at <= FWS_SWEEP_NS)
+        return;
+    if (engine->live > 0)
+        engine->lost += engine->now - engine->sweep_at; /* what held it up was no peer's fault */
+    engine->sweep_at = engine->now;
+}
+
 void fws_conn_give_time(fws_engine *engine, fws_conn *conn, uint64_t ns)
 {
     conn->deadline = fws_engine_time(engine) + ns;

@@ -105,6 +105,7 @@ void fws_engine_free(fws_engine *engine)
     free(engine->staging.bytes);
     free(engine->staging.draining);
     free(engine->slots);
+    fws_allowances_clear(engine);
     free(engine->meter);
     free(engine->room);
     free(engine);

@@ -13,6 +13,7 @@
 #ifndef FWS_ENGINE_H
 #define FWS_ENGINE_H
 
+#include "core/rate.h"
 #include "core/source.h"
 #include "core/sys.h"
 #include "core/topic.h"
@@ -40,11 +41,24 @@
 #define FWS_REFUSED_ROOM 64u       /* connections past a limit that still get an answer */
 #define FWS_PROGRESS_BYTES 1024u   /* in each window of a time-out: less is no progress */
 #define FWS_LISTENERS 8
+#define FWS_EXEMPT_MOST 16
+
+/* Addresses that begin with the same bits; IPv4 ones as mapped into IPv6. */
+typedef struct fws_network {
+    uint8_t address[16];
+    uint8_t bits; /* 0 to 128 */
+} fws_network;
 
 typedef struct fws_options {
     uint32_t head_limit; /* bytes of an HTTP head */
     uint32_t max_connections;
-    uint32_t max_per_address; /* IPv6: per /64; Unix sockets do not count; 0: no limit */
+    /* By address; IPv6: by /64. Unix sockets have none, and do not count. */
+    uint32_t max_per_address; /* 0: no limit */
+    uint64_t handshake_rate;  /* heads a second; 0: no limit, as for the other rates */
+    uint32_t n_exempt;
+    fws_network exempt[FWS_EXEMPT_MOST]; /* addresses that do not count */
+    uint64_t message_rate;               /* messages, pings and pongs of one peer a second, and */
+    uint64_t byte_rate; /* bytes, as they come in: past either it is not read from */
     /* Progress is FWS_PROGRESS_BYTES in each window of that length: who makes it has another one. */
     uint64_t handshake_ns;  /* from accept, or a later request's first byte, to the end of its
                                    head and the decision on it; then in which a body progresses */
@@ -108,7 +122,18 @@ typedef struct fws_counters {
     uint64_t deflated;           /* messages compressed, for however many */
     uint64_t lapped;             /* slabs taken from subscribers to keep within max_log_bytes */
     uint64_t buffered_closed;    /* connections closed to keep within max_buffered_bytes */
+    uint64_t message_rate_paused, byte_rate_paused; /* times one was not read from for its rate */
+    uint64_t handshakes_refused;                    /* heads past handshake_rate: 429 */
 } fws_counters;
+
+/* Limits of which it is known who met them last. */
+enum fws_limit_met {
+    FWS_MET_PER_ADDRESS = 0,
+    FWS_MET_HANDSHAKE_RATE,
+    FWS_MET_MESSAGE_RATE,
+    FWS_MET_BYTE_RATE,
+    FWS_MET_KINDS
+};
 
 typedef struct fws_engine fws_engine;
 
@@ -190,6 +215,10 @@ fws_conn *fws_engine_find(const fws_engine *engine, uint64_t id);
 /* Writes the peer's address to host (at least INET6_ADDRSTRLEN bytes; an IPv4-mapped one as
  * IPv4, "" for a Unix socket or an unknown peer) and returns its port. */
 uint16_t fws_conn_remote(const fws_conn *conn, char *host, size_t n);
+
+/* The same of the peer that met a limit last; "" as well where none has. */
+uint16_t fws_engine_met_last(const fws_engine *engine, enum fws_limit_met limit, char *host,
+                             size_t n);
 
 /* How many messages of it become events from now on (0 up; FWS_ANY_MESSAGES: all); behind the last
  * one it is not read from, and handler_queue_full counts that. Our Close ends it. */

@@ -16,11 +16,11 @@ static inline size_t fws_read_paused_above(const fws_engine *engine)
     return engine->options.outbox_limit / 4;
 }
 
-/* Whether nothing is read from a WebSocket for now: its handler's queue or its outbox is full, or
- * its owner has paused it. */
+/* Whether nothing is read from a WebSocket for now: its handler's queue or its outbox is full, its
+ * owner has paused it, or it has sent more than its rates allow. */
 static inline bool fws_conn_stopped(const fws_conn *conn)
 {
-    return conn->credit == 0 || conn->read_paused;
+    return conn->credit == 0 || conn->read_paused || conn->throttled;
 }
 
 /* buffers.c: what waits in user memory apart from the logs, by what is allocated. What a connection
@@ -107,7 +107,8 @@ void fws_receive_on(fws_engine *engine);
 void fws_receive_stop(fws_engine *engine);
 
 /* accept.c */
-void fws_engine_accept(fws_engine *engine);
+/* How many connections were accepted. */
+int fws_engine_accept(fws_engine *engine);
 /* Answers 503 on a server's socket, whatever is asked, without memory or descriptor, and counts. */
 void fws_engine_refuse(fws_engine *engine, int fd);
 /* That 503, *n bytes. */
@@ -147,11 +148,39 @@ void fws_conn_hear(fws_engine *engine, fws_conn *conn);
  * lain there for FWS_UNREAD_NS, it counts. */
 void fws_conn_look(fws_engine *engine, fws_conn *conn);
 
+/* allowance.c: what each connection may still send in its rates, by slot. */
+
+/* Room for n slots; false when memory is out. */
+bool fws_allowances_grow(fws_engine *engine, uint32_t n);
+void fws_allowances_clear(fws_engine *engine);
+/* The slot's next occupant has all of it. */
+void fws_allowance_renew(fws_engine *engine, uint32_t slot);
+fws_allowance fws_allowance_of(const fws_engine *engine, const fws_conn *conn);
+/* The same to be changed; NULL: memory is out. */
+fws_allowance *fws_allowance_own(fws_engine *engine, const fws_conn *conn);
+
+/* throttle.c: the rates of one peer. What it sends too fast waits in the kernel, and stops the peer
+ * by its own window. */
+
+/* How many bytes may be read of it now, at most n; 0: none, and it is throttled. */
+size_t fws_conn_may_read(fws_engine *engine, fws_conn *conn, size_t n);
+/* So many bytes of it were read. */
+void fws_conn_spend_bytes(fws_engine *engine, fws_conn *conn, size_t n);
+/* A message of it was read: if there may not be another one now, it is throttled. */
+void fws_conn_spend_message(fws_engine *engine, fws_conn *conn);
+/* It is read from again: its rates allow it, or our Close is queued. */
+void fws_conn_unthrottle(fws_engine *engine, fws_conn *conn);
+/* When it may be read from again, engine time: now, if it may. */
+uint64_t fws_conn_throttled_until(const fws_engine *engine, const fws_conn *conn);
+
 /* poll.c */
 #define FWS_POLL_EVENTS 256
 #define FWS_POLL_ROUNDS 64 /* then a turn goes on with what it has */
 /* Waits, and sorts what happened into the ready and dirty rings. False: epoll_wait failed. */
 bool fws_engine_poll(fws_engine *engine, int timeout_ms);
+/* The first events of connections that were accepted since: most have sent their request, and are
+ * read in this turn. */
+void fws_engine_poll_new(fws_engine *engine);
 
 /* send.c */
 
@@ -171,6 +200,8 @@ void fws_conn_caught_up(fws_engine *engine, fws_conn *conn);
 
 /* deadline.c */
 
+/* The time by which the engine is late now is no part of engine time. */
+void fws_engine_note_late(fws_engine *engine);
 /* Its state's deadline is that much later than now. */
 void fws_conn_give_time(fws_engine *engine, fws_conn *conn, uint64_t ns);
 /* Whether it has progressed since then, and so has the same time again. */
@@ -194,6 +225,8 @@ uint64_t fws_conn_confirmed(const fws_engine *engine, const fws_conn *conn);
 
 /* epoll_ctl(2), EPOLL_CTL_ADD. */
 int fws_engine_watch(fws_engine *engine, int fd, uint32_t what, uint64_t tag);
+/* Sets TCP_NODELAY and TCP_NOTSENT_LOWAT. False: it is no TCP socket. */
+bool fws_engine_tune(const fws_engine *engine, int fd);
 /* A connection for a socket, which it owns from here on. NULL: errno says why; not owned. */
 fws_conn *fws_engine_take(fws_engine *engine, int fd, enum fws_role role,
                           const struct sockaddr_in6 *remote);
@@ -202,6 +235,10 @@ void fws_slot_release(fws_engine *engine, fws_conn *conn);
 /* Counts its address. False when the address has so many that this one is closed unanswered. */
 bool fws_conn_count_peer(fws_engine *engine, fws_conn *conn);
 void fws_engine_forget_peer(fws_engine *engine, const fws_conn *conn);
+/* Counts a head of its address: 0, or after how long the next one may come, ns. */
+uint64_t fws_conn_count_request(fws_engine *engine, const fws_conn *conn);
+/* It has met the limit, for fws_engine_met_last(). */
+void fws_conn_met(fws_engine *engine, const fws_conn *conn, enum fws_limit_met limit);
 void fws_engine_mark_ready(fws_engine *engine, fws_conn *conn);
 /* It is read from again: what came meanwhile, a pong perhaps, is still to be seen. */
 void fws_conn_resume(fws_engine *engine, fws_conn *conn);

@@ -18,6 +18,14 @@ typedef struct fws_staging {
 
 #define FWS_HOLDERS 32
 
+#define FWS_ALLOWANCES 64u /* divides n_slots */
+
+/* What one connection may still send. A block of them is made when one of its connections first
+ * sends something: those that are idle take nothing. */
+typedef struct fws_allowance {
+    fws_rate messages, bytes;
+} fws_allowance;
+
 struct fws_engine {
     const fws_sys *sys;
     fws_options options;
@@ -30,7 +38,8 @@ struct fws_engine {
     uint64_t lost;           /* of now, while the engine was late: engine time is what is left */
     uint64_t timer_at, sweep_at, source_at; /* when each wants to be woken, ns */
     fws_slot *slots;
-    uint32_t n_slots, free_slot, live, admitted; /* admitted: not over max_connections */
+    fws_allowance **allowances; /* blocks of FWS_ALLOWANCES; NULL: there is no limit */
+    uint32_t n_slots, free_slot, live, admitted; /* admitted: not over a limit */
     /* Rings to read: those that speak HTTP; WebSockets; those of them that took long last time. */
     fws_link http, ready, costly;
     fws_link dirty;   /* ring of connections to flush */
@@ -76,6 +85,7 @@ struct fws_engine {
     fws_plan plan;
     fws_deflate *codec; /* NULL before somebody negotiates compression */
     fws_peers peers;
+    struct sockaddr_in6 met_last[FWS_MET_KINDS]; /* who met that limit last */
     int reserve; /* a descriptor to answer with when there is none left */
     fws_source source;
     fws_meter *meter; /* client role: counts what arrives on metered connections */

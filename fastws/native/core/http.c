@@ -1,4 +1,5 @@
 /* Connections that speak HTTP: HTTP, WAITING and BODY. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,19 @@ static bool begins_a_request(uint8_t first)
     return (first > ' ' && first < 0x7F) || first == '\r' || first == '\n';
 }
 
+/* Past handshake_rate: 429 (RFC 6585 4), without the owner, so that a flood costs little. */
+static void refuse_request(fws_engine *engine, fws_conn *conn, uint64_t wait_ns)
+{
+    static const char text[] = "Too many requests from this address";
+    char answer[256];
+    int n = snprintf(answer, sizeof answer,
+                     "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\n"
+                     "Content-Length: %zu\r\nRetry-After: %u\r\nConnection: close\r\n\r\n%s",
+                     sizeof text - 1, (unsigned)(wait_ns / 1000000000U + 1), text);
+    if (fws_conn_respond(engine, conn, (const uint8_t *)answer, (size_t)n, false) != FWS_OK)
+        fws_conn_kill(engine, conn, 1006);
+}
+
 /* Raises the event that is due once a head or a body is whole. */
 static bool http_advance(fws_engine *engine, fws_conn *conn)
 {
@@ -47,9 +61,13 @@ static bool http_advance(fws_engine *engine, fws_conn *conn)
     }
     if (n == 0)
         return false;
-    fws_event_raise(engine, conn, kind, inbuf->data, n);
+    uint64_t wait = kind == FWS_EVENT_BODY ? 0 : fws_conn_count_request(engine, conn);
     inbuf->scanned = n; /* taken off when the owner has decided */
     fws_conn_move(conn, FWS_WAITING);
+    if (wait > 0)
+        refuse_request(engine, conn, wait);
+    else
+        fws_event_raise(engine, conn, kind, inbuf->data, n);
     return true;
 }
 
@@ -86,7 +104,7 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
     /* Ahead of everything: a pong to what lies behind the head may be next. */
     if (n > 0 && !fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
         return FWS_E_NOMEM;
-    conn->overdue = false;
+    conn->overdue = conn->told_late = false;
     fws_inbuf_drop(&conn->inbuf, conn->inbuf.scanned);
     fws_conn_count(engine, conn);
     fws_conn_move(conn, state);
@@ -94,8 +112,10 @@ static int decided(fws_engine *engine, fws_conn *conn, enum fws_state state, con
     if (fws_link_remove(&conn->dirty)) /* not behind a crowd that a broadcast is for */
         fws_link_append(&engine->answers, &conn->dirty);
     /* What lies behind the head, here or in the kernel; on the ring of its new state. */
-    engine->n_ready -= fws_link_remove(&conn->ready);
-    fws_engine_mark_ready(engine, conn);
+    bool ready = fws_link_remove(&conn->ready);
+    engine->n_ready -= ready;
+    if (ready || !conn->drained || conn->inbuf.n > 0 || state == FWS_DRAINING)
+        fws_engine_mark_ready(engine, conn);
     return FWS_OK;
 }
 

@@ -18,7 +18,8 @@ size_t fws_receive_bytes(fws_engine *engine, fws_conn *conn, uint8_t *room, size
         conn->owed -= got < conn->owed ? (uint16_t)got : conn->owed;
         /* A full read may have left some; so may a short one when the end has been announced.
          * Else the next edge will tell (epoll(7), question 9). */
-        if ((size_t)got == n || conn->hung_up)
+        conn->drained = (size_t)got < n && !conn->hung_up;
+        if (!conn->drained)
             fws_engine_mark_ready(engine, conn);
         return (size_t)got;
     }
@@ -171,6 +172,8 @@ static void parse_one(fws_engine *engine, fws_conn *conn)
                                  &engine->n_unparsed, &message);
     engine->n_slice++;
     if (status > 0) {
+        if (engine->options.message_rate != 0)
+            fws_conn_spend_message(engine, conn);
         take_message(engine, conn, &message);
     } else if (status < 0) {
         engine->counters.protocol_errors++;
@@ -178,11 +181,11 @@ static void parse_one(fws_engine *engine, fws_conn *conn)
     }
 }
 
-/* Whether its next message is parsed: its handler takes one, and its answers do not pile up (what
- * is compressed may be a thousand times larger than what came in). */
+/* Whether its next message is parsed: its handler takes one, its rates allow it, and its answers do
+ * not pile up (what is compressed may be a thousand times larger than what came in). */
 static bool goes_on(const fws_engine *engine, const fws_conn *conn)
 {
-    return engine->n_unparsed > 0 && parsing(conn) && conn->credit > 0
+    return engine->n_unparsed > 0 && parsing(conn) && conn->credit > 0 && !conn->throttled
            && conn->outbox.allocated <= fws_read_paused_above(engine) && !slice_over(engine);
 }
 
@@ -214,10 +217,22 @@ static size_t chunk_for(const fws_engine *engine)
     return share > LEAST ? share : LEAST;
 }
 
+static size_t receive_chunk(fws_engine *engine, fws_conn *conn)
+{
+    size_t most = chunk_for(engine);
+    if (engine->allowances == NULL)
+        return fws_receive_bytes(engine, conn, engine->room, most);
+    most = fws_conn_may_read(engine, conn, most);
+    size_t got = most == 0 ? 0 : fws_receive_bytes(engine, conn, engine->room, most);
+    fws_conn_spend_bytes(engine, conn, got);
+    conn->behind &= got >= most;
+    return got;
+}
+
 void fws_receive_frames(fws_engine *engine, fws_conn *conn)
 {
     size_t got = conn->inbuf.n;
-    if (conn->unread_at != 0) { /* it was not read from */
+    if (conn->unread_at != 0 && !conn->behind) { /* it was not read from */
         conn->unread_at = 0;
         conn->end_unread = false;
     }
@@ -228,7 +243,7 @@ void fws_receive_frames(fws_engine *engine, fws_conn *conn)
         fws_conn_count(engine, conn);
         fws_engine_mark_ready(engine, conn);
     } else {
-        got = fws_receive_bytes(engine, conn, engine->room, chunk_for(engine));
+        got = receive_chunk(engine, conn);
     }
     engine->reading = conn;
     engine->unparsed = engine->room;

@@ -21,8 +21,8 @@ static void time_out(fws_engine *engine, fws_conn *conn, uint64_t *counter)
 static void undecided(fws_engine *engine, fws_conn *conn)
 {
     if (!conn->overdue) { /* else the turns have not come to it yet */
-        engine->counters.handshake_timeouts++;
-        conn->overdue = true;
+        engine->counters.handshake_timeouts += !conn->told_late; /* its owner is told again */
+        conn->told_late = conn->overdue = true;
         fws_engine_mark_ready(engine, conn);
     }
 }
@@ -193,13 +193,24 @@ static bool check_life(fws_engine *engine, fws_conn *conn)
 }
 
 /* A lagging one is looked at in every pass. */
-static uint64_t next_due(const fws_conn *conn)
+static uint64_t next_due(const fws_engine *engine, const fws_conn *conn)
 {
     uint64_t due = conn->deadline == 0 ? UINT64_MAX : conn->deadline;
     if (conn->lagging)
         return 0;
     due = conn->unread_at != 0 && conn->unread_at < due ? conn->unread_at : due;
+    if (conn->throttled) {
+        uint64_t until = fws_conn_throttled_until(engine, conn);
+        due = until < due ? until : due;
+    }
     return conn->message_by != 0 && conn->message_by < due ? conn->message_by : due;
+}
+
+/* Its rates allow more again. */
+static void check_throttled(fws_engine *engine, fws_conn *conn)
+{
+    if (conn->throttled && fws_conn_throttled_until(engine, conn) <= fws_engine_time(engine))
+        fws_conn_unthrottle(engine, conn);
 }
 
 /* What is due of one connection; the steps that it took. sweep_sub: not all was looked at. */
@@ -220,6 +231,7 @@ static uint32_t look_at(fws_engine *engine, fws_conn *conn)
     }
     if (conn->state == FWS_DEAD)
         return steps;
+    check_throttled(engine, conn);
     if (conn->retry) {
         conn->retry = false;
         fws_conn_unblock(engine, conn);
@@ -254,7 +266,7 @@ static bool sweep_slots(fws_engine *engine)
         engine->swept += look_at(engine, slot->conn);
         if (engine->sweep_sub != 0)
             break;
-        slot->due = next_due(slot->conn);
+        slot->due = next_due(engine, slot->conn);
     }
     engine->sweep_slot = at;
     return at == n;
@@ -295,9 +307,7 @@ static void end_pass(fws_engine *engine)
 
 void fws_engine_sweep(fws_engine *engine)
 {
-    uint64_t late = engine->now - engine->sweep_at;
-    if (engine->live > 0 && late > FWS_SWEEP_NS)
-        engine->lost += late; /* whatever held it up was no peer's fault */
+    fws_engine_note_late(engine);
     if (!engine->sweeping) {
         engine->sweeping = true;
         engine->sweep_slot = engine->sweep_sub = 0;

@@ -157,7 +157,8 @@ static void begin_reading(fws_engine *engine)
     engine->passed_over = 0;
     if (engine->now >= engine->sweep_at)
         fws_engine_sweep(engine);
-    fws_engine_accept(engine); /* after the sweep: the time lost before it is not theirs */
+    if (fws_engine_accept(engine) > 0) /* after the sweep: the time lost before it is not theirs */
+        fws_engine_poll_new(engine);
 }
 
 int fws_engine_harvest(fws_engine *engine, int timeout_ms)

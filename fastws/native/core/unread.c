@@ -4,9 +4,9 @@
 
 #include "core/engine_internal.h"
 
-static void look_later(const fws_engine *engine, fws_conn *conn)
+static void look_later(const fws_engine *engine, fws_conn *conn, uint64_t ns)
 {
-    conn->unread_at = fws_engine_time(engine) + FWS_UNREAD_NS;
+    conn->unread_at = fws_engine_time(engine) + ns;
     fws_conn_due(engine, conn, conn->unread_at);
 }
 
@@ -15,7 +15,7 @@ void fws_conn_hear(fws_engine *engine, fws_conn *conn)
     if (conn->broken || (conn->state == FWS_WAITING && conn->hung_up))
         fws_conn_end(engine, conn, 0, NULL, 0);
     else if (conn->state == FWS_OPEN && conn->unread_at == 0)
-        look_later(engine, conn);
+        look_later(engine, conn, FWS_UNREAD_NS);
 }
 
 /* Copies what came and was not parsed, as far as FWS_UNREAD_BYTES: nothing of it is taken, so that
@@ -79,9 +79,9 @@ void fws_conn_look(fws_engine *engine, fws_conn *conn)
     size_t close = find_close(&conn->reader.parser, room, n);
     if (close == n && !conn->hung_up)
         return;
-    if (!conn->end_unread) { /* the owner may still take what lies before it */
+    if (!conn->end_unread) { /* the owner may still take what lies before it, at its rates perhaps */
         conn->end_unread = true;
-        look_later(engine, conn);
+        look_later(engine, conn, conn->behind ? engine->options.close_ns : FWS_UNREAD_NS);
         return;
     }
     engine->counters.unread_ends++;

@@ -144,6 +144,7 @@ typedef struct growing {
     uint8_t *data;
     size_t n, capacity, most; /* most: one byte past the limit, which tells that it is passed */
     size_t blocks;            /* dynamic and final ones so far */
+    size_t empty, n_before;   /* those that gave nothing; output before the present one */
 } growing;
 
 static bool grow(growing *out)
@@ -170,7 +171,8 @@ static bool is_dynamic(const z_stream *stream, const uint8_t *data)
 
 static bool too_many_blocks(const growing *out)
 {
-    return out->blocks > FWS_BLOCKS + out->n / FWS_BLOCK_BYTES;
+    return out->blocks > FWS_BLOCKS + out->n / FWS_BLOCK_BYTES
+           || out->empty > FWS_EMPTY_BLOCKS + out->n;
 }
 
 /* Feeds one piece; a stream that ends within it begins anew (RFC 7692 7.2.3.5: blocks may follow
@@ -188,8 +190,11 @@ static int inflate_piece(z_stream *stream, const uint8_t *data, size_t n, growin
         room = stream->avail_out;
         int status = inflate(stream, Z_BLOCK);
         out->n += room - stream->avail_out;
-        if (status == Z_OK && (stream->data_type & 0xC0) == 0x80) /* between two blocks (zlib.h) */
+        if (status == Z_OK && (stream->data_type & 0xC0) == 0x80) { /* between two (zlib.h) */
             out->blocks += is_dynamic(stream, data);
+            out->empty += out->n == out->n_before;
+            out->n_before = out->n;
+        }
         if (out->n == out->most || too_many_blocks(out))
             return FWS_E_TOO_BIG;
         if (status == Z_STREAM_END) {

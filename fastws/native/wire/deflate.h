@@ -18,6 +18,7 @@
 #define FWS_DEFLATE_LEAST 64u
 #define FWS_BLOCKS 512u
 #define FWS_BLOCK_BYTES 256u
+#define FWS_EMPTY_BLOCKS 4096u
 #define FWS_DEFLATE_KEPT 1048576u /* a larger buffer is not kept for the next message */
 
 typedef struct fws_deflate fws_deflate;
@@ -45,7 +46,8 @@ size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8
 
 /* Inflates a whole message. FWS_OK with *out (never NULL, the caller's to free) and *out_n;
  * FWS_E_TOO_BIG as soon as it passes limit bytes, or has more than FWS_BLOCKS dynamic or
- * final blocks and one for each FWS_BLOCK_BYTES of output (an empty one takes 11 bytes and 4 us);
+ * final blocks and one for each FWS_BLOCK_BYTES of output (an empty one takes 11 bytes and 4 us), or
+ * more than FWS_EMPTY_BLOCKS of any kind without output and one for each byte of it (10 bits, 12 ns);
  * FWS_E_DATA when it is not what RFC 7692
  * 7.2.2 describes, or ends in the middle; FWS_E_NOMEM. At no time are more than limit + 1
  * bytes of output held (twice while they are moved). */
