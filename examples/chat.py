@@ -4,8 +4,6 @@ The path is the room. Open http://127.0.0.1:8080/kitchen in two windows, or conn
 ws://127.0.0.1:8080/kitchen?name=Ann. A room is a topic, which is freed with its last subscriber.
 """
 
-import asyncio
-import contextlib
 import sys
 
 import fastws
@@ -53,5 +51,4 @@ async def main(port: int = 8080) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(*map(int, sys.argv[1:])))
+    fastws.run(main(*map(int, sys.argv[1:])))

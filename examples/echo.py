@@ -3,18 +3,13 @@
 While a client does not take its answers, `send` waits, and the client is not read from.
 """
 
-import asyncio
-import signal
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import uvloop
-
 import fastws
 
 Handler = Callable[[fastws.Connection], Coroutine[None, None, None]]
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 async def echo(ws: fastws.Connection) -> None:
@@ -23,19 +18,14 @@ async def echo(ws: fastws.Connection) -> None:
         await ws.send(message)
 
 
-async def run(handler: Handler, host: str, port: int, unix: str | None, **options: Any) -> None:
-    """Serve until SIGINT or SIGTERM; a second one ends it at once."""
-    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+async def serve(handler: Handler, host: str, port: int, unix: str | None, **options: Any) -> None:
+    """Serve until Ctrl-C or SIGTERM; a second one ends it at once."""
     deflate, limits = bool(options.pop("deflate")), fastws.Limits(**options)
     async with fastws.serve(handler, host, port, unix=unix, limits=limits, deflate=deflate) as it:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stopped.set)
         name = f"[{host}]" if ":" in host else host
         where = {f"ws://{name}:{each.getsockname()[1]}" for each in it.sockets if not unix}
         print("listening on", *(where or [f"the Unix socket {unix}"]), flush=True)
-        await stopped.wait()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        await it.serve_forever()
 
 
 def main(handler: Handler, description: str | None) -> None:
@@ -47,13 +37,14 @@ def main(handler: Handler, description: str | None) -> None:
     parser.add_argument("--max-message-size", type=int, default=1 << 20, help="past it: 1009")
     parser.add_argument("--max-fragments", type=int, default=16_384, help="past it: 1009")
     parser.add_argument("--deflate", action="store_true", help="offer permessage-deflate")
-    parser.add_argument("--loop", choices=sorted(LOOPS), default="uvloop", help="event loop")
+    loops = ("asyncio", "uvloop")
+    parser.add_argument("--loop", choices=loops, default="uvloop", help="event loop")
     options = vars(parser.parse_args())
-    with asyncio.Runner(loop_factory=LOOPS[options.pop("loop")]) as runner:
-        try:
-            runner.run(run(handler, **options))
-        except fastws.ConfigError as error:
-            raise SystemExit(str(error)) from None
+    loop = options.pop("loop")
+    try:
+        fastws.run(serve(handler, **options), loop=loop)
+    except fastws.ConfigError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ one. A client that cannot follow jumps to the newest price.
 """
 
 import asyncio
-import contextlib
 import json
 import random
 import sys
@@ -55,5 +54,4 @@ async def main(port: int = 8080) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(*map(int, sys.argv[1:])))
+    fastws.run(main(*map(int, sys.argv[1:])))

@@ -7,7 +7,6 @@ lost its connection comes back with what it has: ws://127.0.0.1:8080/?epoch=...&
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import sys
@@ -39,5 +38,4 @@ async def main(port: int = 8080) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(*map(int, sys.argv[1:])))
+    fastws.run(main(*map(int, sys.argv[1:])))

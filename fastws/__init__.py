@@ -3,7 +3,18 @@
 The public interface. `fastws serve` and the rest of the command line live in `fastws.cli`.
 """
 
-from fastws._frame import Connection, Engine, Frame, Subscription, Topic, broadcast
+from pathlib import Path
+
+try:
+    from fastws._frame import Connection, Engine, Frame, Subscription, Topic, broadcast
+except ModuleNotFoundError as error:
+    if error.name != "fastws._frame":
+        raise
+    raise ImportError(
+        f"fastws has no compiled extension in {Path(__file__).parent}. This is the source tree, "
+        "which hides an installed fastws: work in another directory, or build the extension here "
+        "with `pip install -e .`"
+    ) from None
 from fastws.client.connect import connect
 from fastws.errors import (
     Close,
@@ -21,6 +32,7 @@ from fastws.http.response import Response
 from fastws.lag import History, Lag, Message, Position
 from fastws.server.app import App
 from fastws.server.limits import Limits
+from fastws.server.running import run
 from fastws.server.server import Server
 from fastws.server.serving import serve
 from fastws.ticks.config import FeedConfig, ServeOptions
@@ -55,5 +67,6 @@ __all__ = [
     "Topic",
     "broadcast",
     "connect",
+    "run",
     "serve",
 ]

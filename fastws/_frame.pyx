@@ -1585,9 +1585,18 @@ cdef class Engine:
         if t is NULL:
             return 0
         facts = fws_topic_facts_of(t)
-        if facts.configured and options_by_name(&facts.options) != options_by_name(options):
-            raise ValueError(f"the topic {name!r} was configured with other options: "
-                             f"{options_by_name(&facts.options)}; Topic.configure changes them")
+        if not facts.configured:
+            return 0
+        present, asked = options_by_name(&facts.options), options_by_name(options)
+        other = [option for option in asked if asked[option] != present[option]]
+        if other:
+            raise ValueError(
+                f"the topic {name!r} was configured with "
+                + ", ".join([f"{option}={present[option]!r}" for option in other])
+                + ", and is now asked for with "
+                + ", ".join([f"{option}={asked[option]!r}" for option in other])
+                + ": Topic.configure changes options, and without any the topic is returned as it is"
+            )
         return 0
 
     cdef Topic _topic_of(self, fws_topic *t):
@@ -2130,8 +2139,13 @@ cdef class Engine:
 
     # The load client's meter.
 
-    def meter(self, Connection connection not None):
+    def meter(self, Connection connection not None, *, bint any=False):
         """Count its data messages in the engine's meter; they are not raised any more.
+
+        Args:
+            connection: whose.
+            any: they are any messages, not ticks, here and on all others of the engine; what
+                `metered` calls latency is then the time from a message to the next one.
 
         Raises:
             ConnectionClosed: the connection has ended.
@@ -2139,6 +2153,7 @@ cdef class Engine:
         """
         cdef fws_conn *c = self._conn(connection)
         self._done(fws_conn_meter(self._e, c))
+        fws_engine_meter(self._e).any = any
 
     def metered_of(self, Connection connection not None):
         """Return (frames, bytes, gaps) that the meter counted; zeros when it has ended."""

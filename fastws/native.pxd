@@ -91,6 +91,7 @@ cdef extern from "feed/tick.h" nogil:
 
 cdef extern from "bench/meter.h" nogil:
     ctypedef struct fws_meter:
+        bint any
         uint64_t frames
         uint64_t bytes
         uint64_t sampled

@@ -60,6 +60,9 @@ def close_payload(code: int, reason: str = "") -> bytes:
     return struct.pack(">H", code) + reason.encode()
 
 
+FAILED = close_payload(1011, "the handler failed")
+
+
 def take_frames(buffer: bytearray) -> list[tuple[int, bytes]]:
     """Take the whole frames off the buffer, as (opcode, payload); a server's are not masked."""
     view, at, found = bytes(buffer), 0, []

@@ -116,9 +116,12 @@ def test_ramp_steps(rate: Rate, percent: float, expected: Rate) -> None:
 
 
 def test_rates_are_read_from_text() -> None:
-    rates = [parse_rate(text) for text in ("0", " 1000000 ", "1_000_000", "max")]
-    assert rates == [0, 1_000_000, 1_000_000, "max"]
-    for text in ("", "-1", "1e6", "1.5", "MAX", "100000001", "9" * 5000, "\u0663"):
+    million = [" 1000000 ", "1_000_000", "1e6", "1E6", "10e5", "1M", "1m", "1000k", "1.0e6"]
+    assert {parse_rate(text) for text in million} == {1_000_000}
+    other = {"0": 0, "500k": 500_000, "1.5M": 1_500_000, "250_000": 250_000, "max": "max"}
+    assert {text: parse_rate(text) for text in other} == other
+    wrong = ["", "-1", "1.5", "MAX", "100000001", "101M", "1e9", "1e99", "1G", "k", "nan", "0x10"]
+    for text in (*wrong, "1_", "_1", "1__0", "1,000", "1e", "1e-1", ".5M", "9" * 5000, "\u0663"):
         assert refused_field(partial(parse_rate, text)) == "rate"
     assert check_rate(3) == 3
 

@@ -10,6 +10,7 @@ import pytest
 from handler_apps import Notes, eventually, met, texts, websocket
 from support import (
     CLOSE,
+    FAILED,
     PATIENCE,
     TEXT,
     client_frame,
@@ -127,7 +128,7 @@ def test_a_handler_that_raises_is_logged_and_ends_with_1011_alone(
             address = server.sockets[0].getsockname()
             async with await websocket(address) as one, await websocket(address) as two:
                 await one.send(texts(["raise"]))
-                assert await one.until(CLOSE) == close_payload(1011)
+                assert await one.until(CLOSE) == FAILED
                 await two.send(texts(["close and raise"]))
                 assert await two.until(CLOSE) == close_payload(4000)
                 await client.send(texts(["still here"]))

@@ -2,14 +2,21 @@
 
 import asyncio
 import logging
-import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from handler_apps import Gate, ask, connected, eventually, serving, texts, websocket
-from support import CLOSE, PING, PONG, TEXT, Client, client_frame, close_payload, http_request
+from support import (
+    CLOSE,
+    FAILED,
+    TEXT,
+    Client,
+    client_frame,
+    close_payload,
+    http_request,
+)
 
 from fastws import App, Connection, Request, Response, Server
 
@@ -34,7 +41,7 @@ def test_an_async_handler_that_raises_ends_its_connection_alone(
         async with serving(app) as (_, address):
             good, bad = await websocket(address), await websocket(address)
             await bad.send(texts(["raise", "never"]))
-            assert await bad.frame() == (CLOSE, close_payload(1011))
+            assert await bad.frame() == (CLOSE, FAILED)
             await bad.send(client_frame(CLOSE, close_payload(1011)))
             assert await bad.ended()
             await app.until("closed")
@@ -60,7 +67,7 @@ def test_what_a_handler_waits_for_may_be_cancelled_and_it_counts_as_raised(
     async def story() -> None:
         async with serving(Cancelling()) as (_, address), await websocket(address) as client:
             await client.send(texts(["x"]))
-            assert await client.frame() == (CLOSE, close_payload(1011))
+            assert await client.frame() == (CLOSE, FAILED)
 
     run(story())
     assert len(logged.records) == 1
@@ -84,7 +91,7 @@ def test_a_plain_handler_that_meets_something_cancelled_ends_its_connection_alon
         ):
             await bad.send(texts(["bad"]))
             await good.send(texts(["good"]))
-            assert await bad.frame() == (CLOSE, close_payload(1011))
+            assert await bad.frame() == (CLOSE, FAILED)
             assert await good.frame() == (TEXT, b"good")
 
     run(story())
@@ -171,7 +178,7 @@ def test_a_send_to_another_that_is_gone_ends_the_handlers_own_connection(
             await first_gone(server, address)
             async with await websocket(address) as client:
                 await client.send(texts(["x"]))
-                assert await client.frame() == (CLOSE, close_payload(1011))
+                assert await client.frame() == (CLOSE, FAILED)
 
     run(story())
     assert len(logged.records) == 1
@@ -189,7 +196,7 @@ def test_so_it_does_where_a_full_queue_had_stopped_the_reading(
                 await client.send(texts(["x"] * 100))
                 await eventually(lambda: server.engine.counters()["handler_queue_full"])
                 app.gate.set()
-                assert await client.frame() == (CLOSE, close_payload(1011))
+                assert await client.frame() == (CLOSE, FAILED)
                 await client.send(client_frame(CLOSE, close_payload(1011)))
                 assert await client.ended()
 
@@ -264,7 +271,7 @@ def test_a_handler_that_looks_plain_and_returns_an_awaitable_has_failed(
         setattr(app, name, unawaited)
         async with serving(app) as (_, address), await websocket(address) as client:
             await client.send(texts(["x"]))
-            assert await client.frame() == (CLOSE, close_payload(1011))
+            assert await client.frame() == (CLOSE, FAILED)
 
     run(story())
     assert "async def" in str(logged.records[0].exc_info)
@@ -285,79 +292,6 @@ def test_a_closed_that_looks_plain_and_returns_an_awaitable_is_logged(
 
     run(story())
     assert "async def" in str(logged.records[0].exc_info)
-
-
-# A handler that does not come back.
-
-
-class Endless(App):
-    """What many write first: a loop in `opened`, or in `message`."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.heard: list[str | bytes] = []
-
-    async def opened(self, connection: Connection, request: Request) -> None:
-        while self.where == "opened":
-            connection.send_nowait("tick")
-            await asyncio.sleep(0.01)
-
-    async def message(self, connection: Connection, message: str | bytes) -> None:
-        self.heard.append(message)
-        if self.where == "message":
-            await asyncio.Event().wait()
-
-
-@pytest.mark.hostile("X27")
-@pytest.mark.parametrize("where", ["opened", "message"])
-def test_an_endless_handler_that_keeps_messages_waiting_is_said_once(
-    run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    monkeypatch.setattr("fastws.server.workers.PATIENCE", 0.05)
-
-    async def story() -> None:
-        app = Endless(where)
-        async with serving(app) as (server, address):
-            first, second = await websocket(address), await websocket(address)
-            for client in (first, second):
-                await client.send(texts(["a", "b"]) + client_frame(PING, b"there?"))
-                assert await client.until(PONG) == b"there?"  # the engine's, in any case
-            await eventually(lambda: logged.records)
-            await asyncio.sleep(0.2)  # more would be said in that time
-            assert len(app.heard) == (0 if where == "opened" else 2)
-            await first.send(client_frame(CLOSE, close_payload(1000)))
-            assert await first.until(CLOSE) == close_payload(1000)
-            await eventually(lambda: server.engine.live == 1)
-            for client in (first, second):
-                client.sock.close()
-            await eventually(lambda: server.engine.live == 0)
-
-    with logged.at_level(logging.WARNING, "fastws"):
-        run(story())
-    (record,) = logged.records
-    assert f"the handler {where} " in record.getMessage()
-    assert "asyncio.create_task" in record.getMessage()
-    assert re.search(r"127\.0\.0\.1', \d{4,5}\)", record.getMessage())
-
-
-def test_slow_handlers_that_come_to_an_end_are_not_complained_of(
-    run: Run, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fastws.server.workers.PATIENCE", 0.05)
-
-    class Slow(App):
-        async def message(self, connection: Connection, message: str | bytes) -> None:
-            await asyncio.sleep(0.01)
-            connection.send_nowait(message)
-
-    async def story() -> None:
-        async with serving(Slow()) as (_, address), await websocket(address) as client:
-            await client.send(texts(["x"] * 20))
-            await client.frames(20)
-
-    with logged.at_level(logging.WARNING, "fastws"):
-        run(story())
-    assert not logged.records
 
 
 # Who it was.

@@ -2,12 +2,17 @@
 
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import CLOSE, Rig, client_frame, close_payload
+from support import CLOSE, From, Rig, client_frame, close_payload
 
-from fastws import Connection, Frame
+from fastws import App, Connection, Frame, Limits, Server, connect
+from fastws.http.head import parse_request
+
+Run = Callable[[Any], Any]
 
 
 def place(connection: Connection) -> str:
@@ -110,3 +115,26 @@ def test_what_outlives_its_engine_can_be_shown() -> None:
         assert repr(connection).endswith(" closed 1006>")
         assert repr(topic) == "<fastws.Topic closed>"
         assert repr(subscription).endswith(" ended>")
+
+
+def test_a_server_says_where_it_listens_and_whether_it_serves(run: Run, tmp_path: Path) -> None:
+    async def story() -> None:
+        server = Server(App())
+        assert repr(server) == "<fastws.Server not started with 0 connections>"
+        (_, port) = server.listen("127.0.0.1", 0)[0]
+        server.listen_unix(str(tmp_path / "s"))
+        where = f"ws://127.0.0.1:{port} {tmp_path / 's'}"
+        assert repr(server) == f"<fastws.Server not started {where} with 0 connections>"
+        async with server, connect(f"ws://127.0.0.1:{port}"):
+            assert repr(server) == f"<fastws.Server serving {where} with 1 connections>"
+        assert repr(server) == "<fastws.Server closed with 0 connections>"
+
+    run(story())
+
+
+def test_a_request_says_its_path_and_nothing_that_may_be_secret() -> None:
+    head = b"GET /a%0ab?token=secret HTTP/1.1\r\nHost: h\r\nCookie: secret\r\n\r\n"
+    request = parse_request(head, Limits().of_heads(), None)
+    assert repr(request) == r"<fastws.Request GET /a\nb>"
+    request = parse_request(head, Limits().of_heads(), From("10.0.0.1"))
+    assert repr(request) == r"<fastws.Request GET /a\nb from 10.0.0.1:50000>"

@@ -13,6 +13,7 @@ import pytest
 from support import (
     BINARY,
     CLOSE,
+    FAILED,
     PING,
     PONG,
     SWITCHED,
@@ -168,7 +169,8 @@ def test_protocol_errors_end_with_their_code(run: Run, data: bytes, code: int) -
     async def story() -> None:
         async with Site() as site, await site.websocket() as client, await site.websocket() as good:
             await client.send(data)
-            assert await client.frame() == (CLOSE, close_payload(code))
+            reason = "over max_message_size: 16384 bytes" if code == 1009 else ""
+            assert await client.frame() == (CLOSE, close_payload(code, reason))
             assert await client.ended()
             await good.send(client_frame(PING))
             assert await good.frame() == (PONG, b"")
@@ -196,7 +198,8 @@ def test_what_a_client_of_the_feed_says_has_16_kib_at_most(run: Run) -> None:
             assert await client.frame() == (PONG, b"")
             assert (await site.stats())["server"]["ignoredMessages"] == 1
             await client.send(client_frame(TEXT, bytes(16385)))
-            assert await client.frame() == (CLOSE, close_payload(1009))
+            reason = "over max_message_size: 16384 bytes"
+            assert await client.frame() == (CLOSE, close_payload(1009, reason))
 
     run(story())
 
@@ -299,10 +302,10 @@ def test_handler_that_raises_or_gives_a_wrong_type_ends_its_connection_alone(
             await client.send(UPGRADE)
             assert await client.head() == SWITCHED
         await in_message.send(client_frame(TEXT, fault.encode()))
-        assert await in_message.frame() == (CLOSE, close_payload(1011))
+        assert await in_message.frame() == (CLOSE, FAILED)
         await in_opened.send(UPGRADE.replace(b"GET /", b"GET /raise"))
         assert await in_opened.head() == SWITCHED
-        assert await in_opened.frame() == (CLOSE, close_payload(1011))
+        assert await in_opened.frame() == (CLOSE, FAILED)
         await in_http.send(http_request("GET", f"/{fault}"))
         assert (await in_http.response()).status == 500
         assert await in_http.ended()

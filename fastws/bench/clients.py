@@ -9,7 +9,8 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import orjson
@@ -24,6 +25,7 @@ BATCH = 256  # connections opened at once: less than the usual backlog of a list
 PATIENCE = 10.0  # seconds without progress in connecting or closing
 TURN = 0.05  # seconds that a turn waits when nothing comes
 NORMAL_CLOSURE = 1000
+LARGEST = 64 << 20  # bytes of a message
 
 _Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 
@@ -42,25 +44,42 @@ class Clients:
     `open` are those whose handshake was verified and that have not ended; `ended` says, one line
     each, which have; `interrupted` may be set at any time and ends every wait.
 
+    `ended_codes` counts them by close code.
+
     Args:
         url: where to.
         n: how many, 1 up.
-        client_id: what each says it is, as soon as it is open (`identify`, docs/protocol.md 1).
+        begin: called with each as soon as it is open; it says who it is, has it metered.
+        subprotocols: asked for.
+        headers: more fields of the request.
     """
 
-    def __init__(self, url: Url, n: int, client_id: str) -> None:
-        self.engine = Engine(handshake_timeout=2 * PATIENCE, close_timeout=PATIENCE / 2)
+    def __init__(
+        self,
+        url: Url,
+        n: int,
+        begin: Callable[[Connection], None],
+        subprotocols: Sequence[str] = (),
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.engine = Engine(
+            handshake_timeout=2 * PATIENCE,
+            close_timeout=PATIENCE / 2,
+            max_message_size=LARGEST,
+        )
         self.engine.on_head = self._on_head
         self.engine.on_head_limit = self._on_head_limit
         self.engine.on_close = self._on_close
         self.engine.on_error = self._failed
         self.open: list[Connection] = []
         self.ended: list[str] = []
+        self.ended_codes: Counter[int] = Counter()
         self.interrupted = False
         self._url = url
         self._where = f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}"
         self._n = n
-        self._identify = message("identify", client_id)
+        self._begin = begin
+        self._subprotocols, self._headers = subprotocols, headers
         self._verified = 0
         self._closing = False
         self._error: BaseException | None = None
@@ -81,7 +100,7 @@ class Clients:
                 f"{self._n:,} clients and {RESERVED_FILES} other files are more than the limit of "
                 f"open files, {limit:,} (ulimit -n)"
             )
-        address = self._first()
+        address = self._first_address()
         while self._verified < self._n:
             self._open_batch(address, min(BATCH, self._n - self._verified))
             opened(self._verified)
@@ -115,7 +134,7 @@ class Clients:
 
     # Opening.
 
-    def _first(self) -> _Address:
+    def _first_address(self) -> _Address:
         """Open the first connection, at the first address of the host that takes it."""
         refused: _NotConnected | None = None
         for address in self._addresses():
@@ -150,7 +169,7 @@ class Clients:
         poller = select.poll()
         try:
             for _ in range(n):
-                connecting = self._begin(address)
+                connecting = self._dial(address)
                 waiting[connecting.fileno()] = connecting
                 poller.register(connecting, select.POLLOUT)
             until = time.monotonic() + PATIENCE
@@ -163,7 +182,7 @@ class Clients:
             for connecting in waiting.values():
                 connecting.close()
 
-    def _begin(self, address: _Address) -> socket.socket:
+    def _dial(self, address: _Address) -> socket.socket:
         family, where = address
         try:
             connecting = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -181,8 +200,11 @@ class Clients:
         if status:
             raise self._not_connected(status)
         url, key = self._url, new_key()
+        asked = build_request(
+            url.host, url.port, url.target, key, self._subprotocols, extra=self._headers
+        )
         try:
-            connection = self.engine.attach(fd, build_request(url.host, url.port, url.target, key))
+            connection = self.engine.attach(fd, asked)
         except OSError as error:
             raise self._not_connected(error.errno) from None
         waiting.pop(fd).detach()
@@ -202,16 +224,15 @@ class Clients:
 
     def _on_head(self, connection: Connection, head: bytes) -> None:
         try:
-            check_response(head, connection.context)
+            check_response(head, connection.context, self._subprotocols)
         except InvalidHandshake as error:
             self._refused(connection, str(error))
             return
         self.engine.upgrade(connection, b"")
-        self.engine.meter(connection)
-        connection.send_nowait(self._identify)
         connection.context = self._verified
         self._verified += 1
         self.open.append(connection)
+        self._begin(connection)
 
     def _on_head_limit(self, connection: Connection, part: bytes) -> None:
         self._refused(connection, f"the head of the answer is longer than {len(part):,} bytes")
@@ -224,6 +245,7 @@ class Clients:
         if self._closing:
             return
         if isinstance(connection.context, int):
+            self.ended_codes[connection.close_code or 1006] += 1
             reason = printable(connection.reason or "")
             self.ended.append(f"{connection.context}: {connection.close_code} {reason}".rstrip())
             self.open.remove(connection)

@@ -1,14 +1,21 @@
 """What a run of the load client was asked for, and what it measured. Layer 6."""
 
+import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from fastws.bench.probe import ServerStats
 from fastws.client.url import Url
-from fastws.errors import ConfigError
+from fastws.errors import ConfigError, printable
+from fastws.http.fields import encode_fields, is_token
 from fastws.ticks.config import Rate
+
+ECHOED = 100 * "x"
+MOST_IN_FLIGHT = 1000
+MOST_BYTES_IN_FLIGHT = 1 << 20
+HANDSHAKE_FIELDS = ("host", "upgrade", "connection", "content-length", "transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +29,15 @@ class BenchOptions:
         warmup: least seconds before that, 0 to 86,400; a steady state takes a second at least.
         client_id: what each connection says it is; not empty, and UTF-8 can encode it.
         spin: never sleep, so that the server wakes nobody; takes a whole core.
+        any: the messages are any, not ticks: they are counted, and checked as frames.
+        send: with `any`, what each connection says when it is open, or nothing.
+        echo: with `any`, how many messages each connection keeps in flight to a server that sends
+            them back, 1 to 1,000; 0: it is not that. They are `send`, else 100 characters.
+        subprotocols: that are asked for.
+        headers: more fields of the request.
 
     Raises:
-        ConfigError: one of them is out of range, or client_id is not as above.
+        ConfigError: one of them is out of range, or not as above.
     """
 
     url: Url
@@ -33,8 +46,17 @@ class BenchOptions:
     warmup: float = 1.0
     client_id: str = "native"
     spin: bool = False
+    any: bool = False
+    send: str | bytes | None = None
+    echo: int = 0
+    subprotocols: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_run()
+        self._check_talk()
+
+    def _check_run(self) -> None:
         if not 1 <= self.clients <= 1_000_000:
             raise ConfigError("clients", "must be from 1 to 1,000,000")
         for field, least in (("duration", 0.1), ("warmup", 0)):
@@ -46,6 +68,36 @@ class BenchOptions:
             self.client_id.encode()
         except UnicodeEncodeError:  # an argument's other bytes come as surrogates
             raise ConfigError("client_id", "must be UTF-8") from None
+
+    def _check_talk(self) -> None:
+        if not self.any and (self.send is not None or self.echo):
+            raise ConfigError(
+                "any", "is needed for what is sent: a tick server is only listened to"
+            )
+        if not 0 <= self.echo <= MOST_IN_FLIGHT:
+            raise ConfigError("echo", f"must be from 1 to {MOST_IN_FLIGHT:,}")
+        if self.echo and self.echo * len(self.message) > MOST_BYTES_IN_FLIGHT:
+            raise ConfigError("echo", "must not keep more than 1 MiB in flight on a connection")
+        if isinstance(self.send, str):
+            try:
+                self.send.encode()
+            except UnicodeEncodeError:
+                raise ConfigError("send", "must be UTF-8; --send-file takes any bytes") from None
+        for name, _ in self.headers:
+            low = name.lower()
+            if low in HANDSHAKE_FIELDS or low.startswith("sec-websocket-"):
+                raise ConfigError("header", f"{name} belongs to the handshake")
+        if not all(is_token(name.encode("latin-1", "replace")) for name in self.subprotocols):
+            raise ConfigError("subprotocol", "must be a token (RFC 6455 4.1)")
+        try:
+            encode_fields(self.headers)
+        except ValueError as error:
+            raise ConfigError("header", printable(str(error))) from None
+
+    @property
+    def message(self) -> str | bytes:
+        """What is echoed."""
+        return ECHOED if self.send is None else self.send
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +115,11 @@ class Measurement:
     """What was measured.
 
     `frames`, `bytes` (headers included) and `per_client` (frames of each that is still
-    connected) are those of the measured time. `gaps` is None when ticks carry no seq, `latency`
-    when no tick was looked into. `failures` are the checks that failed in the whole run, one line
-    each. `target_rate`: ticks a second that the server is told to send to each client.
+    connected) are those of the measured time. `latency` is for any messages the time from one to
+    the next, and for echoes the round trip. `ended`: connections by the close code with which they
+    ended early. `others`: messages that are no echo. `gaps` is None when ticks carry no seq,
+    `latency` when no tick was looked into. `failures` are the checks that failed in the whole run,
+    one line each. `target_rate`: ticks a second that the server is told to send to each client.
     `published_rate` and `dropped_rate`: frames a second for all connections, as the server counts
     them. `unread`: mean bytes of a client's socket that it had still to read. None: not known.
     """
@@ -85,6 +139,8 @@ class Measurement:
     server_rate: float | None
     failures: Sequence[str]
     interrupted: bool
+    ended: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    others: int = 0
     published_rate: float | None = None
     dropped_rate: float | None = None
     unread: float | None = None

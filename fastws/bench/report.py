@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from fastws.bench.measurement import Measurement
+from fastws.bench.measurement import Latency, Measurement
 from fastws.bench.results import (
     BenchmarkResult,
     ComparisonResult,
@@ -17,8 +17,47 @@ FULL = 16_384  # bytes unread in a client's socket, on average
 
 def summary(measured: Measurement) -> list[str]:
     """Return the lines of the result."""
-    least, median, most = measured.spread
+    rows = rows_of_any(measured) if measured.options.any else rows_of_ticks(measured)
+    lines = [f"{name:<11} {text}" for name, text in rows]
+    if measured.failures:
+        return [*lines, *(f"{'FAILED':<11} {failure}" for failure in measured.failures)]
+    looked = f"{measured.sampled:,} frames looked into"
+    if measured.options.any:
+        looked = "legal frames"
+    return [*lines, f"{'checks':<11} passed; {looked}"]
+
+
+def rows_of_any(measured: Measurement) -> list[tuple[str, str]]:
+    """Return names and texts for a server of any messages."""
+    echo, seconds = measured.options.echo, measured.seconds or 1
+    least, median, most = (n / seconds for n in measured.spread)
+    found = measured.latency
+    times = (
+        "not known"
+        if found is None
+        else (f"p50 {found.p50:.3f}  p99 {found.p99:.3f}  max {found.max:.3f} ms")
+    )
+    if echo:
+        times += f" ({echo} in flight on each connection)"
+    ended = [f"{n:,} with {code}" for code, n in sorted(measured.ended.items())]
     rows = [
+        ("measured", f"{measured.seconds:.2f} s {how_steady(measured)}"),
+        ("clients", f"{measured.options.clients:,}"),
+        ("messages", f"{measured.frames_per_s:,.0f}/s ({measured.frames:,})"),
+        ("bytes", f"{measured.bytes_per_s / 1e6:,.1f} MB/s"),
+        ("per client", f"min {least:,.1f}  median {median:,.1f}  max {most:,.1f} messages/s"),
+        ("round trip" if echo else "spacing", times),
+        ("closed", ", ".join(ended) or "none ended early"),
+    ]
+    if measured.others:
+        rows.append(("others", f"{measured.others:,} messages that are no echo"))
+    return rows
+
+
+def rows_of_ticks(measured: Measurement) -> list[tuple[str, str]]:
+    """Return names and texts for a tick server."""
+    least, median, most = measured.spread
+    return [
         ("measured", f"{measured.seconds:.2f} s {how_steady(measured)}"),
         ("clients", f"{measured.options.clients:,}"),
         ("frames", f"{measured.frames_per_s:,.0f}/s ({measured.frames:,})"),
@@ -34,10 +73,6 @@ def summary(measured: Measurement) -> list[str]:
         ("lag", lag(measured)),
         ("verdict", judgement(measured)),
     ]
-    lines = [f"{name:<11} {text}" for name, text in rows]
-    if not measured.failures:
-        return [*lines, f"{'checks':<11} passed; {measured.sampled:,} frames looked into"]
-    return [*lines, *(f"{'FAILED':<11} {failure}" for failure in measured.failures)]
 
 
 def how_steady(measured: Measurement) -> str:
@@ -106,7 +141,7 @@ def judgement(measured: Measurement) -> str:
 def benchmark_object(measured: Measurement) -> dict[str, object]:
     """Return the object of a benchmark file; its config is the server's and that of the run."""
     asked = measured.options
-    found = measured.latency
+    found = delay(measured)
     result = BenchmarkResult(
         mode=asked.client_id,
         client_msg_per_sec=measured.frames_per_s,
@@ -140,10 +175,15 @@ def comparison_object(measured: Measurement) -> dict[str, object]:
         format=format_ if isinstance(format_, str) else None,
         client_rate=measured.frames_per_s,
         server_rate=measured.server_rate,
-        avg_latency_ms=None if measured.latency is None else measured.latency.mean,
+        avg_latency_ms=None if (found := delay(measured)) is None else found.mean,
     )
     name = "fastws" if is_fastws else f"{asked.url.host}:{asked.url.port}"
     return comparison(measured.at, name, measured.target_rate, asked.duration, [result])
+
+
+def delay(measured: Measurement) -> Latency | None:
+    """Return latencies or round trips; the time between any messages is neither."""
+    return None if measured.options.any and not measured.options.echo else measured.latency
 
 
 def _whole(rate: float | None) -> int | None:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from fastws._frame import Connection
 from fastws.bench.clients import TURN, CannotMeasure, Clients, message
-from fastws.bench.measurement import BenchOptions, Latency, Measurement
+from fastws.bench.measurement import BenchOptions, Measurement
+from fastws.bench.meters import EchoMeter, Meter
 from fastws.bench.probe import Probe, ServerStats, counted_between, rate_between
 from fastws.bench.sockets import queues
 
@@ -53,8 +55,13 @@ class Bench:
     ) -> None:
         self._options = options
         self._report = report
-        self._clients = Clients(options.url, options.clients, options.client_id)
+        self._clients = Clients(
+            options.url, options.clients, self._begin, options.subprotocols, options.headers
+        )
         self._engine = self._clients.engine
+        self._meter = Meter(self._engine, any=options.any)
+        if options.echo:
+            self._meter = EchoMeter(self._engine, options.message, options.echo)
         self._stats: tuple[float, int] | None = None  # when last reported, and the frames then
         self._unread: list[float] = []  # bytes of a client, each 250 ms
 
@@ -83,18 +90,28 @@ class Bench:
             self._clients.abort()
         return measurement
 
+    def _begin(self, connection: Connection) -> None:
+        """Say what a connection has to say, and count it."""
+        options = self._options
+        if not options.any:
+            connection.send_nowait(message("identify", options.client_id))
+        elif options.send is not None and not options.echo:
+            connection.send_nowait(options.send)
+        self._meter.take(connection)
+
     def _going_on(self) -> bool:
         return bool(self._clients.open) and not self._clients.interrupted
 
     def _window(self, until: float) -> float:
         """Receive for 250 ms, not beyond until (monotonic seconds); the frames a second."""
-        began, before = time.monotonic(), self._engine.metered()["frames"]
+        began, before = time.monotonic(), self._meter.totals()[0]
         now, end = began, min(began + WINDOW, until)
         while now < end and self._going_on():
             self._clients.turn(0.0 if self._options.spin else min(TURN, end - now))
             now = time.monotonic()
-        frames = self._engine.metered()["frames"]
-        self._report_stats(now, frames)
+        frames = self._meter.totals()[0]
+        if not self._options.any:
+            self._report_stats(now, frames)
         return (frames - before) / max(now - began, 1e-9)
 
     def _warm_up(self) -> tuple[float, bool]:
@@ -112,23 +129,23 @@ class Bench:
             self._progress("warming up", elapsed, least, rates[-1])
 
     def _measure(self, warmup: float, steady: bool, before: ServerStats | None) -> Measurement:
-        engine, clients, duration = self._engine, self._clients, self._options.duration
+        meter, clients, duration = self._meter, self._clients, self._options.duration
         self._progress("measuring", 0, duration)
-        engine.record_latency(True)
-        counted = {connection: engine.metered_of(connection) for connection in clients.open}
-        at, first = datetime.now(UTC), engine.metered()
+        meter.record(True)
+        counted = {connection: meter.of(connection) for connection in clients.open}
+        at, first = datetime.now(UTC), meter.totals()
         began = now = time.monotonic()
         while now < began + duration and self._going_on():
             rate = self._window(began + duration)
             now = time.monotonic()
             self._note_unread()
             self._progress("measuring", now - began, duration, rate)
-        last = engine.metered()
-        counts = [(engine.metered_of(peer), counted[peer]) for peer in clients.open]
-        numbered = any(map(engine.numbered, clients.open))
+        last = meter.totals()
+        counts = [(meter.of(peer), counted[peer]) for peer in clients.open]
+        numbered = meter.numbered(clients.open)
         per_client = [after[0] - then[0] for after, then in counts]
-        latency, failures = self._latency(), self._failures(per_client)
-        engine.record_latency(False)
+        latency, failures = meter.times(), self._failures(per_client)
+        meter.record(False)
         server = None if before is None else self._probe()
         return Measurement(
             options=self._options,
@@ -136,16 +153,18 @@ class Bench:
             warmup=warmup,
             steady=steady,
             seconds=now - began,
-            frames=last["frames"] - first["frames"],
-            bytes=last["bytes"] - first["bytes"],
+            frames=last[0] - first[0],
+            bytes=last[1] - first[1],
             per_client=per_client,
-            sampled=last["sampled"] - first["sampled"],
+            sampled=last[2] - first[2],
             latency=latency,
             gaps=sum(after[2] - then[2] for after, then in counts) if numbered else None,
             server=server,
             server_rate=rate_between(before, server),
             failures=failures,
             interrupted=clients.interrupted,
+            ended=dict(clients.ended_codes),
+            others=meter.others,
             published_rate=counted_between(before, server, "published"),
             dropped_rate=counted_between(before, server, "dropped"),
             unread=statistics.fmean(self._unread) if self._unread else None,
@@ -158,28 +177,21 @@ class Bench:
         if found is not None and found.unread is not None:
             self._unread.append(found.unread / open_now)
 
-    def _latency(self) -> Latency | None:
-        found = self._engine.metered()["latency_ms"]
-        if not found["n"]:
-            return None
-        return Latency(found["mean"], found["p50"], found["p99"], found["max"])
-
     def _failures(self, per_client: Sequence[int]) -> list[str]:
-        metered, ended, failures = self._engine.metered(), self._clients.ended, []
-        if metered["bad"]:
-            failures.append(f"bad frames: {metered['bad']:,}; the first: {metered['first_error']}")
+        ended, failures = self._clients.ended, self._meter.failures()
         if illegal := self._engine.counters()["protocol_errors"]:
             failures.append(f"connections that broke the protocol (RFC 6455): {illegal:,}")
         if ended:
             failures.append(f"connections that ended early: {len(ended):,}; client {ended[0]}")
-        if metered["reordered"]:
-            failures.append(f"times that seq went back: {metered['reordered']:,}")
-        if starved := per_client.count(0):
+        starved = per_client.count(0)
+        if starved and (not self._options.any or starved == len(per_client)):  # else it may be so
             failures.append(f"clients that got no frame: {starved:,} of {len(per_client):,}")
         return failures
 
     def _probe(self) -> ServerStats | None:
-        """Ask the server for its counts; receiving goes on."""
+        """Ask a tick server for its counts; receiving goes on."""
+        if self._options.any:
+            return None
         asked = Probe(self._options.url)
         asked.start()
         while asked.is_alive():
@@ -192,7 +204,7 @@ class Bench:
         if self._stats is not None and now - then < REPORT_EVERY:
             return
         if self._stats is not None:
-            latency = self._latency()
+            latency = self._meter.times()
             stats = {
                 "messagesPerSec": round((frames - frames_then) / (now - then)),
                 "totalMessages": frames,

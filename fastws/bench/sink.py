@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import suppress
 
+from fastws._frame import Connection
 from fastws.bench.clients import TURN, Clients, message
 from fastws.client.handshake import build_request, check_response, new_key
 from fastws.client.url import Url, parse_url
@@ -35,7 +36,12 @@ def main() -> None:
 
 def native(url: Url, n: int, client_id: str) -> None:
     """Count the frames of n connections in C; one of them reports the sums."""
-    clients = Clients(url, n, client_id)
+
+    def begin(connection: Connection) -> None:
+        engine.meter(connection)
+        connection.send_nowait(message("identify", client_id))
+
+    clients = Clients(url, n, begin)
     engine = clients.engine
     try:
         clients.connect(lambda _: None)

@@ -1,4 +1,4 @@
-"""`fastws bench`: measures a tick server with native clients. Layer 7."""
+"""`fastws bench`: measures a WebSocket server with native clients. Layer 7."""
 
 import signal
 import sys
@@ -9,15 +9,18 @@ from types import FrameType
 from typing import TextIO
 
 import click
+from click.core import ParameterSource
 
 from fastws.bench.files import write_file
-from fastws.bench.measurement import BenchOptions, Measurement
+from fastws.bench.measurement import MOST_IN_FLIGHT, BenchOptions, Measurement
 from fastws.bench.report import benchmark_object, comparison_object, summary
 from fastws.bench.results import add_to_comparison, benchmark_name, comparison_name, encode
 from fastws.bench.run import Bench, CannotMeasure, Progress
+from fastws.cli.groups import GroupedCommand
 from fastws.client.url import Url, parse_url
 from fastws.errors import ConfigError
 
+DEFAULT_URL = "ws://127.0.0.1:8080"  # that of `fastws serve`
 CHECK_FAILED = 1  # exit status
 INTERRUPTED = 130
 
@@ -42,15 +45,88 @@ def read_target(
     return value
 
 
-@click.command(context_settings={"show_default": True})
-@click.argument("url", callback=read_url)
-@click.option("--clients", type=int, default=1, help="Connections, up to the limit of open files.")
-@click.option("--duration", type=float, default=5.0, help="Seconds to measure, 0.1 up.")
+def read_header(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Return names and values."""
+    headers = []
+    for each in values:
+        name, colon, value = each.partition(":")
+        if not colon:
+            raise click.BadParameter(f"must look like Name: value, not {each!r}")
+        headers.append((name, value.strip()))
+    return tuple(headers)
+
+
+def message_of(send: str | None, send_file: str | None) -> str | bytes | None:
+    """Return what --send or --send-file names: text where it is UTF-8, else bytes."""
+    if send_file is None:
+        return send
+    if send is not None:
+        raise click.UsageError("--send and --send-file cannot be combined")
+    data = Path(send_file).read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+GROUPS = {
+    "How much": "clients duration warmup spin",
+    "A server of your own": "any send send_file echo subprotocol header",
+    "Result files": "json_file comparison_file client_id",
+}
+
+
+@click.command(
+    cls=GroupedCommand,
+    groups=GROUPS,
+    short_help="Measure a WebSocket server: ticks, any messages, or echoes.",
+    context_settings={"show_default": True},
+)
+@click.argument("url", callback=read_url, default=DEFAULT_URL, metavar="[URL]")
+@click.option(
+    "--clients",
+    type=int,
+    default=1,
+    metavar="N",
+    help="Connections, up to the limit of open files.",
+)
+@click.option(
+    "--duration", type=float, default=5.0, metavar="SECONDS", help="How long to measure, 0.1 up."
+)
 @click.option(
     "--warmup",
     type=float,
     default=1.0,
-    help="Least seconds before that; it goes on until the rate is steady, up to 10 s.",
+    metavar="SECONDS",
+    help="At least so long before that; it goes on until the rate is steady, up to 10 s.",
+)
+@click.option("--spin", is_flag=True, help="Never sleep: the server wakes nobody. Takes a core.")
+@click.option("--any", is_flag=True, help="Count messages of any content, from any server.")
+@click.option(
+    "--send", metavar="TEXT", help="Each connection sends this once, when it is open. Means --any."
+)
+@click.option(
+    "--send-file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The same from a file; binary unless it is UTF-8.",
+)
+@click.option(
+    "--echo",
+    type=click.IntRange(1, MOST_IN_FLIGHT),
+    metavar="N",
+    help="Measure round trips to an echo server, N messages in flight on each connection: what "
+    "--send says, else 100 characters. Means --any.",
+)
+@click.option("--subprotocol", multiple=True, metavar="NAME", help="Ask for it; may be repeated.")
+@click.option(
+    "--header",
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    callback=read_header,
+    help="Send it with the handshake, such as 'Authorization: Bearer x'; may be repeated.",
 )
 @click.option(
     "--json",
@@ -66,42 +142,73 @@ def read_target(
     callback=read_target,
     help="Put a row into a file that compares clients; a folder gets comparison-<day>.json.",
 )
-@click.option("--client-id", default="native", help="What each connection says it is.")
-@click.option("--spin", is_flag=True, help="Never sleep: the server wakes nobody. Takes a core.")
+@click.option(
+    "--client-id", default="native", metavar="NAME", help="What each connection says it is."
+)
+@click.pass_context
 def bench(
+    context: click.Context,
     url: Url,
     clients: int,
     duration: float,
     warmup: float,
+    spin: bool,
+    any: bool,
+    send: str | None,
+    send_file: str | None,
+    echo: int | None,
+    subprotocol: tuple[str, ...],
+    header: tuple[tuple[str, str], ...],
     json_file: str | None,
     comparison_file: str | None,
     client_id: str,
-    spin: bool,
 ) -> int:
-    """Measure the tick server at URL (ws://host:port/path).
+    """Measure the WebSocket server at URL, ws://127.0.0.1:8080 unless given.
 
     Opens the connections, waits until four windows of 250 ms differ by less than 10 %, then
-    measures. Every frame is checked (whole, text or binary, unmasked), and one in 61 (all, while
-    little arrives) is looked into as a tick, alike on all connections. Latency counts from
-    the tick's ts, the time at which it was due: steps of 1 ms, or exact where ticks carry
-    tsNs (fastws serve --fields seq), which also shows gaps. Both clocks must agree.
+    measures. Every frame is checked as RFC 6455 demands.
 
+    \b
+    fastws bench --clients 100                                  ticks of fastws serve
+    fastws bench --any ws://127.0.0.1:9000/feed --clients 100   a push server of your own
+    fastws bench --echo 8 ws://127.0.0.1:9001 --clients 100     an echo server
+    fastws bench --send '{"subscribe":"BTC"}' ws://127.0.0.1:9000
+    taskset -c 1 fastws bench --duration 60 --json results/
+
+    Ticks: one frame in 61 (all, while little arrives) is looked into, alike on all connections.
+    Latency counts from the tick's ts, the time at which it was due: steps of 1 ms, or exact where
+    ticks carry tsNs (fastws serve --fields seq), which also shows gaps. Both clocks must agree.
     Server rate: from GET /stats of the same address, all its connections together; without it there
     is no verdict. Server bottleneck: the server published less than half of its target. Else the
     frames that arrived count against those that were published. From 95 %: Keeping up; from 50 %:
     Partial bottleneck; below: Client is bottleneck, or Network is bottleneck where the client's
     sockets had nothing to read. What the server dropped, and the greatest lag, are shown beside it.
 
-    \b
-    fastws serve --rate max --quiet &
-    fastws bench ws://127.0.0.1:8080 --clients 100
-    taskset -c 1 fastws bench ws://127.0.0.1:8080 --duration 60 --json results/
+    --any: nothing is sent but what --send says, no HTTP is asked for, a message may have 64 MiB.
+    Spacing is the time from a message to the next one of its connection; messages of one read come
+    at one time. --echo: an answer that is what was sent is followed by the next message; other
+    messages are told apart.
 
-    Status 0: all well. 1: a check failed: a bad frame, a connection that ended early, a client
-    without a frame. 3: a wrong option, or no connection. 130: Ctrl-C, which prints what was
-    measured so far and writes no file; twice ends at once.
+    Status 0: all well. 1: no connection, or a check failed: a bad frame, a connection that ended
+    early, a client without a frame (--any: all of them). 2: a wrong option. 130: Ctrl-C, which
+    prints what was measured so far and writes no file; twice ends at once.
     """  # noqa: D301  # click reads the \b
-    options = BenchOptions(url, clients, duration, warmup, client_id, spin)
+    if context.get_parameter_source("url") is ParameterSource.DEFAULT:
+        click.echo(f"measuring {DEFAULT_URL}, as no URL is given", err=True)
+    message = message_of(send, send_file)
+    options = BenchOptions(
+        url,
+        clients,
+        duration,
+        warmup,
+        client_id,
+        spin,
+        any=any or message is not None or echo is not None,
+        send=message,
+        echo=echo or 0,
+        subprotocols=subprotocol,
+        headers=header,
+    )
     out = sys.stderr if "-" in (json_file, comparison_file) else sys.stdout
     with progress_display() as report:
         run = Bench(options, report)

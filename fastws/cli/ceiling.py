@@ -15,12 +15,22 @@ from fastws.bench.children import CannotStart
 from fastws.bench.results import add_to_comparison, benchmark_name, comparison_name
 from fastws.bench.trials import NoClient
 from fastws.cli.bench import INTERRUPTED, read_target, write
+from fastws.cli.groups import GroupedCommand, RateOption
 from fastws.cli.surroundings import PortOption
 
 NOT_FOUND = 1  # exit status
 
 
+GROUPS = {
+    "The client": "client_id spawn builtin clients",
+    "The search": "format start slo_p99 precision budget port",
+    "Result files": "json_file results chart",
+}
+
+
 @click.command(
+    cls=GroupedCommand,
+    groups=GROUPS,
     short_help="Find the highest rate of ticks that a client sustains.",
     context_settings={"show_default": True},
 )
@@ -33,15 +43,25 @@ NOT_FOUND = 1  # exit status
 )
 @click.option("--builtin", type=click.Choice(get_args(Builtin)), help="Start a client of fastws.")
 @click.option("--format", type=click.Choice(["json", "binary"]), default="json")
-@click.option("--clients", type=int, default=1, help="Connections; --spawn starts so many.")
-@click.option("--budget", type=float, default=180.0, help="Seconds for everything, 20 up.")
-@click.option("--precision", type=float, default=5.0, help="Width of the interval in percent.")
+@click.option(
+    "--clients", type=int, default=1, metavar="N", help="Connections; --spawn starts so many."
+)
+@click.option(
+    "--budget", type=float, default=180.0, metavar="SECONDS", help="For everything, 20 up."
+)
+@click.option(
+    "--precision",
+    type=float,
+    default=5.0,
+    metavar="PERCENT",
+    help="Width of the interval in which the ceiling is found.",
+)
 @click.option(
     "--start",
-    type=int,
+    type=RateOption(number=True),
     default=1000,
     metavar="RATE",
-    help="The first rate; near the ceiling it saves time.",
+    help="The first rate, also as 500k or 1e6; near the ceiling it saves time.",
 )
 @click.option("--slo-p99", type=float, metavar="MS", help="A rate is good up to this p99 only.")
 @click.option(
@@ -95,7 +115,7 @@ def ceiling(
     fastws ceiling --spawn "node benchmarks/clients/node/client.mjs --duration {seconds} --json"
     fastws ceiling --client-id browser --format binary --budget 300 --chart browser.svg
 
-    Status 0: found. 1: no rate was good. 3: a wrong option, or no client. 130: Ctrl-C, which prints
+    Status 0: found. 1: no rate was good, or no client. 2: a wrong option. 130: Ctrl-C, which prints
     what is known so far and writes the files with it.
     """  # noqa: D301  # click reads the \b
     options = CeilingOptions(

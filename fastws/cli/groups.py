@@ -1,9 +1,12 @@
-"""The options of a command under headings. Layer 7."""
+"""What commands share: options under headings, rates, and errors by option. Layer 7."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import click
+
+from fastws.errors import ConfigError
+from fastws.ticks.config import Rate, parse_rate
 
 REST = "Other options"
 
@@ -25,10 +28,44 @@ class GroupedCommand(click.Command):
         records = {
             str(each.name): record
             for each in self.get_params(ctx)
-            if (record := each.get_help_record(ctx)) is not None
+            if isinstance(each, click.Option) and (record := each.get_help_record(ctx)) is not None
         }
         for heading, names in self.groups.items():
             with formatter.section(heading):
                 formatter.write_dl([records.pop(name) for name in names])
         with formatter.section(REST):
             formatter.write_dl(list(records.values()))
+
+
+class RateOption(click.ParamType[Rate]):
+    """A rate: an integer that may be written as 1_000_000, 1e6, 500k or 1.5M; or `max`.
+
+    Args:
+        number: `max` is refused.
+    """
+
+    name = "rate"
+
+    def __init__(self, *, number: bool = False) -> None:
+        self._number = number
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Rate:
+        """Return the rate, or say what is wrong with it."""
+        if isinstance(value, int):
+            return value
+        try:
+            rate = parse_rate(value)
+        except ConfigError as error:
+            self.fail(error.message, parameter, context)
+        if self._number and rate == "max":
+            self.fail("must be a number", parameter, context)
+        return rate
+
+
+def config_line(error: ConfigError) -> str:
+    """Return one line for a setting that is wrong, under the name of its option."""
+    field = error.field
+    option = field if field.isupper() else "--" + field.replace("_", "-")
+    return f"{option}: {error.message}"

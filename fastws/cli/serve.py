@@ -12,10 +12,9 @@ from dataclasses import fields
 from typing import Any, get_args
 
 import click
-import uvloop
 
 from fastws.cli.console import Console, ConsoleLog
-from fastws.cli.groups import GroupedCommand
+from fastws.cli.groups import GroupedCommand, RateOption, config_line
 from fastws.cli.secret import read_token
 from fastws.cli.source import SOURCE_GROUP, describe, source_of, source_options, without_ticks
 from fastws.cli.surroundings import PortOption
@@ -25,13 +24,9 @@ from fastws.lines.config import LinesOptions
 from fastws.lines.feed import LinesFeed
 from fastws.server.limits import Limits
 from fastws.server.open_files import check_file_limit
-from fastws.ticks.config import FEED_LIMITS, LogLevel, ServeOptions, http_port_of_mode, parse_rate
+from fastws.server.running import LOOPS
+from fastws.ticks.config import FEED_LIMITS, LogLevel, Rate, ServeOptions, http_port_of_mode
 from fastws.ticks.feed import TickFeed
-
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "uvloop": uvloop.new_event_loop,
-    "asyncio": asyncio.new_event_loop,
-}
 
 
 def limit_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -96,10 +91,11 @@ GROUPS = {
 )
 @click.option(
     "--rate",
+    type=RateOption(),
     default="100",
     metavar="N|max",
-    help="Ticks a second, 0 to 100,000,000; max: the slowest client sets the pace. With "
-    "--source FILE: lines a second.",
+    help="Ticks a second, 0 to 100,000,000, also as 250_000, 1e6, 500k or 1.5M; max: the slowest "
+    "client sets the pace. With --source FILE: lines a second.",
 )
 @click.option(
     "--format",
@@ -190,7 +186,7 @@ GROUPS = {
 def serve(
     host: str,
     port: int,
-    rate: str,
+    rate: Rate,
     format: str,
     fields: str,
     loop: str,
@@ -219,10 +215,13 @@ def serve(
     FASTWS_RATE, FASTWS_ADMIN_TOKEN and so on.
 
     \b
-    fastws serve --rate 1000000
+    fastws serve --rate 1M
     tail -f app.log | fastws serve --source - --topic log
-    fastws bench ws://127.0.0.1:8080 --clients 100
+    fastws bench --clients 100
     curl -d '{"rate": 2000000}' localhost:8080/config
+
+    Status 0: stopped by Ctrl-C or SIGTERM, or by the end of the source. 1: it cannot listen, or
+    the source cannot be read. 2: a wrong option or variable.
     """  # noqa: D301  # click reads the \b
     if not allowed_origin and "FASTWS_ALLOWED_ORIGIN" in os.environ:  # click takes it for unset
         raise ConfigError("FASTWS_ALLOWED_ORIGIN", "names no origin; unset, it lets in all")
@@ -234,7 +233,7 @@ def serve(
     options = ServeOptions(
         host=host,
         port=port,
-        rate=parse_rate(rate),
+        rate=rate,
         format=format,  # type: ignore[arg-type]  # ServeOptions checks it again
         loop=loop,  # type: ignore[arg-type]
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
@@ -254,9 +253,12 @@ def serve(
     )
     if lines is not None:
         options = without_ticks(click.get_current_context(), options)
-    check_file_limit()
-    with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
-        status = runner.run(run(options, lines))
+    try:
+        check_file_limit()
+        with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
+            status = runner.run(run(options, lines))
+    except ConfigError as error:  # the options are good, but it cannot run here
+        raise click.ClickException(config_line(error)) from None
     sys.exit(status)
 
 

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from fastws.errors import ConfigError, printable
 from fastws.lines.config import STANDARD_INPUT, LinesOptions, OnSlow
-from fastws.ticks.config import ServeOptions, parse_rate
+from fastws.ticks.config import ServeOptions
 
 SOURCE_GROUP = "source topic on_slow last max_line wait_for repeat keep_open"
 TICKS_ONLY = ("format", "fields", "late")
@@ -84,7 +84,7 @@ def source_of(context: click.Context, given: dict[str, Any]) -> LinesOptions | N
         raise ConfigError("rate", "is of a file: lines of standard input are sent as they come")
     if values["wait_for"] is None:
         values["wait_for"] = 1 if is_file else 0
-    return LinesOptions(rate=parse_rate(context.params["rate"]) if is_file else "max", **values)
+    return LinesOptions(rate=context.params["rate"] if is_file else "max", **values)
 
 
 def without_ticks(context: click.Context, options: ServeOptions) -> ServeOptions:

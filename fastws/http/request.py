@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import httptools
 
+from fastws.errors import printable
 from fastws.http.fields import Fields, field_values
 
 
@@ -49,7 +50,7 @@ class RequestHeaders(Mapping[str, str]):
         return field_values(self._fields, name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Request:
     """One request whose head both judges accepted.
 
@@ -71,11 +72,17 @@ class Request:
     keep_alive: bool
     expects_continue: bool
     is_upgrade: bool
-    body: bytes = field(default=b"", repr=False)
-    peer: Peer | None = field(default=None, repr=False, compare=False)
-    _fields: Fields | None = field(default=None, repr=False, compare=False)
-    _path: str | None = field(default=None, init=False, repr=False, compare=False)
-    _query: dict[str, str] | None = field(default=None, init=False, repr=False, compare=False)
+    body: bytes = b""
+    peer: Peer | None = field(default=None, compare=False)
+    _fields: Fields | None = field(default=None, compare=False)
+    _path: str | None = field(default=None, init=False, compare=False)
+    _query: dict[str, str] | None = field(default=None, init=False, compare=False)
+
+    def __repr__(self) -> str:
+        """The method and the path: what else there is may be secret."""
+        host, port = self.remote_address
+        peer = f" from {host}:{port}" if host else ""
+        return f"<fastws.Request {self.method} {printable(self.path)}{peer}>"
 
     @property
     def remote_address(self) -> tuple[str, int]:

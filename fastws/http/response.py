@@ -25,7 +25,8 @@ class Response:
     """What a request is answered with; the server adds what depends on the request.
 
     Args:
-        status: 200 to 599; 204 and 304 have no body.
+        status: 200 to 599; 204 and 304 have no body. 101, returned by `process_request` or
+            `App.admit`, lets a WebSocket in, with these headers on the answer to its handshake.
         body: bytes as they are, or str, sent as UTF-8.
         headers: names and values, a mapping or pairs; none that frame the message (Connection,
             Content-Length, Transfer-Encoding).

@@ -3,12 +3,12 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fastws.errors import VERSION_HEADERS, HandshakeError
 from fastws.http.fields import encode_fields, is_token
 from fastws.http.request import Request
-from fastws.http.response import own_fields_refused
+from fastws.http.response import Response, own_fields_refused
 
 ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -57,6 +57,22 @@ def asked_subprotocols(request: Request) -> list[str]:
 def choose_subprotocol(request: Request, offered: Sequence[str]) -> str | None:
     """Return the client's most wanted subprotocol among `offered`, None if there is none."""
     return next((name for name in asked_subprotocols(request) if name in offered), None)
+
+
+def headers_of_101(response: Response) -> list[tuple[str, str]]:
+    """Return the fields that a `Response(101, headers=...)` adds to the handshake's answer.
+
+    Raises:
+        ValueError: it has a body, or fields that are the handshake's own.
+    """
+    given = response.headers
+    fields = list(given.items() if isinstance(given, Mapping) else given)
+    for name, _ in fields:
+        if name.lower() == "upgrade" or name.lower().startswith("sec-websocket-"):
+            raise ValueError(f"{name} of a 101 is set by fastws")
+    if response.body:
+        raise ValueError("a 101 has no body")
+    return fields
 
 
 def switching_protocols(

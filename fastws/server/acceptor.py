@@ -3,15 +3,13 @@
 Layer 6. Knows requests, routes and the App; neither listening sockets nor the life of the server.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from fastws._frame import Connection, Engine, closed_error
-from fastws.errors import ConnectionClosed, FastwsError, HandshakeError
+from fastws.errors import ConnectionClosed, HandshakeError
 from fastws.http.extensions import negotiate
 from fastws.http.head import HeadLimits, head_too_large, parse_request
 from fastws.http.origin import check_origin
@@ -22,22 +20,22 @@ from fastws.http.upgrade import (
     asked_subprotocols,
     check_upgrade,
     choose_subprotocol,
+    headers_of_101,
     switching_protocols,
 )
 from fastws.server.app import App
 from fastws.server.coroutines import Coroutines, Session
 from fastws.server.decisions import Decisions
+from fastws.server.failures import Failures
 from fastws.server.handlers import check_done, is_async
 from fastws.server.limit_log import HTTP_LIMITS
 from fastws.server.tasks import Tasks
 from fastws.server.waits import Waits
 from fastws.server.workers import Workers
 
-logger = logging.getLogger("fastws")
-
-INTERNAL_ERROR = 1011
 NO_PARAMETERS: Mapping[str, str] = {}
 HEALTH = ("/healthz", "/healthz/")
+SWITCHING_PROTOCOLS = 101
 
 ProcessRequest = Callable[[Request], Response | Awaitable[Response | None] | None]
 SelectSubprotocol = Callable[[Request, list[str]], str | None]
@@ -62,10 +60,11 @@ class _Upgrade:
     """A handshake that is good: what opens the WebSocket, and who is to have it."""
 
     request: Request
-    answer: bytes
+    accept: str
     window_bits: int
     subprotocol: str | None
     match: Match | None
+    headers: list[tuple[str, str]]
 
 
 class Acceptor:
@@ -97,9 +96,10 @@ class Acceptor:
         self._default = None if app.handler is None else Match(app.handler, {})
         self._only_routes = app.serves_routes_only
         self._is_async: dict[Callable[..., Any], bool] = {}
-        self._decisions = Decisions(self.tasks, self._failed)
-        self._workers = Workers(self.tasks, app, options.handler_queue, self._failed)
-        self._coroutines = Coroutines(self.tasks, options.handler_queue, self._failed)
+        self._failures = Failures(engine, app)
+        self._decisions = Decisions(self.tasks)
+        self._workers = Workers(self.tasks, app, options.handler_queue, self._failures.take)
+        self._coroutines = Coroutines(self.tasks, options.handler_queue, self._failures.take)
         self._bodies: dict[int, Request] = {}  # by connection: whose body is still to come
         self._waits = waits
         self._take_events()
@@ -111,7 +111,7 @@ class Acceptor:
         engine.on_body = self._on_body
         engine.on_undecided = self._on_undecided
         engine.on_close = self._on_close
-        engine.on_error = self._failed
+        engine.on_error = self._failures.take
 
     def dismiss(self, connection: Connection) -> None:
         """Refuse a client in the middle of a request with 503: the server stops."""
@@ -157,6 +157,8 @@ class Acceptor:
         def go_on(response: Response | None) -> None:
             if response is None:
                 self._take(connection, request)
+            elif _lets_in(response) and request.is_upgrade:
+                self._upgrade(connection, request, headers_of_101(response))
             else:
                 self._respond(connection, request, response, keep_alive=False)
 
@@ -188,9 +190,12 @@ class Acceptor:
         if known:
             call = partial(handler, *arguments, **parameters)
             decision = partial(self._ask_later, connection, request, call, go_on)
-            self._decisions.start(connection, decision)
+            failed = partial(self._failures.take, request=request)
+            self._decisions.start(connection, decision, handler, failed)
         else:
+            self._failures.begin(connection, handler, request)
             go_on(handler(*arguments, **parameters))
+            self._failures.end()
 
     async def _ask_later(
         self,
@@ -251,13 +256,17 @@ class Acceptor:
         name = f"http_{error.status}"
         if name in self.http_refused:
             self.http_refused[name] += 1
+        self._failures.begin(connection, self._app.refuse)
         response = self._app.refuse(error)
+        self._failures.end()
         answer = encode_response(response, keep_alive=False, head_only=head_only)
         self._engine.respond(connection, answer, keep_alive=False)
 
     # Upgrades.
 
-    def _upgrade(self, connection: Connection, request: Request) -> None:
+    def _upgrade(
+        self, connection: Connection, request: Request, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
         accept = check_upgrade(request)
         check_origin(request, self._options.origins)
         match = self._match(request)
@@ -265,12 +274,17 @@ class Acceptor:
         offers = request.values("sec-websocket-extensions") if self._options.deflate else ()
         deflate = negotiate(offers)
         extra = [("Sec-WebSocket-Extensions", deflate.header)] if deflate else []
-        answer = switching_protocols(accept, subprotocol, extra)
         bits = deflate.window_bits if deflate else 0
-        upgrade = _Upgrade(request, answer, bits, subprotocol, match)
+        upgrade = _Upgrade(request, accept, bits, subprotocol, match, [*extra, *headers])
 
         def go_on(result: object) -> None:
-            check_done(result)
+            if isinstance(result, Response):
+                if not _lets_in(result):
+                    self._respond(connection, request, result, keep_alive=False)
+                    return
+                upgrade.headers += headers_of_101(result)
+            else:
+                check_done(result)
             self._open(connection, upgrade)
 
         self._ask(connection, request, self._app.admit, (connection, request), go_on)
@@ -291,20 +305,23 @@ class Acceptor:
         return choose_subprotocol(request, options.subprotocols) if options.subprotocols else None
 
     def _open(self, connection: Connection, upgrade: _Upgrade) -> None:
-        self._engine.upgrade(connection, upgrade.answer, window_bits=upgrade.window_bits)
+        answer = switching_protocols(upgrade.accept, upgrade.subprotocol, upgrade.headers)
+        self._engine.upgrade(connection, answer, window_bits=upgrade.window_bits)
         match, request = upgrade.match, upgrade.request
         if match is not None:
             request.release_fields()
-            session = Session(request, upgrade.subprotocol)
+            session = Session(request, upgrade.subprotocol, path=request.path)
             self._coroutines.start(connection, session, match.handler, match.parameters)
             return
-        if upgrade.subprotocol is not None:
-            connection.session = Session(subprotocol=upgrade.subprotocol)
+        if upgrade.subprotocol is not None or request.path != "/":
+            connection.session = Session(subprotocol=upgrade.subprotocol, path=request.path)
+        self._failures.begin(connection, self._app.opened)
         if self._workers.needed:
             self._workers.open(connection, request)
-            return
-        connection.on_message = self._app.message
-        check_done(self._app.opened(connection, request))
+        else:
+            connection.on_message = self._app.message
+            check_done(self._app.opened(connection, request))
+        self._failures.end()
 
     # Ends.
 
@@ -322,22 +339,14 @@ class Acceptor:
             session.inbox.end(closed_error(connection))
         elif connection.on_message is None:
             self._decisions.cancel(connection)
-        elif self._workers.needed_at_the_end:
-            self._workers.end(connection)
         else:
-            check_done(self._app.closed(connection))
+            self._failures.begin(connection, self._app.closed)
+            if self._workers.needed_at_the_end:
+                self._workers.end(connection)
+            else:
+                check_done(self._app.closed(connection))
+            self._failures.end()
 
-    def _failed(self, connection: Connection, exception: BaseException) -> None:
-        """A handler raised: the connection ends with 1011 or 500, the others go on."""
-        ended = not (connection.is_open or self._engine.is_http(connection))
-        if ended and isinstance(exception, ConnectionClosed):
-            return  # it went away while it was being answered; another's end is a failure
-        where = connection.remote_address
-        logger.error("connection %s: a handler raised", where, exc_info=exception)
-        with suppress(FastwsError):
-            if connection.is_open:
-                connection.close(INTERNAL_ERROR)
-                return
-            response = self._app.refuse(HandshakeError(500, "Internal server error"))
-            answer = encode_response(response, keep_alive=False)
-            self._engine.respond(connection, answer, keep_alive=False)
+
+def _lets_in(response: object) -> bool:
+    return isinstance(response, Response) and response.status == SWITCHING_PROTOCOLS

@@ -131,8 +131,13 @@ class App:
         """Answer a request that is refused; the connection closes behind it."""
         return refusal(error)
 
-    def admit(self, connection: Connection, request: Request) -> Awaitable[None] | None:
+    def admit(
+        self, connection: Connection, request: Request
+    ) -> Response | Awaitable[Response | None] | None:
         """Let a client in, or raise HandshakeError (401, 403, ...): it is then refused with that.
+
+        `Response(101, headers=...)` lets it in and adds headers to the 101, such as Set-Cookie;
+        another Response refuses it.
 
         Called before the 101, for a handshake that is good otherwise, also where a route has it. As
         `async def` it has `handshake_timeout` (10 s), from accept or a later request's first byte;

@@ -24,6 +24,7 @@ class Session:
     request: Request | None = None
     subprotocol: str | None = None
     inbox: Inbox[str | bytes] | None = None
+    path: str = "/"
 
 
 class Coroutines:
@@ -58,7 +59,7 @@ class Coroutines:
         parameters: Mapping[str, str],
     ) -> None:
         await self._tasks.begun()
-        with reporting(connection, self._failed):
+        with reporting(connection, self._failed, handler):
             try:
                 await Run(connection.session.inbox, handler(connection, **parameters))
             except ConnectionClosed:

@@ -33,6 +33,7 @@ from fastws.server.listeners import (
     bound_address,
     listen_tcp,
     listen_unix,
+    shown_address,
     take_socket,
 )
 from fastws.server.listeners import close as close_listener
@@ -55,7 +56,9 @@ class Server:
     Args:
         app: what is served.
         process_request: `process_request(request)`, sync or async, is asked before everything else;
-            it returns a Response, which is sent and ends the connection, or None.
+            it returns None; or a Response, which is sent and ends the connection; or, for a
+            WebSocket, `Response(101, headers=...)`, which lets it go on and adds headers to the
+            101, such as Set-Cookie.
         subprotocols: those that are spoken here (RFC 6455 1.9); a client gets the first of its own
             list that is among them, or none.
         select_subprotocol: `select_subprotocol(request, asked)` chooses instead: one of `asked`, or
@@ -331,6 +334,12 @@ class Server:
         self._sockets.clear()
 
     # Facts.
+
+    def __repr__(self) -> str:
+        state = "not started" if self._driver.loop is None else "serving"
+        state = "closed" if self._ended else "stopping" if self._acceptor.stopping else state
+        where = "".join(f" {shown_address(each)}" for each in self._sockets)
+        return f"<fastws.Server {state}{where} with {self.engine.live} connections>"
 
     @property
     def ended(self) -> bool:

@@ -6,9 +6,9 @@ they hear that it has ended; all others are cancelled by who started them.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from fastws._frame import Connection
 from fastws.errors import FastwsError
@@ -21,24 +21,28 @@ logger = logging.getLogger("fastws")
 class Failed(Protocol):
     """Takes what a handler raised."""
 
-    def __call__(self, connection: Connection, exception: BaseException, /) -> None:
+    def __call__(
+        self, connection: Connection, exception: BaseException, handler: Callable[..., Any], /
+    ) -> None:
         """Take it; nothing is raised."""
 
 
 class reporting:  # it is called like a function
-    """`with reporting(connection, failed)`: what is raised goes to `failed`, and nothing leaves.
+    """`with reporting(connection, failed, handler)`: what is raised goes to `failed`.
 
-    Only a cancellation of the running task does; that of something it waited for is a failure.
+    Nothing leaves but a cancellation of the running task; that of something it waited for is a
+    failure. `handler` is what is called, and may be set anew.
     """
 
-    __slots__ = ("_connection", "_failed")
+    __slots__ = ("_connection", "_failed", "handler")
 
-    def __init__(self, connection: Connection, failed: Failed) -> None:
+    def __init__(self, connection: Connection, failed: Failed, handler: Callable[..., Any]) -> None:
         self._connection = connection
         self._failed = failed
+        self.handler = handler
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         if isinstance(error, asyncio.CancelledError):
@@ -47,7 +51,7 @@ class reporting:  # it is called like a function
                 return False
         elif not isinstance(error, Exception):
             return False
-        self._failed(self._connection, error)
+        self._failed(self._connection, error, self.handler)
         return True
 
 

@@ -13,12 +13,14 @@ from fastws._inbox import Inbox, Run
 from fastws.errors import ConnectionClosedOK
 from fastws.http.request import Request
 from fastws.server.app import App
+from fastws.server.failures import handler_name, place_of
 from fastws.server.handlers import check_done, is_async
 from fastws.server.tasks import Failed, Tasks, close_orphan, reporting
 
 logger = logging.getLogger("fastws")
 
-PATIENCE = 5.0  # seconds that a callback may keep others waiting before the log says so
+PATIENCE = 5.0  # seconds that `message` may keep others waiting before the log says so
+OPENING = 1.0  # the same of `opened`, where an endless loop is the usual mistake
 IDLE = 1.0  # seconds without a message after which a worker ends, twice that at most
 
 
@@ -30,7 +32,8 @@ class _Worker:
         self.task: asyncio.Task[None] | None = None
         self.opening = False  # `opened` runs
         self.seen = 0  # messages that had been put at the last look
-        self.handled = -1  # those taken, at the last look at who keeps others waiting
+        self.handled = -1  # those taken, and since when they are no more while others wait
+        self.since = 0.0
 
 
 class Workers:
@@ -53,7 +56,6 @@ class Workers:
         self._closed_is_async = is_async(app.closed)
         self._workers: dict[Connection, _Worker] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._looked = 0.0  # when it was last asked whether a callback keeps others waiting
         self._said = self._ended = False
 
     @property
@@ -104,18 +106,18 @@ class Workers:
             lambda task: close_orphan(connection) if task.cancelled() else None
         )
         if self._timer is None:
-            self._looked = loop.time()
-            self._timer = loop.call_later(min(IDLE, PATIENCE), self._look)
+            self._timer = loop.call_later(min(IDLE, OPENING, PATIENCE), self._look)
         return worker
 
     async def _work(self, connection: Connection, worker: _Worker, request: Request | None) -> None:
         try:
             await self._tasks.begun()
-            with reporting(connection, self._failed):
+            with reporting(connection, self._failed, self._app.opened) as report:
                 if request is not None:
                     worker.opening = True
                     await self._app.opened(connection, request)  # type: ignore[misc]
                     worker.opening = False
+                report.handler = self._app.message
                 await Run(worker.inbox, self._handle(connection, worker.inbox))
         finally:
             if self._workers.get(connection) is worker:
@@ -143,7 +145,7 @@ class Workers:
         await self._tasks.begun()
         if task is not None:
             await asyncio.wait([task])
-        with reporting(connection, self._failed):
+        with reporting(connection, self._failed, self._app.closed):
             result = self._app.closed(connection)
             if result is not None:
                 await result
@@ -154,16 +156,15 @@ class Workers:
         """Let idle workers go; say, once, that a callback keeps others waiting for long."""
         self._timer = None
         loop = asyncio.get_running_loop()
-        if not self._said and loop.time() - self._looked >= PATIENCE:
-            self._looked = loop.time()
-            self._complain()
         for connection, worker in list(self._workers.items()):
             idle = worker.inbox.waited_for and worker.inbox.received == worker.seen
             worker.seen = worker.inbox.received
             if idle:
                 self._dismiss(connection, worker)
+            elif not self._said:
+                self._check_progress(connection, worker, loop.time())
         if self._workers:
-            self._timer = loop.call_later(min(IDLE, PATIENCE), self._look)
+            self._timer = loop.call_later(min(IDLE, OPENING, PATIENCE), self._look)
 
     def _dismiss(self, connection: Connection, worker: _Worker) -> None:
         del self._workers[connection]
@@ -172,21 +173,20 @@ class Workers:
             connection.pause_reading(after=self._limit)  # what the next worker's inbox lets in
         worker.inbox.end(ConnectionClosedOK(1000))
 
-    def _complain(self) -> None:
-        for connection, worker in self._workers.items():
-            waiting = len(worker.inbox)
-            handled = worker.inbox.received - waiting
-            stuck = waiting and handled == worker.handled
-            worker.handled = handled
-            if stuck:
-                logger.warning(
-                    "connection %s: the handler %s has run for %g s, and %d calls wait for it, "
-                    "because the handlers of a connection run one after the other. Put a long "
-                    "loop in a task of its own (asyncio.create_task). This is said once",
-                    connection.remote_address,
-                    "opened" if worker.opening else "message",
-                    PATIENCE,
-                    waiting,
-                )
-                self._said = True
-                return
+    def _check_progress(self, connection: Connection, worker: _Worker, now: float) -> None:
+        waiting = len(worker.inbox)
+        handled = worker.inbox.received - waiting
+        seconds = OPENING if worker.opening else PATIENCE
+        if not waiting or handled != worker.handled:
+            worker.handled, worker.since = handled, now
+        elif now - worker.since >= seconds:
+            self._said = True
+            logger.warning(
+                "%s has run for %g s, for %s, and %d calls wait for it, because the callbacks of a "
+                "connection run one after the other. Put a long loop in a task of its own "
+                "(asyncio.create_task). This is said once",
+                handler_name(self._app.opened if worker.opening else self._app.message),
+                seconds,
+                place_of(connection),
+                waiting,
+            )

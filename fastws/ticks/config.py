@@ -4,8 +4,10 @@ Frozen values that are valid from the moment they exist; a change is a new value
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal, get_args
 
 from fastws.checks import (
@@ -28,6 +30,9 @@ FEED_LIMITS = Limits(
     byte_rate=64 * 1024,
     handshake_rate=1000,  # a program that opens a thousand at once; a fifth of a core
 )
+# Few digits: int() of thousands is slow.
+_SPELT_RATE = re.compile(r"([0-9](?:_?[0-9]){0,17}(?:\.[0-9]{1,9})?)(?:[eE]([0-9]{1,2}))?([kKmM]?)")
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
 Rate = int | Literal["max"]
@@ -214,13 +219,25 @@ def check_rate(value: object) -> Rate:
 def parse_rate(text: str) -> Rate:
     """Return the rate that a command line or an environment variable spells.
 
+    An integer, which may be written as 250_000, 1e6, 500k or 1.5M; or max.
+
     Raises:
         ConfigError: field "rate".
     """
-    plain = text.strip().replace("_", "")
-    # Nine digits spell any rate; int() of thousands is slow and raises.
-    is_number = plain.isascii() and plain.isdigit() and len(plain) <= 18
-    return check_rate(int(plain) if is_number else plain)
+    plain = text.strip()
+    if plain == "max":
+        return "max"
+    match = _SPELT_RATE.fullmatch(plain)
+    if match is not None:
+        digits, exponent, unit = match.groups()
+        rate = Fraction(digits.replace("_", "")) * 10 ** int(exponent or 0) * _UNITS[unit.lower()]
+        if rate.denominator == 1 and rate <= MAX_RATE:
+            return int(rate)
+    raise ConfigError(
+        "rate",
+        f"must be max or an integer from 0 to {MAX_RATE:,}, such as 250_000, 1e6, 500k or 1.5M, "
+        f"not {printable(text, 32)!r}",
+    )
 
 
 def http_port_of_mode(environ: Mapping[str, str]) -> int | None:

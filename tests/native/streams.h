@@ -8,8 +8,9 @@
 
 #define OK_ANSWER "HTTP/1.1 200 OK\r\n\r\n"
 #define CONTINUE_ANSWER "HTTP/1.1 100 Continue\r\n\r\n"
-#define BUSY_ANSWER /* of the engine itself */ \
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+#define BUSY_ANSWER /* of the engine itself */                                               \
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 39\r\n" \
+    "Connection: close\r\n\r\nNo memory or file descriptors are left\n"
 
 static uint64_t stale[4], n_stale; /* ids of the dead, whose slots and descriptors others have */
 static uint64_t received, whole_frames, compressed_frames; /* received: of any topic */

@@ -82,7 +82,8 @@ static void test_a_good_message_comes_before_the_error_behind_it(void)
         {"\xC1\x80\0\0\0\0", 6, "C1002() ", 1002},         /* RSV1 */
         {"\x83\x80\0\0\0\0", 6, "C1002() ", 1002},         /* opcode 3 */
         {"\x81\x82\0\0\0\0\xC0\x80", 8, "C1007() ", 1007}, /* no UTF-8 */
-        {"\x82\xFF\x3F\0\0\0\0\0\0\0\0\0\0\0", 14, "C1009() ", 1009},
+        {"\x82\xFF\x3F\0\0\0\0\0\0\0\0\0\0\0", 14, "C1009(over max_message_size: 1048576 bytes) ",
+         1009},
         {"\x88\x81\0\0\0\0x", 7, "C1002() ", 1002},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)

@@ -34,7 +34,7 @@ static void test_too_many_fragments_are_refused_and_empty_ones_cost_nothing(void
     for (int i = 1; i < 5000; i++)
         CHECK_EQ(feed(&reader, &limits, wire.at, wire.n, &story), 0);
     CHECK(reader.buffer == NULL);
-    CHECK_EQ(feed(&reader, &limits, wire.at, wire.n, &story), FWS_E_TOO_BIG);
+    CHECK_EQ(feed(&reader, &limits, wire.at, wire.n, &story), FWS_E_FRAGMENTS);
     fws_reader_clear(&reader);
 }
 

@@ -363,6 +363,50 @@ static void test_messages_of_the_general_way_are_counted_with_their_headers(void
     CHECK_EQ(client.next_seq, 8);
 }
 
+/* A frame at the buffer's `at`; where the next one begins. */
+static size_t frame_at(size_t at, uint8_t first, const char *payload, size_t n)
+{
+    buffer[at] = first;
+    buffer[at + 1] = (uint8_t)n;
+    memcpy(buffer + at + 2, payload, n);
+    return at + 2 + n;
+}
+
+static void test_any_messages_are_counted_with_the_time_between_them(void)
+{
+    start();
+    meter.any = true;
+    size_t one = frame_at(0, 0x81, "gr\xC3\xBC\xC3\x9F", 6);
+    size_t n = frame_at(frame_at(one, 0x82, "\xFF", 1), 0x81, "", 0);
+    CHECK_EQ(fws_meter_scan(&meter, &client, buffer, n, NOW), n);
+    CHECK_EQ(fws_meter_scan(&meter, &client, buffer, one, NOW + 20), one);
+    fws_meter_message(&meter, &client, 2, buffer, 200, 204, NOW + 50);
+    CHECK_EQ(meter.frames, 5);
+    CHECK_EQ(client.bytes, n + one + 204);
+    CHECK_EQ(meter.bad + meter.sampled, 0);
+    CHECK_EQ(meter.latency.total, 4); /* two within a read, and between the three */
+    CHECK_EQ(meter.latency.max, 30);
+    CHECK_EQ(meter.latency.sum, 50);
+    static fws_metered second;
+    CHECK_EQ(fws_meter_scan(&meter, &second, buffer, one, NOW + 9000), one);
+    CHECK_EQ(meter.latency.total, 4); /* its first */
+    CHECK_EQ(fws_meter_scan(&meter, &second, buffer, one, NOW), one);
+    CHECK_EQ(meter.latency.max, 30); /* the clock was set back */
+}
+
+static void test_any_stops_in_front_of_text_that_is_not_utf8(void)
+{
+    static const char *const bad[] = {"\xC3", "\xC0\x80", "\xED\xA0\x80", "ab\xFF"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        start();
+        meter.any = true;
+        size_t one = frame_at(0, 0x82, bad[i], strlen(bad[i]));
+        size_t n = frame_at(one, 0x81, bad[i], strlen(bad[i]));
+        CHECK_EQ(fws_meter_scan(&meter, &client, buffer, n, NOW), one);
+        CHECK_EQ(meter.frames, 1);
+    }
+}
+
 int main(void)
 {
     RUN(test_good_ticks_pass_with_their_fields);
@@ -380,5 +424,7 @@ int main(void)
     RUN(test_unsampled_frames_move_the_expectation_on);
     RUN(test_gaps_are_kept_apart_by_connection);
     RUN(test_messages_of_the_general_way_are_counted_with_their_headers);
+    RUN(test_any_messages_are_counted_with_the_time_between_them);
+    RUN(test_any_stops_in_front_of_text_that_is_not_utf8);
     return 0;
 }

@@ -37,6 +37,12 @@ void fws_hist_add(fws_hist *hist, uint64_t ns)
         hist->max = ns;
 }
 
+void fws_hist_add_zeros(fws_hist *hist, uint64_t many)
+{
+    hist->counts[0] += many;
+    hist->total += many;
+}
+
 uint64_t fws_hist_quantile(const fws_hist *hist, double q)
 {
     if (hist->total == 0)

@@ -17,6 +17,8 @@ typedef struct fws_hist {
 
 void fws_hist_clear(fws_hist *hist);
 void fws_hist_add(fws_hist *hist, uint64_t ns);
+/* The same of `many` samples of 0 ns. */
+void fws_hist_add_zeros(fws_hist *hist, uint64_t many);
 
 /* Smallest value that at least q (0..1; what lies outside is clamped) of the samples do
  * not exceed, rounded up to its bucket's upper end and never above max; 0 without samples. */

@@ -1,6 +1,7 @@
 #include "bench/meter.h"
 
 #include "wire/frame.h"
+#include "wire/utf8.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -84,9 +85,44 @@ static void look_into(fws_meter *meter, fws_metered *client, unsigned opcode, co
         client->next_seq += client->seen_seq;
 }
 
+/* Any messages: k of them came together. */
+static void note_arrival(fws_meter *meter, fws_metered *client, uint64_t k, uint64_t now_ns)
+{
+    uint64_t last = client->last_ns;
+    client->last_ns = now_ns;
+    if (!meter->recording)
+        return;
+    if (last != 0)
+        fws_hist_add(&meter->latency, now_ns > last ? now_ns - last : 0);
+    fws_hist_add_zeros(&meter->latency, k - 1);
+}
+
+static bool good_text(const uint8_t *data, size_t n)
+{
+    return fws_utf8_feed(FWS_UTF8_ACCEPT, data, n) == FWS_UTF8_ACCEPT;
+}
+
+static size_t scan_any(fws_meter *meter, fws_metered *client, const uint8_t *data, size_t n,
+                       uint64_t now_ns)
+{
+    size_t at = 0;
+    uint64_t frames = 0;
+    for (size_t size; (size = short_frame(data + at, n - at)) > 0; frames++) {
+        if ((data[at] & 0x0FU) == FWS_TEXT && !good_text(data + at + 2, size - 2))
+            break; /* the general way refuses it */
+        at += size;
+    }
+    count(meter, client, frames, at);
+    if (frames > 0)
+        note_arrival(meter, client, frames, now_ns);
+    return at;
+}
+
 size_t fws_meter_scan(fws_meter *meter, fws_metered *client, const uint8_t *data, size_t n,
                       uint64_t now_ns)
 {
+    if (meter->any)
+        return scan_any(meter, client, data, n, now_ns);
     bool few = n < FWS_METER_FEW;
     size_t at = 0;
     for (;;) {
@@ -110,7 +146,10 @@ void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode, c
                        size_t n, size_t wire_bytes, uint64_t now_ns)
 {
     count(meter, client, 1, wire_bytes);
-    look_into(meter, client, opcode, data, n, now_ns);
+    if (meter->any)
+        note_arrival(meter, client, 1, now_ns);
+    else
+        look_into(meter, client, opcode, data, n, now_ns);
 }
 
 /* What is left of a payload; the take_ functions move its front. */

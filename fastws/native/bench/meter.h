@@ -20,6 +20,7 @@ typedef struct fws_metered { /* per connection */
     uint64_t bytes;          /* of frames, headers included */
     uint64_t next_seq;       /* expected next, where ticks carry seq */
     uint64_t gaps;           /* seq numbers that did not come */
+    uint64_t last_ns;        /* any messages: when the last one came; 0: none has */
     bool seen_seq;
 } fws_metered;
 
@@ -35,14 +36,18 @@ typedef struct fws_meter {
     uint64_t until_sample;  /* frames to go to the next content check */
     char first_error[160];  /* what the first bad frame was, "" while there is none */
     bool recording;         /* latency is recorded only while set */
-    fws_hist latency;       /* ns from ts (or tsNs) to its arrival, sampled frames */
+    bool any;               /* messages of any content: none is looked into as a tick */
+    fws_hist latency;       /* ns from ts (or tsNs) to its arrival, sampled frames; any: from a
+                               message to the next one of its connection, all of them. What comes
+                               in one read comes at one time */
 } fws_meter;
 
 void fws_meter_init(fws_meter *meter);
 
 /* The fast path: takes whole, short, unmasked, final TEXT or BINARY frames (first byte
  * 0x81 or 0x82, length < 126) from data[0..n) and returns the bytes they take; stops in
- * front of anything else (a longer, partial, control or illegal frame). Content is checked
+ * front of anything else (a longer, partial, control or illegal frame; any: text that is not
+ * UTF-8, too). Content is checked
  * for every frame when n < FWS_METER_FEW, else for one in FWS_METER_EVERY, counted over
  * all connections. now_ns: CLOCK_REALTIME. */
 size_t fws_meter_scan(fws_meter *meter, fws_metered *client, const uint8_t *data, size_t n,

@@ -42,7 +42,9 @@ void fws_engine_keep_reserve(fws_engine *engine)
 const uint8_t *fws_unavailable(size_t *n)
 {
     static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\n"
-                                 "Content-Length: 0\r\nConnection: close\r\n\r\n";
+                                 "Content-Type: text/plain\r\nContent-Length: 39\r\n"
+                                 "Connection: close\r\n\r\n"
+                                 "No memory or file descriptors are left\n";
     *n = sizeof answer - 1;
     return (const uint8_t *)answer;
 }

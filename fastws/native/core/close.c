@@ -1,6 +1,7 @@
 /* The end of a connection: RFC 6455 7, from the first Close to the closed descriptor. */
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,6 +163,22 @@ void fws_conn_end_slow(fws_engine *engine, fws_conn *conn)
     engine->counters.slow_closed++;
     conn->slow = true;
     fws_conn_end(engine, conn, fws_close_code(FWS_E_SLOW), reason, sizeof reason - 1);
+}
+
+void fws_conn_fail(fws_engine *engine, fws_conn *conn, int status)
+{
+    const fws_limits *limits = &engine->options.limits;
+    char reason[FWS_REASON_MAX + 1];
+    int n = 0;
+    if (status == FWS_E_TOO_BIG)
+        n = snprintf(reason, sizeof reason, "over max_message_size: %llu bytes",
+                     (unsigned long long)limits->max_message_size);
+    else if (status == FWS_E_FRAGMENTS)
+        n = snprintf(reason, sizeof reason, "over max_fragments: %u", limits->max_fragments);
+    else if (status == FWS_E_NOMEM)
+        n = snprintf(reason, sizeof reason, "out of memory");
+    fws_conn_end(engine, conn, fws_close_code(status), (const uint8_t *)reason,
+                 n > 0 ? (size_t)n : 0);
 }
 
 void fws_conn_leave_all(fws_conn *conn)

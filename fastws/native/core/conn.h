@@ -147,6 +147,7 @@ typedef struct fws_conn {
     bool throttled;      /* OPEN: not read from until its rates allow it */
     bool behind;         /* it was, and what it had sent by then has not all been read since */
     uint8_t pongs;       /* pings answered, up to FWS_STRETCHES */
+    uint16_t ponged;     /* OPEN: Pings among what is unread that are answered already */
     uint64_t progress;   /* when the kernel last took bytes, or first refused some, engine time */
     uint64_t caught_up;  /* when nothing was left to send to it, ns */
     uint64_t lag_since;  /* lagging: since when, ns; ages of what it lacks count from there */

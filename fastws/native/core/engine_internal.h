@@ -127,6 +127,8 @@ void fws_conn_take_close(fws_engine *engine, fws_conn *conn, const fws_message *
 /* LINGER: reads and throws away. */
 void fws_conn_linger(fws_engine *engine, fws_conn *conn);
 void fws_conn_leave_all(fws_conn *conn);
+/* Ends it with the close code of a negative status, and a reason where that says which limit. */
+void fws_conn_fail(fws_engine *engine, fws_conn *conn, int status);
 /* At the flush: carries out fws_conn_end(). */
 void fws_conn_begin_ending(fws_engine *engine, fws_conn *conn);
 /* DRAINING: shuts writing down once everything is sent. False: something still waits. */

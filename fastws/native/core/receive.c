@@ -69,9 +69,11 @@ static void take_message(fws_engine *engine, fws_conn *conn, const fws_message *
     bool open = conn->state == FWS_OPEN;
     switch (message->opcode) {
     case FWS_PING:
-        if (open /* RFC 6455 5.5.2 */
-            && fws_conn_push_frame(engine, conn, FWS_PONG, 0, message->data, message->len) < 0)
-            fws_conn_end(engine, conn, fws_close_code(FWS_E_NOMEM), NULL, 0);
+        if (conn->ponged > 0)
+            conn->ponged--;
+        else if (open /* RFC 6455 5.5.2 */
+                 && fws_conn_push_frame(engine, conn, FWS_PONG, 0, message->data, message->len) < 0)
+            fws_conn_fail(engine, conn, FWS_E_NOMEM);
         return;
     case FWS_PONG: /* any will do: an unasked one is not answered and does no harm (5.5.3) */
         if (open && conn->pinged) { /* else its deadline is that of the close */
@@ -159,7 +161,7 @@ void fws_receive_stop(fws_engine *engine)
     fws_conn *conn = engine->reading;
     if (engine->n_unparsed > 0 && parsing(conn)) {
         if (!fws_inbuf_add(&conn->inbuf, engine->unparsed, engine->n_unparsed))
-            fws_conn_end(engine, conn, fws_close_code(FWS_E_NOMEM), NULL, 0);
+            fws_conn_fail(engine, conn, FWS_E_NOMEM);
         fws_engine_mark_ready(engine, conn);
     }
     finish(engine, conn);
@@ -177,7 +179,7 @@ static void parse_one(fws_engine *engine, fws_conn *conn)
         take_message(engine, conn, &message);
     } else if (status < 0) {
         engine->counters.protocol_errors++;
-        fws_conn_end(engine, conn, fws_close_code(status), NULL, 0);
+        fws_conn_fail(engine, conn, status);
     }
 }
 

@@ -1,4 +1,5 @@
-/* What is noticed while a connection is not read from: a reset, the peer's end, its Close. */
+/* What is noticed while a connection is not read from: a reset, the peer's end, its Close, its
+ * Pings. */
 #include <string.h>
 #include <sys/socket.h>
 
@@ -35,21 +36,51 @@ static size_t copy_unread(const fws_engine *engine, const fws_conn *conn, uint8_
     return got > 0 ? n + (size_t)got : n;
 }
 
-/* Where a whole Close begins; n: there is none. */
-static size_t find_close(const fws_parser *parser, const uint8_t *data, size_t n)
+struct found {
+    size_t close;   /* where a whole Close begins; n: there is none */
+    size_t ping;    /* where the last whole Ping before that begins */
+    uint16_t pings; /* how many there are */
+};
+
+static struct found find_control(const fws_parser *parser, const uint8_t *data, size_t n)
 {
+    struct found found = {.close = n};
     uint64_t at = parser->in_frame ? parser->remaining : 0;
     fws_header header;
     while (at < n) {
         int size = fws_header_decode(data + at, n - at, &header);
         if (size <= 0)
-            return n;
+            break;
         uint64_t end = at + (uint64_t)size + header.length;
-        if (header.opcode == FWS_CLOSE)
-            return end <= n ? at : n;
+        if (end <= n && header.opcode == FWS_PING) {
+            found.ping = at;
+            found.pings++;
+        }
+        if (header.opcode == FWS_CLOSE) {
+            found.close = end <= n ? at : n;
+            break;
+        }
         at = end;
     }
-    return n;
+    return found;
+}
+
+/* Answers the last Ping, which may stand for those before it (RFC 6455 5.5.3), unless that was
+ * done. They stay unread: when they are parsed they are known to be answered. Who does not take
+ * what is sent to it gets no Pong either. */
+static void answer_pings(fws_engine *engine, fws_conn *conn, struct found found, uint8_t *data,
+                         size_t n)
+{
+    if (found.pings <= conn->ponged || conn->outbox.allocated > fws_read_paused_above(engine))
+        return;
+    fws_reader reader;
+    fws_message message;
+    uint8_t *ping = data + found.ping;
+    n -= found.ping;
+    fws_reader_init(&reader, conn->role);
+    if (fws_reader_next(&reader, &engine->options.limits, &ping, &n, &message) > 0
+        && fws_conn_push_frame(engine, conn, FWS_PONG, 0, message.data, message.len) == FWS_OK)
+        conn->ponged = found.pings;
 }
 
 /* Takes it as if it had been read; what lies before it is dropped. */
@@ -64,7 +95,7 @@ static void take_close(fws_engine *engine, fws_conn *conn, uint8_t *data, size_t
         return;
     }
     engine->counters.protocol_errors++;
-    fws_conn_end(engine, conn, fws_close_code(status), NULL, 0);
+    fws_conn_fail(engine, conn, status);
 }
 
 void fws_conn_look(fws_engine *engine, fws_conn *conn)
@@ -76,7 +107,9 @@ void fws_conn_look(fws_engine *engine, fws_conn *conn)
         return;
     }
     size_t n = copy_unread(engine, conn, room);
-    size_t close = find_close(&conn->reader.parser, room, n);
+    struct found found = find_control(&conn->reader.parser, room, n);
+    size_t close = found.close;
+    answer_pings(engine, conn, found, room, close);
     if (close == n && !conn->hung_up)
         return;
     if (!conn->end_unread) { /* the owner may still take what lies before it, at its rates perhaps */

@@ -53,7 +53,7 @@ static int begin_frame(fws_reader *reader, const fws_limits *limits)
     if ((header->opcode == FWS_CONTINUATION) != (reader->fragments > 0)) /* RFC 6455 5.4 */
         return FWS_E_PROTOCOL;
     if (reader->fragments >= limits->max_fragments)
-        return FWS_E_TOO_BIG;
+        return FWS_E_FRAGMENTS;
     if (reader->fragments == 0) {
         reader->opcode = header->opcode;
         reader->compressed = header->rsv != 0;

@@ -57,8 +57,8 @@ void fws_reader_clear(fws_reader *reader);
  * FWS_E_PROTOCOL, FWS_E_UTF8 (at the first byte that cannot be UTF-8, before the
  * message ends), FWS_E_TOO_BIG (at the header that declares too much, with
  * unsigned arithmetic that cannot wrap; a compressed message, which may be a little larger
- * than what it holds: in the middle of inflating), FWS_E_DATA, FWS_E_NOMEM. A close frame with
- * a one-byte payload or a code that must not appear on the wire (RFC 6455 7.4: 0-999, 1004-1006,
+ * than what it holds: in the middle of inflating), FWS_E_FRAGMENTS, FWS_E_DATA, FWS_E_NOMEM. A
+ * close frame with a one-byte payload or a code that must not appear on the wire (RFC 6455 7.4: 0-999, 1004-1006,
  * 1015-2999, 5000 up) is FWS_E_PROTOCOL, a reason that is not UTF-8 is FWS_E_UTF8.
  * After an error only fws_reader_clear() may follow; what comes after a CLOSE is the
  * caller's to ignore (RFC 6455 5.5.1). */
