@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fastws.client.handshake import build_request, new_key
 
@@ -46,17 +46,18 @@ class Served:
 
 
 @contextmanager
-def serve(*options: str) -> Iterator[Served]:
+def serve(*options: str, stdin: IO[bytes] | None = None) -> Iterator[Served]:
     """Run `fastws serve` with these options, pinned to its core, on a free port."""
-    with started([*FASTWS, "serve", "--port", "0", *options]) as server:
+    with started([*FASTWS, "serve", "--port", "0", *options], stdin=stdin) as server:
         yield server
 
 
 @contextmanager
-def started(command: Sequence[str]) -> Iterator[Served]:
+def started(command: Sequence[str], *, stdin: IO[bytes] | None = None) -> Iterator[Served]:
     """Run a server that says its address in its first line, pinned to its core."""
     process = subprocess.Popen(
         command,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},

@@ -1,26 +1,16 @@
 """A page in a real browser: headless Chromium, `new WebSocket` with a subprotocol."""
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-from surroundings import INSTRUMENTED
+from browser import PATIENCE, browsing, in_a_browser
 
 from fastws import App, Connection, Request, Response, serve
 
 Run = Callable[[Any], Any]
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome-stable"))), None
-)
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
-)  # fmt: skip
-PATIENCE = 60.0  # seconds; a browser is slow to start on a machine that is busy
+pytestmark = in_a_browser
 
 PAGE = """<!DOCTYPE html><title>chat</title><script>
 const socket = new WebSocket(`ws://${location.host}/chat`, ["other", "chat"])
@@ -30,26 +20,6 @@ socket.onclose = event => fetch(`/closed?code=${event.code}&reason=${event.reaso
 </script>"""
 
 
-@asynccontextmanager
-async def browsing(url: str, profile: Path) -> AsyncIterator[None]:
-    """Chromium on a page, with a profile of its own."""
-    browser = await asyncio.create_subprocess_exec(
-        str(CHROMIUM),
-        *FLAGS,
-        f"--user-data-dir={profile}",
-        url,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        browser.terminate()
-        await browser.wait()
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-@pytest.mark.skipif(INSTRUMENTED, reason="Chromium would be instrumented as well")
 def test_a_page_that_asks_for_a_subprotocol_connects(run: Run, tmp_path: Path) -> None:
     app = App()
 

@@ -26,8 +26,8 @@ from support import (
 from surroundings import INSTRUMENTED
 
 from fastws import App, ConfigError, Connection, Limits, LogFull, Request, Response, Server
+from fastws.feeds.stats import Shared
 from fastws.server.memory import memory_budget
-from fastws.ticks.feed import _Shared
 
 Run = Callable[[Any], Any]
 KIB, MIB = 1 << 10, 1 << 20
@@ -227,7 +227,7 @@ def test_stats_are_shared_only_where_making_them_takes_a_quarter_of_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, made = 100.0, 0
-    monkeypatch.setattr("fastws.ticks.feed.time.monotonic", lambda: now)
+    monkeypatch.setattr("fastws.feeds.stats.time.monotonic", lambda: now)
 
     def make() -> dict[str, object]:
         nonlocal now, made
@@ -238,7 +238,7 @@ def test_stats_are_shared_only_where_making_them_takes_a_quarter_of_the_time(
     def get() -> Any:
         return orjson.loads(orjson.dumps(shared.get()))["made"]
 
-    shared = _Shared(make)
+    shared = Shared(make)
     for i in range(20):
         assert get() == i + 1, "who asks now and then always gets what is true now"
     before, then = made, now

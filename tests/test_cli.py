@@ -309,7 +309,13 @@ def test_signal_closes_clients_with_1001_and_leaves_with_status_0(
             leave(peer)
             output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
-        assert all(line.startswith(("[Stats]", "     ")) for line in output.splitlines()), output
+        *rows, summary = output.splitlines()
+        assert all(line.startswith(("[Stats]", "     ")) for line in rows), output
+        assert re.fullmatch(
+            r"connections: 1, 1 at once at most, in [\d.]+s: [1-9][\d,]* messages delivered, "
+            r"[\d,]+ dropped",
+            summary,
+        )
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -403,4 +409,4 @@ def test_the_help_of_serve_has_every_limit_under_a_heading() -> None:
     others = {name for name, heading in options.items() if heading == "Other options"}
     assert others == {"loop", "deflate", "log_level", "quiet"}
     assert options.keys() >= {each.name for each in fields(Limits)}
-    assert len(set(options.values())) == 7
+    assert len(set(options.values())) == 8

@@ -21,9 +21,13 @@ PORT_0 = {
     "fanout": ("--port", "0"),
     "chat": ("0",),
     "prices": ("0",),
+    "logtail": (__file__, "0"),
     "resume": ("0",),
 }
-PATHS = {"echo": "", "fanout": "", "chat": "/kitchen", "prices": "/prices/BTC", "resume": ""}
+PATHS = {
+    "echo": "", "fanout": "", "chat": "/kitchen", "prices": "/prices/BTC", "logtail": "/lines",
+    "resume": "",
+}  # fmt: skip
 GOING_AWAY = 1001
 LONGEST = 60  # lines of an example
 

@@ -37,8 +37,10 @@ PYTHON = {
     4: "errors checks lag native _frame _ticks",
     5: "http http.* client.url client.handshake server.limits "
     "ticks.config ticks.access ticks.api ticks.reports ticks.console "
+    "feeds.page lines.config lines.splitter lines.api "
     "bench.results bench.verdict bench.search",
-    6: "_inbox server server.* client client.* ticks ticks.* bench bench.*",
+    6: "_inbox server server.* client client.* ticks ticks.* feeds feeds.* lines lines.* "
+    "bench bench.*",
     7: "cli cli.* fastws __main__",
 }
 # What the layers below may not know, and the lowest layer that may.

@@ -1,6 +1,7 @@
 """GET /stats and the console: reports of clients, the server's own account (docs/protocol.md 2)."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -206,14 +207,15 @@ def test_rates_and_console_lines_of_full_seconds(run: Run) -> None:
             report = stats_of("tauri-rust", messagesPerSec=1000, avgLatencyMs=0.123)
             await client.say(report | {"p99LatencyMs": None})
             async with asyncio.timeout(PATIENCE):
-                while len(lines) < 4:
+                while len(lines) < 6:
                     second.clear()
                     await second.wait()
             stats = await site.stats()
             assert stats["serverRate"] == pytest.approx(1000, abs=150)
             assert stats["server"]["pacing"]["rate"] == pytest.approx(1000, abs=150)
-            assert lines[2] == f"[Stats] Rate: 1,000/s | Server actual: {stats['serverRate']:,}/s"
-            assert lines[3] == "        tauri-rust  :    1,000 msg/s, lat: 0.1ms avg / - p99"
+            assert lines[3] == f"[Stats] Rate: 1,000/s | Server actual: {stats['serverRate']:,}/s"
+            assert lines[4] == "        tauri-rust  :    1,000 msg/s, lat: 0.1ms avg / - p99"
+            assert re.fullmatch(r"        connections :        1, lag: \d\.\ds at most", lines[5])
 
     run(story())
 

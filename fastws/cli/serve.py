@@ -1,10 +1,11 @@
-"""`fastws serve`: the tick feed on one port, HTTP beside it. Layer 7."""
+"""`fastws serve`: a feed of ticks or of lines on one port, HTTP beside it. Layer 7."""
 
 import asyncio
 import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -15,8 +16,12 @@ import click
 from fastws.cli.console import Console, ConsoleLog
 from fastws.cli.groups import GroupedCommand, RateOption, config_line
 from fastws.cli.secret import read_token
+from fastws.cli.source import SOURCE_GROUP, describe, source_of, source_options, without_ticks
 from fastws.cli.surroundings import PortOption
 from fastws.errors import ConfigError
+from fastws.feeds.feed import Feed
+from fastws.lines.config import LinesOptions
+from fastws.lines.feed import LinesFeed
 from fastws.server.limits import Limits
 from fastws.server.open_files import check_file_limit
 from fastws.server.running import LOOPS
@@ -58,6 +63,7 @@ def read_mode(context: click.Context, parameter: click.Parameter, value: str | N
 
 GROUPS = {
     "Where to listen": "host port unix unix_mode http_port",
+    "Lines of text instead of ticks": SOURCE_GROUP,
     "Ticks": "rate format fields late max_lag max_lag_bytes min_rate",
     "Who may connect": "allowed_origin admin_token admin_token_file max_connections "
     "max_per_address handshake_rate exempt_addresses",
@@ -72,7 +78,7 @@ GROUPS = {
 @click.command(
     cls=GroupedCommand,
     groups=GROUPS,
-    short_help="Send ticks to every WebSocket client.",
+    short_help="Send ticks, or lines of text, to every WebSocket client.",
     context_settings={"show_default": True, "auto_envvar_prefix": "FASTWS"},
 )
 @click.option("--host", default="127.0.0.1", help="Address or name to listen on.")
@@ -89,7 +95,7 @@ GROUPS = {
     default="100",
     metavar="N|max",
     help="Ticks a second, 0 to 100,000,000, also as 250_000, 1e6, 500k or 1.5M; max: the slowest "
-    "client sets the pace.",
+    "client sets the pace. With --source FILE: lines a second.",
 )
 @click.option(
     "--format",
@@ -167,6 +173,7 @@ GROUPS = {
     default="burst",
     help="Ticks over 10 ms late: sent at once, sent at twice the rate, or counted as missed.",
 )
+@source_options
 @click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
 @limit_options
 @click.option(
@@ -196,20 +203,25 @@ def serve(
     deflate: bool,
     log_level: str,
     quiet: bool,
-    **limits: Any,
+    **others: Any,
 ) -> None:
     """Send ticks to every WebSocket client that connects, on any path.
 
-    HTTP on the same port: GET and POST /config show and change the rate and the format, GET and
-    DELETE /stats show and forget what clients reported. Ctrl-C stops. Each option is also read
-    from the environment: FASTWS_PORT, FASTWS_RATE, FASTWS_ADMIN_TOKEN and so on.
+    With --source each line of a file or of standard input is sent instead, as a text message.
+
+    HTTP on the same port: GET / is a page with a live view, GET and POST /config show and change
+    the rate and the format of the ticks, GET and DELETE /stats show and forget what clients
+    reported. Ctrl-C stops. Each option is also read from the environment: FASTWS_PORT,
+    FASTWS_RATE, FASTWS_ADMIN_TOKEN and so on.
 
     \b
     fastws serve --rate 1M
+    tail -f app.log | fastws serve --source - --topic log
     fastws bench --clients 100
     curl -d '{"rate": 2000000}' localhost:8080/config
 
-    Status 0: stopped by Ctrl-C or SIGTERM. 1: it cannot listen. 2: a wrong option or variable.
+    Status 0: stopped by Ctrl-C or SIGTERM, or by the end of the source. 1: it cannot listen, or
+    the source cannot be read. 2: a wrong option or variable.
     """  # noqa: D301  # click reads the \b
     if not allowed_origin and "FASTWS_ALLOWED_ORIGIN" in os.environ:  # click takes it for unset
         raise ConfigError("FASTWS_ALLOWED_ORIGIN", "names no origin; unset, it lets in all")
@@ -217,6 +229,7 @@ def serve(
         if admin_token is not None:
             raise ConfigError("admin_token_file", "cannot be combined with --admin-token")
         admin_token = read_token(admin_token_file)
+    lines = source_of(click.get_current_context(), others)
     options = ServeOptions(
         host=host,
         port=port,
@@ -236,14 +249,17 @@ def serve(
         fields=fields,  # type: ignore[arg-type]
         late=late,  # type: ignore[arg-type]
         deflate=deflate,
-        limits=Limits(**limits),
+        limits=Limits(**others),
     )
+    if lines is not None:
+        options = without_ticks(click.get_current_context(), options)
     try:
         check_file_limit()
         with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
-            runner.run(run(options))
+            status = runner.run(run(options, lines))
     except ConfigError as error:  # the options are good, but it cannot run here
         raise click.ClickException(config_line(error)) from None
+    sys.exit(status)
 
 
 @contextmanager
@@ -261,27 +277,43 @@ def long_lived_heap() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def run(options: ServeOptions) -> None:
-    """Serve until SIGINT or SIGTERM; a second one ends it at once."""
+async def run(options: ServeOptions, lines: LinesOptions | None = None) -> int:
+    """Serve until SIGINT or SIGTERM, or the end of the source; return the exit status.
+
+    A second signal ends it at once.
+    """
     console = Console()
     log = ConsoleLog(console)
     logging.getLogger().addHandler(log)
     logging.getLogger("fastws").setLevel(log_level(options))
-    feed = TickFeed(options, None if options.quiet else console.write)
+    feed = None
     try:
+        feed = feed_of(options, lines, console)
         addresses = feed.listen()
         signalled = asyncio.Event()
         catch_signals(signalled)
         feed.start()
         if not options.quiet:
-            announce(addresses, options, console.write)
-        await signalled.wait()
+            announce(addresses, options, lines, console.write)
+        await first_of(signalled.wait(), feed.finished())
         catch_signals(signalled := asyncio.Event())
         await first_of(feed.stop(), signalled.wait())
+        if not options.quiet:
+            console.write(feed.summary())
+        return feed.status
     finally:
-        feed.close()
+        if feed is not None:
+            feed.close()
         logging.getLogger().removeHandler(log)
         console.close()
+
+
+def feed_of(options: ServeOptions, lines: LinesOptions | None, console: Console) -> Feed:
+    """Make the feed that is asked for."""
+    write = None if options.quiet else console.write
+    if lines is None:
+        return TickFeed(options, write)
+    return LinesFeed(options, lines, write, None if options.quiet else console.show)
 
 
 def log_level(options: ServeOptions) -> int:
@@ -311,13 +343,20 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
 
 
 def announce(
-    addresses: list[tuple[str, int]], options: ServeOptions, write_line: Callable[[str], None]
+    addresses: list[tuple[str, int]],
+    options: ServeOptions,
+    lines: LinesOptions | None,
+    write_line: Callable[[str], None],
 ) -> None:
     """Say where it listens and what it sends."""
+    paths = "/, /config, /stats" if lines is None else "/, /stats"
     if options.unix is not None:
-        write_line(f"listening on the Unix socket {options.unix} (HTTP: /config, /stats)")
+        write_line(f"listening on the Unix socket {options.unix} (HTTP: {paths})")
     for host, port in addresses:
         shown = f"[{host}]" if ":" in host else host
-        write_line(f"listening on ws://{shown}:{port} (HTTP: /config, /stats)")
+        write_line(f"listening on ws://{shown}:{port} (HTTP: {paths})")
+    if lines is not None:
+        write_line(f"lines: {describe(lines)}; loop: {options.loop}; Ctrl-C stops")
+        return
     rate = "max" if options.rate == "max" else f"{options.rate:,}/s"
     write_line(f"ticks: {rate}, {options.format}; loop: {options.loop}; Ctrl-C stops")

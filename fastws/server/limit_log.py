@@ -74,17 +74,21 @@ class LimitLog:
         self._seen = dict.fromkeys(self.NAMES, 0)
         self._timer: asyncio.TimerHandle | None = None
 
+    def leave_out(self, name: str) -> None:
+        """Do not say of this limit that it was met: it is how the program works."""
+        self._seen.pop(name, None)
+
     def start(self) -> None:
         """Look at the counters now and once a second."""
         counters = self._counters()
         met = {
             name: counters[name] - self._seen[name]
-            for name in self.NAMES
+            for name in self._seen
             if counters[name] > self._seen[name]
         }
         if met:
             self._tell(met)
-        self._seen = {name: counters[name] for name in self.NAMES}
+        self._seen = {name: counters[name] for name in self._seen}
         self._timer = asyncio.get_running_loop().call_later(1.0, self.start)
 
     def _tell(self, met: dict[str, int]) -> None:

@@ -51,7 +51,7 @@ class Server:
     """Serves one App on up to eight addresses. `fastws.serve` makes one, too.
 
     Listen, start, stop; or `async with server`, which starts and stops it. Several may share a
-    loop. `engine` is what carries it.
+    loop. `engine` is what carries it, `limit_log` says which limits were met.
 
     Args:
         app: what is served.
@@ -112,7 +112,7 @@ class Server:
         self._empty: asyncio.Event | None = None  # set: a connection has ended while it stops
         self._stopping: asyncio.Task[None] | None = None
         self._closed: asyncio.Event | None = None  # set: it has stopped
-        self._limits_met = LimitLog(self.counters, self.engine.met_last)
+        self.limit_log = LimitLog(self.counters, self.engine.met_last)
 
     # Listening.
 
@@ -174,7 +174,7 @@ class Server:
         self._driver.start()
         for listener in self._sockets:
             self.engine.listen(listener.fileno())
-        self._limits_met.start()
+        self.limit_log.start()
         say_low_limit(self.limits.max_connections)
 
     async def __aenter__(self) -> Self:
@@ -309,7 +309,7 @@ class Server:
     def _let_go(self) -> None:
         self._ended = True
         self._stop_listening()
-        self._limits_met.stop()
+        self.limit_log.stop()
         self._driver.stop()
         self.engine.close()
 

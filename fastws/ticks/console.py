@@ -16,6 +16,7 @@ def console_lines(
     reports: Iterable[ClientReport],
     dropped: int = 0,
     lag: float = 0.0,
+    connections: int | None = None,
 ) -> list[str]:
     """Return the console block of one second: the rates, then a row per report.
 
@@ -28,6 +29,7 @@ def console_lines(
         reports: what clients reported; the first twenty have a row.
         dropped: frames left out in the second; where there were any, a last row says so.
         lag: seconds of the client that is furthest behind.
+        connections: how many are open; a row behind those of the reports says it, with the lag.
     """
     target = target_rate if isinstance(target_rate, str) else f"{target_rate:,}/s"
     lines = [f"[Stats] Rate: {target} | Server actual: {server_rate:,}/s"]
@@ -40,6 +42,8 @@ def console_lines(
         lines.append(f"        {name:<12}: {rate:>8} msg/s, lat: {avg} avg / {p99} p99")
     if len(rows) > MOST_ROWS:
         lines.append(f"        and {len(rows) - MOST_ROWS:,} more (GET /stats has a hundred)")
+    if connections is not None:
+        lines.append(f"        connections : {connections:>8,}, lag: {lag:.1f}s at most")
     if dropped:
         lines.append(f"        dropped     : {dropped:>8,} msg/s, lag: {lag:.1f}s at most")
     return lines

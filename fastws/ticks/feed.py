@@ -8,31 +8,26 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
-
-import orjson
+from typing import Literal
 
 from fastws._frame import Connection
-from fastws.errors import ConfigError, HandshakeError
+from fastws.errors import HandshakeError
+from fastws.feeds.feed import Feed
+from fastws.feeds.page import page
+from fastws.feeds.stats import Shared, clients_wire, greatest_lag, topics_wire
 from fastws.http.request import Request
 from fastws.http.response import Response
 from fastws.lag import Lag
-from fastws.server.app import App
-from fastws.server.server import Server
 from fastws.ticks.access import Access
-from fastws.ticks.api import HttpApi
+from fastws.ticks.api import CORS_HEADERS, HttpApi
 from fastws.ticks.changes import Changes
 from fastws.ticks.config import FeedConfig, ServeOptions
 from fastws.ticks.console import console_lines
 from fastws.ticks.reports import ClientReports, Identify, Stats, parse_client_message
 
-if TYPE_CHECKING:
-    from fastws._frame import ConnectionAccount, TopicAccount
-
 TOPIC = "ticks"
-LISTED = 20  # clients and topics in /stats
 KIB, MIB = 1 << 10, 1 << 20
 Policy = tuple[Literal["latest", "lossless"], Lag, int]  # on_slow, max_lag, retention_bytes
 # The slowest client sets the pace, and a small log stays in the processor's cache.
@@ -41,7 +36,7 @@ MAX_RATE_POLICY: Policy = ("lossless", Lag(bytes=256 * KIB), 1 * MIB)
 LAST_LAG_BYTES = 256 * KIB
 
 
-class TickFeed(App):
+class TickFeed(Feed):
     """The feed and its server.
 
     Args:
@@ -52,21 +47,12 @@ class TickFeed(App):
     def __init__(
         self, options: ServeOptions, write_line: Callable[[str], None] | None = None
     ) -> None:
-        self.server = Server(
-            self,
-            origins=options.allowed_origins or None,
-            limits=options.limits,
-            deflate=options.deflate,
-        )
+        super().__init__(options, TOPIC, page("ticks", TOPIC, CORS_HEADERS), write_line)
         self.config = options.feed()
         self.reports = ClientReports()
         self.ignored_messages = 0
-        self._options = options
-        self._write_line = write_line
-        self._engine = self.server.engine
         policy, max_lag, retention = self._fixed_rate_policy()
-        self._topic = self._engine.topic(
-            TOPIC,
+        self._topic.configure(
             on_slow=policy,
             max_lag=max_lag,
             retention_bytes=retention,
@@ -79,7 +65,7 @@ class TickFeed(App):
             fields=options.fields,
             late=options.late,
         )
-        self._shared_stats = _Shared(self.stats)
+        self._shared_stats = Shared(self.stats)
         self._changes = Changes()
         own_names = (options.host, socket.gethostname())
         self._api = HttpApi(
@@ -90,33 +76,14 @@ class TickFeed(App):
             Access(options.admin_token, options.allowed_origins, own_names),
             self._changes,
         )
-        self._clients = 0
-        self._seconds = _Seconds()
-        self._second: asyncio.TimerHandle | None = None
         self._ramp: asyncio.TimerHandle | None = None
 
     # Life.
 
-    def listen(self) -> list[tuple[str, int]]:
-        """Bind the addresses of the options and return those of TCP; raises ConfigError."""
-        bound: list[tuple[str, int]] = []
-        if self._options.unix is not None:
-            self.server.listen_unix(self._options.unix, self._options.unix_mode)
-        else:
-            bound += self.server.listen(self._options.host, self._options.port)
-        if self._options.http_port is not None:
-            try:
-                bound += self.server.listen(self._options.host, self._options.http_port)
-            except ConfigError as error:
-                field = "http_port" if error.field == "port" else error.field
-                raise ConfigError(field, error.message) from None
-        return bound
-
     def start(self) -> None:
         """Begin to serve on the running loop."""
-        self.server.start()
+        super().start()
         self._set_rate()
-        self._every_second()
 
     async def stop(self) -> None:
         """Stop the ticks, send what is on its way, close every client with 1001.
@@ -132,17 +99,12 @@ class TickFeed(App):
                 assert max_lag.bytes is not None
                 last = min(max_lag.bytes, LAST_LAG_BYTES)
                 self._topic.configure(max_lag=replace(max_lag, bytes=last))
-        await self.server.stop()
-
-    def close(self) -> None:
-        """Let go of everything at once."""
-        self._cancel_timers()
-        self.server.close()
+        await super().stop()
 
     def _cancel_timers(self) -> None:
-        for timer in (self._second, self._ramp):
-            if timer is not None:
-                timer.cancel()
+        super()._cancel_timers()
+        if self._ramp is not None:
+            self._ramp.cancel()
 
     # Configuration.
 
@@ -184,8 +146,8 @@ class TickFeed(App):
     # The App of the server.
 
     def http(self, request: Request) -> Response:
-        """Answer a route of docs/protocol.md 2."""
-        return self._api.handle(request)
+        """Answer with the page, or a route of docs/protocol.md 2."""
+        return self.page(request) or self._api.handle(request)
 
     def refuse(self, error: HandshakeError) -> Response:
         """Answer a refused request, readable across origins."""
@@ -194,8 +156,7 @@ class TickFeed(App):
     def opened(self, connection: Connection, request: Request) -> None:
         """Subscribe a new client to the ticks."""
         connection.context = ""  # its client id, once it says one
-        connection.subscribe(self._topic)
-        self._clients += 1
+        super().opened(connection, request)
 
     def message(self, connection: Connection, message: str | bytes) -> None:
         """Take what a client says of itself; no reply is ever sent."""
@@ -209,26 +170,18 @@ class TickFeed(App):
             case None:
                 self.ignored_messages += 1
 
-    def closed(self, connection: Connection) -> None:
-        """Hear that a client has gone."""
-        self._clients -= 1
-
     # What is shown.
 
-    def _every_second(self) -> None:
-        dropped = self._topic.account()["dropped"]
-        self._seconds.tick(self._topic.delivered, self._topic.appended, dropped)
-        if self._write_line is not None and self._clients > 0:
-            recent, second = self.reports.recent(_now_ms()), self._seconds
-            lag = self._greatest_lag() if second.dropped else 0.0
-            block = console_lines(self.config.rate, second.delivered, recent, second.dropped, lag)
-            for line in block:
-                self._write_line(line)
-        self._second = asyncio.get_running_loop().call_later(1.0, self._every_second)
-
-    def _greatest_lag(self) -> float:
-        lags = (account["lag_seconds"] for _, account in self._engine.laggards(LISTED))
-        return max(lags, default=0.0)
+    def _show_second(self) -> None:
+        if self._write_line is None or not self._clients:
+            return
+        recent = self.reports.recent(_now_ms())
+        second, lag = self._seconds, greatest_lag(self._engine)
+        block = console_lines(
+            self.config.rate, second.delivered, recent, second.dropped, lag, self._clients
+        )
+        for line in block:
+            self._write_line(line)
 
     def stats(self) -> dict[str, object]:
         """Return the object of `GET /stats`."""
@@ -246,7 +199,6 @@ class TickFeed(App):
 
     def _server_stats(self) -> dict[str, object]:
         sums = self._engine.account()
-        topics = self._engine.topic_accounts(LISTED)
         pacing = self._engine.pacing()
         return {
             **sums,
@@ -258,82 +210,11 @@ class TickFeed(App):
                 "slopePpm": round(pacing["slope_ppm"], 3),
                 "lagUs": pacing["lag_us"],
             },
-            "topics": {name: _topic_wire(account) for name, account in topics.items()},
-            "clients": [
-                _client_wire(connection, account)
-                for connection, account in self._engine.laggards(LISTED)
-            ],
+            "topics": topics_wire(self._engine),
+            "clients": clients_wire(self._engine),
             "changes": {"accepted": self._changes.accepted, "refused": self._changes.refused},
         }
 
 
-class _Shared:
-    """JSON that many may ask for at a time: made anew as long as that takes a quarter of the time.
-
-    Beyond that the last one serves for a moment, at most a second.
-    """
-
-    SHARE = 0.25
-    AT_ONCE = 0.02  # seconds of work before anything is shared
-
-    def __init__(self, make: Callable[[], Mapping[str, object]]) -> None:
-        self._make = make
-        self._made: orjson.Fragment | None = None
-        self._credit = self.AT_ONCE  # seconds; negative: it is shared until that has come back
-        self._at = time.monotonic()
-
-    def get(self) -> orjson.Fragment:
-        """Return it, for orjson to embed."""
-        begun = time.monotonic()
-        self._credit = min(self.AT_ONCE, self._credit + self.SHARE * (begun - self._at))
-        self._at = begun
-        if self._made is None or self._credit > 0:
-            self._made = orjson.Fragment(orjson.dumps(self._make()))
-            self._credit = max(-self.SHARE, self._credit - (time.monotonic() - begun))
-        return self._made
-
-    def forget(self) -> None:
-        """Make it anew when it is asked for: what it tells has been changed on purpose."""
-        self._made = None
-
-
-class _Seconds:
-    """Counts of the last full second, from counters that only grow."""
-
-    def __init__(self) -> None:
-        self.delivered = 0
-        self.appended = 0
-        self.dropped = 0
-        self._last = (time.monotonic(), 0, 0, 0)
-
-    def tick(self, delivered: int, appended: int, dropped: int) -> None:
-        now = time.monotonic()
-        then, delivered_then, appended_then, dropped_then = self._last
-        seconds = max(now - then, 1e-9)
-        self.delivered = round((delivered - delivered_then) / seconds)
-        self.appended = round((appended - appended_then) / seconds)
-        self.dropped = round((dropped - dropped_then) / seconds)
-        self._last = (now, delivered, appended, dropped)
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _topic_wire(account: "TopicAccount") -> dict[str, object]:
-    wire: dict[str, object] = {**account}
-    del wire["appended"]
-    wire["retainedBytes"] = wire.pop("retained_bytes")
-    return wire
-
-
-def _client_wire(connection: Connection, account: "ConnectionAccount") -> dict[str, object]:
-    host, port = connection.remote_address
-    wire: dict[str, object] = {
-        "clientId": connection.context or "",
-        "remote": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        **account,
-    }
-    lag_bytes, lag_seconds = wire.pop("lag_bytes"), wire.pop("lag_seconds")
-    wire["lag"] = {"messages": account["pending"], "bytes": lag_bytes, "seconds": lag_seconds}
-    return wire
