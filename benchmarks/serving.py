@@ -47,8 +47,12 @@ class Served:
 
 @contextmanager
 def serve(*options: str, stdin: IO[bytes] | None = None) -> Iterator[Served]:
-    """Run `fastws serve` with these options, pinned to its core, on a free port."""
-    with started([*FASTWS, "serve", "--port", "0", *options], stdin=stdin) as server:
+    """Run `fastws serve` with these options, pinned to its core, on a free port.
+
+    Without the rates of a client, which would bound what is measured.
+    """
+    free = ("--port", "0", "--message-rate", "0", "--byte-rate", "0")
+    with started([*FASTWS, "serve", *free, *options], stdin=stdin) as server:
         yield server
 
 
