@@ -502,7 +502,7 @@ cdef class Topic:
             epoch, seq = _since(t, since)
             recovered = fws_topic_recovers(t, epoch, seq)
         if not recovered:
-            seq = fws_topic_start(t)
+            seq = fws_topic_start(t, NULL)
         return Position(self.epoch, <int64_t>seq - 1, recovered)
 
     def history(self, limit=None):
@@ -625,6 +625,7 @@ cdef class Topic:
 cdef object _set_key(fws_command *command, key):
     """The key of a message that is published; what is returned holds its bytes."""
     command.key_n = 0
+    command.key = NULL
     if key is None:
         return None
     if not isinstance(key, str):
@@ -1027,7 +1028,7 @@ cdef class Connection:
                 subscription begins as without it; `Subscription.recovered` says which. Messages
                 that were excluded for this client come again. Seq -1 is before the first message.
             on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's. What
-                is replayed counts as no lag.
+                is replayed counts as no lag, but on a lossless topic, whose publisher waits for it.
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
@@ -1526,7 +1527,8 @@ cdef class Engine:
                 max_lag; 16 MiB by default. What was not offered yet to a subscriber that keeps up
                 is kept in any case.
             history: a History: what is kept for subscribers that come back; nothing by default.
-            retain: keep the newest message; it is the first one that a new subscriber gets.
+            retain: keep the newest message, and where there are keys that of each key. A new
+                subscriber gets the newest first; with the policy "latest" that of each key.
             min_rate: bytes a second that a lossless subscriber takes over max_stall while it holds
                 the publisher, else it is closed with 1013; 64 KiB by default, 0: no minimum. All
                 lossless subscribers of a topic together need not take more than 16 MiB/s for that.

@@ -184,7 +184,7 @@ cdef extern from "core/topic.h" nogil:
     int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
     fws_sub *fws_conn_find_sub(const fws_conn *conn, const fws_topic *topic)
     bint fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq)
-    uint64_t fws_topic_start(const fws_topic *topic)
+    uint64_t fws_topic_start(const fws_topic *topic, const fws_topic_options *options)
     uint64_t fws_topic_history_from(const fws_topic *topic)
     fws_topic_account fws_topic_snapshot(const fws_topic *topic)
     fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now)

@@ -8,6 +8,7 @@ from support import Peer, Rig, balances
 from fastws import Lag, Topic
 
 KIB = 1024
+MIB = 1024 * KIB
 
 
 def quotes(rig: Rig, peer: Peer, last: str) -> list[tuple[str, int]]:
@@ -54,7 +55,7 @@ def test_who_keeps_up_gets_every_message(rig: Rig) -> None:
 
 
 def test_a_new_client_begins_with_the_retained_message_of_each_key(rig: Rig) -> None:
-    topic = rig.engine.topic("t", retain=True)
+    topic = rig.engine.topic("t", on_slow="latest", retain=True)
     for number in range(3000):
         publish(topic, f"S{number % 7}" if number >= 10 else f"OLD{number}", number)
     connection, peer = rig.connect()
@@ -67,7 +68,7 @@ def test_a_new_client_begins_with_the_retained_message_of_each_key(rig: Rig) -> 
 
 
 def test_a_message_without_a_key_is_one_of_its_own_kind(rig: Rig) -> None:
-    topic = rig.engine.topic("t", retain=True)
+    topic = rig.engine.topic("t", on_slow="latest", retain=True)
     publish(topic, "A", 1)
     for number in range(5):
         topic.publish(f"none {number}")
@@ -78,7 +79,7 @@ def test_a_message_without_a_key_is_one_of_its_own_kind(rig: Rig) -> None:
 
 
 def test_publish_all_takes_one_key_for_all(rig: Rig) -> None:
-    topic = rig.engine.topic("t", retain=True)
+    topic = rig.engine.topic("t", on_slow="latest", retain=True)
     assert topic.publish_all(["a 1", "a 2", "a 3"], key="a") == 3
     publish(topic, "b", 1)
     connection, peer = rig.connect()
@@ -96,3 +97,54 @@ def test_what_is_no_key_is_an_error(rig: Rig, key: Any, error: type[Exception]) 
         topic.publish("x", key=key)
     assert topic.appended == 0
     topic.publish("x", key="é" * 127)
+
+
+@pytest.mark.parametrize("on_slow", ["close", "drop_oldest", "lossless"])
+def test_who_may_miss_nothing_begins_with_the_newest_message_alone(rig: Rig, on_slow: Any) -> None:
+    topic = rig.engine.topic("t", retain=True)
+    for number in range(3):
+        publish(topic, f"S{number}", number)
+    connection, peer = rig.connect()
+    connection.subscribe(topic, on_slow=on_slow)
+    for number in range(3, 13):
+        publish(topic, "SAME", number)
+    got = quotes(rig, peer, "SAME 12")
+    assert got == [("S2", 2), *(("SAME", number) for number in range(3, 13))]
+    assert connection.account()["conflated"] == 0
+
+
+def test_a_snapshot_counts_only_what_it_has(rig: Rig) -> None:
+    topic = rig.engine.topic("t", on_slow="latest", retain=True)
+    for number in range(5000):
+        publish(topic, f"S{number % 4}", number)
+    connection, _ = rig.connect()
+    subscription = connection.subscribe(topic)
+    assert subscription.account()["published"] == 4
+
+
+def test_keys_without_end_are_bounded_by_the_budget() -> None:
+    with Rig(max_log_bytes=2 * MIB) as rig:
+        topic = rig.engine.topic("t", on_slow="latest", retain=True)
+        for number in range(60_000):
+            topic.publish("x", key=f"key {number}")
+        assert topic.account()["retained_bytes"] <= 2 * MIB
+        connection, peer = rig.connect()
+        begins = connection.subscribe(topic).account()["published"]
+        assert 1000 < begins < 60_000
+        rig.until(lambda: peer.pull() and len(peer.frames) == begins)
+
+
+def test_ticks_beside_a_message_with_a_key_are_of_one_kind(rig: Rig) -> None:
+    topic = rig.engine.topic("t", on_slow="latest", max_lag=Lag(bytes=64 * KIB))
+    rig.engine.start_source(topic, seed=1)
+    _, peer = rig.subscribed(topic, receive_buffer=4 * KIB)
+    publish(topic, "A", 1)
+    rig.engine.set_rate(1_000_000)
+    rig.until(lambda: topic.account()["pending"] > 100_000)
+    rig.until(lambda: peer.pull() and topic.account()["conflated"] > 0)
+    topic.configure(retain=True)
+    connection, other = rig.connect()
+    connection.subscribe(topic)
+    rig.until(lambda: other.pull().frames and peer.pull().frames)
+    rig.engine.set_rate(0)
+    assert balances(topic.account())

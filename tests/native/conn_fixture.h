@@ -12,7 +12,7 @@ static inline uint64_t walk_pending(const fws_sub *sub)
     uint64_t count = sub->partial;
     for (uint64_t seq = sub->seq; seq < sub->topic->log.next_seq; seq++)
         count += fws_sub_next_excluded(sub, seq) != seq;
-    return count;
+    return sub->extra == NULL ? count : count - sub->extra->unpublished_ahead;
 }
 
 /* Pending frames of a whole topic, half-sent ones of subscriptions that have left not counted. */
@@ -71,6 +71,7 @@ static inline void check_sub(const fws_topic *topic, uint32_t i)
     CHECK_EQ(account.published,
              account.delivered + account.dropped + account.conflated + account.pending);
     CHECK(account.acknowledged <= account.delivered);
+    CHECK(i >= topic->caught || sub->extra == NULL || sub->extra->unpublished_ahead == 0);
 }
 
 /* What its members' limits come to, counted anew. */

@@ -165,7 +165,8 @@ static void test_a_new_subscriber_gets_the_retained_frame_of_each_key(void)
     CHECK(topic->log.first_seq > KEYS);
     fws_sub *sub = fws_topic_join(topic, &conns[0], NULL);
     check_account(topic);
-    CHECK_EQ(sub->seq, fws_topic_start(topic));
+    CHECK_EQ(sub->seq, fws_topic_start(topic, NULL));
+    CHECK_EQ(fws_sub_snapshot(sub, 0).published, KEYS);
     publish_keyed(2, 100);
     read_frames(&conns[0], UINT32_MAX, 100, false);
     CHECK_EQ(taken, KEYS);

@@ -122,7 +122,7 @@ static void test_what_is_replayed_stays_until_it_has_been_sent(void)
 static void test_the_newest_message_is_retained_and_comes_first(void)
 {
     begin_retained();
-    CHECK_EQ(fws_topic_start(topic), 0);
+    CHECK_EQ(fws_topic_start(topic, NULL), 0);
     fws_sub *early = fws_topic_join(topic, &conns[0], NULL);
     CHECK_EQ(fws_sub_snapshot(early, 0).published, 0);
     for (int i = 0; i < 3000; i++) {
@@ -142,7 +142,7 @@ static void test_the_newest_message_is_retained_and_comes_first(void)
     deliver(&conns[0], SIZE_MAX);
     CHECK_EQ(fws_topic_set_options(topic, &without), FWS_OK);
     CHECK_EQ(topic->log.held, 0);
-    CHECK_EQ(fws_topic_start(topic), topic->log.next_seq);
+    CHECK_EQ(fws_topic_start(topic, NULL), topic->log.next_seq);
     end();
 }
 

@@ -107,16 +107,21 @@ static inline uint64_t slab_size(const fws_slab *slab)
     return sizeof *slab + 2 * (uint64_t)slab->max_frames * sizeof(uint32_t) + slab->max_bytes;
 }
 
-/* Allocated for the frames that are saved for their keys. */
+/* Allocated for keys, and for the frames that are saved for them. */
 static inline uint64_t saved_by(const fws_keys *keys)
 {
-    uint64_t saved = 0, seq = 0;
+    uint64_t bytes = 0, seq = 0;
+    uint32_t n = 0, saved = 0;
     const fws_keyed *at;
     for (; keys != NULL && (at = fws_keys_from(keys, seq)) != NULL; seq = at->seq + 1) {
         CHECK_EQ(at->key->saved == NULL, at->seq >= keys->log->first_seq);
-        saved += at->key->saved == NULL ? 0 : slab_size(at->key->saved);
+        bytes += sizeof *at->key + at->key->n + 48;
+        bytes += at->key->saved == NULL ? 0 : slab_size(at->key->saved);
+        saved += at->key->saved != NULL;
+        n++;
     }
-    return saved;
+    CHECK(keys == NULL || (keys->n == n && keys->n_saved == saved));
+    return bytes;
 }
 
 static inline uint64_t held_by(const fws_log *log, const fws_keys *keys)

@@ -3,9 +3,13 @@
 
 #include "core/engine_internal.h"
 
-static uint64_t excluded_ahead(const fws_sub *sub)
+/* Frames that it has not passed and is not to get. */
+static uint64_t kept_away(const fws_sub *sub)
 {
-    return sub->extra == NULL || sub->extra->excluded == NULL ? 0 : sub->extra->excluded->ahead;
+    const fws_sub_extra *extra = sub->extra;
+    if (extra == NULL)
+        return 0;
+    return extra->unpublished_ahead + (extra->excluded == NULL ? 0 : extra->excluded->ahead);
 }
 
 uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
@@ -13,7 +17,7 @@ uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
     const fws_log *log = &sub->topic->log;
     uint64_t seq = sub->seq > log->first_seq ? sub->seq : log->first_seq;
     *bytes = log->bytes - fws_log_position(log, seq);
-    return log->next_seq - sub->seq - excluded_ahead(sub) + sub->partial;
+    return log->next_seq - sub->seq - kept_away(sub) + sub->partial;
 }
 
 uint64_t fws_sub_waiting_since(const fws_sub *sub)
@@ -123,18 +127,17 @@ static double seconds_since(uint64_t since, uint64_t now)
 
 fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now)
 {
-    const fws_excluded *excluded = sub->extra == NULL ? NULL : sub->extra->excluded;
+    const fws_sub_extra none = {0}, *extra = sub->extra == NULL ? &none : sub->extra;
     uint64_t bytes, pending = fws_sub_pending(sub, &bytes);
-    uint64_t published =
-        sub->topic->log.next_seq - sub->start - (excluded == NULL ? 0 : excluded->total);
-    uint64_t conflated = sub->extra == NULL ? 0 : sub->extra->conflated;
-    uint64_t delivered = published - conflated - sub->dropped - pending;
+    uint64_t published = sub->topic->log.next_seq - sub->start - extra->unpublished
+                         - (extra->excluded == NULL ? 0 : extra->excluded->total);
+    uint64_t delivered = published - extra->conflated - sub->dropped - pending;
     return (fws_reader_account){
         .published = published,
         .delivered = delivered,
         .acknowledged = sub->conn->acknowledges ? delivered - sub->unacked[0] - sub->unacked[1] : 0,
         .dropped = sub->dropped,
-        .conflated = conflated,
+        .conflated = extra->conflated,
         .pending = pending,
         .lag_bytes = bytes,
         .lag_seconds = seconds_since(fws_sub_waiting_since(sub), now),

@@ -40,8 +40,11 @@ static int publish(fws_engine *engine, const fws_command *command)
         && (key = fws_topic_key(topic, command->key, command->key_n)) == NULL)
         return FWS_E_NOMEM;
     fws_sub *sub = excluded(engine, command);
-    if (sub != NULL && fws_sub_exclude(sub) != FWS_OK)
+    if (sub != NULL && fws_sub_exclude(sub) != FWS_OK) {
+        if (key != NULL)
+            fws_keys_unreserve(topic->keys, key);
         return FWS_E_NOMEM;
+    }
     fws_header_encode(room, command->opcode, true, 0, n, NULL);
     if (n > 0)
         memcpy(room + head_n, command->data, n);

@@ -48,6 +48,9 @@ typedef struct fws_sub_extra {
     uint64_t replay_to;   /* frames before that were there when it began: they are no lag, */
     uint64_t replay_eseq; /* and leave as if published with that engine sequence */
     uint64_t conflated;   /* frames left out for newer ones of their keys */
+    /* It began with a snapshot: frames between its start and the head of that time that were no
+     * newest ones, so that they were never published to it; of them, those not passed over yet. */
+    uint64_t unpublished, unpublished_ahead;
 } fws_sub_extra;
 
 /* Where a subscription began. */
@@ -58,7 +61,7 @@ enum fws_began {
 };
 
 /* A reader's place in one topic, and its account. seq is the truth of its place; at any turn's
- * boundary head - start - excluded = delivered + conflated + dropped + pending, where delivered and
+ * boundary head - start - excluded - unpublished = delivered + conflated + dropped + pending, where delivered and
  * pending follow from seq. While its connection gets it, it is a member of the topic, either caught up or
  * pending, and then it stands in the connection's heap. When it has ended it is kept only for
  * what the peer has not acknowledged. */

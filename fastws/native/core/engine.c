@@ -41,6 +41,8 @@ fws_engine *fws_engine_new(const fws_options *options, const fws_sys *sys)
     if (getrandom(&seed, sizeof seed, 0) < 0)
         seed = (uint64_t)(uintptr_t)engine ^ sys->realtime();
     fws_topics_init(&engine->topics, &engine->now, options->max_log_bytes, seed);
+    if (getrandom(&engine->topics.epochs, sizeof engine->topics.epochs, 0) < 0)
+        engine->topics.epochs = sys->realtime();
     engine->timer_at = engine->source_at = UINT64_MAX;
     fws_link_init(&engine->ready);
     fws_link_init(&engine->http);

@@ -33,12 +33,17 @@ static uint64_t retained_from(const fws_topic *topic)
     return log->next_seq - retained;
 }
 
-uint64_t fws_topic_start(const fws_topic *topic)
+bool fws_topic_has_snapshot(const fws_topic *topic, const fws_topic_options *options)
 {
-    const fws_keyed *oldest = NULL;
-    if (topic->options->retain && topic->keys != NULL)
-        oldest = fws_keys_from(topic->keys, 0);
-    return oldest != NULL ? oldest->seq : retained_from(topic);
+    uint8_t on_slow = (options == NULL ? topic->options : options)->on_slow;
+    return topic->options->retain && on_slow == FWS_SLOW_LATEST && topic->keys != NULL
+           && fws_keys_from(topic->keys, 0) != NULL;
+}
+
+uint64_t fws_topic_start(const fws_topic *topic, const fws_topic_options *options)
+{
+    return fws_topic_has_snapshot(topic, options) ? fws_keys_from(topic->keys, 0)->seq
+                                                  : retained_from(topic);
 }
 
 uint64_t fws_topic_history_from(const fws_topic *topic)
@@ -82,7 +87,7 @@ void fws_topic_release(fws_topic *topic)
             break;
         drop_oldest(topic, needs_keys(topic));
     }
-    if (log->beside > 0 && !needs_keys(topic))
+    if (topic->keys != NULL && topic->keys->n_saved > 0 && !needs_keys(topic))
         fws_keys_forget(topic->keys, log->first_seq);
     if (tail != log->tail)
         trim_variants(topic);

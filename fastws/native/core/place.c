@@ -23,6 +23,12 @@ static uint32_t run_at(const fws_excluded *excluded, uint64_t seq)
     return low;
 }
 
+uint32_t fws_sub_runs(const fws_sub *sub)
+{
+    const fws_excluded *excluded = excluded_of(sub);
+    return excluded == NULL ? 0 : excluded->n;
+}
+
 uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq)
 {
     const fws_excluded *excluded = excluded_of(sub);
@@ -144,6 +150,9 @@ fws_slab *fws_sub_newer(const fws_sub *sub, uint64_t *seq)
 void fws_sub_pass_over(fws_sub *sub, uint64_t seq)
 {
     uint64_t frames = seq - sub->seq - fws_sub_excluded(sub, sub->seq, seq);
+    uint64_t ahead = sub->extra->unpublished_ahead, never = ahead < frames ? ahead : frames;
+    sub->extra->unpublished_ahead -= never;
+    frames -= never;
     sub->extra->conflated += frames;
     sub->topic->account.conflated += frames;
     sub->topic->topics->account.conflated += frames;
@@ -170,6 +179,8 @@ uint64_t fws_sub_eseq(const fws_sub *sub)
         return 0; /* its policy is due, first of all */
     uint64_t seq = sub->seq;
     const fws_slab *slab = sub->conflating ? fws_sub_newer(sub, &seq) : fws_sub_slab(sub);
+    if (slab == NULL)
+        return 0; /* nothing is newer: it is passed over when it is its turn */
     return fws_sub_leaves_at(sub, fws_slab_eseq(slab, (uint32_t)(seq - slab->base_seq)));
 }
 

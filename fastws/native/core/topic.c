@@ -174,13 +174,17 @@ static void enter(fws_topic *topic, fws_sub *sub, bool snapshot)
 {
     uint64_t replayed = topic->log.next_seq - sub->seq;
     place(topic, topic->n++, sub);
+    if (snapshot) { /* equip() made its extra: this does not fail */
+        (void)fws_sub_conflate(sub);
+        sub->extra->unpublished = sub->extra->unpublished_ahead = replayed - topic->keys->n;
+        replayed = topic->keys->n;
+    }
     topic->account.published += replayed;
     topic->topics->account.published += replayed;
     if (replayed == 0) {
         caught(topic, sub);
     } else {
-        if (!snapshot || !fws_sub_conflate(sub))
-            fws_sub_count(sub);
+        fws_sub_count(sub);
         fws_conn_push(sub->conn, sub, fws_sub_eseq(sub));
     }
     fws_topic_count_limits(topic, sub);
@@ -197,9 +201,9 @@ fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_option
 fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
                            uint64_t seq, uint64_t eseq)
 {
-    bool snapshot = seq == FWS_START && topic->keys != NULL;
+    bool snapshot = seq == FWS_START && fws_topic_has_snapshot(topic, options);
     uint32_t larger = topic->capacity < 4 ? 4 : topic->capacity * 2;
-    seq = seq == FWS_START ? fws_topic_start(topic) : seq;
+    seq = seq == FWS_START ? fws_topic_start(topic, options) : seq;
     if (topic->n == topic->capacity && !members_resize(topic, larger))
         return NULL;
     fws_sub *sub = malloc(sizeof *sub);
@@ -369,8 +373,12 @@ void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq)
 {
     topic->account.published += frames * topic->n;
     topic->topics->account.published += frames * topic->n;
-    if (frames > 0)
-        appended(topic, first_eseq);
+    if (frames == 0)
+        return;
+    fws_key *key = topic->keys == NULL ? NULL : fws_topic_key(topic, NULL, 0);
+    if (key != NULL)
+        fws_keys_commit(topic->keys, key, topic->log.next_seq - 1);
+    appended(topic, first_eseq);
 }
 
 /* The end. */

@@ -104,7 +104,8 @@ typedef struct fws_topics {
     fws_topic_entry *table; /* by name: open addressing */
     uint32_t n, capacity;
     uint32_t next_sub_id, sweep_at;
-    uint64_t incarnations, seed;
+    uint64_t incarnations, seed; /* seed: secret, of hashes */
+    uint64_t epochs;             /* random, where epochs count from: clients get to know them */
     uint64_t looked_at; /* who could be sent to before that has been, ns: ages count up to it */
     struct fws_settings *settings;
 } fws_topics;
@@ -171,9 +172,11 @@ fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_option
 fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
                            uint64_t seq, uint64_t eseq);
 
-/* The first frame of a new subscription: the retained one, the oldest of those where each key has
- * one, else the next. */
-uint64_t fws_topic_start(const fws_topic *topic);
+/* The first frame of a new subscription with those options (NULL: the topic's): the retained one,
+ * else the next. One that leaves out what is not the newest anyway gets the retained frame of each
+ * key, the oldest first: a snapshot. */
+uint64_t fws_topic_start(const fws_topic *topic, const fws_topic_options *options);
+bool fws_topic_has_snapshot(const fws_topic *topic, const fws_topic_options *options);
 #define FWS_START UINT64_MAX
 
 /* Ends it: what is pending counts as dropped, but a half-sent frame, which leaves whole. */
@@ -304,6 +307,9 @@ static inline uint64_t fws_sub_leaves_at(const fws_sub *sub, uint64_t eseq)
 {
     return sub->extra != NULL && sub->extra->replay_eseq > eseq ? sub->extra->replay_eseq : eseq;
 }
+
+/* Runs of excluded frames that it has not passed. */
+uint32_t fws_sub_runs(const fws_sub *sub);
 
 /* First frame at or after seq that is not excluded; how many frames of [from, to) are; the first
  * excluded one at or after seq (UINT64_MAX: none). */

@@ -14,7 +14,7 @@ typedef struct fws_settings {
 
 void fws_topics_init(fws_topics *topics, const uint64_t *clock, uint64_t most, uint64_t seed)
 {
-    *topics = (fws_topics){.seed = seed};
+    *topics = (fws_topics){.seed = seed, .epochs = seed};
     topics->dirty_end = &topics->dirty;
     fws_logs_init(&topics->logs, clock, most);
 }
@@ -103,7 +103,7 @@ fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
     *topic = (fws_topic){.topics = topics,
                          .options = shared,
                          .capacity = 1,
-                         .epoch = topics->seed + 0x9E3779B97F4A7C15ULL * ++topics->incarnations,
+                         .epoch = topics->epochs + 0x9E3779B97F4A7C15ULL * ++topics->incarnations,
                          .hash = hash_of(topics, name, n),
                          .name_n = (uint16_t)n};
     memcpy(topic->name, name, n);
@@ -247,7 +247,7 @@ static bool oldest_needed(const fws_topic *topic)
 /* Drops the oldest slab of a log. False: a lossless member needs it. */
 static bool take_from(fws_topics *topics, fws_topic *topic)
 {
-    if (fws_log_oldest(&topic->log) == NULL) { /* it holds the newest frames of keys only */
+    if (topic->keys != NULL && topic->keys->n_saved > 0) { /* they are older than any slab */
         topics->budget_dropped++;
         fws_topic_touch(topic);
         return fws_keys_shrink(topic->keys, FWS_SLAB_BYTES) > 0;
@@ -299,7 +299,8 @@ void fws_topics_sweep(fws_topics *topics)
     uint32_t n = topics->capacity < SWEPT ? topics->capacity : SWEPT;
     while (n-- > 0) {
         fws_topic *topic = topics->table[topics->sweep_at++ % topics->capacity].topic;
-        if (topic == NULL || topic->options->history_ns == 0)
+        bool saved = topic != NULL && topic->keys != NULL && topic->keys->n_saved > 0;
+        if (topic == NULL || (topic->options->history_ns == 0 && !saved))
             continue;
         fws_topic_release(topic);
         fws_topic_touch(topic);

@@ -3,7 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ORDER_FIRST 16 /* places of the first order */
+#define ORDER_FIRST 16    /* places of the first order, and empty ones that are no matter */
+#define FORGET_STEPS 1024 /* places that one call looks at */
+#define KEY_SHARE 48      /* bytes of the table and the order for one key, about */
+
+/* Allocated for a key. */
+static size_t size_of(const fws_key *key)
+{
+    return sizeof *key + key->n + KEY_SHARE;
+}
 
 /* Names. */
 
@@ -22,7 +30,8 @@ static uint32_t find(const fws_keys *keys, uint32_t hash, const uint8_t *name, s
     uint32_t mask = keys->capacity - 1, at = hash & mask;
     for (;; at = (at + 1) & mask) {
         const fws_key *key = keys->table[at];
-        if (key == NULL || (key->hash == hash && key->n == n && memcmp(key->name, name, n) == 0))
+        if (key == NULL
+            || (key->hash == hash && key->n == n && (n == 0 || memcmp(key->name, name, n) == 0)))
             return at;
     }
 }
@@ -85,16 +94,8 @@ static void close_up(fws_keys *keys, fws_keyed *order, uint64_t capacity)
     keys->end = end;
 }
 
-/* Room for one more. Most of it is empty places: then they go, else it grows. */
-static bool order_room(fws_keys *keys)
+static bool order_resize(fws_keys *keys, uint64_t capacity)
 {
-    if (keys->end - keys->first < keys->order_capacity)
-        return true;
-    if (keys->n < keys->order_capacity / 2) {
-        close_up(keys, keys->order, keys->order_capacity);
-        return true;
-    }
-    uint64_t capacity = keys->order_capacity == 0 ? ORDER_FIRST : keys->order_capacity * 2;
     fws_keyed *order = malloc(capacity * sizeof *order);
     if (order == NULL)
         return false;
@@ -103,6 +104,23 @@ static bool order_room(fws_keys *keys)
     keys->order = order;
     keys->order_capacity = capacity;
     return true;
+}
+
+/* Room for one more. When half of the places are empty they go: no walk is longer than that. */
+static bool order_room(fws_keys *keys)
+{
+    uint64_t places = keys->end - keys->first;
+    if (keys->order_capacity > 64 && keys->n < keys->order_capacity / 8
+        && order_resize(keys, keys->order_capacity / 4))
+        return true;
+    if (places > 2 * (uint64_t)keys->n + ORDER_FIRST) {
+        close_up(keys, keys->order, keys->order_capacity);
+        return true;
+    }
+    if (places < keys->order_capacity)
+        return true;
+    return order_resize(keys,
+                        keys->order_capacity == 0 ? 2 * ORDER_FIRST : keys->order_capacity * 2);
 }
 
 /* The first place with that sequence number or a higher one. */
@@ -154,14 +172,24 @@ static void unsave(fws_keys *keys, fws_key *key)
         return;
     fws_log_unsave(keys->log, key->saved);
     key->saved = NULL;
+    keys->n_saved--;
+}
+
+static void key_free(fws_keys *keys, fws_key *key)
+{
+    unsave(keys, key);
+    fws_log_beside(keys->log, -(int64_t)size_of(key));
+    free(key);
 }
 
 static void forget(fws_keys *keys, fws_key *key)
 {
-    at_place(keys, key->place)->key = NULL;
+    if (key->place != UINT64_MAX)
+        at_place(keys, key->place)->key = NULL;
     table_remove(keys, key);
-    unsave(keys, key);
-    free(key);
+    key_free(keys, key);
+    while (keys->first != keys->end && at_place(keys, keys->first)->key == NULL)
+        keys->first++;
 }
 
 void fws_keys_free(fws_keys *keys)
@@ -169,10 +197,8 @@ void fws_keys_free(fws_keys *keys)
     if (keys == NULL)
         return;
     for (uint32_t i = 0; i < keys->capacity; i++) {
-        if (keys->table[i] == NULL)
-            continue;
-        unsave(keys, keys->table[i]);
-        free(keys->table[i]);
+        if (keys->table[i] != NULL)
+            key_free(keys, keys->table[i]);
     }
     free(keys->table);
     free(keys->order);
@@ -191,7 +217,14 @@ static fws_key *key_new(fws_keys *keys, uint32_t hash, const uint8_t *name, size
         memcpy(key->name, name, n);
     keys->table[find(keys, hash, name, n)] = key;
     keys->n++;
+    fws_log_beside(keys->log, (int64_t)size_of(key));
     return key;
+}
+
+void fws_keys_unreserve(fws_keys *keys, fws_key *key)
+{
+    if (key->place == UINT64_MAX)
+        forget(keys, key);
 }
 
 fws_key *fws_keys_reserve(fws_keys *keys, const uint8_t *name, size_t n)
@@ -233,12 +266,15 @@ void fws_keys_leave(fws_keys *keys, const fws_slab *slab, bool keep)
             keep ? fws_log_save(keys->log, slab, (uint32_t)(at->seq - slab->base_seq)) : NULL;
         if (at->key->saved == NULL)
             forget(keys, at->key);
+        else
+            keys->n_saved++;
     }
 }
 
 void fws_keys_forget(fws_keys *keys, uint64_t before)
 {
-    for (uint64_t place = keys->first; place != keys->end; place++) {
+    uint32_t left = FORGET_STEPS;
+    for (uint64_t place = keys->first; place != keys->end && left > 0; place++, left--) {
         fws_keyed *at = at_place(keys, place);
         if (at->seq >= before)
             break;

@@ -31,6 +31,7 @@ typedef struct fws_keys {
     fws_log *log;
     fws_key **table; /* by name: open addressing */
     uint32_t n, capacity;
+    uint32_t n_saved;        /* of them, those whose frames are saved */
     fws_keyed *order;        /* of the places [first, end) */
     uint64_t first, end;     /* first: at most the place of the first key */
     uint64_t order_capacity; /* places */
@@ -44,6 +45,9 @@ void fws_keys_free(fws_keys *keys);
 /* The key of that name (up to FWS_KEY_MAX bytes), made when it is new, and room for it in the
  * order: so that the commit cannot fail. NULL: memory is out. */
 fws_key *fws_keys_reserve(fws_keys *keys, const uint8_t *name, size_t n);
+
+/* It is not to be committed: a new one goes. */
+void fws_keys_unreserve(fws_keys *keys, fws_key *key);
 
 /* Its newest frame is the one with that sequence number, which is the log's newest. */
 void fws_keys_commit(fws_keys *keys, fws_key *key, uint64_t seq);
@@ -60,7 +64,8 @@ uint32_t fws_keys_run(const fws_keys *keys, uint64_t seq, uint32_t most);
  * keep false or memory out, forgets them. */
 void fws_keys_leave(fws_keys *keys, const fws_slab *slab, bool keep);
 
-/* Forgets the keys whose newest frames were saved and have lower sequence numbers. */
+/* Forgets keys whose newest frames were saved and have lower sequence numbers, in portions: as long
+ * as n_saved is not 0 it may be called again. */
 void fws_keys_forget(fws_keys *keys, uint64_t before);
 
 /* Forgets those with the oldest saved frames, until that many bytes are free. Returns how many. */

@@ -337,6 +337,12 @@ uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq)
     return low;
 }
 
+void fws_log_beside(fws_log *log, int64_t bytes)
+{
+    log->beside += (uint64_t)bytes;
+    account(log, log->held + (uint64_t)bytes);
+}
+
 fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i)
 {
     uint32_t start = fws_slab_start(slab, i), n = slab->end[i] - start;
@@ -353,15 +359,13 @@ fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i)
     saved->eseq[0] = saved->readers = saved->unoffered = saved->pins = 0;
     saved->retired = false;
     memcpy(saved->data, slab->data + start, n);
-    log->beside += size_of(saved);
-    account(log, log->held + size_of(saved));
+    fws_log_beside(log, (int64_t)size_of(saved));
     return saved;
 }
 
 void fws_log_unsave(fws_log *log, fws_slab *slab)
 {
-    log->beside -= size_of(slab);
-    account(log, log->held - size_of(slab));
+    fws_log_beside(log, -(int64_t)size_of(slab));
     slab_retire(log->logs, slab);
 }
 

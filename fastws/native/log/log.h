@@ -67,12 +67,12 @@ typedef struct fws_log {
     uint64_t first_seq;  /* sequence number of the oldest frame retained; next_seq: none is */
     uint64_t next_seq;   /* sequence number of the next frame: frames ever appended */
     uint64_t bytes;      /* bytes ever appended */
-    uint64_t held;       /* allocated for its slabs, and for those saved beside it */
-    uint64_t beside;     /* of that, for the saved ones */
-    uint64_t slab_ns;    /* a slab takes frames for that long; 0: no limit */
-    fws_link link;       /* in a bucket of logs, while it is listed and holds something */
-    uint32_t capacity;   /* of the ring: a power of two */
-    uint8_t grade;       /* of the next slab */
+    uint64_t held;       /* allocated for its slabs, and beside them: for keys and saved frames */
+    uint64_t beside;
+    uint64_t slab_ns;  /* a slab takes frames for that long; 0: no limit */
+    fws_link link;     /* in a bucket of logs, while it is listed and holds something */
+    uint32_t capacity; /* of the ring: a power of two */
+    uint8_t grade;     /* of the next slab */
     uint8_t bucket;
     bool listed; /* its slabs may be taken when there are too many: in the buckets */
 } fws_log;
@@ -173,6 +173,9 @@ uint32_t fws_slab_frame_at(const fws_slab *slab, uint32_t from, uint32_t at);
 
 /* The first frame at or after `from` with an engine sequence of eseq or more; n when none. */
 uint32_t fws_slab_frame_eseq(const fws_slab *slab, uint32_t from, uint64_t eseq);
+
+/* So many bytes more, or less, are allocated beside its slabs. */
+void fws_log_beside(fws_log *log, int64_t bytes);
 
 /* One frame of a slab in a slab of its own, beside the log: it has the same sequence number. NULL:
  * memory is out. */
