@@ -214,9 +214,10 @@ def test_behind_an_end_within_a_backlog_no_message_comes(
             if how == "abort":
                 assert await client.ended()
             else:
-                code = 1011 if how == "raise" else 1000
-                assert await client.frame() == (CLOSE, close_payload(code))
-                await client.send(client_frame(CLOSE, close_payload(code)))
+                close = close_payload(1011, "the handler failed")
+                close = close if how == "raise" else close_payload(1000)
+                assert await client.frame() == (CLOSE, close)
+                await client.send(client_frame(CLOSE, close))
                 assert await client.ended()
             await eventually(lambda: app.ended)
             assert app.numbers == FLOOD[:31]

@@ -23,6 +23,7 @@ class Driver:
         self._context: contextvars.Context | None = None  # of the turns
         self._turn_due = False
         self._events = False  # the engine's descriptor was readable since the last turn
+        self._turned = False  # one that was due has been taken in this round of the loop
 
     def start(self) -> None:
         """Take turns in the running loop from now on; RuntimeError without one."""
@@ -94,11 +95,20 @@ class Driver:
 
     def _due(self) -> None:
         self._turn_due = False
+        if self.loop is not None:
+            self._turned = True
+            self.loop.call_soon(self._next_round)  # ahead of whatever the turn asks for
         self.turn(poll=self._events)
 
+    def _next_round(self) -> None:
+        self._turned = False
+
     def _ready(self) -> None:
-        # A turn that is due looks at the events as well. With two in a round of the loop, each
-        # asking for another, they would pile up and the loop's other work would wait for them all.
+        # One turn in a round of the loop. A second one could read a message before the task of its
+        # handler has begun; and two, each asking for another, would pile up, while the loop's other
+        # work would wait for them all. A turn that is due looks at the events as well.
         self._events = True
-        if not self._turn_due:
+        if self._turned:
+            self.turn_soon()
+        elif not self._turn_due:
             self.turn()
