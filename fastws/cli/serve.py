@@ -56,9 +56,12 @@ def read_mode(context: click.Context, parameter: click.Parameter, value: str | N
     if value is None:
         return None
     try:
-        return int(value, 8)
+        mode = int(value, 8)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no octal number, such as 660") from None
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise click.BadParameter("must be from 0 to 777 in octal, such as 660")
+    return mode
 
 
 GROUPS = {
