@@ -111,8 +111,8 @@ class Limits:
     )
     exempt_addresses: tuple[str, ...] = _networks(
         LOOPBACK,
-        "Address or network, such as a proxy, for which the two options above do not hold; ::/0 has "
-        "IPv4, too. May be repeated, none: no address.",
+        "Address or network, such as a proxy, for which the two options above do not hold; ::/0 "
+        "has IPv4, too. May be repeated, none: no address.",
     )
     message_rate: int = _count(
         0,
