@@ -24,7 +24,7 @@ from fastws.lines.config import LinesOptions
 from fastws.lines.feed import LinesFeed
 from fastws.server.limits import Limits
 from fastws.server.open_files import check_file_limit
-from fastws.server.running import LOOPS
+from fastws.server.running import LOOPS, SAME_SIGNAL
 from fastws.ticks.config import FEED_LIMITS, LogLevel, Rate, ServeOptions, http_port_of_mode
 from fastws.ticks.feed import TickFeed
 
@@ -224,7 +224,8 @@ def serve(
     curl -d '{"rate": 2000000}' localhost:8080/config
 
     Status 0: stopped by Ctrl-C or SIGTERM, or by the end of the source. 1: it cannot listen, or
-    the source cannot be read. 2: a wrong option or variable.
+    the source cannot be read. 2: a wrong option or variable. A second signal ends it at once; one
+    within 0.5 s of the first is taken for a copy of it.
     """  # noqa: D301  # click reads the \b
     if not allowed_origin and "FASTWS_ALLOWED_ORIGIN" in os.environ:  # click takes it for unset
         raise ConfigError("FASTWS_ALLOWED_ORIGIN", "names no origin; unset, it lets in all")
@@ -283,7 +284,7 @@ def long_lived_heap() -> Iterator[None]:
 async def run(options: ServeOptions, lines: LinesOptions | None = None) -> int:
     """Serve until SIGINT or SIGTERM, or the end of the source; return the exit status.
 
-    A second signal ends it at once.
+    A second signal ends it at once; see `stop`.
     """
     console = Console()
     log = ConsoleLog(console)
@@ -299,8 +300,7 @@ async def run(options: ServeOptions, lines: LinesOptions | None = None) -> int:
         if not options.quiet:
             announce(addresses, options, lines, console.write)
         await first_of(signalled.wait(), feed.finished())
-        catch_signals(signalled := asyncio.Event())
-        await first_of(feed.stop(), signalled.wait())
+        await stop(feed)
         if not options.quiet:
             console.write(feed.summary())
         return feed.status
@@ -309,6 +309,16 @@ async def run(options: ServeOptions, lines: LinesOptions | None = None) -> int:
             feed.close()
         logging.getLogger().removeHandler(log)
         console.close()
+
+
+async def stop(feed: Feed) -> None:
+    """Close the clients; a signal that is no copy of the first one cuts that short."""
+    signalled = asyncio.Event()
+    later = asyncio.get_running_loop().call_later(SAME_SIGNAL, catch_signals, signalled)
+    try:
+        await first_of(feed.stop(), signalled.wait())
+    finally:
+        later.cancel()
 
 
 def feed_of(options: ServeOptions, lines: LinesOptions | None, console: Console) -> Feed:
