@@ -49,12 +49,11 @@ async def appended(path: str) -> AsyncIterator[list[str]]:
 
 async def main(path: str, port: str = "8080") -> None:
     """Publish what is appended to the file until Ctrl-C."""
-    async with fastws.serve(app, "127.0.0.1", int(port)) as server:
+    async with fastws.serve(app, "127.0.0.1", int(port), origins=[]) as server:  # own page only
         print(f"listening on ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
         async for lines in appended(path):
             server.topic("lines").publish_all(lines)
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(*sys.argv[1:]))
+    fastws.run(main(*sys.argv[1:])) if sys.argv[1:] else sys.exit(__doc__)

@@ -643,10 +643,10 @@ cdef (uint64_t, uint64_t) _since(const fws_topic *t, since) except *:
     named, seq = since
     if not isinstance(named, str) or not isinstance(seq, int) or isinstance(seq, bool):
         raise TypeError(f"since is a pair of str and int, not {since!r}")
-    if not -1 <= seq < 2**63:
-        raise ValueError(f"the seq of a position is -1 to 2**63 - 1, not {seq}")
     # Positions come from clients: what no server ever gave out is as good as one that is gone.
-    return epoch if named == f"{epoch:x}" else epoch + 1, <uint64_t>(seq + 1)
+    if named != f"{epoch:x}" or not -1 <= seq < 2**63:
+        return epoch + 1, 0
+    return epoch, <uint64_t>(seq + 1)
 
 
 cdef object _message(const fws_topic *t, uint64_t seq):
@@ -1031,8 +1031,8 @@ cdef class Connection:
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
-            ValueError: an option or seq is out of range, max_lag exceeds what the topic retains, or
-                `since` is given and there is such a subscription already.
+            ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
+                no pair, or there is such a subscription already.
             TypeError: since is not a pair of str and int.
         """
         cdef fws_topic_options options

@@ -216,8 +216,10 @@ def test_without_a_command_it_shows_its_help() -> None:
         (["serve"], {"SERVER_MODE": "other"}, "SERVER_MODE: must be ws or uws"),
         (["serve", "--allowed-origin", "example.com"], {}, "--allowed-origin: must be null or "),
         (["serve"], {"FASTWS_ALLOWED_ORIGIN": "*"}, "--allowed-origin: must be null or "),
-        (["serve"], {"FASTWS_ALLOWED_ORIGIN": ""}, "FASTWS_ALLOWED_ORIGIN: names no origin"),
-        (["serve"], {"FASTWS_ALLOWED_ORIGIN": "  "}, "FASTWS_ALLOWED_ORIGIN: names no origin"),
+        (["serve"], {"FASTWS_ALLOWED_ORIGIN": ""}, "FASTWS_ALLOWED_ORIGIN: is empty"),
+        (["serve"], {"FASTWS_ADMIN_TOKEN": ""}, "FASTWS_ADMIN_TOKEN: is empty"),
+        (["serve"], {"FASTWS_ADMIN_TOKEN_FILE": ""}, "FASTWS_ADMIN_TOKEN_FILE: is empty"),
+        (["serve"], {"FASTWS_ALLOWED_ORIGIN": "  "}, "FASTWS_ALLOWED_ORIGIN: is empty"),
     ],
 )
 def test_bad_option_is_one_line_and_status_2(

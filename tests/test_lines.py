@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from line_site import LineSite, numbered, texts, until_close
-from support import balances, close_payload, open_files
+from support import UPGRADE, balances, close_payload, open_files
 
 from fastws import ConfigError, ServeOptions
 from fastws.lines.config import LinesOptions
@@ -76,6 +76,44 @@ def test_the_last_lines_are_there_for_each_that_comes_however_long(
     run(case())
 
 
+def test_of_the_last_lines_a_client_gets_those_that_are_kept(run: Run, tmp_path: Path) -> None:
+    async def case() -> None:
+        lines = [f"{i} ".encode().ljust(2000, b"x") for i in range(3000)]
+        options: dict[str, Any] = {"max_log_bytes": 1 << 20, "last": 1000, "on_slow": "latest"}
+        async with LineSite(tmp_path, **options) as site:
+            await site.write(b"\n".join([*lines, b""]))
+            await site.until(lambda: site.feed.stats()["source"]["published"] == 3000)
+            async with await site.websocket() as client:
+                await site.write(b"behind\n")
+                got = await texts(client, 1)
+                while got[-1] != b"behind":
+                    got += await texts(client, 1)
+                assert 100 < len(got) < 1000
+                assert got == [*lines, b"behind"][-len(got) :]
+
+    run(case())
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed", "status"),
+    [
+        ("https://evil.example", (), b"403"),
+        ("http://localhost:3000", (), b"101"),
+        ("https://panel.example", ("https://panel.example",), b"101"),
+        ("http://localhost:3000", ("https://panel.example",), b"403"),
+    ],
+)
+def test_lines_are_for_pages_of_this_machine_unless_others_are_named(
+    run: Run, tmp_path: Path, origin: str, allowed: tuple[str, ...], status: bytes
+) -> None:
+    async def case() -> None:
+        async with LineSite(tmp_path, allowed_origins=allowed) as site, await site.dial() as client:
+            await client.send(UPGRADE[:-2] + f"Origin: {origin}\r\n\r\n".encode())
+            assert (await client.head()).split()[1] == status
+
+    run(case())
+
+
 def test_without_last_lines_it_begins_with_what_follows(run: Run, tmp_path: Path) -> None:
     async def case() -> None:
         async with LineSite(tmp_path, last=0) as site:
@@ -94,7 +132,7 @@ def test_the_source_waits_for_clients(run: Run, tmp_path: Path) -> None:
             await site.write(b"first\n")
             async with await site.websocket() as one:
                 assert site.feed.stats()["source"] == {
-                    "name": str(tmp_path / "fifo"), "topic": "lines", "state": "waiting",
+                    "name": "fifo", "topic": "lines", "state": "waiting",
                     "lines": 0, "published": 0, "rate": 0, "notUtf8": 0, "cut": 0,
                 }  # fmt: skip
                 async with await site.websocket() as two:

@@ -144,7 +144,7 @@ def test_console_block_golden_lines() -> None:
 def test_console_block_ends_with_what_was_dropped() -> None:
     assert console_lines(1_000_000, 84_000, [], 916_000, 0.46) == [
         "[Stats] Rate: 1,000,000/s | Server actual: 84,000/s",
-        "        dropped     :  916,000 msg/s, lag: 0.5s at most",
+        "        dropped     :  916,000 msg/s",
     ]
 
 
@@ -152,7 +152,7 @@ def test_console_block_says_the_connections_behind_the_reports() -> None:
     assert console_lines(1_000_000, 84_000, [], 916_000, 0.46, 1234) == [
         "[Stats] Rate: 1,000,000/s | Server actual: 84,000/s",
         "        connections :    1,234, lag: 0.5s at most",
-        "        dropped     :  916,000 msg/s, lag: 0.5s at most",
+        "        dropped     :  916,000 msg/s",
     ]
 
 

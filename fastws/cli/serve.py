@@ -5,7 +5,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -29,7 +28,7 @@ from fastws.ticks.config import FEED_LIMITS, LogLevel, Rate, ServeOptions, http_
 from fastws.ticks.feed import TickFeed
 
 
-def limit_options(command: Callable[..., None]) -> Callable[..., None]:
+def limit_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add an option for each limit."""
     for each in reversed(fields(Limits)):
         counts, networks = "low" in each.metadata, "networks" in each.metadata
@@ -207,7 +206,7 @@ def serve(
     log_level: str,
     quiet: bool,
     **others: Any,
-) -> None:
+) -> int:
     """Send ticks to every WebSocket client that connects, on any path.
 
     With --source each line of a file or of standard input is sent instead, as a text message.
@@ -227,8 +226,7 @@ def serve(
     the source cannot be read. 2: a wrong option or variable. A second signal ends it at once; one
     within 0.5 s of the first is taken for a copy of it.
     """  # noqa: D301  # click reads the \b
-    if not allowed_origin and "FASTWS_ALLOWED_ORIGIN" in os.environ:  # click takes it for unset
-        raise ConfigError("FASTWS_ALLOWED_ORIGIN", "names no origin; unset, it lets in all")
+    refuse_empty_variables()
     if admin_token_file is not None:
         if admin_token is not None:
             raise ConfigError("admin_token_file", "cannot be combined with --admin-token")
@@ -263,7 +261,14 @@ def serve(
             status = runner.run(run(options, lines))
     except ConfigError as error:  # the options are good, but it cannot run here
         raise click.ClickException(config_line(error)) from None
-    sys.exit(status)
+    return status
+
+
+def refuse_empty_variables() -> None:
+    """Refuse what click takes for unset, where that would let in more than was meant."""
+    for name in ("FASTWS_ALLOWED_ORIGIN", "FASTWS_ADMIN_TOKEN", "FASTWS_ADMIN_TOKEN_FILE"):
+        if not os.environ.get(name, "unset").strip():
+            raise ConfigError(name, "is empty: give it a value, or unset it")
 
 
 @contextmanager

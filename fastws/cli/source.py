@@ -12,10 +12,10 @@ from fastws.lines.config import STANDARD_INPUT, LinesOptions, OnSlow
 from fastws.ticks.config import ServeOptions
 
 SOURCE_GROUP = "source topic on_slow last max_line wait_for repeat keep_open"
-TICKS_ONLY = ("format", "fields", "late")
+TICKS_ONLY = ("format", "fields", "late", "admin_token", "admin_token_file")
 
 
-def source_options(command: Callable[..., None]) -> Callable[..., None]:
+def source_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options of a source."""
     for option in reversed(_OPTIONS):
         command = option(command)
@@ -78,7 +78,7 @@ def source_of(context: click.Context, given: dict[str, Any]) -> LinesOptions | N
         return None
     for name in TICKS_ONLY:
         if _was_given(context, name):
-            raise ConfigError(name, "is of ticks, and --source sends lines")
+            raise ConfigError(name, "is of ticks; --source sends lines, which nobody can change")
     is_file = values["source"] != STANDARD_INPUT
     if _was_given(context, "rate") and not is_file:
         raise ConfigError("rate", "is of a file: lines of standard input are sent as they come")

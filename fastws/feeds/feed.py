@@ -5,7 +5,7 @@ Layer 6. Knows the server and what is counted of it; not what is published.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ class Feed(App):
         options: where to listen, and what bounds the server.
         topic: its name; every client is subscribed to it by connecting, on any path.
         page: the answer to `GET /`.
+        origins: of web pages that may connect where the options name none; None: all.
         write_line: takes each line of the console, or None: it stays quiet.
     """
 
@@ -46,10 +47,11 @@ class Feed(App):
         topic: str,
         page: Response,
         write_line: Callable[[str], None] | None = None,
+        origins: Collection[str] | None = None,
     ) -> None:
         self.server = Server(
             self,
-            origins=options.allowed_origins or None,
+            origins=options.allowed_origins or origins,
             limits=options.limits,
             deflate=options.deflate,
         )

@@ -15,6 +15,8 @@ _ORIGIN = re.compile(
     r"((\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5}|:\*)?",
     re.ASCII | re.IGNORECASE,
 )
+# Pages of this machine, whatever their port.
+LOCAL_PAGES = ("http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*", "tauri://localhost")
 _LABELS = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*"
 _PORT = re.compile(r":\d{1,5}$", re.ASCII)
 
@@ -27,7 +29,8 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> None:
         allowed: origins as browsers send them (`https://example.com`, `http://localhost:3000`,
             `file://` or `null`), or patterns (`https://*.example.com`, `http://localhost:*`),
             compared whole and without regard to case; None lets every origin in. A request
-            without Origin comes from no browser and passes.
+            without Origin comes from no browser and passes, and so does one of a page that this
+            server sent itself, where it was reached by an address or as localhost.
 
     Raises:
         HandshakeError: 403; for more than one Origin too.
@@ -35,8 +38,24 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> None:
     if allowed is None:
         return
     origin = origin_of(request)
-    if origin is not None and not matches(origin, allowed):
+    if origin is not None and not matches(origin, allowed) and not _is_own_page(origin, request):
         raise HandshakeError(403, f"Forbidden origin: {printable(origin, 80)}")
+
+
+def _is_own_page(origin: str, request: Request) -> bool:
+    """Whether a page came from where the request goes; a name may point anywhere (rebinding)."""
+    scheme, _, host = origin.lower().partition("://")
+    hosts = [each.lower() for each in request.values("host")]
+    same = scheme in ("http", "https") and hosts == [host]
+    return same and (is_loopback_host(host) or _is_address(_PORT.sub("", host).strip("[]")))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def origin_of(request: Request) -> str | None:

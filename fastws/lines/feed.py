@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastws._frame import Connection
@@ -15,6 +16,7 @@ from fastws.errors import HandshakeError, LogFull, printable
 from fastws.feeds.feed import Feed
 from fastws.feeds.page import page
 from fastws.feeds.stats import Shared, clients_wire, greatest_lag, topics_wire
+from fastws.http.origin import LOCAL_PAGES
 from fastws.http.request import Request
 from fastws.http.response import Response
 from fastws.lag import History, Lag
@@ -54,7 +56,10 @@ class LinesFeed(Feed):
     ) -> None:
         self.lines = lines
         self._fd: int | None = open_source(lines.source)
-        super().__init__(options, lines.topic, page("lines", lines.topic, CORS_HEADERS), write_line)
+        standard = lines.source == STANDARD_INPUT
+        self._name = "standard input" if standard else printable(Path(lines.source).name)
+        answer = page("lines", lines.topic, CORS_HEADERS)
+        super().__init__(options, lines.topic, answer, write_line, LOCAL_PAGES)
         self._show_row = show_row or write_line
         limit = options.max_lag_bytes
         seconds = options.max_lag if lines.on_slow != "lossless" else 0
@@ -197,11 +202,6 @@ class LinesFeed(Feed):
         if not self.lines.keep_open:
             self._finished.set()
 
-    @property
-    def _name(self) -> str:
-        source = self.lines.source
-        return "standard input" if source == STANDARD_INPUT else printable(source)
-
     def _warn(self, not_utf8: int, cut: int) -> None:
         """Say of the first line that is not UTF-8, or too long, which one it is."""
         splitter = self._splitter
@@ -234,8 +234,11 @@ class LinesFeed(Feed):
 
     def _subscribe(self, connection: Connection, own: dict[str, Any]) -> None:
         newest = self._topic.seq
-        last = min(self.lines.last, newest + 1)
-        connection.subscribe(self._topic, since=(self._topic.epoch, newest - last), **own)
+        since = (self._topic.epoch, newest - min(self.lines.last, newest + 1))
+        if not self._topic.position(since).recovered:  # the budget has taken some of them
+            kept = self._topic.history(self.lines.last)
+            since = (self._topic.epoch, kept[0].seq - 1 if kept else newest)
+        connection.subscribe(self._topic, since=since, **own)
 
     # What is shown.
 
@@ -254,7 +257,7 @@ class LinesFeed(Feed):
         return {
             "serverRate": self._seconds.delivered,
             "source": {
-                "name": self.lines.source,
+                "name": self._name,
                 "topic": self.lines.topic,
                 "state": self._state,
                 "lines": splitter.lines,

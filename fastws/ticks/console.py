@@ -45,7 +45,7 @@ def console_lines(
     if connections is not None:
         lines.append(f"        connections : {connections:>8,}, lag: {lag:.1f}s at most")
     if dropped:
-        lines.append(f"        dropped     : {dropped:>8,} msg/s, lag: {lag:.1f}s at most")
+        lines.append(f"        dropped     : {dropped:>8,} msg/s")
     return lines
 
 

@@ -103,3 +103,28 @@ def test_what_a_pattern_stands_for(allowed: str, origin: str, status: int) -> No
 def test_no_origin_at_all_is_allowed_by_an_empty_list() -> None:
     assert verdict("https://example.com", allowed=()) == 403
     assert verdict(allowed=()) == 101
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "passes"),
+    [
+        ("http://127.0.0.1:8080", "127.0.0.1:8080", True),
+        ("http://[::1]:8080", "[::1]:8080", True),
+        ("http://localhost:8080", "LOCALHOST:8080", True),
+        ("https://10.0.0.5", "10.0.0.5", True),
+        ("http://127.0.0.1:8081", "127.0.0.1:8080", False),
+        ("http://rebound.example:8080", "rebound.example:8080", False),
+        ("http://127.0.0.1.example", "127.0.0.1.example", False),
+        ("ws://127.0.0.1:8080", "127.0.0.1:8080", False),
+    ],
+)
+def test_the_servers_own_page_may_connect_unless_a_name_was_pointed_here(
+    origin: str, host: str, passes: bool
+) -> None:
+    head = f"GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n"
+    request = parse_request(head.encode())
+    if passes:
+        check_origin(request, ["https://panel.example"])
+    else:
+        with pytest.raises(HandshakeError):
+            check_origin(request, ["https://panel.example"])
