@@ -321,17 +321,6 @@ def test_signal_closes_clients_with_1001_and_leaves_with_status_0(
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_second_signal_ends_it_at_once(loop: str) -> None:
-    with serving("--loop", loop) as (process, port, _), connected(port) as peer:
-        process.send_signal(signal.SIGTERM)
-        wait_for(peer, CLOSE)  # and does not answer
-        began = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=PATIENCE) == 0
-        assert time.monotonic() - began < 3  # it would have waited for 5
-
-
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_what_stopping_raises_is_not_lost(loop: str) -> None:
     async def fails() -> None:
         raise OSError("the end failed")

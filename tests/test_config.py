@@ -211,6 +211,17 @@ def test_limits_out_of_range_are_one_clear_line(field: str, bad: tuple[object, .
         assert refused_field(partial(Limits, **options)) == field
 
 
+@pytest.mark.parametrize("network", ["::ffff:10.0.0.0/8", "::ffff:0:0/96", "::/1", "::fffe:0:0/95"])
+def test_an_ipv6_network_that_has_all_of_ipv4_is_refused(network: str) -> None:
+    with pytest.raises(ConfigError, match=r"has all of IPv4; write IPv4 networks as 10\.0\.0\.0/8"):
+        Limits(exempt_addresses=(network,))
+
+
+@pytest.mark.parametrize("network", ["::/0", "::ffff:10.0.0.0/104", "8000::/1", "::/95"])
+def test_other_ipv6_networks_are_taken(network: str) -> None:
+    assert len(Limits(exempt_addresses=(network,)).of_engine()["exempt"]) == 1
+
+
 @pytest.mark.parametrize(
     "limits",
     [

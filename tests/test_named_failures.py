@@ -187,6 +187,71 @@ def test_routes_coroutine_handlers_and_process_request_are_named(
     ]
 
 
+def choose_badly(request: Request, asked: list[str]) -> Any:
+    """A `select_subprotocol` that fails, or answers with what is no name."""
+    answers = {"/text": "not a token", "/empty": "", "/number": 7, "/euro": "\u20ac"}
+    if request.path == "/raise":
+        raise ZeroDivisionError
+    return answers[request.path]
+
+
+@pytest.mark.parametrize("asks", [None, "at once", "later"])
+@pytest.mark.parametrize("path", ["/raise", "/text", "/empty", "/number", "/euro"])
+def test_what_chooses_a_subprotocol_badly_is_named(
+    run: Run, logged: pytest.LogCaptureFixture, path: str, asks: str | None
+) -> None:
+    async def later(request: Request) -> None:
+        pass
+
+    process_request = {"at once": lambda _: None, "later": later, None: None}[asks]
+    server = Server(App(), select_subprotocol=choose_badly, process_request=process_request)
+    assert run(status_of(server, path)) == 500
+    assert told(logged) == f"a handler raised: choose_badly, for GET {path} of CLIENT"
+
+
+async def status_of(server: Server, path: str) -> int:
+    """The status that a handshake is answered with."""
+    (address,) = server.listen("127.0.0.1", 0)
+    async with server, connected(address) as client:
+        await client.send(UPGRADE.replace(b"GET /", b"GET " + path.encode()))
+        return (await client.response()).status
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Connection": "close"}, {"Upgrade": "h2c"}, {"X-A": "b\nc"}, {"X A": "b"}]
+)
+@pytest.mark.parametrize("is_later", [False, True])
+def test_process_request_that_makes_a_bad_101_is_named(
+    run: Run, logged: pytest.LogCaptureFixture, headers: dict[str, str], is_later: bool
+) -> None:
+    def check(request: Request) -> Response:
+        return Response(101, headers=headers)
+
+    async def check_later(request: Request) -> Response:
+        return check(request)
+
+    server = Server(App(), process_request=check_later if is_later else check)
+    assert run(status_of(server, "/in")) == 500
+    name = (check_later if is_later else check).__qualname__
+    assert told(logged) == f"a handler raised: {name}, for GET /in of CLIENT"
+
+
+def test_refuse_that_returns_no_response_is_named(
+    run: Run, logged: pytest.LogCaptureFixture
+) -> None:
+    class Silent(App):
+        def refuse(self, error: HandshakeError) -> Response:
+            return None  # type: ignore[return-value]
+
+    async def story() -> None:
+        async with serving(Silent()) as (_, address), connected(address) as client:
+            await client.send(b"nonsense\r\n\r\n")
+            assert await client.ended()
+
+    run(story())
+    assert told(logged) == f"a handler raised: {Silent.refuse.__qualname__}, for CLIENT"
+
+
 def test_what_is_too_large_names_the_limit(run: Run) -> None:
     async def story() -> None:
         async with serving(App(), max_message_size=1000, max_fragments=3) as (_, address):

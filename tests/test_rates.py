@@ -182,6 +182,7 @@ def test_plain_requests_of_one_connection_count_and_the_answer_ends_it(run: Run)
         (["127.0.0.0/30"], "127.0.0.4", True),
         (["0.0.0.0/0"], "127.0.0.4", False),
         (["::ffff:127.0.0.0/104"], "127.9.9.9", False),
+        (["::/0"], "127.0.0.4", False),
     ],
 )
 def test_exempt_addresses_are_not_counted(

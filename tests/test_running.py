@@ -30,8 +30,8 @@ print("listening on ws://127.0.0.1:PORT", flush=True)
 fastws.run(server, loop=sys.argv[1])
 print("behind it")
 """
-DEAF = """
-import sys, asyncio, fastws
+TWICE = """
+import sys, asyncio, os, signal, time, fastws
 
 async def main():
     print("listening on nothing", flush=True)
@@ -39,7 +39,11 @@ async def main():
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
-            print("cancelled", flush=True)
+            os.kill(os.getpid(), int(sys.argv[2]))
+            time.sleep(0.3)
+            await asyncio.sleep(0.3)
+            print("not ended", flush=True)
+            time.sleep(3600 if sys.argv[3] == "blocked" else 0)
 
 fastws.run(main(), loop=sys.argv[1])
 """
@@ -79,18 +83,21 @@ def test_a_signal_closes_the_clients_and_the_program_goes_on_behind_run(
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_second_signal_ends_a_program_that_does_not_hear_the_first_one(
-    tmp_path: Path, loop: str, number: signal.Signals
+@pytest.mark.parametrize("then", ["asleep", "blocked"])
+def test_a_later_signal_ends_a_program_and_a_copy_of_the_first_one_does_not(
+    tmp_path: Path, loop: str, number: signal.Signals, then: str
 ) -> None:
-    program = tmp_path / "deaf.py"
-    program.write_text(DEAF)
+    program = tmp_path / "twice.py"
+    program.write_text(TWICE)
     with subprocess.Popen(
-        [sys.executable, str(program), loop], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(program), loop, str(int(number)), then],
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "listening on nothing\n"
         process.send_signal(number)
-        assert process.stdout.readline() == "cancelled\n"
+        assert process.stdout.readline() == "not ended\n"
         process.send_signal(number)
         assert process.wait(PATIENCE) == -number
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 import orjson
 
 from fastws._frame import Connection, Engine
+from fastws.bench.measurement import MOST_BYTES_IN_FLIGHT
 from fastws.client.handshake import build_request, check_response, new_key
 from fastws.client.url import Url
 from fastws.errors import ConnectionClosed, FastwsError, InvalidHandshake, LogFull, printable
@@ -26,12 +27,16 @@ PATIENCE = 10.0  # seconds without progress in connecting or closing
 TURN = 0.05  # seconds that a turn waits when nothing comes
 NORMAL_CLOSURE = 1000
 LARGEST = 64 << 20  # bytes of a message
+# Bytes of memory in which all that is in flight may wait for one connection. Messages of 1 KiB take
+# a third more than their bytes. Past a quarter of the limit a connection is not read from: two
+# sides that both wait for the other one to read would wait for ever.
+MOST_WAITING = 8 * MOST_BYTES_IN_FLIGHT
 
 _Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 
 
 class CannotMeasure(FastwsError):
-    """The connections could not be opened; `str()` is one line."""
+    """The connections could not be opened, or not be sent to; `str()` is one line."""
 
 
 class _NotConnected(CannotMeasure):
@@ -66,6 +71,7 @@ class Clients:
             handshake_timeout=2 * PATIENCE,
             close_timeout=PATIENCE / 2,
             max_message_size=LARGEST,
+            outbox_limit=MOST_WAITING,
         )
         self.engine.on_head = self._on_head
         self.engine.on_head_limit = self._on_head_limit
@@ -91,7 +97,8 @@ class Clients:
             opened: called with how many are open, after each batch.
 
         Raises:
-            CannotMeasure: one was refused, not answered in 10 s, or not answered with a 101.
+            CannotMeasure: one was refused, not answered in 10 s, not answered with a 101, or too
+                much waits to be sent.
             KeyboardInterrupt: interrupted.
         """
         limit = file_limit()
@@ -253,6 +260,8 @@ class Clients:
             self._refused(connection, "closed the connection instead of answering the handshake")
 
     def _failed(self, connection: Connection, exception: BaseException) -> None:
+        if isinstance(exception, LogFull):
+            exception = CannotMeasure(f"{self._where}: {exception}")
         self._error = self._error or exception
         connection.abort()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from fastws._frame import Frame
 from fastws.bench.probe import ServerStats
 from fastws.client.url import Url
 from fastws.errors import ConfigError, printable
@@ -32,7 +33,8 @@ class BenchOptions:
         any: the messages are any, not ticks: they are counted, and checked as frames.
         send: with `any`, what each connection says when it is open, or nothing.
         echo: with `any`, how many messages each connection keeps in flight to a server that sends
-            them back, 1 to 1,000; 0: it is not that. They are `send`, else 100 characters.
+            them back, 1 to 1,000, and 1 MiB of frames; 0: it is not that. They are `send`, else
+            100 characters.
         subprotocols: that are asked for.
         headers: more fields of the request.
 
@@ -76,13 +78,13 @@ class BenchOptions:
             )
         if not 0 <= self.echo <= MOST_IN_FLIGHT:
             raise ConfigError("echo", f"must be from 1 to {MOST_IN_FLIGHT:,}")
-        if self.echo and self.echo * len(self.message) > MOST_BYTES_IN_FLIGHT:
-            raise ConfigError("echo", "must not keep more than 1 MiB in flight on a connection")
         if isinstance(self.send, str):
             try:
                 self.send.encode()
             except UnicodeEncodeError:
                 raise ConfigError("send", "must be UTF-8; --send-file takes any bytes") from None
+        if self.echo and self.echo * len(Frame(self.message)) > MOST_BYTES_IN_FLIGHT:
+            raise ConfigError("echo", "must not keep more than 1 MiB in flight on a connection")
         for name, _ in self.headers:
             low = name.lower()
             if low in HANDSHAKE_FIELDS or low.startswith("sec-websocket-"):

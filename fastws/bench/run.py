@@ -73,7 +73,8 @@ class Bench:
         """Connect, wait for a steady state, measure, close; once.
 
         Raises:
-            CannotMeasure: a connection was refused, or its handshake not answered with a 101.
+            CannotMeasure: a connection was refused, its handshake not answered with a 101, or more
+                waits to be sent than the memory for it.
             KeyboardInterrupt: interrupted before measuring began.
         """
         try:

@@ -117,8 +117,8 @@ GROUPS = {
     "--echo",
     type=click.IntRange(1, MOST_IN_FLIGHT),
     metavar="N",
-    help="Measure round trips to an echo server, N messages in flight on each connection: what "
-    "--send says, else 100 characters. Means --any.",
+    help="Measure round trips to an echo server, N messages in flight on each connection, 1 MiB at "
+    "most: what --send says, else 100 characters. Means --any.",
 )
 @click.option("--subprotocol", multiple=True, metavar="NAME", help="Ask for it; may be repeated.")
 @click.option(

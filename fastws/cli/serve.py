@@ -23,7 +23,7 @@ from fastws.lines.config import LinesOptions
 from fastws.lines.feed import LinesFeed
 from fastws.server.limits import Limits
 from fastws.server.open_files import check_file_limit
-from fastws.server.running import LOOPS
+from fastws.server.running import LOOPS, SAME_SIGNAL
 from fastws.ticks.config import FEED_LIMITS, LogLevel, Rate, ServeOptions, http_port_of_mode
 from fastws.ticks.feed import TickFeed
 
@@ -55,9 +55,12 @@ def read_mode(context: click.Context, parameter: click.Parameter, value: str | N
     if value is None:
         return None
     try:
-        return int(value, 8)
+        mode = int(value, 8)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no octal number, such as 660") from None
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise click.BadParameter("must be from 0 to 777 in octal, such as 660")
+    return mode
 
 
 GROUPS = {
@@ -220,7 +223,8 @@ def serve(
     curl -d '{"rate": 2000000}' localhost:8080/config
 
     Status 0: stopped by Ctrl-C or SIGTERM, or by the end of the source. 1: it cannot listen, or
-    the source cannot be read. 2: a wrong option or variable.
+    the source cannot be read. 2: a wrong option or variable. A second signal ends it at once; one
+    within 0.5 s of the first is taken for a copy of it.
     """  # noqa: D301  # click reads the \b
     refuse_empty_variables()
     if admin_token_file is not None:
@@ -285,7 +289,7 @@ def long_lived_heap() -> Iterator[None]:
 async def run(options: ServeOptions, lines: LinesOptions | None = None) -> int:
     """Serve until SIGINT or SIGTERM, or the end of the source; return the exit status.
 
-    A second signal ends it at once.
+    A second signal ends it at once; see `stop`.
     """
     console = Console()
     log = ConsoleLog(console)
@@ -301,8 +305,7 @@ async def run(options: ServeOptions, lines: LinesOptions | None = None) -> int:
         if not options.quiet:
             announce(addresses, options, lines, console.write)
         await first_of(signalled.wait(), feed.finished())
-        catch_signals(signalled := asyncio.Event())
-        await first_of(feed.stop(), signalled.wait())
+        await stop(feed)
         if not options.quiet:
             console.write(feed.summary())
         return feed.status
@@ -311,6 +314,16 @@ async def run(options: ServeOptions, lines: LinesOptions | None = None) -> int:
             feed.close()
         logging.getLogger().removeHandler(log)
         console.close()
+
+
+async def stop(feed: Feed) -> None:
+    """Close the clients; a signal that is no copy of the first one cuts that short."""
+    signalled = asyncio.Event()
+    later = asyncio.get_running_loop().call_later(SAME_SIGNAL, catch_signals, signalled)
+    try:
+        await first_of(feed.stop(), signalled.wait())
+    finally:
+        later.cancel()
 
 
 def feed_of(options: ServeOptions, lines: LinesOptions | None, console: Console) -> Feed:

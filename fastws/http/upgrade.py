@@ -59,19 +59,30 @@ def choose_subprotocol(request: Request, offered: Sequence[str]) -> str | None:
     return next((name for name in asked_subprotocols(request) if name in offered), None)
 
 
+def check_subprotocol(name: object) -> None:
+    """Raise TypeError or ValueError of what is neither None nor the name of a subprotocol."""
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise TypeError(f"a subprotocol is a str or None, not {name!r}")
+    if not is_token(name.encode("latin-1", "replace")):
+        raise ValueError(f"the subprotocol {name!r} is not a token")
+
+
 def headers_of_101(response: Response) -> list[tuple[str, str]]:
     """Return the fields that a `Response(101, headers=...)` adds to the handshake's answer.
 
     Raises:
-        ValueError: it has a body, or fields that are the handshake's own.
+        ValueError: it has a body, fields that are the handshake's own, or a bad name or value.
     """
     given = response.headers
-    fields = list(given.items() if isinstance(given, Mapping) else given)
+    fields = own_fields_refused(given.items() if isinstance(given, Mapping) else given)
     for name, _ in fields:
         if name.lower() == "upgrade" or name.lower().startswith("sec-websocket-"):
             raise ValueError(f"{name} of a 101 is set by fastws")
     if response.body:
         raise ValueError("a 101 has no body")
+    encode_fields(fields)  # here, where it is known whose they are
     return fields
 
 
@@ -82,11 +93,11 @@ def switching_protocols(
 
     Raises:
         ValueError: a name is no token, or a value holds a control character such as CR, LF, NUL.
+        TypeError: the subprotocol is no str.
     """
     fields = [("Sec-WebSocket-Accept", accept)]
     if subprotocol is not None:
-        if not is_token(subprotocol.encode("latin-1")):
-            raise ValueError("subprotocol is not a token")
+        check_subprotocol(subprotocol)
         fields.append(("Sec-WebSocket-Protocol", subprotocol))
     fields += own_fields_refused(extra)
     return _SWITCHING + encode_fields(fields) + b"\r\n"

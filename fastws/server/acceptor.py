@@ -18,6 +18,7 @@ from fastws.http.response import CONTINUE, Response, encode_response
 from fastws.http.router import WEBSOCKET, Match
 from fastws.http.upgrade import (
     asked_subprotocols,
+    check_subprotocol,
     check_upgrade,
     choose_subprotocol,
     headers_of_101,
@@ -258,8 +259,8 @@ class Acceptor:
             self.http_refused[name] += 1
         self._failures.begin(connection, self._app.refuse)
         response = self._app.refuse(error)
-        self._failures.end()
         answer = encode_response(response, keep_alive=False, head_only=head_only)
+        self._failures.end()
         self._engine.respond(connection, answer, keep_alive=False)
 
     # Upgrades.
@@ -270,7 +271,7 @@ class Acceptor:
         accept = check_upgrade(request)
         check_origin(request, self._options.origins)
         match = self._match(request)
-        subprotocol = self._subprotocol(request)
+        subprotocol = self._subprotocol(connection, request)
         offers = request.values("sec-websocket-extensions") if self._options.deflate else ()
         deflate = negotiate(offers)
         extra = [("Sec-WebSocket-Extensions", deflate.header)] if deflate else []
@@ -298,11 +299,15 @@ class Acceptor:
             raise HandshakeError(404, "Not found")
         return match
 
-    def _subprotocol(self, request: Request) -> str | None:
-        options = self._options
-        if options.select_subprotocol is not None:
-            return options.select_subprotocol(request, asked_subprotocols(request))
-        return choose_subprotocol(request, options.subprotocols) if options.subprotocols else None
+    def _subprotocol(self, connection: Connection, request: Request) -> str | None:
+        select, spoken = self._options.select_subprotocol, self._options.subprotocols
+        if select is None:
+            return choose_subprotocol(request, spoken) if spoken else None
+        self._failures.begin(connection, select, request)
+        chosen = select(request, asked_subprotocols(request))
+        check_subprotocol(chosen)
+        self._failures.end()
+        return chosen
 
     def _open(self, connection: Connection, upgrade: _Upgrade) -> None:
         answer = switching_protocols(upgrade.accept, upgrade.subprotocol, upgrade.headers)

@@ -18,6 +18,7 @@ LEAST_TIME, MOST_TIME = 0.1, 86_400.0  # seconds; the engine looks at them every
 KIB, MIB = 1 << 10, 1 << 20
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 2.5.5.2: what an IPv4 address stands behind in IPv6
+ALL_IPV4 = IPv6Network("::ffff:0:0/96")
 MOST_EXEMPT = 16
 
 
@@ -48,7 +49,7 @@ class Limits:
         handshake_rate: HTTP requests, handshakes included, of one address (IPv6: of one /64) a
             second, and that many at once; past it 429 with Retry-After. 0: no limit.
         exempt_addresses: addresses and networks that these two do not count, at most 16: the
-            proxies in front. By default loopback; Unix sockets have no address.
+            proxies in front. By default loopback; Unix sockets have no address. ::/0 has IPv4, too.
         message_rate: messages, pings and pongs that one connection may send in a second, and that
             many at once; past it it is not read from until the rate allows more. 0: no limit.
         byte_rate: bytes of its WebSocket, as they come in (compressed ones as such); likewise.
@@ -110,8 +111,8 @@ class Limits:
     )
     exempt_addresses: tuple[str, ...] = _networks(
         LOOPBACK,
-        "Address or network, such as a proxy, for which the two options above do not hold; may be "
-        "repeated, none: no address.",
+        "Address or network, such as a proxy, for which the two options above do not hold; ::/0 "
+        "has IPv4, too. May be repeated, none: no address.",
     )
     message_rate: int = _count(
         0,
@@ -240,9 +241,22 @@ def _networks_of(name: str, value: object) -> list[IPv4Network | IPv6Network]:
         except ValueError:
             text = printable(str(each), 64)
             raise ConfigError(name, f"{text} is no address or network of IP") from None
+        if _has_ipv4_by_mistake(found[-1]):
+            text = printable(str(each), 64)
+            raise ConfigError(name, f"{text} has all of IPv4; write IPv4 networks as 10.0.0.0/8")
     if len(found) > MOST_EXEMPT:
         raise ConfigError(name, f"at most {MOST_EXEMPT} networks")
     return found
+
+
+def _has_ipv4_by_mistake(network: IPv4Network | IPv6Network) -> bool:
+    """Whether a prefix counts the bits of an IPv4 address behind ::ffff: as if it stood alone.
+
+    `::ffff:10.0.0.0/8` is ::/8, with every IPv4 client in it. `::/0` says that it has them.
+    """
+    return (
+        isinstance(network, IPv6Network) and network.prefixlen > 0 and network.supernet_of(ALL_IPV4)
+    )
 
 
 def _in_ipv6(network: IPv4Network | IPv6Network) -> tuple[bytes, int]:

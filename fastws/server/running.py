@@ -3,8 +3,10 @@
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Literal, TypeVar
 
 import uvloop
@@ -20,13 +22,15 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_SIGNAL = 0.5  # seconds; `timeout` and shells signal the process, and its group as well
 
 
 def run(main: Coroutine[Any, Any, T] | Server, *, loop: Loop = "uvloop") -> T | None:
     """Run a coroutine, or a server, until it ends or Ctrl-C or SIGTERM comes.
 
     The signal cancels the coroutine, so that `async with fastws.serve(...)` closes its clients with
-    1001; then `run` returns None, without a traceback. A second signal ends the process at once.
+    1001; then `run` returns None, without a traceback. A second signal ends the process at once,
+    unless it comes within 0.5 s: then it is taken for a copy of the first one.
     Like `asyncio.run` it makes a loop of its own. In another thread than the main one, which gets
     no signals, it runs the coroutine to its end.
 
@@ -84,17 +88,26 @@ async def _until_signalled(main: Coroutine[Any, Any, T]) -> T | None:
 
 @contextmanager
 def _signals(end: Callable[[], None]) -> Iterator[None]:
-    """Meanwhile the first signal calls `end`, and the next one is the system's to handle."""
+    """Meanwhile the first signal calls `end`, and a later one is the system's to handle."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop, before = asyncio.get_running_loop(), {each: signal.getsignal(each) for each in SIGNALS}
+    heard: list[float] = []
 
     def first() -> None:
+        if heard:  # the loop hears of the later ones as well
+            return
+        heard.append(time.monotonic())
         for each in SIGNALS:
-            loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, later)
         end()
+
+    def later(number: int, frame: FrameType | None) -> None:
+        # Not by the loop, which the program may block while it ends.
+        if time.monotonic() - heard[0] >= SAME_SIGNAL:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     for each in SIGNALS:
         loop.add_signal_handler(each, first)
