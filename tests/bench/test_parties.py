@@ -114,7 +114,7 @@ def ceiling_with(
 
     monkeypatch.setattr("fastws.bench.ceiling.ServerChild", Held)
     steps: list[Step] = []
-    found = CeilingRun(CeilingOptions(builtin="native", budget=30), steps.append).run()
+    found = CeilingRun(CeilingOptions(builtin="native", budget=40), steps.append).run()
     assert len(made) == 2
     return found, steps
 
