@@ -162,7 +162,7 @@ def test_what_is_no_upgrade_gets_a_route_of_the_tick_feed_or_404(serve: Place, h
     smuggled = request(line="DELETE /stats HTTP/1.1")
     unknown = head.replace(b"GET / ", b"GET /unknown ")
     assert refused(serve, unknown + smuggled, 404).body == b"Not found"
-    assert refused(serve, head + smuggled, 200).body.startswith(b"<!doctype html>")
+    assert refused(serve, head + smuggled, 200).body.startswith(b"<!DOCTYPE html>")
     answer = refused(serve, head.replace(b"GET / ", b"GET /config ") + smuggled, 200)
     assert answer.body.startswith(b'{"rate":')
 

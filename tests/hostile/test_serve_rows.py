@@ -29,12 +29,14 @@ def test_only_the_allowed_origins_are_upgraded(loop: str, tmp_path: Path) -> Non
     options = [part for origin in ORIGINS for part in ("--allowed-origin", origin)]
     with server("serve", loop, "tcp4", tmp_path, *options) as place:
         assert origin_of(place) == 101  # no browser
-        for origin in (*ORIGINS, "HTTPS://Example.COM"):
+        # The last one is of a page that this server sent: the request's Host is localhost.
+        for origin in (*ORIGINS, "HTTPS://Example.COM", "http://localhost"):
             assert origin_of(place, origin) == 101
         for origin in (
             "https://other.net",
             "http://localhost:3001",
-            "http://localhost",
+            "http://localhost:80",
+            "http://127.0.0.1",
             "http://example.com",
             "https://evil-example.com",
             "https://example.com.evil.net",
