@@ -57,7 +57,7 @@ class LinesFeed(Feed):
         self.lines = lines
         self._fd: int | None = open_source(lines.source)
         standard = lines.source == STANDARD_INPUT
-        self._name = "standard input" if standard else printable(Path(lines.source).name)
+        self._name = "standard input" if standard else printable(lines.source)
         answer = page("lines", lines.topic, CORS_HEADERS)
         super().__init__(options, lines.topic, answer, write_line, LOCAL_PAGES)
         self._show_row = show_row or write_line
@@ -257,7 +257,7 @@ class LinesFeed(Feed):
         return {
             "serverRate": self._seconds.delivered,
             "source": {
-                "name": self._name,
+                "name": Path(self._name).name,  # others need not know the folder
                 "topic": self.lines.topic,
                 "state": self._state,
                 "lines": splitter.lines,
