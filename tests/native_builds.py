@@ -11,6 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SANITIZERS = {"plain": "", "sanitized": "address,undefined"}
 DIRECTORIES: dict[str, Path] = {}
+# A copy: pytest sets a variable for each test while other threads start programs, and one that was
+# started with the process's own environment failed with EFAULT.
+ENVIRONMENT = dict(os.environ)
 
 
 def tool(name: str) -> str:
@@ -23,7 +26,12 @@ def tool(name: str) -> str:
 
 def must_succeed(command: list[str], timeout: float) -> str:
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        env=ENVIRONMENT,
     )
     if done.returncode != 0:
         pytest.fail(f"{' '.join(command)}\n{done.stdout}status {done.returncode}", pytrace=False)
