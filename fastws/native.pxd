@@ -345,6 +345,13 @@ cdef extern from "core/engine.h" nogil:
     bint fws_engine_foreign(const fws_engine *engine)
     bint fws_engine_inherited(const fws_engine *engine)
     void fws_engine_drive(fws_engine *engine)
+    uint64_t fws_engine_buffered(const fws_engine *engine)
+    bint fws_conn_full(const fws_engine *engine, const fws_conn *conn)
+    void fws_conn_want_room(fws_engine *engine, fws_conn *conn)
+    fws_conn *fws_engine_next_room(fws_engine *engine)
+
+
+cdef extern from "core/facts.h" nogil:
     ctypedef struct fws_conn_facts:
         uint64_t id
         uint8_t state
@@ -375,10 +382,6 @@ cdef extern from "core/engine.h" nogil:
     uint32_t fws_engine_live(const fws_engine *engine)
     uint64_t fws_engine_now(const fws_engine *engine)
     fws_counters fws_engine_counters(const fws_engine *engine)
-    uint64_t fws_engine_buffered(const fws_engine *engine)
-    bint fws_conn_full(const fws_engine *engine, const fws_conn *conn)
-    void fws_conn_want_room(fws_engine *engine, fws_conn *conn)
-    fws_conn *fws_engine_next_room(fws_engine *engine)
     fws_conn *fws_engine_next_dead(const fws_engine *engine, const fws_conn *conn)
     fws_conn *fws_engine_next_conn(const fws_engine *engine, uint32_t *slot)
     enum:

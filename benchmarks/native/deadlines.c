@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "core/engine_state.h"
+#include "core/facts.h"
 
 #define FIRST_FD (1 << 28) /* no descriptor of this process */
 #define SECOND 1000000000ULL

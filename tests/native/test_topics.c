@@ -1,6 +1,6 @@
 /* The topics of an engine: names, options that are shared, what keeps a topic, and its end. */
 #include "conn_fixture.h"
-#include "core/engine.h"
+#include "core/facts.h"
 
 static const fws_topic_options PLAIN = {.retention_bytes = 1 << 20, .max_lag_bytes = 1 << 20};
 

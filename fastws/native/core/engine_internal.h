@@ -3,6 +3,7 @@
 #define FWS_ENGINE_INTERNAL_H
 
 #include "core/engine_state.h"
+#include "core/facts.h"
 
 #define FWS_NO_SLOT UINT32_MAX
 #define FWS_TAG_SPECIAL 0xFFFFFFFF00000000ULL /* a generation that no slot reaches */
