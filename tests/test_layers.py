@@ -18,7 +18,7 @@ CORE = PACKAGE / "native" / "core"
 
 # The C core; a header and its source are one entry.
 NATIVE = {
-    0: "status link mask utf8 hist pace",
+    0: "status link mask utf8 hash hist pace",
     1: "frame deflate",
     2: "message variant log keys outbox tick tick_vector meter",
     3: "sys peers conn subs place account policy keep topics topic source gather send poll close "

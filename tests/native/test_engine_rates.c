@@ -1,8 +1,6 @@
 /* Messages and bytes of one peer a second, heads of one address: who sends more is not read from,
  * or is told to come back later, and the others notice nothing. */
-#include <arpa/inet.h>
-
-#include "engine_fixture.h"
+#include "callers.h"
 
 #define MESSAGE 7 /* bytes of say_text(peer, "x") */
 
@@ -249,21 +247,6 @@ static void test_without_a_rate_there_is_no_state(void)
 }
 
 /* Heads by address. */
-
-static fake_peer *from(const char *host)
-{
-    fake_peer *peer = fake_connect();
-    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(4321)};
-    if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
-        memcpy(&peer->remote, &v4, sizeof v4);
-    } else {
-        peer->remote = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(4321)};
-        CHECK_EQ(inet_pton(AF_INET6, host, &peer->remote.sin6_addr), 1);
-    }
-    fake_say(peer, HEAD, strlen(HEAD));
-    rest();
-    return peer;
-}
 
 static bool let_in(const fake_peer *peer)
 {

@@ -61,10 +61,10 @@ enum fws_began {
 };
 
 /* A reader's place in one topic, and its account. seq is the truth of its place; at any turn's
- * boundary head - start - excluded - unpublished = delivered + conflated + dropped + pending, where delivered and
- * pending follow from seq. While its connection gets it, it is a member of the topic, either caught up or
- * pending, and then it stands in the connection's heap. When it has ended it is kept only for
- * what the peer has not acknowledged. */
+ * boundary head - start - excluded - unpublished = delivered + conflated + dropped + pending, where
+ * delivered and pending follow from seq. While its connection gets it, it is a member of the topic,
+ * either caught up or pending, and then it stands in the connection's heap. When it has ended it is
+ * kept only for what the peer has not acknowledged. */
 typedef struct fws_sub {
     struct fws_topic *topic;
     struct fws_conn *conn;

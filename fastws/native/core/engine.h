@@ -329,11 +329,11 @@ typedef struct fws_command {
 
 /* All changes of what clients get go through here. From the driving thread (and before there is
  * one) a command is applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
- * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, outbox_limit, or
- * max_buffered_bytes), FWS_E_NOMEM,
- * FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not masked, RFC
- * 6455 5.1; and one with since, where there is one already). From another thread it is copied and staged, and the engine woken: FWS_OK, or
- * FWS_E_FULL when FWS_STAGING_BYTES wait, or past max_buffered_bytes (staged_refused counts that). */
+ * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, outbox_limit, or max_buffered_bytes),
+ * FWS_E_NOMEM, FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not
+ * masked, RFC 6455 5.1; and one with since, where there is one already). From another thread it is
+ * copied and staged, and the engine woken: FWS_OK, or FWS_E_FULL when FWS_STAGING_BYTES wait, or
+ * past max_buffered_bytes (staged_refused counts that). */
 int fws_engine_command(fws_engine *engine, const fws_command *command);
 
 /* One message for many connections. It is compressed once for each window that they have. */

@@ -37,7 +37,7 @@ bool fws_topic_has_snapshot(const fws_topic *topic, const fws_topic_options *opt
 {
     uint8_t on_slow = (options == NULL ? topic->options : options)->on_slow;
     return topic->options->retain && on_slow == FWS_SLOW_LATEST && topic->keys != NULL
-           && fws_keys_from(topic->keys, 0) != NULL;
+           && topic->keys->n > 0;
 }
 
 uint64_t fws_topic_start(const fws_topic *topic, const fws_topic_options *options)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/topic.h"
+#include "wire/hash.h"
 
 #define SWEPT 1024     /* places of the table that one sweep looks at */
 #define LOOKED_AT 1024 /* logs that are looked at for one slab that can go */
@@ -20,15 +21,6 @@ void fws_topics_init(fws_topics *topics, const uint64_t *clock, uint64_t most, u
 }
 
 /* Names. */
-
-static uint32_t hash_of(const fws_topics *topics, const char *name, size_t n)
-{
-    uint64_t hash = topics->seed ^ 0xCBF29CE484222325ULL; /* secret: no collisions on purpose */
-    for (size_t i = 0; i < n; i++)
-        hash = (hash ^ (uint8_t)name[i]) * 0x100000001B3ULL;
-    hash = (hash ^ (hash >> 32)) * 0x9E3779B97F4A7C15ULL;
-    return (uint32_t)(hash >> 32);
-}
 
 static uint32_t table_find(const fws_topics *topics, uint32_t hash, const char *name, size_t n)
 {
@@ -83,7 +75,7 @@ fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n)
 {
     if (topics->capacity == 0)
         return NULL;
-    return topics->table[table_find(topics, hash_of(topics, name, n), name, n)].topic;
+    return topics->table[table_find(topics, fws_hash(topics->seed, name, n), name, n)].topic;
 }
 
 fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
@@ -104,7 +96,7 @@ fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
                          .options = shared,
                          .capacity = 1,
                          .epoch = topics->epochs + 0x9E3779B97F4A7C15ULL * ++topics->incarnations,
-                         .hash = hash_of(topics, name, n),
+                         .hash = fws_hash(topics->seed, name, n),
                          .name_n = (uint16_t)n};
     memcpy(topic->name, name, n);
     topic->members = &topic->one_member;

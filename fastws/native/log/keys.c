@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "wire/hash.h"
+
 #define ORDER_FIRST 16    /* places of the first order, and empty ones that are no matter */
 #define FORGET_STEPS 1024 /* places that one call looks at */
 #define KEY_SHARE 48      /* bytes of the table and the order for one key, about */
@@ -14,15 +16,6 @@ static size_t size_of(const fws_key *key)
 }
 
 /* Names. */
-
-static uint32_t hash_of(const fws_keys *keys, const uint8_t *name, size_t n)
-{
-    uint64_t hash = keys->seed ^ 0xCBF29CE484222325ULL;
-    for (size_t i = 0; i < n; i++)
-        hash = (hash ^ name[i]) * 0x100000001B3ULL;
-    hash = (hash ^ (hash >> 32)) * 0x9E3779B97F4A7C15ULL;
-    return (uint32_t)(hash >> 32);
-}
 
 /* Where it stands, or would. */
 static uint32_t find(const fws_keys *keys, uint32_t hash, const uint8_t *name, size_t n)
@@ -229,7 +222,7 @@ void fws_keys_unreserve(fws_keys *keys, fws_key *key)
 
 fws_key *fws_keys_reserve(fws_keys *keys, const uint8_t *name, size_t n)
 {
-    uint32_t hash = hash_of(keys, name, n);
+    uint32_t hash = fws_hash(keys->seed, name, n);
     if (keys->n >= keys->capacity / 4 * 3
         && !table_resize(keys, keys->capacity == 0 ? ORDER_FIRST : keys->capacity * 2))
         return NULL;

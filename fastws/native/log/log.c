@@ -238,6 +238,39 @@ static bool holds(const fws_slab *slab, uint64_t seq)
     return seq - slab->base_seq < slab->n; /* unsigned: false below base_seq, too */
 }
 
+/* What slabs of a log are in order of. */
+
+static uint64_t base_seq(const fws_slab *slab)
+{
+    return slab->base_seq;
+}
+
+static uint64_t base_bytes(const fws_slab *slab)
+{
+    return slab->base_bytes;
+}
+
+static uint64_t opened(const fws_slab *slab)
+{
+    return slab->opened;
+}
+
+/* The last slab for which that is at most `most`, the oldest one where it is for none. There must be
+ * one. */
+static inline fws_slab *last_slab(const fws_log *log, uint64_t (*of)(const fws_slab *),
+                                  uint64_t most)
+{
+    uint64_t low = log->tail, high = log->head - 1;
+    while (low < high) {
+        uint64_t middle = high - (high - low) / 2;
+        if (of(slab_by_id(log, middle)) <= most)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return slab_by_id(log, low);
+}
+
 fws_slab *fws_log_slab(const fws_log *log, uint64_t seq, uint64_t hint)
 {
     if (hint - log->tail < log->head - log->tail) { /* it may lie there, or in the next one */
@@ -249,15 +282,7 @@ fws_slab *fws_log_slab(const fws_log *log, uint64_t seq, uint64_t hint)
     }
     if (holds(log->growing, seq))
         return log->growing;
-    uint64_t low = log->tail, high = log->head - 1; /* the last slab that begins at or before it */
-    while (low < high) {
-        uint64_t middle = high - (high - low) / 2;
-        if (slab_by_id(log, middle)->base_seq <= seq)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    return slab_by_id(log, low);
+    return last_slab(log, base_seq, seq);
 }
 
 uint64_t fws_log_position(const fws_log *log, uint64_t seq)
@@ -272,32 +297,20 @@ uint64_t fws_log_seq_at(const fws_log *log, uint64_t position)
 {
     if (log->head == log->tail || position > log->bytes)
         return log->next_seq;
-    uint64_t low = log->tail, high = log->head - 1; /* the last slab that begins at or before it */
-    while (low < high) {
-        uint64_t middle = high - (high - low) / 2;
-        if (slab_by_id(log, middle)->base_bytes <= position)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    const fws_slab *slab = slab_by_id(log, low);
+    const fws_slab *slab = last_slab(log, base_bytes, position);
     if (position <= slab->base_bytes)
         return slab->base_seq;
     uint32_t at = (uint32_t)(position - slab->base_bytes);
     return slab->base_seq + fws_slab_frame_at(slab, 0, at - 1) + 1;
 }
 
-uint64_t fws_log_seq_since(const fws_log *log, uint64_t opened)
+uint64_t fws_log_seq_since(const fws_log *log, uint64_t since)
 {
-    uint64_t low = log->tail, high = log->head;
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        if (slab_by_id(log, middle)->opened >= opened)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low == log->head ? log->next_seq : slab_by_id(log, low)->base_seq;
+    const fws_slab *oldest = fws_log_oldest(log);
+    if (oldest == NULL || oldest->opened >= since)
+        return log->first_seq;
+    const fws_slab *before = last_slab(log, opened, since - 1);
+    return before->base_seq + before->n;
 }
 
 void fws_log_restart(fws_log *log, uint64_t next_seq)

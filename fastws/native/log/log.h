@@ -138,7 +138,7 @@ uint64_t fws_log_position(const fws_log *log, uint64_t seq);
 uint64_t fws_log_seq_at(const fws_log *log, uint64_t position);
 
 /* The first frame retained whose slab was opened at that time or later; next_seq when none was. */
-uint64_t fws_log_seq_since(const fws_log *log, uint64_t opened);
+uint64_t fws_log_seq_since(const fws_log *log, uint64_t since);
 
 /* Retires the oldest slab; there must be one. */
 void fws_log_drop_oldest(fws_log *log);
