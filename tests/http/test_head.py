@@ -7,23 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from heads import UPGRADE, head
 
 from fastws.errors import FastwsError, HandshakeError, printable
 from fastws.http.head import HeadLimits, head_too_large, parse_request
 from fastws.http.upgrade import accept_key, check_upgrade, choose_subprotocol
-
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 1.3
-UPGRADE = (
-    "Host: 127.0.0.1:8080",
-    "Upgrade: websocket",
-    "Connection: Upgrade",
-    f"Sec-WebSocket-Key: {KEY}",
-    "Sec-WebSocket-Version: 13",
-)
-
-
-def head(*fields: str, line: str = "GET / HTTP/1.1") -> bytes:
-    return "".join(f"{text}\r\n" for text in (line, *fields, "")).encode("latin-1")
 
 
 def status_of_head(data: bytes) -> int:

@@ -1,26 +1,14 @@
 """The upgrade and its answer; H20 and such are ids of the hostile-input catalogue."""
 
 import pytest
+from heads import UPGRADE, head
+from support import ACCEPT, KEY
 
 from fastws.errors import HandshakeError
 from fastws.http.head import parse_request
 from fastws.http.request import Request
 from fastws.http.response import encode_response, refusal
 from fastws.http.upgrade import accept_key, check_upgrade, choose_subprotocol, switching_protocols
-
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 1.3
-ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-UPGRADE = (
-    "Host: 127.0.0.1:8080",
-    "Upgrade: websocket",
-    "Connection: Upgrade",
-    f"Sec-WebSocket-Key: {KEY}",
-    "Sec-WebSocket-Version: 13",
-)
-
-
-def head(*fields: str, line: str = "GET / HTTP/1.1") -> bytes:
-    return "".join(f"{text}\r\n" for text in (line, *fields, "")).encode("latin-1")
 
 
 def upgrade_with(old: str = "", *new: str, line: str = "GET /ticks HTTP/1.1") -> Request:
