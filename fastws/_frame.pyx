@@ -24,12 +24,11 @@ from fastws.native cimport *
 
 import os
 from collections import deque
-from dataclasses import replace
 from threading import current_thread
 from weakref import WeakValueDictionary
 
-from fastws.errors import Close, ConnectionClosed, LogFull, connection_closed
-from fastws.lag import History, Lag, Message, Position
+from fastws.errors import Close, ConnectionClosed, LogFull, connection_closed, host_and_port
+from fastws.lag import TOPIC_DEFAULTS as _DEFAULTS, History, Lag, Message, Position, merged_options
 
 FORMATS = {"json": FWS_TICK_JSON, "binary": FWS_TICK_BINARY}
 FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ}
@@ -138,21 +137,6 @@ def check_close(code, str reason not None):
             f"1007-1014 or 3000-4999, a reason at most {FWS_REASON_MAX} bytes of UTF-8; 1005 has "
             "none"
         )
-
-
-_DEFAULTS = {"on_slow": "close", "max_lag": Lag(bytes=12 * MIB), "retention_bytes": 16 * MIB,
-             "history": History(), "retain": False, "min_rate": 64 * 1024}
-
-
-def _merged(dict base, on_slow, max_lag, retention_bytes=None, history=None, retain=None,
-            min_rate=None):
-    """Options by name: those given, else those of base."""
-    given = {"on_slow": on_slow, "max_lag": max_lag, "retention_bytes": retention_bytes,
-             "history": history, "retain": retain, "min_rate": min_rate}
-    merged = {name: base[name] if value is None else value for name, value in given.items()}
-    if max_lag is None and merged["on_slow"] == "lossless":  # that of others is not for it
-        merged["max_lag"] = replace(merged["max_lag"], seconds=None)
-    return merged
 
 
 cdef uint64_t _amount(str what, value, double scale=1) except? 0:
@@ -402,7 +386,7 @@ cdef class Topic:
     @property
     def epoch(self):
         """Names this incarnation of the topic: another str for each, and for each server."""
-        return f"{fws_topic_facts_of(self._held()).epoch:x}"
+        return _epoch_of(self._held())
 
     @property
     def seq(self):
@@ -431,7 +415,7 @@ cdef class Topic:
                 thread, 4 MiB are staged.
             ConnectionClosed: the topic or the engine is closed.
             TypeError, ValueError: none of these; more than 1 GiB, a masked Frame, a memoryview
-                that is not contiguous.
+                that is not contiguous; what is no key.
         """
         cdef fws_command command
         held = payload_of(data, &command.data, &command.n, &command.opcode)
@@ -503,7 +487,7 @@ cdef class Topic:
             recovered = fws_topic_recovers(t, epoch, seq)
         if not recovered:
             seq = fws_topic_start(t, NULL)
-        return Position(self.epoch, <int64_t>seq - 1, recovered)
+        return Position(_epoch_of(t), <int64_t>seq - 1, recovered)
 
     def history(self, limit=None):
         """Return the newest messages that `history` and `retain` keep, oldest first: Messages.
@@ -544,7 +528,7 @@ cdef class Topic:
         cdef fws_topic *t = self._held()
         cdef fws_topic_options now = fws_topic_facts_of(t).options
         cdef fws_topic_options wanted = topic_options(
-            _merged(options_by_name(&now), on_slow, max_lag, retention_bytes, history, retain,
+            merged_options(options_by_name(&now), on_slow, max_lag, retention_bytes, history, retain,
                     min_rate))
         if fws_topic_set_options(t, &wanted) < 0:
             raise MemoryError()
@@ -638,6 +622,11 @@ cdef object _set_key(fws_command *command, key):
     return key
 
 
+cdef str _epoch_of(const fws_topic *t):
+    """How positions name its epoch."""
+    return f"{fws_topic_facts_of(t).epoch:x}"
+
+
 cdef (uint64_t, uint64_t) _since(const fws_topic *t, since) except *:
     """The epoch and next sequence number of a position, as the core takes them."""
     cdef uint64_t epoch = fws_topic_facts_of(t).epoch
@@ -645,7 +634,7 @@ cdef (uint64_t, uint64_t) _since(const fws_topic *t, since) except *:
     if not isinstance(named, str) or not isinstance(seq, int) or isinstance(seq, bool):
         raise TypeError(f"since is a pair of str and int, not {since!r}")
     # Positions come from clients: what no server ever gave out is as good as one that is gone.
-    if named != f"{epoch:x}" or not -1 <= seq < 2**63:
+    if named != _epoch_of(t) or not -1 <= seq < 2**63:
         return epoch + 1, 0
     return epoch, <uint64_t>(seq + 1)
 
@@ -828,10 +817,8 @@ cdef class Connection:
         """Its slot, with a number when it is not the first one there, and its peer's address."""
         generation, slot = divmod(self._id, 1 << 32)
         label = str(slot) if generation == 1 else f"{slot}.{generation}"
-        host, port = self.remote_address
-        if host:
-            label += f" [{host}]:{port}" if ":" in host else f" {host}:{port}"
-        return label
+        address = self.remote_address
+        return f"{label} {host_and_port(address)}" if address[0] else label
 
     cdef str _state(self):
         cdef fws_conn_facts facts
@@ -1045,7 +1032,7 @@ cdef class Connection:
             raise ConnectionClosed(1006, "the topic is closed")
         if on_slow is not None or max_lag is not None:
             options = fws_topic_facts_of(wanted._t).options
-            options = topic_options(_merged(options_by_name(&options), on_slow, max_lag))
+            options = topic_options(merged_options(options_by_name(&options), on_slow, max_lag))
             command.n = sizeof(fws_topic_options)
             command.data = <const uint8_t *>&options
         command.since = since is not None
@@ -1236,10 +1223,11 @@ cdef bint send_shared(Connection connection, fws_shared *message) except -1:
 def broadcast(connections not None, message, *, bint text=False):
     """Send one message directly to many connections; it is encoded and compressed once.
 
-    Those that are not open are skipped. Those for which `send_nowait` would raise LogFull do not get
-    it, and are returned. For an audience that stays, a Topic costs less: there a slow client costs no memory of its own.
-    Safe from any thread. From one that does not drive the engine each message is staged: returned
-    are those that the full staging refused; a full connection is counted (`staged_refused`).
+    Those that are not open are skipped. Those for which `send_nowait` would raise LogFull do not
+    get it, and are returned. For an audience that stays, a Topic costs less: there a slow client
+    costs no memory of its own. Safe from any thread. From one that does not drive the engine each
+    message is staged: returned are those that the full staging refused; a full connection is
+    counted (`staged_refused`).
 
     Args:
         connections: an iterable of Connections, of one engine or several.
@@ -1547,7 +1535,7 @@ cdef class Engine:
         if len(key) > FWS_NAME_MAX:
             raise ValueError(f"a topic's name has at most {FWS_NAME_MAX} bytes, not {len(key)}")
         if t is NULL or given:
-            options = topic_options(_merged(self._options_for(name), on_slow, max_lag,
+            options = topic_options(merged_options(self._options_for(name), on_slow, max_lag,
                                             retention_bytes, history, retain, min_rate))
             self._check_same(t, &options, name)
             t = fws_topics_get(topics, key, len(key), &options)
@@ -1574,7 +1562,8 @@ cdef class Engine:
         start = pattern.removesuffix("*")
         if start == pattern or "*" in start:
             raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
-        options = _merged(_DEFAULTS, on_slow, max_lag, retention_bytes, history, retain, min_rate)
+        options = merged_options(_DEFAULTS, on_slow, max_lag, retention_bytes, history, retain,
+                                 min_rate)
         topic_options(options)
         self._patterns[start] = options
 

@@ -112,6 +112,12 @@ def connection_closed(
     return kind(code, reason, received, sent)
 
 
+def host_and_port(address: tuple[str, int]) -> str:
+    """Return `host:port` of a (host, port), an IPv6 address in brackets (RFC 3986 3.2.2)."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def printable(text: str, limit: int = 256) -> str:
     """Return what a peer sent, safe for a log line or a terminal.
 

@@ -1,10 +1,13 @@
-"""How far a subscriber may fall behind, what is kept for those that come back, what was. Layer 4.
+"""The values of topics: options, messages, positions. Layer 4.
 
 Values without behaviour: the engine checks and applies them.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +67,38 @@ class Position(NamedTuple):
     epoch: str
     seq: int
     recovered: bool | None
+
+
+# The options of a topic that was not given any, by name, as `Engine.topic` takes them.
+TOPIC_DEFAULTS: Mapping[str, Any] = {
+    "on_slow": "close",
+    "max_lag": Lag(bytes=12 * MIB),
+    "retention_bytes": 16 * MIB,
+    "history": History(),
+    "retain": False,
+    "min_rate": 64 * 1024,
+}
+
+
+def merged_options(
+    base: Mapping[str, Any],
+    on_slow: str | None,
+    max_lag: Lag | None,
+    retention_bytes: int | None = None,
+    history: History | None = None,
+    retain: bool | None = None,
+    min_rate: int | None = None,
+) -> dict[str, Any]:
+    """Return options by name: those given, else those of base."""
+    given: dict[str, Any] = {
+        "on_slow": on_slow,
+        "max_lag": max_lag,
+        "retention_bytes": retention_bytes,
+        "history": history,
+        "retain": retain,
+        "min_rate": min_rate,
+    }
+    merged = {name: base[name] if value is None else value for name, value in given.items()}
+    if max_lag is None and merged["on_slow"] == "lossless":  # that of others is not for it
+        merged["max_lag"] = replace(merged["max_lag"], seconds=None)
+    return merged

@@ -17,7 +17,7 @@ from fastws.cli.groups import GroupedCommand, RateOption, config_line
 from fastws.cli.secret import read_token
 from fastws.cli.source import SOURCE_GROUP, describe, source_of, source_options, without_ticks
 from fastws.cli.surroundings import PortOption
-from fastws.errors import ConfigError
+from fastws.errors import ConfigError, host_and_port
 from fastws.feeds.feed import Feed
 from fastws.lines.config import LinesOptions
 from fastws.lines.feed import LinesFeed
@@ -370,9 +370,8 @@ def announce(
     paths = "/, /config, /stats" if lines is None else "/, /stats"
     if options.unix is not None:
         write_line(f"listening on the Unix socket {options.unix} (HTTP: {paths})")
-    for host, port in addresses:
-        shown = f"[{host}]" if ":" in host else host
-        write_line(f"listening on ws://{shown}:{port} (HTTP: {paths})")
+    for address in addresses:
+        write_line(f"listening on ws://{host_and_port(address)} (HTTP: {paths})")
     if lines is not None:
         write_line(f"lines: {describe(lines)}; loop: {options.loop}; Ctrl-C stops")
         return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from fastws._frame import Connection, Engine
+from fastws.errors import host_and_port
 
 if TYPE_CHECKING:
     from fastws._frame import ConnectionAccount, TopicAccount
@@ -92,10 +93,9 @@ def _topic_wire(account: "TopicAccount") -> dict[str, object]:
 
 
 def _client_wire(connection: Connection, account: "ConnectionAccount") -> dict[str, object]:
-    host, port = connection.remote_address
     wire: dict[str, object] = {
         "clientId": connection.context or "",
-        "remote": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        "remote": host_and_port(connection.remote_address),
         **account,
     }
     lag_bytes, lag_seconds = wire.pop("lag_bytes"), wire.pop("lag_seconds")

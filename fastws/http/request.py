@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import httptools
 
-from fastws.errors import printable
+from fastws.errors import host_and_port, printable
 from fastws.http.fields import Fields, field_values
 
 
@@ -80,8 +80,8 @@ class Request:
 
     def __repr__(self) -> str:
         """The method and the path: what else there is may be secret."""
-        host, port = self.remote_address
-        peer = f" from {host}:{port}" if host else ""
+        address = self.remote_address
+        peer = f" from {host_and_port(address)}" if address[0] else ""
         return f"<fastws.Request {self.method} {printable(self.path)}{peer}>"
 
     @property

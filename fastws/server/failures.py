@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from fastws._frame import Connection, Engine
-from fastws.errors import ConnectionClosed, FastwsError, HandshakeError, printable
+from fastws.errors import ConnectionClosed, FastwsError, HandshakeError, host_and_port, printable
 from fastws.http.request import Request
 from fastws.http.response import encode_response
 from fastws.server.app import App
@@ -80,8 +80,8 @@ def handler_name(handler: Callable[..., Any]) -> str:
 
 def place_of(connection: Connection, request: Request | None = None) -> str:
     """Return where it happened: "the WebSocket /chat of 127.0.0.1:50000", or a request."""
-    host, port = connection.remote_address
-    peer = "a Unix socket" if not host else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = connection.remote_address
+    peer = host_and_port(address) if address[0] else "a Unix socket"
     session = connection.session
     if connection.on_message is None:
         return peer if request is None else f"{request.method} {_shown(request.path)} of {peer}"

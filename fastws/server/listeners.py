@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from fastws.checks import check_integer
-from fastws.errors import ConfigError, printable
+from fastws.errors import ConfigError, host_and_port, printable
 
 # As long as net.core.somaxconn allows, to which the kernel cuts it. Where the queue is full, the
 # kernel forgets clients that take themselves for connected, and resets them when they speak.
@@ -121,8 +121,7 @@ def shown_address(listener: socket.socket) -> str:
     """Return where a socket listens, as a URL, or the path of a Unix socket."""
     if listener.family == socket.AF_UNIX:
         return printable(str(listener.getsockname()))
-    host, port = bound_address(listener)
-    return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+    return f"ws://{host_and_port(bound_address(listener))}"
 
 
 def listen_unix(path: str, mode: int | None = None) -> socket.socket:

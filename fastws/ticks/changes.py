@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from fastws.errors import printable
+from fastws.errors import host_and_port, printable
 from fastws.http.request import Request
 
 logger = logging.getLogger("fastws")
@@ -65,12 +65,11 @@ class _Lines:
 
 def _shown(request: Request) -> str:
     """Return one printable line: what is asked for, and by whom."""
-    host, port = request.remote_address
-    where = f"from [{host}]:{port}" if ":" in host else f"from {host}:{port}"
+    address = request.remote_address
     parts = [request.method, printable(request.target, SHOWN)]
     if request.body:
         parts.append(printable(request.body[:SHOWN].decode(errors="replace")))
-    parts.append(where if host else "from the Unix socket")
+    parts.append(f"from {host_and_port(address) if address[0] else 'the Unix socket'}")
     origin = request.header("origin")
     if origin is not None:
         parts.append(f"with Origin {printable(origin, 80)}")
