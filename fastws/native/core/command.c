@@ -40,7 +40,7 @@ static int publish(fws_engine *engine, const fws_command *command)
         && (key = fws_topic_key(topic, command->key, command->key_n)) == NULL)
         return FWS_E_NOMEM;
     fws_sub *sub = excluded(engine, command);
-    if (sub != NULL && fws_sub_exclude(sub) != FWS_OK) {
+    if (sub != NULL && fws_sub_wants(sub, key) && fws_sub_exclude(sub) != FWS_OK) {
         if (key != NULL)
             fws_keys_unreserve(topic->keys, key);
         return FWS_E_NOMEM;
@@ -64,12 +64,17 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     const fws_topic_options *options = NULL;
     if (command->n == sizeof own)
         options = memcpy(&own, command->data, sizeof own);
+    if (command->key_n > 0 && fws_filter_names(command->key, command->key_n) == 0)
+        return FWS_E_INVALID;
     fws_sub *sub = fws_conn_find_sub(conn, topic);
     if (sub != NULL)
-        return command->since ? FWS_E_INVALID : fws_sub_set_options(sub, options);
+        return command->since || !fws_sub_has_keys(sub, command->key, command->key_n)
+                   ? FWS_E_INVALID
+                   : fws_sub_set_options(sub, options);
     bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
     uint64_t seq = recovers ? command->seq : FWS_START;
-    sub = fws_topic_join_at(topic, conn, options, seq, ++engine->eseq);
+    sub = fws_topic_join_filtered(topic, conn, options, seq, ++engine->eseq, command->key,
+                                  command->key_n);
     if (sub == NULL)
         return FWS_E_NOMEM;
     if (command->since)
@@ -202,7 +207,8 @@ static bool refers(uint8_t kind)
 
 static size_t key_size(const fws_command *command)
 {
-    return command->kind == FWS_CMD_PUBLISH ? command->key_n : 0;
+    bool named = command->kind == FWS_CMD_PUBLISH || command->kind == FWS_CMD_SUBSCRIBE;
+    return named ? command->key_n : 0;
 }
 
 /* With its data, and behind that its key. */
