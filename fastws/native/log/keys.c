@@ -154,8 +154,17 @@ uint32_t fws_keys_run(const fws_keys *keys, uint64_t seq, uint32_t most)
 fws_keys *fws_keys_new(fws_log *log, uint64_t seed)
 {
     fws_keys *keys = malloc(sizeof *keys);
-    if (keys != NULL)
-        *keys = (fws_keys){.log = log, .seed = seed};
+    if (keys == NULL)
+        return NULL;
+    *keys = (fws_keys){.log = log, .seed = seed};
+    if (log->next_seq == log->first_seq)
+        return keys;
+    fws_key *without = fws_keys_reserve(keys, NULL, 0);
+    if (without == NULL) {
+        fws_keys_free(keys);
+        return NULL;
+    }
+    fws_keys_commit(keys, without, log->next_seq - 1);
     return keys;
 }
 

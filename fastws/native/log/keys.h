@@ -38,7 +38,7 @@ typedef struct fws_keys {
     uint64_t seed;           /* secret: no collisions on purpose */
 } fws_keys;
 
-/* NULL: memory is out. */
+/* The frames that the log holds already have no key. NULL: memory is out. */
 fws_keys *fws_keys_new(fws_log *log, uint64_t seed);
 void fws_keys_free(fws_keys *keys);
 
