@@ -331,6 +331,7 @@ cdef extern from "core/engine.h" nogil:
         const uint8_t *key
         uint64_t epoch
         uint64_t seq
+        uint64_t gap_ns
         uint64_t conn
         fws_topic *topic
         const uint8_t *data
@@ -414,5 +415,6 @@ cdef extern from "core/facts.h" nogil:
         uint32_t id
         uint8_t began
         uint64_t seq
+        uint64_t gap_ns
         fws_topic_options options
     fws_sub_facts fws_sub_facts_of(const fws_sub *sub)
