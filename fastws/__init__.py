@@ -26,6 +26,7 @@ from fastws.errors import (
     HandshakeError,
     InvalidHandshake,
     LogFull,
+    SubscriptionLimit,
 )
 from fastws.http.request import Request
 from fastws.http.response import Response
@@ -63,6 +64,7 @@ __all__ = [
     "ServeOptions",
     "Server",
     "Subscription",
+    "SubscriptionLimit",
     "TickFeed",
     "Topic",
     "broadcast",
