@@ -119,7 +119,7 @@ class Acceptor:
 
     def counts(self) -> dict[str, int]:
         """Return what is counted here, by name."""
-        return self.http_refused | {"ignored_messages": self._plain.ignored}
+        return self.http_refused | self._plain.counts()
 
     def dismiss(self, connection: Connection) -> None:
         """Refuse a client in the middle of a request with 503: the server stops."""
@@ -355,7 +355,7 @@ class Acceptor:
                     self._respond(connection, request, allowed, keep_alive=False)
                     return
                 upgrade.headers += headers_of_101(allowed)
-            topic = asked.topic(self._engine, allowed)
+            topic = self._plain.topic(asked, self._engine, allowed)
             options, fields = asked.begins(topic)
             upgrade.headers += fields
             self._switch(connection, upgrade)

@@ -63,6 +63,7 @@ class LimitLog:
         "staged_refused",
         "log_full",
         "subscriptions_refused",
+        "topics_refused",
         "lapped",
         "buffered_closed",
         *HTTP_LIMITS,

@@ -5,7 +5,8 @@ upgrade.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ POSITION = "Fastws-Position"
 # Where it is there, the client gets each message from its position on, or is closed: it may count.
 DELIVERY = ("Fastws-Delivery", "every-message")
 PREFIX = "/topics/"
-NAME_PATTERN = "[A-Za-z0-9_.:/-]+"
+NAME_PATTERN = "[A-Za-z0-9_.:-]+(/[A-Za-z0-9_.:-]+)*"
 
 CanSubscribe = Callable[[Request, str], bool | Response | Awaitable[bool | Response | None] | None]
 Heard = Callable[[Connection], None]
@@ -157,7 +158,7 @@ class Plain:
     def __init__(self, topics: Callable[[], Sequence[PlainTopics]], longest: int) -> None:
         self._topics = topics
         self._longest = longest
-        self.ignored = 0  # messages of clients
+        self._ignored = self._refused = 0  # messages of clients; requests
 
     def _of(self, request: Request) -> PlainTopics | None:
         return next((it for it in self._topics() if request.path.startswith(it.prefix)), None)
@@ -169,7 +170,25 @@ class Plain:
             HandshakeError: as `PlainTopics.asked`.
         """
         topics = self._of(request)
-        return None if topics is None else topics.asked(request, self._longest)
+        with self._counting_refusals():
+            return None if topics is None else topics.asked(request, self._longest)
+
+    def topic(self, asked: Asked, engine: Engine, allowed: object) -> Topic:
+        """Return the topic that is asked for, as `Asked.topic`."""
+        with self._counting_refusals():
+            return asked.topic(engine, allowed)
+
+    @contextmanager
+    def _counting_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except HandshakeError:
+            self._refused += 1
+            raise
+
+    def counts(self) -> dict[str, int]:
+        """Return what was counted, by name."""
+        return {"ignored_messages": self._ignored, "topics_refused": self._refused}
 
     def refuse(self, request: Request) -> None:
         """Refuse a request that is no upgrade if its path is theirs.
@@ -204,4 +223,4 @@ class Plain:
             asked.plain.came(connection)
 
     def _ignore(self, connection: Connection, message: str | bytes) -> None:
-        self.ignored += 1
+        self._ignored += 1
