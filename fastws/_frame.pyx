@@ -153,6 +153,17 @@ cdef uint64_t _amount(str what, value, double scale=1) except? 0:
     return <uint64_t>(value * scale)
 
 
+cdef uint64_t _gap(max_rate) except? 0:
+    """Between two flushes, ns, of so many a second; None: 0."""
+    if max_rate is None:
+        return 0
+    if not isinstance(max_rate, (int, float)) or isinstance(max_rate, bool):
+        raise TypeError(f"max_rate must be a number, not {type(max_rate).__name__}")
+    if not 0.1 <= max_rate <= 1000:
+        raise ValueError(f"max_rate must be 0.1 to 1000 a second, not {max_rate!r}")
+    return <uint64_t>(1e9 / max_rate)
+
+
 cdef fws_topic_options topic_options(dict options) except *:
     """Options as `Engine.topic` takes them, checked; ValueError says what is wrong."""
     cdef fws_topic_options found
@@ -715,6 +726,12 @@ cdef class Subscription:
         return options_by_name(&options)["max_lag"]
 
     @property
+    def max_rate(self):
+        """How often it is sent to at most, per second; None: whenever there is news."""
+        cdef uint64_t gap_ns = fws_sub_facts_of(self._held()).gap_ns
+        return None if gap_ns == 0 else round(1e9 / gap_ns, 3)
+
+    @property
     def epoch(self):
         """The epoch of its topic: the first half of a position."""
         return self.topic.epoch
@@ -1007,7 +1024,8 @@ cdef class Connection:
             fws_conn_kill(self.engine._e, self._held(), 1006)
             self.engine._done(FWS_OK)
 
-    def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None):
+    def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None,
+                  max_rate=None):
         """Receive what is published to the topic from now on. Safe from any thread.
 
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
@@ -1023,6 +1041,12 @@ cdef class Connection:
                 that were excluded for this client come again. Seq -1 is before the first message.
             on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's. What
                 is replayed counts as no lag, but on a lossless topic, whose publisher waits for it.
+            max_rate: how often it is sent to at most, per second, 0.1 to 1000; None: whenever there
+                is news. Each time it gets what there is; with the policy "latest" only the newest
+                message of each key (those without a key have one together), and what is left out
+                counts as conflated. What was published last is sent in any case, a gap later at
+                most, but not when the subscription ends before. Messages that wait for their time
+                come behind newer ones of other topics. Not for a lossless subscription.
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
@@ -1043,11 +1067,22 @@ cdef class Connection:
             options = topic_options(merged_options(options_by_name(&options), on_slow, max_lag))
             command.n = sizeof(fws_topic_options)
             command.data = <const uint8_t *>&options
+        command.gap_ns = _gap(max_rate)
+        if max_rate is not None and self._policy(wanted, on_slow) == "lossless":
+            raise ValueError("max_rate is not for a lossless subscription, which would hold the "
+                             "publisher while it waits for its time")
         command.since = since is not None
         if since is not None:
             self._begin_since(&command, wanted, since)
         self._membership(FWS_CMD_SUBSCRIBE, wanted, &command)
         return self._subscription(wanted)
+
+    cdef str _policy(self, Topic topic, str on_slow):
+        cdef fws_topic_options options
+        if on_slow is not None:
+            return on_slow
+        options = fws_topic_facts_of(topic._t).options
+        return options_by_name(&options)["on_slow"]
 
     cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
         command.epoch, command.seq = _since(topic._t, since)

@@ -334,6 +334,7 @@ cdef extern from "core/engine.h" nogil:
         const uint8_t *key
         uint64_t epoch
         uint64_t seq
+        uint64_t gap_ns
         uint64_t conn
         fws_topic *topic
         const uint8_t *data
@@ -417,5 +418,6 @@ cdef extern from "core/facts.h" nogil:
         uint32_t id
         uint8_t began
         uint64_t seq
+        uint64_t gap_ns
         fws_topic_options options
     fws_sub_facts fws_sub_facts_of(const fws_sub *sub)

@@ -53,6 +53,13 @@ static int publish(fws_engine *engine, const fws_command *command)
     return engine->waiting_bytes >= FWS_FLUSH_BYTES && topic->dirty ? 1 : FWS_OK;
 }
 
+/* Other options for a subscription that there is. */
+static int change(fws_sub *sub, const fws_topic_options *options, uint64_t gap_ns)
+{
+    int status = fws_sub_set_max_rate(sub, gap_ns);
+    return status != FWS_OK ? status : fws_sub_set_options(sub, options);
+}
+
 static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
     fws_topic *topic = command->topic;
@@ -66,7 +73,7 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
         options = memcpy(&own, command->data, sizeof own);
     fws_sub *sub = fws_conn_find_sub(conn, topic);
     if (sub != NULL)
-        return command->since ? FWS_E_INVALID : fws_sub_set_options(sub, options);
+        return command->since ? FWS_E_INVALID : change(sub, options, command->gap_ns);
     uint32_t most = engine->options.max_subscriptions;
     if (most > 0 && conn->n_subs >= most) {
         engine->counters.subscriptions_refused++;
@@ -77,6 +84,10 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     sub = fws_topic_join_at(topic, conn, options, seq, ++engine->eseq);
     if (sub == NULL)
         return FWS_E_NOMEM;
+    if (fws_sub_set_max_rate(sub, command->gap_ns) != FWS_OK) {
+        fws_topic_leave(sub);
+        return FWS_E_NOMEM;
+    }
     if (command->since)
         sub->began = recovers ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE;
     if (sub->pending)
@@ -148,6 +159,7 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
     int status = fws_conn_push_close(engine, conn, command->code, command->data, command->n);
     if (status != FWS_OK)
         return status;
+    fws_conn_end_rests(conn);
     fws_conn_pause(engine, conn, false);
     fws_conn_unthrottle(engine, conn);
     fws_conn_move(conn, FWS_CLOSING);

@@ -320,6 +320,7 @@ typedef struct fws_command {
                             still the same and has it; without, and else: fws_topic_start() */
     uint8_t key_n;       /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
+    uint64_t gap_ns;     /* SUBSCRIBE: between two flushes, at least; 0: no limit */
     const uint8_t *key;
     uint64_t conn;       /* id; PUBLISH: of the connection that is not to get it; 0: none */
     fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH, UNREF: the caller holds a reference */

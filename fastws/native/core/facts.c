@@ -238,10 +238,12 @@ fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
 
 fws_sub_facts fws_sub_facts_of(const fws_sub *sub)
 {
+    const fws_max_rate *rate = sub->extra == NULL ? NULL : sub->extra->max_rate;
     return (fws_sub_facts){
         .id = sub->id,
         .began = sub->began,
         .seq = sub->seq - sub->partial,
+        .gap_ns = rate == NULL ? 0 : rate->gap_ns,
         .options = *fws_sub_options(sub),
     };
 }

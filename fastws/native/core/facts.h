@@ -89,8 +89,9 @@ fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq);
 
 typedef struct fws_sub_facts {
     uint32_t id;
-    uint8_t began; /* enum fws_began */
-    uint64_t seq;  /* of its next frame: all before it was handed to the kernel, or passed over */
+    uint8_t began;   /* enum fws_began */
+    uint64_t seq;    /* of its next frame: all before it was handed to the kernel, or passed over */
+    uint64_t gap_ns; /* of its max_rate; 0: it has none */
     fws_topic_options options;
 } fws_sub_facts;
 
