@@ -1175,6 +1175,24 @@ cdef class Connection:
         return None if self.session is None else self.session.subprotocol
 
     @property
+    def position(self):
+        """Of a client: `(epoch, seq)` of the last message of a plain topic that it has received.
+
+        With `?since=epoch:seq` another connection goes on behind it. What waits to be received does
+        not count. None: the server has not said how that is known (docs/protocol.md 4).
+        """
+        return getattr(self.session, "position", None)
+
+    @property
+    def recovered(self):
+        """Of a client that has asked for a position: whether nothing was missed since.
+
+        None: it has not asked, or the server does not say.
+        """
+        place = getattr(self.session, "place", None)
+        return None if place is None else place.recovered
+
+    @property
     def is_open(self):
         """Whether it is a WebSocket and neither side has begun to close."""
         return self._c is not NULL and fws_conn_facts_of(self._c).state == FWS_OPEN

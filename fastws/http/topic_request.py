@@ -15,6 +15,11 @@ from fastws.http.request import Request, raw_parts
 if TYPE_CHECKING:
     from fastws._frame import OnSlow
 
+POSITION = "Fastws-Position"  # of the 101: where the client begins
+# Of the 101: how a client knows its position; each message comes and can be counted, or has its
+# number in it. Without it, it cannot know.
+DELIVERY = "Fastws-Delivery"
+EVERY_MESSAGE, NUMBERED = "every-message", "numbered"
 # What holds the publisher is for the program to allow; the others spare it.
 POLICIES: dict[str, "OnSlow"] = {
     "latest": "latest", "drop_oldest": "drop_oldest", "close": "close", "lossless": "lossless"
@@ -120,11 +125,17 @@ def _decoded(raw: bytes, what: str) -> str:
         raise HandshakeError(400, f"{what} is not UTF-8") from None
 
 
-def _since(value: str) -> tuple[str, int]:
+def parse_position(value: str) -> tuple[str, int] | None:
+    """Return the epoch and seq of `epoch:seq`; None: it does not look like that."""
     match = _SINCE.fullmatch(value)
-    if match is None:
+    return None if match is None else (match[1], int(match[2]))
+
+
+def _since(value: str) -> tuple[str, int]:
+    position = parse_position(value)
+    if position is None:
         raise HandshakeError(400, "since must look like epoch:seq")
-    return match[1], int(match[2])
+    return position
 
 
 def _on_slow(value: str) -> "OnSlow":

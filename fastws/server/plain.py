@@ -14,16 +14,20 @@ from fastws._frame import Connection, Engine, Topic
 from fastws.errors import VERSION_HEADERS, HandshakeError
 from fastws.http.request import Request
 from fastws.http.response import Response
-from fastws.http.topic_request import TopicNames, TopicRequest, parse_topic_request
+from fastws.http.topic_request import (
+    DELIVERY,
+    EVERY_MESSAGE,
+    POSITION,
+    TopicNames,
+    TopicRequest,
+    parse_topic_request,
+)
 from fastws.lag import Lag, Position
 from fastws.server.coroutines import Session
 
 if TYPE_CHECKING:
     from fastws._frame import OnSlow
 
-POSITION = "Fastws-Position"
-# Where it is there, the client gets each message from its position on, or is closed: it may count.
-DELIVERY = ("Fastws-Delivery", "every-message")
 PREFIX = "/topics/"
 NAME_PATTERN = "[A-Za-z0-9_.:-]+(/[A-Za-z0-9_.:-]+)*"
 
@@ -143,7 +147,7 @@ class Asked:
         begins: Position = topic.position(self.request.since, on_slow=on_slow)
         fields = [(POSITION, f"{begins.epoch}:{begins.seq}")]
         if on_slow in ("close", "lossless"):
-            fields.append(DELIVERY)
+            fields.append((DELIVERY, EVERY_MESSAGE))
         return own, fields
 
 
