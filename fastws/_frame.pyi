@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypedDict, final, type_check_only
 
 from fastws.errors import Close, ConnectionClosed
 from fastws.http.request import Request
-from fastws.lag import History, Lag, Message, Position
+from fastws.lag import Gap, History, Lag, Message, Position
 from fastws.ticks.config import Fields, Format, Late, Rate
 
 OnSlow = Literal["close", "latest", "drop_oldest", "lossless"]
@@ -209,6 +209,7 @@ class Connection:
         on_slow: OnSlow | None = None,
         max_lag: Lag | None = None,
         max_rate: float | None = None,
+        on_gap: Callable[[Subscription, Gap], object] | None = None,
     ) -> Subscription: ...
     def unsubscribe(self, topic: Topic) -> None: ...
     def pause_reading(self, *, after: int = 0) -> None: ...
@@ -254,6 +255,7 @@ class Engine:
     on_topic_error: Callable[[Topic, BaseException], object] | None
     schedule: Callable[[], None] | None
     waits: Any
+    telling: Callable[[Subscription, Gap], object] | None
     def __new__(
         cls,
         *,

@@ -24,19 +24,22 @@ from fastws.native cimport *
 
 import os
 from collections import deque
+from inspect import iscoroutinefunction
 from threading import current_thread
 from weakref import WeakValueDictionary
 
 from fastws.errors import (
     Close, ConnectionClosed, LogFull, SubscriptionLimit, connection_closed, host_and_port,
 )
-from fastws.lag import TOPIC_DEFAULTS as _DEFAULTS, History, Lag, Message, Position, merged_options
+from fastws.lag import TOPIC_DEFAULTS as _DEFAULTS, Gap, History, Lag, Message, Position
+from fastws.lag import merged_options
 
 FORMATS = {"json": FWS_TICK_JSON, "binary": FWS_TICK_BINARY}
 FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ}
 _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SKIP}
 _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS,
             "drop_oldest": FWS_SLOW_DROP_OLDEST}
+_WHY = {FWS_WHY_SLOW: "slow", FWS_WHY_RETENTION: "retention", FWS_WHY_BUDGET: "budget"}
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 _INHERITED = ("the engine belongs to the process that this one was forked from: make another one "
               "here; close() closes the descriptors and leaves the parent's connections alone")
@@ -85,6 +88,18 @@ cpdef int one_of(str what, dict names, value) except -1:
     if value not in names:
         raise ValueError(f"{what} must be one of {', '.join(names)}, not {value!r}")
     return names[value]
+
+
+cdef int _check_callback(str name, callback) except -1:
+    """A TypeError unless it is None or a plain function: nothing would await another one."""
+    if callback is None:
+        return 0
+    if not callable(callback):
+        raise TypeError(f"{name} must be a function, not {callback!r}")
+    if iscoroutinefunction(callback):
+        raise TypeError(f"{name} must be a plain function, not an async one: it is called in the "
+                        "turn, and nothing would await it")
+    return 0
 
 
 cdef object payload_of(object data, const uint8_t **start, size_t *n, uint8_t *opcode):
@@ -1025,7 +1040,7 @@ cdef class Connection:
             self.engine._done(FWS_OK)
 
     def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None,
-                  max_rate=None):
+                  max_rate=None, on_gap=None):
         """Receive what is published to the topic from now on. Safe from any thread.
 
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
@@ -1047,16 +1062,21 @@ cdef class Connection:
                 counts as conflated. What was published last is sent in any case, a gap later at
                 most, but not when the subscription ends before. Messages that wait for their time
                 come behind newer ones of other topics. Not for a lossless subscription.
+            on_gap: `on_gap(subscription, gap)`, a plain function, is called with a Gap when messages
+                are lost to this subscription: its policy passed over them, or the topic had let them
+                go. It is called at the end of the turn, once for all that were lost in it; not for
+                what is lost when the subscription ends. None: nobody is told.
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
             SubscriptionLimit: it has `max_subscriptions` already.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
                 no pair, or there is such a subscription already.
-            TypeError: since is not a pair of str and int.
+            TypeError: since is not a pair of str and int; on_gap cannot be called, or is async.
         """
         cdef fws_topic_options options
         cdef fws_command command
+        _check_callback("on_gap", on_gap)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0
         command.data = NULL
@@ -1074,7 +1094,12 @@ cdef class Connection:
         command.since = since is not None
         if since is not None:
             self._begin_since(&command, wanted, since)
-        self._membership(FWS_CMD_SUBSCRIBE, wanted, &command)
+        self.engine._begin_losses(&command, on_gap)
+        try:
+            self._membership(FWS_CMD_SUBSCRIBE, wanted, &command)
+        except BaseException:
+            self.engine._end_losses(&command)
+            raise
         return self._subscription(wanted)
 
     cdef str _policy(self, Topic topic, str on_slow):
@@ -1396,6 +1421,9 @@ cdef class Engine:
     cdef list _connections  # those that the owner has heard of, by slot
     cdef dict _kept  # configured topics, by name
     cdef object _subscriptions  # those that somebody refers to, by connection and topic
+    cdef dict _on_gap  # callbacks of subscriptions that want to hear of losses, by number
+    cdef uint64_t _gaps_asked  # numbers given out
+    cdef readonly object telling  # the callback that is called with a Gap, else None
     cdef dict _patterns  # options of topics that are only named, by the beginning of the name
     cdef Topic _source_topic
     cdef bint _in_turn, _scheduled, _closing
@@ -1450,6 +1478,7 @@ cdef class Engine:
         self._connections = []
         self._kept = {}
         self._subscriptions = WeakValueDictionary()
+        self._on_gap = {}
         self._patterns = {}
         self._ended = deque()
 
@@ -1769,6 +1798,7 @@ cdef class Engine:
     cdef int _finish_turn(self) except -1:
         self._flush()
         self._tell_room()
+        self._tell_gaps()
         if self._left():
             return 0
         self._reap()
@@ -1900,6 +1930,52 @@ cdef class Engine:
                 return 0
         return 0
 
+    cdef int _begin_losses(self, fws_command *command, on_gap) except -1:
+        """Have the losses of the subscription told to on_gap; None: to nobody."""
+        command.losses = NULL
+        if on_gap is None:
+            return 0
+        self._gaps_asked += 1
+        command.losses = fws_losses_new(self._gaps_asked)
+        if command.losses is NULL:
+            raise MemoryError()
+        self._on_gap[self._gaps_asked] = on_gap
+        return 0
+
+    cdef int _end_losses(self, const fws_command *command) except -1:
+        """The subscription was refused."""
+        if command.losses is not NULL:
+            self._on_gap.pop(command.losses.id, None)
+            fws_losses_free(command.losses)
+        return 0
+
+    cdef int _tell_gaps(self) except -1:
+        """Call on_gap of subscriptions that have lost something, one at least."""
+        cdef uint64_t deadline = 0
+        cdef fws_loss loss
+        while not self._left() and not self._closing:
+            if not fws_topics_next_loss(fws_engine_topics(self._e), &loss):
+                return 0
+            if loss.sub is NULL:
+                self._on_gap.pop(loss.id, None)
+                continue
+            deadline = deadline or fws_engine_now(self._e) + FWS_EVENTS_NS
+            self._tell_gap(&loss)
+            if not self._left() and fws_engine_now(self._e) >= deadline:
+                return 0
+        return 0
+
+    cdef int _tell_gap(self, const fws_loss *loss) except -1:
+        cdef Connection connection = self._binding(loss.conn)
+        gap = Gap(loss.first, loss.last, loss.count, _WHY[loss.why])
+        self.telling = self._on_gap[loss.id]
+        try:
+            self.telling(connection._subscription(self._topic_of(loss.topic)), gap)
+        except BaseException as exception:
+            self._failed(connection, exception)
+        self.telling = None
+        return 0
+
     cdef int _tell_ended(self, uint64_t deadline) except -1:
         """Call on_close for connections that have ended, one at least."""
         while self._ended:
@@ -1968,6 +2044,7 @@ cdef class Engine:
             fws_conn_cut_off(self._e, c)
             c = fws_engine_next_conn(self._e, &slot)
         self._reap()
+        self._on_gap.clear()
         self._tell_ended(<uint64_t>-1)
         self._let_go_of_topics()
         fws_engine_free(self._e)
@@ -1982,6 +2059,7 @@ cdef class Engine:
             connection._c = NULL
         self._connections.clear()
         self._kept.clear()
+        self._on_gap.clear()
         self._source_topic = None
         fws_engine_free(self._e)
         self._e = NULL

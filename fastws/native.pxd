@@ -175,6 +175,24 @@ cdef extern from "core/topic.h" nogil:
         pass
     ctypedef struct fws_topics:
         pass
+    enum fws_why:
+        FWS_WHY_SLOW
+        FWS_WHY_RETENTION
+        FWS_WHY_BUDGET
+    ctypedef struct fws_losses:
+        uint64_t id
+    ctypedef struct fws_loss:
+        uint64_t id
+        const fws_sub *sub
+        fws_conn *conn
+        fws_topic *topic
+        uint64_t first
+        uint64_t last
+        uint64_t count
+        uint8_t why
+    fws_losses *fws_losses_new(uint64_t id)
+    void fws_losses_free(fws_losses *losses)
+    bint fws_topics_next_loss(fws_topics *topics, fws_loss *loss)
     fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
                               const fws_topic_options *options)
     fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n)
@@ -335,6 +353,7 @@ cdef extern from "core/engine.h" nogil:
         uint64_t epoch
         uint64_t seq
         uint64_t gap_ns
+        fws_losses *losses
         uint64_t conn
         fws_topic *topic
         const uint8_t *data

@@ -18,6 +18,7 @@
 struct fws_engine;
 struct fws_topic;
 struct fws_topic_options;
+struct fws_losses;
 
 enum fws_state {
     FWS_HTTP = 0, /* collecting an HTTP head (client role: the answer) */
@@ -60,6 +61,7 @@ typedef struct fws_sub_extra {
     /* It began with a snapshot: frames between its start and the head of that time that were no
      * newest ones, so that they were never published to it; of them, those not passed over yet. */
     uint64_t unpublished, unpublished_ahead;
+    struct fws_losses *losses; /* NULL: nobody wants to be told */
 } fws_sub_extra;
 
 /* Where a subscription began. */

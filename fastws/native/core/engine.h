@@ -321,6 +321,8 @@ typedef struct fws_command {
     uint8_t key_n;       /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
     uint64_t gap_ns;     /* SUBSCRIBE: between two flushes, at least; 0: no limit */
+    fws_losses *losses;  /* SUBSCRIBE: tells what it loses; NULL: nobody does. Where the call is
+                            refused it is the caller's again */
     const uint8_t *key;
     uint64_t conn;       /* id; PUBLISH: of the connection that is not to get it; 0: none */
     fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH, UNREF: the caller holds a reference */

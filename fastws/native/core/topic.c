@@ -137,6 +137,7 @@ int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options)
 static void extra_free(fws_sub *sub)
 {
     if (sub->extra != NULL) {
+        fws_losses_end(sub->topic->topics, sub->extra->losses);
         free(sub->extra->excluded);
         free(sub->extra->max_rate);
     }

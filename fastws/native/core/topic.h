@@ -12,6 +12,7 @@
 #define FWS_TOPIC_H
 
 #include "core/conn.h"
+#include "core/losses.h"
 #include "log/keys.h"
 
 enum fws_on_slow {
@@ -78,6 +79,7 @@ typedef struct fws_topic {
     uint64_t lossless_most;  /* the largest, at least */
     uint32_t lossless_least; /* members with lossless_lag */
     uint64_t refused;        /* bytes of the frame that there was no room for; 0: there is room */
+    uint64_t budget_to;      /* who stands before that frame lost something to the budget */
     uint32_t hash;
     uint16_t name_n;
     bool dirty;      /* in the queue of topics to wake */
@@ -114,6 +116,7 @@ typedef struct fws_topics {
     uint32_t next_sub_id, sweep_at;
     uint64_t incarnations, seed; /* seed: secret, of hashes */
     uint64_t epochs;             /* random, where epochs count from: clients get to know them */
+    fws_link losses;    /* ring of subscriptions whose losses are to be told, or their end */
     uint64_t looked_at; /* who could be sent to before that has been, ns: ages count up to it */
     struct fws_settings *settings;
 } fws_topics;
@@ -298,6 +301,10 @@ static inline bool fws_sub_lapped(const fws_sub *sub)
 /* Looks at the lag and applies the policy: may move its place. FWS_OK, or FWS_E_SLOW when the
  * connection has to be closed. */
 int fws_sub_apply_policy(fws_sub *sub);
+
+/* It will never get the frames from its place up to that one: all losses of a subscription that goes
+ * on pass here, but for what is left out for newer frames of the same keys. Moves it there. */
+void fws_sub_lose(fws_sub *sub, uint64_t to);
 
 /* Bytes/s that its connection has to take, because it holds the publisher; 0: it does not. */
 uint64_t fws_sub_held_rate(const fws_sub *sub);
