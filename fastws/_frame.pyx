@@ -28,7 +28,9 @@ from inspect import iscoroutinefunction
 from threading import current_thread
 from weakref import WeakValueDictionary
 
-from fastws.errors import Close, ConnectionClosed, LogFull, connection_closed, host_and_port
+from fastws.errors import (
+    Close, ConnectionClosed, LogFull, SubscriptionLimit, connection_closed, host_and_port,
+)
 from fastws.lag import TOPIC_DEFAULTS as _DEFAULTS, Gap, History, Lag, Message, Position
 from fastws.lag import merged_options
 
@@ -71,6 +73,8 @@ cdef object _error(int status):
         return ValueError("a size or code is out of range")
     if status == FWS_E_SYSTEM:
         return OSError(errno, os.strerror(errno))
+    if status == FWS_E_MANY:
+        return SubscriptionLimit("the connection has max_subscriptions subscriptions already")
     return ConnectionClosed(1006, "the connection is closing or closed")
 
 
@@ -496,8 +500,8 @@ cdef class Topic:
             raise
         return published
 
-    def position(self, since=None):
-        """Return the Position where `Connection.subscribe` would begin now, with that `since`.
+    def position(self, since=None, *, str on_slow=None):
+        """Return the Position where `Connection.subscribe` would begin now, with the same arguments.
 
         For what a program tells its client first: what is replayed leaves in the place of its
         subscription, behind what was sent before.
@@ -507,12 +511,15 @@ cdef class Topic:
         """
         cdef fws_topic *t = self._held()
         cdef uint64_t epoch, seq = 0
+        cdef fws_topic_options options = fws_topic_facts_of(t).options
+        if on_slow is not None:
+            options.on_slow = <uint8_t>one_of("on_slow", _ON_SLOW, on_slow)
         recovered = None
         if since is not None:
             epoch, seq = _since(t, since)
             recovered = fws_topic_recovers(t, epoch, seq)
         if not recovered:
-            seq = fws_topic_start(t, NULL)
+            seq = fws_topic_start(t, &options)
         return Position(_epoch_of(t), <int64_t>seq - 1, recovered)
 
     def history(self, limit=None):
@@ -1062,6 +1069,7 @@ cdef class Connection:
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
+            SubscriptionLimit: it has `max_subscriptions` already.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
                 no pair, or there is such a subscription already.
             TypeError: since is not a pair of str and int; on_gap cannot be called, or is async.
@@ -1190,6 +1198,24 @@ cdef class Connection:
     def subprotocol(self):
         """The subprotocol that was agreed on, or None."""
         return None if self.session is None else self.session.subprotocol
+
+    @property
+    def position(self):
+        """Of a client: `(epoch, seq)` of the last message of a plain topic that it has received.
+
+        With `?since=epoch:seq` another connection goes on behind it. What waits to be received does
+        not count. None: the server has not said how that is known (docs/protocol.md 4).
+        """
+        return getattr(self.session, "position", None)
+
+    @property
+    def recovered(self):
+        """Of a client that has asked for a position: whether nothing was missed since.
+
+        None: it has not asked, or the server does not say.
+        """
+        place = getattr(self.session, "place", None)
+        return None if place is None else place.recovered
 
     @property
     def is_open(self):
@@ -1387,6 +1413,8 @@ cdef class Engine:
             it `send_nowait` raises LogFull, requests are answered with 503, and the connections that
             hold most are closed (1013) until a quarter is free; the last eighth is for those
             that hold less than 4 KiB, the last sixteenth for those that hold nothing. 0: no limit.
+        max_subscriptions: of one connection; past it `subscribe` raises SubscriptionLimit. 0: no
+            limit.
     """
 
     cdef fws_engine *_e  # NULL once closed
@@ -1415,7 +1443,8 @@ cdef class Engine:
                   uint64_t byte_rate=0,
                   uint64_t max_message_size=MIB, uint32_t max_fragments=16384,
                   uint32_t outbox_limit=MIB, high_mark=None, int notsent_lowat=16384,
-                  uint64_t max_log_bytes=256 * MIB, uint64_t max_buffered_bytes=256 * MIB):
+                  uint64_t max_log_bytes=256 * MIB, uint64_t max_buffered_bytes=256 * MIB,
+                  uint32_t max_subscriptions=0):
         cdef fws_options options
         options.head_limit = min(max(head_limit, 256), 65536)
         options.max_connections = max_connections
@@ -1440,6 +1469,7 @@ cdef class Engine:
         options.notsent_lowat = notsent_lowat
         options.max_log_bytes = max_log_bytes
         options.max_buffered_bytes = max_buffered_bytes
+        options.max_subscriptions = max_subscriptions
         options.limits.max_message_size = max_message_size
         options.limits.max_fragments = max_fragments
         self._e = fws_engine_new(&options, &fws_sys_linux)
@@ -1610,6 +1640,15 @@ cdef class Engine:
             self._keep(topic)
         self._schedule_flush()  # what is only named is looked at in the next turn
         return topic
+
+    def find_topic(self, str name not None):
+        """Return the topic of that name; None: there is none."""
+        self._check()
+        cdef bytes key = name.encode()
+        cdef fws_topic *t = NULL
+        if len(key) <= FWS_NAME_MAX:
+            t = fws_topics_find(fws_engine_topics(self._e), key, len(key))
+        return None if t is NULL else self._topic_of(t)
 
     def topics(self, str pattern not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
                history=None, retain=None, min_rate=None):

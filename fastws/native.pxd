@@ -11,6 +11,7 @@ cdef extern from "wire/status.h" nogil:
         FWS_E_CLOSED
         FWS_E_INVALID
         FWS_E_SYSTEM
+        FWS_E_MANY
 
 
 cdef extern from "wire/frame.h" nogil:
@@ -253,6 +254,7 @@ cdef extern from "core/engine.h" nogil:
         int notsent_lowat
         uint64_t max_log_bytes
         uint64_t max_buffered_bytes
+        uint32_t max_subscriptions
         fws_limits limits
     enum fws_event_kind:
         FWS_EVENT_HEAD
@@ -295,6 +297,7 @@ cdef extern from "core/engine.h" nogil:
         uint64_t message_rate_paused
         uint64_t byte_rate_paused
         uint64_t handshakes_refused
+        uint64_t subscriptions_refused
     enum fws_limit_met:
         FWS_MET_PER_ADDRESS
         FWS_MET_HANDSHAKE_RATE

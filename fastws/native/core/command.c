@@ -78,6 +78,11 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     fws_sub *sub = fws_conn_find_sub(conn, topic);
     if (sub != NULL)
         return subscribe_again(sub, command, options);
+    uint32_t most = engine->options.max_subscriptions;
+    if (most > 0 && conn->n_subs >= most) {
+        engine->counters.subscriptions_refused++;
+        return FWS_E_MANY;
+    }
     bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
     uint64_t seq = recovers ? command->seq : FWS_START;
     sub = fws_topic_join_at(topic, conn, options, seq, ++engine->eseq);
