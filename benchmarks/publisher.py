@@ -65,7 +65,7 @@ class Publisher(App):
     # Publishing.
 
     async def publish(self) -> None:
-        """Publish what is due, again and again; what is refused is made later."""
+        """Publish what is due, again and again; what the topic refuses is not tried again."""
         options = self.options
         due, at = 0.0, time.monotonic()
         while True:
