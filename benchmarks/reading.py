@@ -42,7 +42,7 @@ class Asked:
 
 
 @contextmanager
-def _asked(command: Sequence[str], core: int) -> Iterator[Asked]:
+def asked(command: Sequence[str], core: int) -> Iterator[Asked]:
     """Run it on that core; it ends with its standard input, and is waited for."""
     process = subprocess.Popen(
         command,
@@ -67,7 +67,7 @@ def _asked(command: Sequence[str], core: int) -> Iterator[Asked]:
 @contextmanager
 def publishing(python: str, *options: str) -> Iterator[tuple[Asked, int]]:
     """Run publisher.py on the server's core; yield it and its port."""
-    with _asked([python, str(FOLDER / "publisher.py"), *options], SERVER_CORE) as server:
+    with asked([python, str(FOLDER / "publisher.py"), *options], SERVER_CORE) as server:
         found = re.search(r":(\d+)$", server.line().strip())
         assert found is not None, "the server did not start"
         yield server, int(found[1])
@@ -77,7 +77,7 @@ def publishing(python: str, *options: str) -> Iterator[tuple[Asked, int]]:
 def reading(program: Path, port: int, connections: int, *options: object) -> Iterator[Asked]:
     """Open so many connections from a process of their own on the client's core."""
     command = [str(program), "--port", str(port), "--connections", str(connections)]
-    with _asked([*command, *map(str, options)], CLIENT_CORE) as readers:
+    with asked([*command, *map(str, options)], CLIENT_CORE) as readers:
         assert readers.line() == "ready\n"
         yield readers
 
