@@ -88,7 +88,7 @@ def with_since(target: str, position: Position) -> str:
     path, _, _ = target.partition("?")
     others = [f"{name}={value}" for name, value in _options(target) if name != "since"]
     epoch, seq = position
-    return f"{path}?{'&'.join([*others, f'since={quote(epoch, safe="")}:{seq}'])}"
+    return f"{path}?{'&'.join([*others, f'since={quote(epoch)}:{seq}'])}"
 
 
 def asks_for_envelope(target: str) -> bool:
