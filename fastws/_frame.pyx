@@ -35,7 +35,7 @@ from fastws.lag import TOPIC_DEFAULTS as _DEFAULTS, Gap, History, Lag, Message, 
 from fastws.lag import merged_options
 
 FORMATS = {"json": FWS_TICK_JSON, "binary": FWS_TICK_BINARY}
-FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ}
+FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ, "quote": FWS_TICK_QUOTE}
 _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SKIP}
 _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS,
             "drop_oldest": FWS_SLOW_DROP_OLDEST}
@@ -2245,7 +2245,8 @@ cdef class Engine:
         Args:
             seed: of the random walk.
             format: "json" or "binary".
-            fields: "base", or "seq" for ticks that also carry seq and tsNs.
+            fields: "base", "seq" for ticks that also carry seq and tsNs, or "quote": bid, ask and
+                volume, too.
             late: what is done with ticks more than 10 ms overdue: "burst", "smooth", "skip".
         """
         self._check()

@@ -80,6 +80,7 @@ cdef extern from "feed/tick.h" nogil:
     enum fws_tick_fields:
         FWS_TICK_BASE
         FWS_TICK_SEQ
+        FWS_TICK_QUOTE
     enum:
         FWS_TICK_MAX
     ctypedef struct fws_ticks:

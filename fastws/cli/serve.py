@@ -24,7 +24,7 @@ from fastws.lines.feed import LinesFeed
 from fastws.server.limits import Limits
 from fastws.server.open_files import check_file_limit
 from fastws.server.running import LOOPS, SAME_SIGNAL
-from fastws.ticks.config import FEED_LIMITS, LogLevel, Rate, ServeOptions, http_port_of_mode
+from fastws.ticks.config import FEED_LIMITS, Fields, LogLevel, Rate, ServeOptions, http_port_of_mode
 from fastws.ticks.feed import TickFeed
 
 
@@ -107,9 +107,10 @@ GROUPS = {
 )
 @click.option(
     "--fields",
-    type=click.Choice(["base", "seq"]),
+    type=click.Choice(get_args(Fields)),
     default="base",
-    help="seq: ticks also carry their sequence number and their time in ns.",
+    help="seq: ticks also carry their sequence number and their time in ns; quote: bid, ask and "
+    "volume, too.",
 )
 @click.option(
     "--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop", help="Event loop."
