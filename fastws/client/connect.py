@@ -7,9 +7,9 @@ import random
 import socket
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 from dataclasses import dataclass
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 from fastws._frame import Connection
@@ -35,6 +35,20 @@ FIRST_DELAY, LEAST_DELAY, MOST_DELAY, GROWTH = 5.0, 3.1, 90.0, 1.618  # seconds;
 TRANSIENT = (500, 502, 503, 504)  # statuses after which trying again makes sense
 
 
+@dataclass(slots=True)
+class ClientSession(Session):
+    """What is kept of a client's connection besides what the engine keeps."""
+
+    place: Place | None = None
+
+    @property
+    def position(self) -> Position | None:
+        """Behind which message of a topic the program is; see `Connection.position`."""
+        if self.place is None or self.inbox is None:
+            return None
+        return self.place.after(self.inbox.received - len(self.inbox), self.inbox.last)
+
+
 class connect:  # it is called like a function
     """Connect to a WebSocket server.
 
@@ -49,8 +63,9 @@ class connect:  # it is called like a function
             except ConnectionClosed:
                 continue
 
-    Where the server gives positions (docs/protocol.md 4), it then asks for what comes after the last
-    message that the program has received: nothing is lost or doubled, or `ws.recovered` is False.
+    Where the server gives positions (docs/protocol.md 4), it then asks for what comes after the
+    last message that the program has received: nothing is lost or doubled, or `ws.recovered` is
+    False.
 
     Between attempts that fail it waits, at random up to 5 s, then up to 3.1 s, growing by 1.618 to
     90 s. Errors that another attempt cannot cure (a 4xx, a bad URL) are raised.
@@ -64,12 +79,13 @@ class connect:  # it is called like a function
         open_timeout: seconds, above 0 to 86,400, for connecting and the handshake together.
         stale_timeout: seconds without a message after which the connection is closed with 1001;
             None: it may be silent for ever (the engine's pings find peers that are gone).
-        gaps: for a URL of a plain topic with envelope=1: what the connection has lost comes as a Gap
-            among the messages, not as JSON.
+        gaps: for a URL of a plain topic with envelope=1: what the connection has lost comes as a
+            Gap among the messages, not as JSON.
         limits: what bounds it; fields that are a server's are ignored.
 
     Raises:
-        ConfigError: an argument out of range; gaps without envelope=1 in the URL; wss, which is not supported yet.
+        ConfigError: an argument out of range; gaps without envelope=1 in the URL; wss, which is
+            not supported yet.
         OSError: nobody listens there, or no such host.
         TimeoutError: `open_timeout` has passed.
         InvalidHandshake: the server refused, or answered something else; `status` says what.
@@ -201,20 +217,6 @@ class connect:  # it is called like a function
         return build_request(
             url.host, url.port, target, key, self._subprotocols, self._origin, self._headers
         )
-
-
-@dataclass(slots=True)
-class ClientSession(Session):
-    """What is kept of a client's connection besides what the engine keeps."""
-
-    place: Place | None = None
-
-    @property
-    def position(self) -> Position | None:
-        """Behind which message of a topic the program is; see `Connection.position`."""
-        if self.place is None or self.inbox is None:
-            return None
-        return self.place.after(self.inbox.received - len(self.inbox), self.inbox.last)
 
 
 def _put(inbox: Inbox[Any], connection: Connection, message: str | bytes) -> None:
