@@ -45,8 +45,10 @@ static void join_small(one *who, uint8_t name, bool own)
     fws_topic_options options;
     if (own)
         options = take_topic_options();
+    keys_wanted = own ? options.history_messages % (1 << KEYS) : 0; /* it is a topic's, not its */
     if (who->peer != NULL)
         (void)join_with(who, name, own ? &options : NULL);
+    keys_wanted = 0;
 }
 
 static void leave_small(one *who, uint8_t name)
