@@ -539,7 +539,7 @@ cdef class Topic:
                 raise ValueError(f"limit must not be negative: {limit}")
             seq = max(seq, head - min(head, <uint64_t>min(limit, 2**62)))
         while seq < head:
-            found.append(_message(t, seq))
+            found.append(_message(fws_topic_message_at(t, seq), seq))
             seq += 1
         return found
 
@@ -550,7 +550,24 @@ cdef class Topic:
         cdef uint64_t head = fws_topic_snapshot(t).appended
         if not fws_topic_facts_of(t).options.retain or head == 0:
             return None
-        return _message(t, head - 1)
+        return _message(fws_topic_message_at(t, head - 1), head - 1)
+
+    def snapshot(self):
+        """Return the newest message of each key that `retain` keeps: Messages by key, oldest first.
+
+        The key of messages without one is "". It is what a new subscriber with the policy "latest"
+        begins with, for programs that answer a request with it.
+        """
+        cdef fws_topic *t = self._held()
+        cdef dict found = {}
+        cdef fws_newest newest
+        if not fws_topic_facts_of(t).options.retain:
+            return found
+        newest = fws_topic_newest_from(t, 0)
+        while newest.message.data is not NULL:
+            found[newest.key[:newest.key_n].decode()] = _message(newest.message, newest.seq)
+            newest = fws_topic_newest_from(t, newest.seq + 1)
+        return found
 
     def configure(self, *, str on_slow=None, max_lag=None, retention_bytes=None, history=None,
                   retain=None, min_rate=None):
@@ -672,9 +689,8 @@ cdef (uint64_t, uint64_t) _since(const fws_topic *t, since) except *:
     return epoch, <uint64_t>(seq + 1)
 
 
-cdef object _message(const fws_topic *t, uint64_t seq):
+cdef object _message(fws_topic_message found, uint64_t seq):
     """The Message of the log; None: it is not there any more, the budget has taken it."""
-    cdef fws_topic_message found = fws_topic_message_at(t, seq)
     if found.data is NULL:
         return None
     data = found.data[:found.n]

@@ -434,6 +434,12 @@ cdef extern from "core/facts.h" nogil:
         size_t n
         uint8_t opcode
     fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
+    ctypedef struct fws_newest:
+        fws_topic_message message
+        uint64_t seq
+        const char *key
+        size_t key_n
+    fws_newest fws_topic_newest_from(const fws_topic *topic, uint64_t seq)
     ctypedef struct fws_sub_facts:
         uint32_t id
         uint8_t began
