@@ -85,8 +85,8 @@ class Publisher(App):
         for number in range(self.number, self.number + count):
             key = keys[number % len(keys)] if keys else None
             if self.options.json:
-                text = json.dumps({"key": key, "seq": number, "ts": time.time() * 1000})
-                made.append((key, text))
+                ts = time.time() * 1000
+                made.append((key, f'{{"key":"{key}","seq":{number},"ts":{ts:.3f}}}'))
             else:
                 stamp = STAMP.pack(number, time.monotonic_ns())
                 made.append((key, stamp.ljust(size, b".")))
