@@ -33,31 +33,39 @@ from browser import browsing
 
 PATHS = {"plain": "/topics/{topic}?onSlow=latest&maxRate={rate}", "part1": "/"}
 SETTLE = 2.0  # seconds before each measurement
-# One age in 64 is noted, of a client that gets a million messages a second.
+# A page that drowns in messages answers no question, so that it measures and ends by itself. One
+# age in 64 is noted where there are many.
 SCRIPT = """
 (() => {
-  const all = window.all = {};
-  window.begin = () => Object.assign(all, {keys: {}, ages: [], n: 0, at: performance.now()});
-  begin();
-  const socket = window.socket = new WebSocket(`ws://${location.host}%s`);
-  socket.onclose = event => { all.closed = event.code; };
-  socket.onmessage = event => {
-    const message = JSON.parse(event.data);
-    const key = message.symbol ?? message.key;
-    all.keys[key] = (all.keys[key] ?? 0) + 1;
-    if (all.n++ %% 64 == 0 || all.n < 4096)
-      all.ages.push(performance.timeOrigin + performance.now() - message.ts);
+  let keys = {}, ages = [], n = 0, begun = false, at = performance.now() + %(settle)d;
+  const socket = new WebSocket(`ws://${location.host}%(path)s`);
+  const end = closed => {
+    const seconds = (performance.now() - at) / 1000;
+    const rates = Object.values(keys).map(n => n / seconds).sort((a, b) => a - b);
+    ages.sort((a, b) => a - b);
+    const age = part => ages[Math.min(ages.length - 1, Math.floor(part * ages.length))] ?? null;
+    window.figures ??= {seconds, messages: n, rates, closed, p50: age(0.5), p99: age(0.99), most: age(1)};
   };
-})()
-"""
-FIGURES = """
-(() => {
-  const seconds = (performance.now() - all.at) / 1000;
-  const ages = all.ages.sort((a, b) => a - b);
-  const at = part => ages[Math.min(ages.length - 1, Math.floor(part * ages.length))] ?? null;
-  const rates = Object.values(all.keys).map(n => n / seconds).sort((a, b) => a - b);
-  return {seconds, messages: all.n, rates, closed: all.closed ?? null,
-          p50: at(0.5), p99: at(0.99), most: at(1)};
+  socket.onclose = event => end(event.code);
+  socket.onmessage = event => {
+    const message = JSON.parse(event.data), now = performance.now();
+    const key = message.symbol ?? message.key;
+    if (now < at)
+      return;
+    if (!begun) {
+      begun = true;
+      at = now;
+    }
+    if (now > at + %(length)d) {
+      end(null);
+      socket.onmessage = null;
+      socket.close();
+      return;
+    }
+    keys[key] = (keys[key] ?? 0) + 1;
+    if (n++ %% 64 == 0 || n < 4096)
+      ages.push(performance.timeOrigin + now - message.ts);
+  };
 })()
 """
 
@@ -66,7 +74,7 @@ FIGURES = """
 def feed(name: str, options: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Run a server; yield its address and the name of its topic."""
     if name == "ticks":
-        with serve("--rate", str(options.ticks_rate), "--quiet") as server:
+        with serve("--rate", str(options.ticks_rate)) as server:
             yield f"127.0.0.1:{server.port}", "ticks"
         return
     words = ["--rate", str(options.keys_rate), "--keys", str(options.keys), "--json"]
@@ -81,11 +89,9 @@ async def measure(address: str, path: str, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as profile:
         pinned = ("--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding")
         async with browsing(f"http://{address}/healthz", Path(profile), *pinned) as page:
-            await page.value(SCRIPT % path)
-            await asyncio.sleep(SETTLE)
-            await page.value("begin(), 1")
-            await asyncio.sleep(seconds)
-            return dict(await page.value(FIGURES))
+            words = {"path": path, "settle": SETTLE * 1000, "length": seconds * 1000}
+            await page.value(SCRIPT % words)
+            return dict(await page.until("window.figures"))
 
 
 def shown(name: str, rows: list[dict[str, Any]]) -> str:
