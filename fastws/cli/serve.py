@@ -70,7 +70,7 @@ GROUPS = {
     "Who may connect": "allowed_origin admin_token admin_token_file max_connections "
     "max_per_address handshake_rate exempt_addresses",
     "What one client sends": "message_rate byte_rate max_message_size max_fragments max_head_size "
-    "max_head_line max_head_fields max_body_size",
+    "max_head_line max_head_fields max_body_size max_subscriptions max_topic_name",
     "Memory": "max_log_bytes max_buffered_bytes handler_queue high_mark outbox_limit",
     "Time-outs, in seconds": "handshake_timeout keep_alive_timeout close_timeout ping_interval "
     "pong_timeout message_timeout write_timeout",

@@ -375,6 +375,19 @@ static void test_the_floor_holds(void)
     }
 }
 
+static void test_the_symbol_of_a_tick_is_told(void)
+{
+    fws_ticks_init(&ticks, 8, FWS_TICK_JSON, FWS_TICK_BASE);
+    for (int i = 0; i < 1000; i++) {
+        char expected[64];
+        size_t n;
+        fws_tick_write(&ticks, room, TS, 0);
+        const char *name = (const char *)fws_tick_symbol(ticks.symbol[0], &n);
+        int head = snprintf(expected, sizeof expected, "{\"symbol\":\"%.*s\",", (int)n, name);
+        CHECK(memcmp(room + 2, expected, (size_t)head) == 0);
+    }
+}
+
 int main(void)
 {
     RUN(test_prices_have_neither_trailing_zeros_nor_a_trailing_point);
@@ -391,5 +404,6 @@ int main(void)
     RUN(test_nothing_past_the_room_is_touched);
     RUN(test_50_million_ticks_stay_near_the_start);
     RUN(test_the_floor_holds);
+    RUN(test_the_symbol_of_a_tick_is_told);
     return 0;
 }

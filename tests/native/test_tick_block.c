@@ -32,6 +32,7 @@ static void check_block(fws_ticks *twin, uint32_t n, uint64_t ts_ns, uint64_t se
     size_t written = fws_tick_block(&ticks, out, end, start, n, ts_ns, seq);
     for (uint32_t i = 0; i < n; i++) {
         size += fws_tick_write(twin, expected + size, ts_ns, seq + i);
+        CHECK_EQ(ticks.symbol[i], twin->symbol[0]);
         CHECK_EQ(end[i], start + size);
     }
     CHECK_EQ(written, size);

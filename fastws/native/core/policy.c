@@ -203,6 +203,22 @@ static uint64_t oldest_allowed(const fws_sub *sub, const fws_topic_options *opti
     return seq;
 }
 
+static enum fws_why why_of(const fws_sub *sub)
+{
+    if (sub->seq < sub->topic->budget_to)
+        return FWS_WHY_BUDGET;
+    return sub->seq < sub->topic->log.first_seq ? FWS_WHY_RETENTION : FWS_WHY_SLOW;
+}
+
+void fws_sub_lose(fws_sub *sub, uint64_t to)
+{
+    uint64_t count = to - sub->seq - fws_sub_excluded(sub, sub->seq, to);
+    fws_sub_dropped(sub, count);
+    if (count > 0 && sub->extra != NULL && sub->extra->losses != NULL)
+        fws_losses_add(sub->extra->losses, sub->seq, to - 1, count, why_of(sub));
+    fws_sub_move(sub, to);
+}
+
 int fws_sub_apply_policy(fws_sub *sub)
 {
     const fws_topic_options *options = fws_sub_options(sub);
@@ -219,7 +235,6 @@ int fws_sub_apply_policy(fws_sub *sub)
         uint64_t allowed = oldest_allowed(sub, options);
         to = allowed < to ? allowed : to;
     }
-    fws_sub_dropped(sub, to - sub->seq - fws_sub_excluded(sub, sub->seq, to));
-    fws_sub_move(sub, to);
+    fws_sub_lose(sub, to);
     return FWS_OK;
 }

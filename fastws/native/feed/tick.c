@@ -310,15 +310,23 @@ size_t fws_tick_write(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t s
 {
     uint64_t random = draw(ticks->random);
     unsigned symbol = symbol_of(random);
+    ticks->symbol[0] = (uint8_t)symbol;
     uint64_t micros = walk(ticks->price, symbol, (int32_t)(uint32_t)random);
     use_ts(ticks, ts_ns);
     return put(ticks, out, symbol, micros, ts_ns, seq);
 }
 
+const uint8_t *fws_tick_symbol(unsigned symbol, size_t *n)
+{
+    static const size_t before = 13, behind = 10; /* header and {"symbol":", then ","price": */
+    *n = symbols[symbol].size - before - behind;
+    return symbols[symbol].text + before;
+}
+
 /* Blocks. */
 
 /* Copies, which stay in registers. */
-static void walk_block(fws_ticks *ticks, uint8_t *symbol, uint64_t *micros, uint32_t n)
+static void walk_block(fws_ticks *ticks, uint64_t *micros, uint32_t n)
 {
     uint64_t random[4];
     double prices[FWS_TICK_SYMBOLS];
@@ -326,8 +334,8 @@ static void walk_block(fws_ticks *ticks, uint8_t *symbol, uint64_t *micros, uint
     memcpy(prices, ticks->price, sizeof prices);
     for (uint32_t i = 0; i < n; i++) {
         uint64_t drawn = draw(random);
-        symbol[i] = (uint8_t)symbol_of(drawn);
-        micros[i] = walk(prices, symbol[i], (int32_t)(uint32_t)drawn);
+        ticks->symbol[i] = (uint8_t)symbol_of(drawn);
+        micros[i] = walk(prices, ticks->symbol[i], (int32_t)(uint32_t)drawn);
     }
     memcpy(ticks->random, random, sizeof random);
     memcpy(ticks->price, prices, sizeof prices);
@@ -346,10 +354,10 @@ static void set_lines(const fws_ticks *ticks, fws_line lines[FWS_TICK_SYMBOLS])
 size_t fws_tick_block(fws_ticks *ticks, uint8_t *out, uint32_t *end, uint32_t start, uint32_t n,
                       uint64_t ts_ns, uint64_t seq)
 {
-    uint8_t symbol[FWS_TICK_BLOCK];
+    const uint8_t *symbol = ticks->symbol;
     uint64_t micros[FWS_TICK_BLOCK];
     size_t size = 0;
-    walk_block(ticks, symbol, micros, n);
+    walk_block(ticks, micros, n);
     use_ts(ticks, ts_ns);
     if (ticks->vector && ticks->format == FWS_TICK_JSON && ticks->fields == FWS_TICK_BASE) {
         fws_line lines[FWS_TICK_SYMBOLS];

@@ -39,6 +39,7 @@ typedef struct fws_ticks {
     int64_t ts_ms;
     uint8_t ts_text[32]; /* the tail of a JSON tick from ,"ts": on, ready to be copied */
     uint32_t ts_size;    /* of that text */
+    uint8_t symbol[FWS_TICK_BLOCK]; /* of the ticks that the last call wrote, by number */
     enum fws_tick_format format;
     enum fws_tick_fields fields;
     bool vector; /* blocks are written with AVX-512; false is always right */
@@ -72,6 +73,9 @@ static inline uint32_t fws_ticks_fit(const fws_ticks *ticks, size_t bytes, uint3
     size_t fit = 1 + (bytes - FWS_TICK_MAX) / most;
     return fit < n ? (uint32_t)fit : n;
 }
+
+/* The name of a symbol, *n bytes. */
+const uint8_t *fws_tick_symbol(unsigned symbol, size_t *n);
 
 /* Writes a price, 0..999999.999999, rounded to the nearest millionth, without trailing
  * zeros and without a trailing point. out has FWS_PRICE_MAX bytes of room (bytes behind
