@@ -407,6 +407,26 @@ static uint32_t wanted_by(const fws_topic *topic, const fws_key *key)
     return topic->n - topic->filtering + filtered;
 }
 
+static void publish_to(fws_topic *topic, uint64_t members)
+{
+    topic->account.published += members;
+    topic->topics->account.published += members;
+}
+
+/* The key of that frame; the empty one, also of those before it whose key is not known yet. */
+static void commit_key(fws_topic *topic, fws_key *key, uint64_t seq)
+{
+    uint64_t frames = seq + 1 - topic->keys->committed;
+    publish_to(topic, frames * wanted_by(topic, key));
+    fws_keys_commit(topic->keys, key, seq);
+}
+
+void fws_topic_note_key(fws_topic *topic, const uint8_t *name, size_t n, uint64_t seq)
+{
+    fws_key *key = fws_topic_key(topic, name, n);
+    commit_key(topic, key == NULL ? topic->keys->plain : key, seq); /* memory is out */
+}
+
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 {
     fws_topic_commit_keyed(topic, NULL, n, eseq);
@@ -415,13 +435,10 @@ void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq)
 {
     fws_log_commit(&topic->log, n, eseq);
-    if (topic->keys != NULL && key == NULL)
-        key = topic->keys->plain;
-    if (key != NULL)
-        fws_keys_commit(topic->keys, key, topic->log.next_seq - 1);
-    uint32_t wanted = wanted_by(topic, key);
-    topic->account.published += wanted;
-    topic->topics->account.published += wanted;
+    if (topic->keys == NULL)
+        publish_to(topic, topic->n);
+    else
+        commit_key(topic, key == NULL ? topic->keys->plain : key, topic->log.next_seq - 1);
     appended(topic, eseq);
 }
 
@@ -429,12 +446,10 @@ void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq)
 {
     if (frames == 0)
         return;
-    fws_key *key = topic->keys == NULL ? NULL : fws_topic_key(topic, NULL, 0);
-    if (key != NULL)
-        fws_keys_commit(topic->keys, key, topic->log.next_seq - 1);
-    uint64_t wanted = frames * wanted_by(topic, key);
-    topic->account.published += wanted;
-    topic->topics->account.published += wanted;
+    if (topic->keys == NULL)
+        publish_to(topic, frames * wanted_by(topic, NULL));
+    else if (topic->keys->committed < topic->log.next_seq)
+        commit_key(topic, fws_topic_key(topic, NULL, 0), topic->log.next_seq - 1);
     appended(topic, first_eseq);
 }
 

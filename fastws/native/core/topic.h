@@ -219,7 +219,12 @@ fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
  * it has none. */
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq);
 
-/* The same for many frames that were written to the log directly: their number. */
+/* For a frame that was written to the log directly and committed there: it has the key of that name.
+ * Such frames one after the other, before fws_topic_appended(). */
+void fws_topic_note_key(fws_topic *topic, const uint8_t *name, size_t n, uint64_t seq);
+
+/* The same for many frames that were written to the log directly: their number. Those that no key was
+ * noted for have none. */
 void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq);
 
 /* Before the commit: this subscription, which wants its key, is not to get the frame. FWS_OK,
