@@ -173,6 +173,8 @@ class Subscription:
     @property
     def max_lag(self) -> Lag: ...
     @property
+    def keys(self) -> tuple[str, ...] | None: ...
+    @property
     def max_rate(self) -> float | None: ...
     @property
     def epoch(self) -> str: ...
@@ -209,6 +211,7 @@ class Connection:
         since: tuple[str, int] | None = None,
         on_slow: OnSlow | None = None,
         max_lag: Lag | None = None,
+        keys: Iterable[str] | None = None,
         max_rate: float | None = None,
         on_gap: Callable[[Subscription, Gap], object] | None = None,
     ) -> Subscription: ...

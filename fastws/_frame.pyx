@@ -670,8 +670,34 @@ cdef object _set_key(fws_command *command, key):
     command.key = <const uint8_t *>PyUnicode_AsUTF8AndSize(key, &n)
     if not 1 <= n <= <Py_ssize_t>FWS_KEY_MAX:
         raise ValueError(f"a key has 1 to {FWS_KEY_MAX} bytes of UTF-8, not {n}")
-    command.key_n = <uint8_t>n
+    command.key_n = <uint16_t>n
     return key
+
+
+cdef object _set_keys(fws_command *command, keys):
+    """The keys of a subscription, each behind its length; what is returned holds the bytes."""
+    command.key_n = 0
+    command.key = NULL
+    if keys is None:
+        return None
+    if isinstance(keys, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"keys must be an iterable of str, such as [{keys!r}]")
+    cdef bytearray names = bytearray()
+    cdef list found = list(dict.fromkeys(keys))
+    if not 1 <= len(found) <= FWS_FILTER_MOST:
+        raise ValueError(f"keys must be 1 to {FWS_FILTER_MOST}, not {len(found)}; None: all messages")
+    for key in found:
+        if not isinstance(key, str):
+            raise TypeError(f"a key must be a str, not {type(key).__name__}")
+        name = key.encode()
+        if len(name) > FWS_KEY_MAX:
+            raise ValueError(f"a key has at most {FWS_KEY_MAX} bytes of UTF-8, not {len(name)}")
+        names.append(len(name))
+        names += name
+    held = bytes(names)
+    command.key = <const uint8_t *>PyBytes_AS_STRING(held)
+    command.key_n = <uint16_t>len(held)
+    return held
 
 
 cdef str _epoch_of(const fws_topic *t):
@@ -757,6 +783,17 @@ cdef class Subscription:
         """Its limits, a Lag: its own ones, else the topic's."""
         cdef fws_topic_options options = fws_sub_facts_of(self._held()).options
         return options_by_name(&options)["max_lag"]
+
+    @property
+    def keys(self):
+        """The keys whose messages it gets, a tuple; None: it gets all messages."""
+        cdef const fws_sub *sub = self._held()
+        cdef list found = []
+        cdef fws_key_name name = fws_sub_key_name(sub, 0)
+        while name.data is not NULL:
+            found.append(name.data[:name.n].decode())
+            name = fws_sub_key_name(sub, <uint32_t>len(found))
+        return tuple(found) if found else None
 
     @property
     def max_rate(self):
@@ -1058,7 +1095,7 @@ cdef class Connection:
             self.engine._done(FWS_OK)
 
     def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None,
-                  max_rate=None, on_gap=None):
+                  keys=None, max_rate=None, on_gap=None):
         """Receive what is published to the topic from now on. Safe from any thread.
 
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
@@ -1074,6 +1111,10 @@ cdef class Connection:
                 that were excluded for this client come again. Seq -1 is before the first message.
             on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's. What
                 is replayed counts as no lag, but on a lossless topic, whose publisher waits for it.
+            keys: 1 to 64 keys, as for `Topic.publish`: it gets the messages with these keys only, and
+                "" stands for those without a key. The others are not published to it: they count
+                neither in its account nor as messages of its lag, do not wake its client, and are
+                not replayed. A key need not have been published yet. None: all messages.
             max_rate: how often it is sent to at most, per second, 0.1 to 1000; None: whenever there
                 is news. Each time it gets what there is; with the policy "latest" only the newest
                 message of each key (those without a key have one together), and what is left out
@@ -1089,12 +1130,15 @@ cdef class Connection:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
             SubscriptionLimit: it has `max_subscriptions` already.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
-                no pair, or there is such a subscription already.
-            TypeError: since is not a pair of str and int; on_gap cannot be called, or is async.
+                no pair, or there is such a subscription already: with since, or with other keys,
+                `unsubscribe` first.
+            TypeError: since is not a pair of str and int; a key is no str; on_gap cannot be called,
+                or is async.
         """
         cdef fws_topic_options options
         cdef fws_command command
         _check_callback("on_gap", on_gap)
+        names = _set_keys(&command, keys)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0
         command.data = NULL
@@ -1109,6 +1153,7 @@ cdef class Connection:
         if max_rate is not None and self._policy(wanted, on_slow) == "lossless":
             raise ValueError("max_rate is not for a lossless subscription, which would hold the "
                              "publisher while it waits for its time")
+        self._check_keys(&command, wanted)
         command.since = since is not None
         if since is not None:
             self._begin_since(&command, wanted, since)
@@ -1126,6 +1171,16 @@ cdef class Connection:
             return on_slow
         options = fws_topic_facts_of(topic._t).options
         return options_by_name(&options)["on_slow"]
+
+    cdef int _check_keys(self, const fws_command *command, Topic topic) except -1:
+        cdef const fws_sub *sub = NULL
+        if topic.engine is self.engine and self._c is not NULL \
+                and not fws_engine_foreign(self.engine._e):
+            sub = fws_conn_find_sub(self._c, topic._t)
+        if sub is not NULL and not fws_sub_has_keys(sub, command.key, command.key_n):
+            raise ValueError("keys are for a subscription that begins, and this one has others: "
+                             "unsubscribe first")
+        return 0
 
     cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
         command.epoch, command.seq = _since(topic._t, since)

@@ -20,7 +20,7 @@ CORE = PACKAGE / "native" / "core"
 NATIVE = {
     0: "status link mask utf8 hash hist pace",
     1: "frame deflate",
-    2: "message variant log keys outbox tick tick_vector meter",
+    2: "message variant log ring ranks keys filter outbox tick tick_vector meter",
     3: "sys peers conn rest subs place account policy keep topics topic source gather send poll "
     "close rate allowance throttle unread shed buffers deadline flush command accept engine "
     "engine_state engine_internal facts sweep losses receive http turn",
