@@ -257,6 +257,7 @@ class Engine:
     on_pong: Callable[[Connection, bytes], object] | None
     on_error: Callable[[Connection, BaseException], object] | None
     on_topic_error: Callable[[Topic, BaseException], object] | None
+    on_topic_closed: Callable[[Topic], object] | None
     schedule: Callable[[], None] | None
     waits: Any
     telling: Callable[[Subscription, Gap], object] | None

@@ -600,6 +600,8 @@ cdef class Topic:
         self._t = NULL
         fws_topic_unref(t)
         self.engine._done(FWS_OK)
+        if self.engine.on_topic_closed is not None:
+            self.engine.on_topic_closed(self)
 
     def account(self):
         """Return the counts of the topic, in messages over all its subscriptions ever.
@@ -1451,7 +1453,7 @@ cdef class Engine:
     `on_undecided(connection)` may still answer (without one, the connection is ended); a peer that
     hangs up meanwhile ends its connection. `schedule()` is called, once until the next turn, when
     something is waiting to be sent outside of a turn. `on_topic_error(topic, exception)` is called
-    with what the callbacks of topics raise.
+    with what the callbacks of topics raise, `on_topic_closed(topic)` when a topic was closed.
 
     Args:
         head_limit: bytes of an HTTP head, 256 to 65,536.
@@ -1500,7 +1502,7 @@ cdef class Engine:
     cdef bint _in_turn, _scheduled, _closing
     cdef object _driver  # the Thread of the first turn; None before
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
-    cdef public object on_room, on_pong, on_error, on_topic_error, schedule
+    cdef public object on_room, on_pong, on_error, on_topic_error, on_topic_closed, schedule
     cdef public object waits  # what makes the awaitables of connections
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
     cdef object _ended  # connections whose on_close has not been called yet, in order

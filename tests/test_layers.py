@@ -35,7 +35,7 @@ ORDER = (
 PYTHON = {
     # errors: text and numbers, what the bindings raise
     4: "errors checks lag native _frame _ticks",
-    5: "http http.* client.url client.handshake server.limits "
+    5: "http http.* client.url client.handshake client.place server.limits "
     "ticks.config ticks.access ticks.api ticks.reports ticks.console "
     "feeds.page lines.config lines.splitter lines.api "
     "bench.results bench.verdict bench.search",
