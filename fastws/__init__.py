@@ -26,6 +26,7 @@ from fastws.errors import (
     HandshakeError,
     InvalidHandshake,
     LogFull,
+    SubscriptionLimit,
 )
 from fastws.http.request import Request
 from fastws.http.response import Response
@@ -64,6 +65,7 @@ __all__ = [
     "ServeOptions",
     "Server",
     "Subscription",
+    "SubscriptionLimit",
     "TickFeed",
     "Topic",
     "broadcast",

@@ -28,12 +28,14 @@ from inspect import iscoroutinefunction
 from threading import current_thread
 from weakref import WeakValueDictionary
 
-from fastws.errors import Close, ConnectionClosed, LogFull, connection_closed, host_and_port
+from fastws.errors import (
+    Close, ConnectionClosed, LogFull, SubscriptionLimit, connection_closed, host_and_port,
+)
 from fastws.lag import TOPIC_DEFAULTS as _DEFAULTS, Gap, History, Lag, Message, Position
 from fastws.lag import merged_options
 
 FORMATS = {"json": FWS_TICK_JSON, "binary": FWS_TICK_BINARY}
-FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ}
+FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ, "quote": FWS_TICK_QUOTE}
 _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SKIP}
 _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS,
             "drop_oldest": FWS_SLOW_DROP_OLDEST}
@@ -73,6 +75,8 @@ cdef object _error(int status):
         return ValueError("a size or code is out of range")
     if status == FWS_E_SYSTEM:
         return OSError(errno, os.strerror(errno))
+    if status == FWS_E_MANY:
+        return SubscriptionLimit("the connection has max_subscriptions subscriptions already")
     return ConnectionClosed(1006, "the connection is closing or closed")
 
 
@@ -164,6 +168,17 @@ cdef uint64_t _amount(str what, value, double scale=1) except? 0:
             or not 1 <= value * scale < 2.0**63):  # less would be 0: no limit
         raise ValueError(f"{what} must be {1 / scale:g} to {2.0**63 / scale:g}, not {value!r}")
     return <uint64_t>(value * scale)
+
+
+cdef uint64_t _gap(max_rate) except? 0:
+    """Between two flushes, ns, of so many a second; None: 0."""
+    if max_rate is None:
+        return 0
+    if not isinstance(max_rate, (int, float)) or isinstance(max_rate, bool):
+        raise TypeError(f"max_rate must be a number, not {type(max_rate).__name__}")
+    if not 0.1 <= max_rate <= 1000:
+        raise ValueError(f"max_rate must be 0.1 to 1000 a second, not {max_rate!r}")
+    return <uint64_t>(1e9 / max_rate)
 
 
 cdef fws_topic_options topic_options(dict options) except *:
@@ -554,8 +569,8 @@ cdef class Topic:
             raise
         return published
 
-    def position(self, since=None):
-        """Return the Position where `Connection.subscribe` would begin now, with that `since`.
+    def position(self, since=None, *, str on_slow=None):
+        """Return the Position where `Connection.subscribe` would begin now, with the same arguments.
 
         For what a program tells its client first: what is replayed leaves in the place of its
         subscription, behind what was sent before.
@@ -565,12 +580,15 @@ cdef class Topic:
         """
         cdef fws_topic *t = self._held()
         cdef uint64_t epoch, seq = 0
+        cdef fws_topic_options options = fws_topic_facts_of(t).options
+        if on_slow is not None:
+            options.on_slow = <uint8_t>one_of("on_slow", _ON_SLOW, on_slow)
         recovered = None
         if since is not None:
             epoch, seq = _since(t, since)
             recovered = fws_topic_recovers(t, epoch, seq)
         if not recovered:
-            seq = fws_topic_start(t, NULL)
+            seq = fws_topic_start(t, &options)
         return Position(_epoch_of(t), <int64_t>seq - 1, recovered)
 
     def history(self, limit=None):
@@ -590,7 +608,7 @@ cdef class Topic:
                 raise ValueError(f"limit must not be negative: {limit}")
             seq = max(seq, head - min(head, <uint64_t>min(limit, 2**62)))
         while seq < head:
-            found.append(_message(t, seq))
+            found.append(_message(fws_topic_message_at(t, seq), seq))
             seq += 1
         return found
 
@@ -601,7 +619,24 @@ cdef class Topic:
         cdef uint64_t head = fws_topic_snapshot(t).appended
         if not fws_topic_facts_of(t).options.retain or head == 0:
             return None
-        return _message(t, head - 1)
+        return _message(fws_topic_message_at(t, head - 1), head - 1)
+
+    def snapshot(self):
+        """Return the newest message of each key that `retain` keeps: Messages by key, oldest first.
+
+        The key of messages without one is "". It is what a new subscriber with the policy "latest"
+        begins with, for programs that answer a request with it.
+        """
+        cdef fws_topic *t = self._held()
+        cdef dict found = {}
+        cdef fws_newest newest
+        if not fws_topic_facts_of(t).options.retain:
+            return found
+        newest = fws_topic_newest_from(t, 0)
+        while newest.message.data is not NULL:
+            found[newest.key[:newest.key_n].decode()] = _message(newest.message, newest.seq)
+            newest = fws_topic_newest_from(t, newest.seq + 1)
+        return found
 
     def configure(self, *, str on_slow=None, max_lag=None, retention_bytes=None, history=None,
                   retain=None, min_rate=None):
@@ -725,9 +760,8 @@ cdef (uint64_t, uint64_t) _since(const fws_topic *t, since) except *:
     return epoch, <uint64_t>(seq + 1)
 
 
-cdef object _message(const fws_topic *t, uint64_t seq):
+cdef object _message(fws_topic_message found, uint64_t seq):
     """The Message of the log; None: it is not there any more, the budget has taken it."""
-    cdef fws_topic_message found = fws_topic_message_at(t, seq)
     if found.data is NULL:
         return None
     data = found.data[:found.n]
@@ -792,6 +826,12 @@ cdef class Subscription:
         """Its limits, a Lag: its own ones, else the topic's."""
         cdef fws_topic_options options = fws_sub_facts_of(self._held()).options
         return options_by_name(&options)["max_lag"]
+
+    @property
+    def max_rate(self):
+        """How often it is sent to at most, per second; None: whenever there is news."""
+        cdef uint64_t gap_ns = fws_sub_facts_of(self._held()).gap_ns
+        return None if gap_ns == 0 else round(1e9 / gap_ns, 3)
 
     @property
     def epoch(self):
@@ -1084,7 +1124,8 @@ cdef class Connection:
             fws_conn_kill(self.engine._e, self._held(), 1006)
             self.engine._done(FWS_OK)
 
-    def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None, on_gap=None):
+    def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None,
+                  max_rate=None, on_gap=None):
         """Receive what is published to the topic from now on. Safe from any thread.
 
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
@@ -1100,6 +1141,12 @@ cdef class Connection:
                 that were excluded for this client come again. Seq -1 is before the first message.
             on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's. What
                 is replayed counts as no lag, but on a lossless topic, whose publisher waits for it.
+            max_rate: how often it is sent to at most, per second, 0.1 to 1000; None: whenever there
+                is news. Each time it gets what there is; with the policy "latest" only the newest
+                message of each key (those without a key have one together), and what is left out
+                counts as conflated. What was published last is sent in any case, a gap later at
+                most, but not when the subscription ends before. Messages that wait for their time
+                come behind newer ones of other topics. Not for a lossless subscription.
             on_gap: `on_gap(subscription, gap)`, a plain function, is called with a Gap when messages
                 are lost to this subscription: its policy passed over them, or the topic had let them
                 go. It is called at the end of the turn, once for all that were lost in it; not for
@@ -1107,6 +1154,7 @@ cdef class Connection:
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
+            SubscriptionLimit: it has `max_subscriptions` already.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
                 no pair, or there is such a subscription already.
             TypeError: since is not a pair of str and int; on_gap cannot be called, or is async.
@@ -1124,6 +1172,10 @@ cdef class Connection:
             options = topic_options(merged_options(options_by_name(&options), on_slow, max_lag))
             command.n = sizeof(fws_topic_options)
             command.data = <const uint8_t *>&options
+        command.gap_ns = _gap(max_rate)
+        if max_rate is not None and self._policy(wanted, on_slow) == "lossless":
+            raise ValueError("max_rate is not for a lossless subscription, which would hold the "
+                             "publisher while it waits for its time")
         command.since = since is not None
         if since is not None:
             self._begin_since(&command, wanted, since)
@@ -1134,6 +1186,13 @@ cdef class Connection:
             self.engine._end_losses(&command)
             raise
         return self._subscription(wanted)
+
+    cdef str _policy(self, Topic topic, str on_slow):
+        cdef fws_topic_options options
+        if on_slow is not None:
+            return on_slow
+        options = fws_topic_facts_of(topic._t).options
+        return options_by_name(&options)["on_slow"]
 
     cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
         command.epoch, command.seq = _since(topic._t, since)
@@ -1224,6 +1283,24 @@ cdef class Connection:
     def subprotocol(self):
         """The subprotocol that was agreed on, or None."""
         return None if self.session is None else self.session.subprotocol
+
+    @property
+    def position(self):
+        """Of a client: `(epoch, seq)` of the last message of a plain topic that it has received.
+
+        With `?since=epoch:seq` another connection goes on behind it. What waits to be received does
+        not count. None: the server has not said how that is known (docs/protocol.md 4).
+        """
+        return getattr(self.session, "position", None)
+
+    @property
+    def recovered(self):
+        """Of a client that has asked for a position: whether nothing was missed since.
+
+        None: it has not asked, or the server does not say.
+        """
+        place = getattr(self.session, "place", None)
+        return None if place is None else place.recovered
 
     @property
     def is_open(self):
@@ -1422,6 +1499,8 @@ cdef class Engine:
             it `send_nowait` raises LogFull, requests are answered with 503, and the connections that
             hold most are closed (1013) until a quarter is free; the last eighth is for those
             that hold less than 4 KiB, the last sixteenth for those that hold nothing. 0: no limit.
+        max_subscriptions: of one connection; past it `subscribe` raises SubscriptionLimit. 0: no
+            limit.
     """
 
     cdef fws_engine *_e  # NULL once closed
@@ -1451,7 +1530,8 @@ cdef class Engine:
                   uint64_t byte_rate=0,
                   uint64_t max_message_size=MIB, uint32_t max_fragments=16384,
                   uint32_t outbox_limit=MIB, high_mark=None, int notsent_lowat=16384,
-                  uint64_t max_log_bytes=256 * MIB, uint64_t max_buffered_bytes=256 * MIB):
+                  uint64_t max_log_bytes=256 * MIB, uint64_t max_buffered_bytes=256 * MIB,
+                  uint32_t max_subscriptions=0):
         cdef fws_options options
         options.head_limit = min(max(head_limit, 256), 65536)
         options.max_connections = max_connections
@@ -1476,6 +1556,7 @@ cdef class Engine:
         options.notsent_lowat = notsent_lowat
         options.max_log_bytes = max_log_bytes
         options.max_buffered_bytes = max_buffered_bytes
+        options.max_subscriptions = max_subscriptions
         options.limits.max_message_size = max_message_size
         options.limits.max_fragments = max_fragments
         self._e = fws_engine_new(&options, &fws_sys_linux)
@@ -1651,6 +1732,15 @@ cdef class Engine:
             self._keep(topic)
         self._schedule_flush()  # what is only named is looked at in the next turn
         return topic
+
+    def find_topic(self, str name not None):
+        """Return the topic of that name; None: there is none."""
+        self._check()
+        cdef bytes key = name.encode()
+        cdef fws_topic *t = NULL
+        if len(key) <= FWS_NAME_MAX:
+            t = fws_topics_find(fws_engine_topics(self._e), key, len(key))
+        return None if t is NULL else self._topic_of(t)
 
     def topics(self, str pattern not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
                history=None, retain=None, min_rate=None):
@@ -2267,7 +2357,8 @@ cdef class Engine:
         Args:
             seed: of the random walk.
             format: "json" or "binary".
-            fields: "base", or "seq" for ticks that also carry seq and tsNs.
+            fields: "base", "seq" for ticks that also carry seq and tsNs, or "quote": bid, ask and
+                volume, too.
             late: what is done with ticks more than 10 ms overdue: "burst", "smooth", "skip".
         """
         self._check()

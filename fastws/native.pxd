@@ -11,6 +11,7 @@ cdef extern from "wire/status.h" nogil:
         FWS_E_CLOSED
         FWS_E_INVALID
         FWS_E_SYSTEM
+        FWS_E_MANY
 
 
 cdef extern from "wire/frame.h" nogil:
@@ -79,6 +80,7 @@ cdef extern from "feed/tick.h" nogil:
     enum fws_tick_fields:
         FWS_TICK_BASE
         FWS_TICK_SEQ
+        FWS_TICK_QUOTE
     enum:
         FWS_TICK_MAX
     ctypedef struct fws_ticks:
@@ -257,6 +259,7 @@ cdef extern from "core/engine.h" nogil:
         int notsent_lowat
         uint64_t max_log_bytes
         uint64_t max_buffered_bytes
+        uint32_t max_subscriptions
         fws_limits limits
     enum fws_event_kind:
         FWS_EVENT_HEAD
@@ -299,6 +302,7 @@ cdef extern from "core/engine.h" nogil:
         uint64_t message_rate_paused
         uint64_t byte_rate_paused
         uint64_t handshakes_refused
+        uint64_t subscriptions_refused
     enum fws_limit_met:
         FWS_MET_PER_ADDRESS
         FWS_MET_HANDSHAKE_RATE
@@ -353,6 +357,7 @@ cdef extern from "core/engine.h" nogil:
         const uint8_t *key
         uint64_t epoch
         uint64_t seq
+        uint64_t gap_ns
         fws_losses *losses
         uint64_t conn
         fws_topic *topic
@@ -433,9 +438,16 @@ cdef extern from "core/facts.h" nogil:
         size_t n
         uint8_t opcode
     fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
+    ctypedef struct fws_newest:
+        fws_topic_message message
+        uint64_t seq
+        const char *key
+        size_t key_n
+    fws_newest fws_topic_newest_from(const fws_topic *topic, uint64_t seq)
     ctypedef struct fws_sub_facts:
         uint32_t id
         uint8_t began
         uint64_t seq
+        uint64_t gap_ns
         fws_topic_options options
     fws_sub_facts fws_sub_facts_of(const fws_sub *sub)

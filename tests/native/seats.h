@@ -5,6 +5,7 @@
 
 #include "kept.h"
 
+static uint64_t gap_wanted;   /* of subscriptions that are made or changed now, ns */
 static uint64_t keys_checked; /* newest messages of keys, for one that may have been slow */
 
 static inline void check_stream(one *who); /* streams.h */
@@ -43,6 +44,8 @@ static inline void catch_up(const one *who, seat *at, uint64_t head)
     uint64_t due = due_next(who, at);
     CHECK(due == head || (due < head && (at->jumps || due < lives[at->life].unseen)));
     check_keys(who, at);
+    if (at->drops) /* what it has lost of them, another policy does not bring back */
+        memcpy(at->newest, lives[at->life].newest, sizeof at->newest);
     at->next = head;
 }
 
@@ -90,6 +93,7 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
         (at->jumps && !caught_up) || policy == FWS_SLOW_LATEST || policy == FWS_SLOW_DROP_OLDEST;
     at->jumps |= sub->conflating;
     at->drops = (at->drops && !caught_up) || policy == FWS_SLOW_DROP_OLDEST;
+    at->rests = (at->rests && !caught_up) || (sub->extra != NULL && sub->extra->max_rate != NULL);
     at->waits = (at->waits || caught_up) && policy == FWS_SLOW_LOSSLESS;
     CHECK(!at->waits || !fws_sub_lapped(sub));
 }
@@ -138,6 +142,7 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
                               .since = true,
                               .epoch = epoch,
                               .seq = seq,
+                              .gap_ns = gap_wanted,
                               .data = (const uint8_t *)own,
                               .n = own == NULL ? 0 : sizeof *own};
     bool twice = who->seats[name].joined;
@@ -157,8 +162,13 @@ static inline int join_with(one *who, uint8_t name, const fws_topic_options *own
 {
     if (topics[name] == NULL)
         return FWS_E_CLOSED;
-    int status =
-        command(FWS_CMD_SUBSCRIBE, who->peer, topics[name], 0, own, own == NULL ? 0 : sizeof *own);
+    const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
+                              .conn = who->peer->tag,
+                              .topic = topics[name],
+                              .gap_ns = gap_wanted,
+                              .data = (const uint8_t *)own,
+                              .n = own == NULL ? 0 : sizeof *own};
+    int status = fws_engine_command(engine, &what);
     CHECK(status != FWS_OK || !who->server || lane == STAGED);
     present(name)->held |=
         (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;

@@ -424,7 +424,7 @@ static void *stage_much(void *to)
 
 static void test_commands_of_other_threads_stay_within_the_budget(void)
 {
-    open_with(1024 * KIB); /* so that more is staged than is kept for the next turn */
+    open_with(1024 * KIB); /* so that the buffer is larger than what is kept of it */
     fake_peer *peer = client();
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, stage_much, peer) == 0);

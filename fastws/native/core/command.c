@@ -19,7 +19,9 @@ static int subscribe_again(fws_sub *sub, const fws_command *command,
 {
     if (command->since)
         return FWS_E_INVALID;
-    int status = fws_sub_set_options(sub, options);
+    int status = fws_sub_set_max_rate(sub, command->gap_ns);
+    if (status == FWS_OK)
+        status = fws_sub_set_options(sub, options);
     return status == FWS_OK ? fws_sub_tell_losses(sub, command->losses) : status;
 }
 
@@ -76,12 +78,18 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     fws_sub *sub = fws_conn_find_sub(conn, topic);
     if (sub != NULL)
         return subscribe_again(sub, command, options);
+    uint32_t most = engine->options.max_subscriptions;
+    if (most > 0 && conn->n_subs >= most) {
+        engine->counters.subscriptions_refused++;
+        return FWS_E_MANY;
+    }
     bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
     uint64_t seq = recovers ? command->seq : FWS_START;
     sub = fws_topic_join_at(topic, conn, options, seq, ++engine->eseq);
     if (sub == NULL)
         return FWS_E_NOMEM;
-    if (fws_sub_tell_losses(sub, command->losses) != FWS_OK) {
+    if (fws_sub_set_max_rate(sub, command->gap_ns) != FWS_OK
+        || fws_sub_tell_losses(sub, command->losses) != FWS_OK) {
         fws_topic_leave(sub);
         return FWS_E_NOMEM;
     }
@@ -156,6 +164,7 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
     int status = fws_conn_push_close(engine, conn, command->code, command->data, command->n);
     if (status != FWS_OK)
         return status;
+    fws_conn_end_rests(conn);
     fws_conn_pause(engine, conn, false);
     fws_conn_unthrottle(engine, conn);
     fws_conn_move(conn, FWS_CLOSING);

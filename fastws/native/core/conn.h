@@ -41,11 +41,20 @@ typedef struct fws_excluded {
     } runs[]; /* ascending */
 } fws_excluded;
 
+/* At most so many flushes of a subscription a second. A flush is what there is when it begins. */
+typedef struct fws_max_rate {
+    uint64_t gap_ns;   /* from one to the next; 0: there is no limit any more */
+    uint64_t next_at;  /* when the next one may begin, ns */
+    uint64_t flush_to; /* the one that runs ends before that frame; 0: none runs */
+    uint32_t place;    /* in topics->resting, from 1 */
+} fws_max_rate;
+
 /* What only few subscriptions have. */
 typedef struct fws_sub_extra {
     const struct fws_topic_options *options; /* its own policy; NULL: the topic's */
     fws_variant *variant;                    /* what it reads; NULL: the topic's log */
     fws_excluded *excluded;                  /* NULL: nothing ever was */
+    fws_max_rate *max_rate;                  /* NULL: it has none */
     uint64_t replay_to;   /* frames before that were there when it began: they are no lag, */
     uint64_t replay_eseq; /* and leave as if published with that engine sequence */
     uint64_t conflated;   /* frames left out for newer ones of their keys */
@@ -81,6 +90,7 @@ typedef struct fws_sub {
     bool left;            /* it has ended */
     bool listed;          /* in the connection's list of unacknowledged */
     bool spared;          /* in slab->unoffered though it lags: what it reads is a replay */
+    bool resting;         /* pending, but in topics->resting instead of the heap: its max_rate */
     bool conflating;      /* it gets the newest frame of each key only, until it has caught up */
     uint8_t began;        /* enum fws_began */
     uint32_t id;          /* another one for each subscription of an engine, till it wraps */
@@ -161,7 +171,8 @@ typedef struct fws_conn {
     uint32_t n_pending, capacity_pending; /* n_pending: those that have left included */
     uint32_t n_left;                      /* of the heap: have left */
     uint32_t n_subs, capacity_subs;
-    fws_sub **subs; /* by topic: a table with open addressing */
+    uint32_t n_resting; /* of its subscriptions: see fws_sub */
+    fws_sub **subs;     /* by topic: a table with open addressing */
     fws_next one_pending;
     fws_sub *one_sub;
     fws_partial partial;

@@ -79,6 +79,7 @@ typedef struct fws_options {
     uint64_t max_log_bytes; /* allocated for all logs together; 0: no limit */
     uint64_t max_buffered_bytes; /* allocated for all else that waits: to be sent, to be put
                                     together, to be applied; 0: no limit */
+    uint32_t max_subscriptions;  /* of one connection; 0: no limit */
     fws_limits limits;
 } fws_options;
 
@@ -124,6 +125,7 @@ typedef struct fws_counters {
     uint64_t buffered_closed;    /* connections closed to keep within max_buffered_bytes */
     uint64_t message_rate_paused, byte_rate_paused; /* times one was not read from for its rate */
     uint64_t handshakes_refused;                    /* heads past handshake_rate: 429 */
+    uint64_t subscriptions_refused;                 /* past max_subscriptions */
 } fws_counters;
 
 /* Limits of which it is known who met them last. */
@@ -318,6 +320,7 @@ typedef struct fws_command {
                             still the same and has it; without, and else: fws_topic_start() */
     uint8_t key_n;       /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
+    uint64_t gap_ns;     /* SUBSCRIBE: between two flushes, at least; 0: no limit */
     fws_losses *losses;  /* SUBSCRIBE: tells what it loses; NULL: nobody does. Where the call is
                             refused it is the caller's again */
     const uint8_t *key;

@@ -339,15 +339,17 @@ static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
     sub->seq = slab->base_seq + index + sub->partial;
 }
 
-/* Back to the caught-up members, or into the heap. */
+/* Back to the caught-up members, into the heap, or to rest. */
 static void put_back(fws_conn *conn, fws_sub *sub)
 {
     fws_sub_move(sub, sub->seq);
+    fws_sub_end_flush(sub);
     if (sub->seq == sub->topic->log.next_seq) {
         fws_topic_caught_up(sub);
         return;
     }
-    fws_conn_push(conn, sub, fws_sub_eseq(sub));
+    if (!fws_sub_rests(sub))
+        fws_conn_push(conn, sub, fws_sub_eseq(sub));
     fws_topic_passed(sub->topic);
 }
 

@@ -139,6 +139,7 @@ static void extra_free(fws_sub *sub)
     if (sub->extra != NULL) {
         fws_losses_end(sub->topic->topics, sub->extra->losses);
         free(sub->extra->excluded);
+        free(sub->extra->max_rate);
     }
     free(sub->extra);
     sub->extra = NULL;
@@ -231,6 +232,7 @@ void fws_topic_leave(fws_sub *sub)
     uint64_t bytes;
     fws_sub_dropped(sub, fws_sub_pending(sub, &bytes) - sub->partial);
     fws_sub_uncount(sub);
+    fws_sub_end_rest(sub);
     fws_topic_uncount_limits(topic, sub);
     fws_conn_remove_sub(conn, sub);
     to_pending(topic, sub);
@@ -292,6 +294,8 @@ fws_sub *fws_topic_wake(fws_topic *topic)
             continue;
         }
         to_pending(topic, sub);
+        if (fws_sub_rests(sub))
+            return sub;
         fws_sub_count(sub);
         fws_conn_push(sub->conn, sub, fws_sub_eseq(sub));
         return sub;
@@ -372,8 +376,9 @@ void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq)
 {
     fws_log_commit(&topic->log, n, eseq);
-    if (key != NULL)
-        fws_keys_commit(topic->keys, key, topic->log.next_seq - 1);
+    if (topic->keys != NULL)
+        fws_keys_commit(topic->keys, key != NULL ? key : topic->keys->plain,
+                        topic->log.next_seq - 1);
     topic->account.published += topic->n;
     topic->topics->account.published += topic->n;
     appended(topic, eseq);
@@ -385,9 +390,8 @@ void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq)
     topic->topics->account.published += frames * topic->n;
     if (frames == 0)
         return;
-    fws_key *key = topic->keys == NULL ? NULL : fws_topic_key(topic, NULL, 0);
-    if (key != NULL)
-        fws_keys_commit(topic->keys, key, topic->log.next_seq - 1);
+    if (topic->keys != NULL)
+        fws_keys_commit(topic->keys, fws_topic_key(topic, NULL, 0), topic->log.next_seq - 1);
     appended(topic, first_eseq);
 }
 

@@ -104,6 +104,12 @@ typedef struct fws_topic_entry {
     uint32_t hash;
 } fws_topic_entry;
 
+/* A subscription that has sent as often as it may, and when it may again, ns. */
+typedef struct fws_rest {
+    uint64_t until;
+    fws_sub *sub;
+} fws_rest;
+
 /* What the topics of an engine share. */
 typedef struct fws_topics {
     fws_logs logs;
@@ -113,6 +119,8 @@ typedef struct fws_topics {
     fws_topic *touched;
     fws_topic_entry *table; /* by name: open addressing */
     uint32_t n, capacity;
+    fws_rest *resting; /* a heap, the first one to rise at its top */
+    uint32_t n_resting, resting_capacity;
     uint32_t next_sub_id, sweep_at;
     uint64_t incarnations, seed; /* seed: secret, of hashes */
     uint64_t epochs;             /* random, where epochs count from: clients get to know them */
@@ -209,11 +217,12 @@ void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq);
 /* Whether a frame of n bytes could be reserved; for that the budget may let go of others. */
 bool fws_topic_has_room(fws_topic *topic, size_t n);
 
-/* The key of that name, n 0: that of frames without one. NULL: memory is out. */
+/* The key of that name, n 0: that of frames without one. NULL: memory is out. The first one of a
+ * topic makes its keys. */
 fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
 
 /* The same for a frame with a key, fws_topic_key(): behind the reserve, before anything else. NULL:
- * it has none, and no frame of the topic ever had. */
+ * it has none. */
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq);
 
 /* The same for many frames that were written to the log directly: their number. */
@@ -223,7 +232,7 @@ void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq);
 int fws_sub_exclude(fws_sub *sub);
 
 /* The wake: begin takes those that are caught up, step returns the next one of them that has news,
- * now pending and in its connection's heap, or NULL: the wake is complete. Members may join and
+ * now pending and in its connection's heap, or resting, or NULL: the wake is complete. Members may join and
  * leave between two calls. */
 void fws_topic_begin_wake(fws_topic *topic);
 fws_sub *fws_topic_wake(fws_topic *topic);
@@ -264,6 +273,34 @@ static inline void fws_topic_moved(fws_topic *topic)
 
 /* Nobody waits any more. */
 void fws_topic_unwait(fws_topic *topic);
+
+/* rest.c: subscriptions with a max_rate */
+
+/* A flush begins at most every gap_ns; 0: whenever there is news. One that leaves out what is not
+ * the newest then leaves it out at each flush, without being slow. FWS_OK, FWS_E_NOMEM. */
+int fws_sub_set_max_rate(fws_sub *sub, uint64_t gap_ns);
+
+/* It is pending and not in the heap: whether it has to rest first. If so it counts as it has to;
+ * else a flush of it has begun, or runs on. */
+bool fws_sub_rests(fws_sub *sub);
+
+/* It has moved: its flush may be over. */
+void fws_sub_end_flush(fws_sub *sub);
+
+/* It does not rest any more. */
+void fws_sub_end_rest(fws_sub *sub);
+
+/* Those of the connection may send at once: it is about to end. */
+void fws_conn_end_rests(fws_conn *conn);
+
+/* The next one that has rested by then, now in its connection's heap; NULL: there is none. */
+fws_sub *fws_topics_rested(fws_topics *topics, uint64_t now);
+
+/* When the first of those that rest may send, ns; UINT64_MAX: none does. */
+static inline uint64_t fws_topics_rest_until(const fws_topics *topics)
+{
+    return topics->n_resting > 0 ? topics->resting[0].until : UINT64_MAX;
+}
 
 /* keep.c */
 

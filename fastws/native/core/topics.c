@@ -225,6 +225,7 @@ void fws_topics_clear(fws_topics *topics)
         if (topics->table[i].topic != NULL)
             topic_free(topics->table[i].topic);
     free(topics->table);
+    free(topics->resting);
     fws_topics_forget_losses(topics);
     while (topics->settings != NULL) {
         fws_settings *next = topics->settings->next;
