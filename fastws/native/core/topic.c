@@ -365,6 +365,14 @@ fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n)
     return topic->keys == NULL ? NULL : fws_keys_reserve(topic->keys, name, n);
 }
 
+bool fws_topic_has_room(fws_topic *topic, size_t n)
+{
+    const fws_slab *slab = topic->log.growing;
+    uint64_t eseq = slab == NULL ? 0 : slab->base_eseq;
+    return !in_the_way(topic, n)
+           && (fws_log_fits(&topic->log, n, eseq) || fws_topic_make_room(topic, n));
+}
+
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
 {
     if (n == 0 || n > FWS_FRAME_LIMIT)
@@ -463,6 +471,7 @@ void fws_topic_close(fws_topic *topic)
     while (topic->n > 0)
         fws_topic_leave(topic->members[topic->n - 1]);
     fws_topics_unname(topic->topics, topic);
+    fws_topic_unwait(topic);
     fws_keys_free(topic->keys);
     topic->keys = NULL;
     fws_log_clear(&topic->log);
