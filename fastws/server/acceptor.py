@@ -355,11 +355,10 @@ class Acceptor:
                     self._respond(connection, request, allowed, keep_alive=False)
                     return
                 upgrade.headers += headers_of_101(allowed)
-            topic = self._plain.topic(asked, self._engine, allowed)
-            options, fields = asked.begins(topic)
-            upgrade.headers += fields
+            beginning = self._plain.begins(asked, self._engine, allowed)
+            upgrade.headers += beginning.fields
             self._switch(connection, upgrade)
-            self._plain.begin(connection, asked, (topic, options), upgrade.subprotocol)
+            self._plain.begin(connection, asked, beginning, upgrade.subprotocol)
 
         if decide is None:
             go_on(None)
