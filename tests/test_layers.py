@@ -28,8 +28,8 @@ NATIVE = {
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
     "turn http receive engine sweep flush shed command accept poll unread throttle close send "
-    "source gather room topic policy facts deadline account buffers conn rest subs topics keep place "
-    "losses allowance peers rate sys"
+    "source gather room topic policy facts deadline account buffers conn rest subs topics keep "
+    "place losses allowance peers rate sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {
