@@ -71,6 +71,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.hostile("X61")
 @pytest.mark.parametrize(("target", "status", "body"), REFUSED)
 def test_a_request_that_is_not_good_is_refused(
     run: Run, target: str, status: int, body: str
