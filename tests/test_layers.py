@@ -37,7 +37,7 @@ PYTHON = {
     4: "errors checks lag native _frame _ticks",
     5: "http http.* client.url client.handshake client.place server.limits "
     "ticks.config ticks.access ticks.api ticks.reports ticks.console "
-    "feeds.page lines.config lines.splitter lines.api "
+    "feeds.delivery feeds.page lines.config lines.splitter lines.api "
     "bench.results bench.verdict bench.search",
     6: "_inbox server server.* client client.* ticks ticks.* feeds feeds.* lines lines.* "
     "bench bench.*",
