@@ -17,7 +17,7 @@ static bool is_data(uint8_t opcode)
 static int subscribe_again(fws_sub *sub, const fws_command *command,
                            const fws_topic_options *options)
 {
-    if (command->since)
+    if (command->since || !fws_sub_has_keys(sub, command->key, command->key_n))
         return FWS_E_INVALID;
     int status = fws_sub_set_max_rate(sub, command->gap_ns);
     if (status == FWS_OK)
@@ -51,7 +51,7 @@ static int publish(fws_engine *engine, const fws_command *command)
         && (key = fws_topic_key(topic, command->key, command->key_n)) == NULL)
         return FWS_E_NOMEM;
     fws_sub *sub = excluded(engine, command);
-    if (sub != NULL && fws_sub_exclude(sub) != FWS_OK) {
+    if (sub != NULL && fws_sub_wants(sub, key) && fws_sub_exclude(sub) != FWS_OK) {
         if (key != NULL)
             fws_keys_unreserve(topic->keys, key);
         return FWS_E_NOMEM;
@@ -75,6 +75,8 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     const fws_topic_options *options = NULL;
     if (command->n == sizeof own)
         options = memcpy(&own, command->data, sizeof own);
+    if (command->key_n > 0 && fws_filter_names(command->key, command->key_n) == 0)
+        return FWS_E_INVALID;
     fws_sub *sub = fws_conn_find_sub(conn, topic);
     if (sub != NULL)
         return subscribe_again(sub, command, options);
@@ -85,7 +87,8 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     }
     bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
     uint64_t seq = recovers ? command->seq : FWS_START;
-    sub = fws_topic_join_at(topic, conn, options, seq, ++engine->eseq);
+    sub = fws_topic_join_filtered(topic, conn, options, seq, ++engine->eseq, command->key,
+                                  command->key_n);
     if (sub == NULL)
         return FWS_E_NOMEM;
     if (fws_sub_set_max_rate(sub, command->gap_ns) != FWS_OK
@@ -224,7 +227,8 @@ static bool refers(uint8_t kind)
 
 static size_t key_size(const fws_command *command)
 {
-    return command->kind == FWS_CMD_PUBLISH ? command->key_n : 0;
+    bool named = command->kind == FWS_CMD_PUBLISH || command->kind == FWS_CMD_SUBSCRIBE;
+    return named ? command->key_n : 0;
 }
 
 /* With its data, and behind that its key. */
