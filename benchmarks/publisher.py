@@ -1,12 +1,13 @@
-"""The server of slow_readers.py, crowd.py and page_rates.py: publishes at a rate, and says what it took.
+"""The server of slow_readers.py, crowd.py and page_rates.py: publishes at a rate.
 
     python benchmarks/publisher.py --rate 10000 --keys 100 --on-slow latest --max-lag-seconds 0.1
 
-Every WebSocket is subscribed to one topic, `data`. A message begins with its number and with the
-time when it was made (u64 each, CLOCK_MONOTONIC); with --json it is `{"key":…,"seq":…,"ts":…}`.
-Every --every seconds those that are due are made, then published, then flushed, and each of the
-three is timed on its own, in processor time of the thread. For each line of standard input it prints
-one line of JSON about the time since the last one; it ends with standard input.
+Every WebSocket is subscribed to one topic, `data`, which is a plain topic as well. A message begins
+with its number and with the time when it was made (u64 each, CLOCK_MONOTONIC); with --json it is
+`{"key":…,"seq":…,"ts":…}`. Every --every seconds those that are due are made, then published, then
+flushed, and each of the three is timed on its own, in processor time of the thread. For a line of
+standard input it prints one line of JSON about the time since the last one; it ends with standard
+input.
 """
 
 import argparse
@@ -46,6 +47,7 @@ class Publisher(App):
         self.topic = self.server.topic(
             TOPIC, on_slow=options.on_slow, max_lag=lag, history=history, retain=options.retain
         )
+        self.plain_topics()
         self.keys = [f"K{n:03d}" for n in range(options.keys)]
         self.number = 0
         self.begin()
@@ -85,8 +87,8 @@ class Publisher(App):
         for number in range(self.number, self.number + count):
             key = keys[number % len(keys)] if keys else None
             if self.options.json:
-                text = json.dumps({"key": key, "seq": number, "ts": time.time() * 1000})
-                made.append((key, text))
+                ts = time.time() * 1000
+                made.append((key, f'{{"key":"{key}","seq":{number},"ts":{ts:.3f}}}'))
             else:
                 stamp = STAMP.pack(number, time.monotonic_ns())
                 made.append((key, stamp.ljust(size, b".")))

@@ -195,6 +195,10 @@ cdef extern from "core/topic.h" nogil:
     fws_losses *fws_losses_new(uint64_t id)
     void fws_losses_free(fws_losses *losses)
     bint fws_topics_next_loss(fws_topics *topics, fws_loss *loss)
+    bint fws_topic_takes(fws_topic *topic, size_t n)
+    bint fws_topic_never_takes(const fws_topic *topic, size_t n)
+    int fws_topic_want_room(fws_topic *topic, size_t n)
+    bint fws_topics_next_room(fws_topics *topics, fws_topic **found)
     fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
                               const fws_topic_options *options)
     fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n)

@@ -12,6 +12,7 @@ from line_site import LineSite, numbered
 from plain_site import PlainSite, Run, counts, plain_site, position
 from support import CLOSE, TEXT, Site, client_frame, close_payload
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedOK
 
 from fastws import (
     History,
@@ -217,6 +218,42 @@ def test_the_101_says_whether_every_message_comes(run: Run) -> None:
     run(case())
 
 
+# Rates.
+
+
+def test_with_a_rate_who_asks_for_the_latest_gets_fewer_and_the_newest(run: Run) -> None:
+    async def case() -> None:
+        async with plain_site() as site:
+            topic = site.server.topic("t", retain=True)
+            topic.publish("first")
+            async with site.connect("/topics/t?onSlow=latest&maxRate=5") as ws:
+                assert position(ws) == (topic.epoch, -1)
+                assert await ws.recv() == "first"
+                topic.publish_all(str(n) for n in range(1000))
+                got = [await ws.recv()]
+                while got[-1] != "999":
+                    got.append(await ws.recv())
+                assert len(got) <= 3
+
+    run(case())
+
+
+def test_with_a_rate_who_asks_for_nothing_else_gets_every_message(run: Run) -> None:
+    async def case() -> None:
+        async with plain_site() as site:
+            topic = site.kept("t")
+            async with site.connect("/topics/t?maxRate=1000") as ws:
+                assert counts(ws)
+                expected = []
+                for n in range(100):
+                    topic.publish_all([str(2 * n), str(2 * n + 1)])
+                    expected += [str(2 * n), str(2 * n + 1)]
+                    await asyncio.sleep(0)
+                assert [await ws.recv() for _ in expected] == expected
+
+    run(case())
+
+
 # What a client says, and the end.
 
 
@@ -244,6 +281,22 @@ def test_its_message_rate_counts(run: Run) -> None:
                 await client.send(client_frame(TEXT, b"x") * 20)
                 await eventually(lambda: site.server.counters()["message_rate_paused"])
                 assert site.server.counters()["ignored_messages"] < 20
+
+    run(case())
+
+
+def test_the_end_of_the_topic_is_1001(run: Run) -> None:
+    async def case() -> None:
+        async with plain_site() as site:
+            topic, other = site.kept("t"), site.kept("u")
+            async with site.connect("/topics/t") as ws, site.connect("/topics/u") as spared:
+                topic.close()
+                with pytest.raises(ConnectionClosedOK, match="the topic is closed"):
+                    await ws.recv()
+                assert ws.close_code == 1001
+                other.publish("on")
+                assert await spared.recv() == "on"
+            assert (await site.refused("/topics/t")).status == 404
 
     run(case())
 

@@ -4,9 +4,9 @@ Knows the grammar and the ranges; not which topics there are, nor who may subscr
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from fastws.errors import HandshakeError, printable
@@ -24,8 +24,12 @@ EVERY_MESSAGE, NUMBERED = "every-message", "numbered"
 POLICIES: dict[str, "OnSlow"] = {
     "latest": "latest", "drop_oldest": "drop_oldest", "close": "close", "lossless": "lossless"
 }  # fmt: skip
+MAX_RATES = (0.1, 1000.0)  # sends a second
+MOST_KEYS, LONGEST_KEY, MOST_IN_BATCH = 64, 255, 1024
 _MOST_OPTIONS = 256
 _PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_DIGITS = re.compile(r"[0-9]{1,4}")
+_NUMBER = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
 _SINCE = re.compile(r"([!-9;-~]{1,64}):(-1|[0-9]{1,19})")
 
 
@@ -37,11 +41,19 @@ class TopicRequest:
         topic: its name.
         since: the position that the client has, or None.
         on_slow: the policy that it asks for; None: the topic's.
+        max_rate: sends a second, at most; None: no limit.
+        keys: of the messages that it wants, "" for those without one; none: all messages.
+        envelope: each message has its number.
+        batch: messages that one WebSocket message may hold; None: one.
     """
 
     topic: str
     since: tuple[str, int] | None = None
     on_slow: "OnSlow | None" = None
+    max_rate: float | None = None
+    keys: tuple[str, ...] = ()
+    envelope: bool = False
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +102,21 @@ def parse_topic_request(topic: str, request: Request, others: Collection[str]) -
     Raises:
         HandshakeError: 400; an option is unknown, there twice, malformed or out of range.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     for name, value in _options(request):
         if name in others:
             continue
         if name not in _PARSERS:
             known = ", ".join(sorted([*_PARSERS, *others]))
             raise HandshakeError(400, f"no such option: {printable(name, 64)}; there are {known}")
-        if name in found:
+        field, parse = _PARSERS[name]
+        if field == "keys":
+            found[field] = _more_keys(found.get(field, ()), parse(value))
+        elif field in found:
             raise HandshakeError(400, f"{name} is there twice")
-        found[name] = value
-    return TopicRequest(
-        topic,
-        _since(found["since"]) if "since" in found else None,
-        _on_slow(found["onSlow"]) if "onSlow" in found else None,
-    )
+        else:
+            found[field] = parse(value)
+    return TopicRequest(topic, **found)
 
 
 def _options(request: Request) -> list[tuple[str, str]]:
@@ -144,4 +156,43 @@ def _on_slow(value: str) -> "OnSlow":
     return POLICIES[value]
 
 
-_PARSERS = {"since": _since, "onSlow": _on_slow}
+def _max_rate(value: str) -> float:
+    low, high = MAX_RATES
+    rate = float(value) if _NUMBER.fullmatch(value) else 0.0
+    if not low <= rate <= high:
+        raise HandshakeError(400, f"maxRate must be a number from {low:g} to {high:g}")
+    return rate
+
+
+def _key(value: str) -> str:
+    if len(value.encode()) > LONGEST_KEY:
+        raise HandshakeError(400, f"a key has at most {LONGEST_KEY} bytes")
+    return value
+
+
+def _more_keys(keys: tuple[str, ...], key: str) -> tuple[str, ...]:
+    if len(keys) == MOST_KEYS:
+        raise HandshakeError(400, f"at most {MOST_KEYS} keys")
+    return keys if key in keys else (*keys, key)
+
+
+def _envelope(value: str) -> bool:
+    if value != "1":
+        raise HandshakeError(400, "envelope must be 1")
+    return True
+
+
+def _batch(value: str) -> int:
+    n = int(value) if _DIGITS.fullmatch(value) else 0
+    if not 1 <= n <= MOST_IN_BATCH:
+        raise HandshakeError(400, f"batch must be an integer from 1 to {MOST_IN_BATCH:,}")
+    return n
+
+
+# By name in the query: the field of TopicRequest, and what makes its value.
+_PARSERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "since": ("since", _since),
+    "onSlow": ("on_slow", _on_slow),
+    "maxRate": ("max_rate", _max_rate),
+    "key": ("keys", _key),
+}

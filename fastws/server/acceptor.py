@@ -116,6 +116,7 @@ class Acceptor:
         engine.on_undecided = self._on_undecided
         engine.on_close = self._on_close
         engine.on_error = self._failures.take
+        engine.on_topic_closed = self._plain.topic_closed
 
     def counts(self) -> dict[str, int]:
         """Return what is counted here, by name."""
@@ -355,11 +356,10 @@ class Acceptor:
                     self._respond(connection, request, allowed, keep_alive=False)
                     return
                 upgrade.headers += headers_of_101(allowed)
-            topic = self._plain.topic(asked, self._engine, allowed)
-            options, fields = asked.begins(topic)
-            upgrade.headers += fields
+            beginning = self._plain.begins(asked, self._engine, allowed)
+            upgrade.headers += beginning.fields
             self._switch(connection, upgrade)
-            self._plain.begin(connection, asked, (topic, options), upgrade.subprotocol)
+            self._plain.begin(connection, asked, beginning, upgrade.subprotocol)
 
         if decide is None:
             go_on(None)

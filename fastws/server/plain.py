@@ -7,7 +7,7 @@ upgrade.
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastws._frame import Connection, Engine, Topic
@@ -17,6 +17,7 @@ from fastws.http.response import Response
 from fastws.http.topic_request import (
     DELIVERY,
     EVERY_MESSAGE,
+    NUMBERED,
     POSITION,
     TopicNames,
     TopicRequest,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fastws._frame import OnSlow
 
 PREFIX = "/topics/"
+GOING_AWAY = 1001
 NAME_PATTERN = "[A-Za-z0-9_.:-]+(/[A-Za-z0-9_.:-]+)*"
 
 CanSubscribe = Callable[[Request, str], bool | Response | Awaitable[bool | Response | None] | None]
@@ -39,6 +41,7 @@ Heard = Callable[[Connection], None]
 class PlainSession(Session):
     """What is kept of a connection of a plain topic."""
 
+    topic: Topic | None = None
     went: Heard | None = None
 
     def end(self, connection: Connection) -> None:
@@ -99,11 +102,29 @@ class PlainTopics:
         return Asked(self, asked)
 
     def subscription_options(self, topic: Topic, asked: TopicRequest) -> dict[str, Any]:
-        """Return the options of a subscription by name."""
-        if asked.on_slow is not None:
-            return {"on_slow": asked.on_slow, "max_lag": self.max_lag}
+        """Return the options of a subscription by name, those that are not the topic's.
+
+        Raises:
+            HandshakeError: 400, they do not go together.
+        """
+        own = topic.options["on_slow"]
+        if asked.max_rate is not None and "lossless" in (asked.on_slow, asked.on_slow or own):
+            raise HandshakeError(400, "maxRate is not for lossless: ask for another onSlow")
+        max_lag = None if asked.on_slow is None else self.max_lag
+        if max_lag is not None and asked.on_slow == "lossless":
+            max_lag = replace(max_lag, seconds=None)
         # Who was told that every message comes keeps the policy, whatever becomes of the topic's.
-        return {"on_slow": "close"} if topic.options["on_slow"] == "close" else {}
+        on_slow = "close" if asked.on_slow is None and own == "close" else asked.on_slow
+        options = {
+            "since": asked.since,
+            "on_slow": on_slow,
+            "max_lag": max_lag,
+            "max_rate": asked.max_rate,
+            "keys": asked.keys or None,
+            "envelope": asked.envelope or None,
+            "batch": asked.batch,
+        }
+        return {name: value for name, value in options.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +157,39 @@ class Asked:
             raise TypeError(f"can_subscribe returns a bool, a Response or None, not {allowed!r}")
         return engine.topic(name)
 
-    def begins(self, topic: Topic) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-        """Return the options of the subscription, and the fields of the 101 about it.
+    def begins(self, engine: Engine, allowed: object) -> "Beginning":
+        """Return how the subscription begins, which has to be before anything else is published.
 
-        It has to begin before anything else is published: in the same turn, on this thread.
+        That is in the same turn, on this thread.
+
+        Raises:
+            HandshakeError: see `topic`; 400, the options do not go with the topic.
         """
-        own = self.plain.subscription_options(topic, self.request)
-        own["since"] = self.request.since
-        on_slow: OnSlow | None = own.get("on_slow")
+        topic = self.topic(engine, allowed)
+        options = self.plain.subscription_options(topic, self.request)
+        on_slow: OnSlow | None = options.get("on_slow")
         begins: Position = topic.position(self.request.since, on_slow=on_slow)
         fields = [(POSITION, f"{begins.epoch}:{begins.seq}")]
-        if on_slow in ("close", "lossless"):
+        if self.request.envelope:
+            fields.append((DELIVERY, NUMBERED))
+        elif on_slow in ("close", "lossless") and not (self.request.keys or self.request.batch):
             fields.append((DELIVERY, EVERY_MESSAGE))
-        return own, fields
+        return Beginning(topic, options, fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A subscription that is about to begin.
+
+    Args:
+        topic: of it.
+        options: of `Connection.subscribe`, by name.
+        fields: of the 101, that tell of it.
+    """
+
+    topic: Topic
+    options: dict[str, Any]
+    fields: list[tuple[str, str]]
 
 
 class Plain:
@@ -177,10 +218,10 @@ class Plain:
         with self._counting_refusals():
             return None if topics is None else topics.asked(request, self._longest)
 
-    def topic(self, asked: Asked, engine: Engine, allowed: object) -> Topic:
-        """Return the topic that is asked for, as `Asked.topic`."""
+    def begins(self, asked: Asked, engine: Engine, allowed: object) -> Beginning:
+        """Return how a subscription begins, as `Asked.begins`."""
         with self._counting_refusals():
-            return asked.topic(engine, allowed)
+            return asked.begins(engine, allowed)
 
     @contextmanager
     def _counting_refusals(self) -> Iterator[None]:
@@ -207,7 +248,7 @@ class Plain:
         self,
         connection: Connection,
         asked: Asked,
-        subscription: tuple[Topic, dict[str, Any]],
+        beginning: Beginning,
         subprotocol: str | None,
     ) -> None:
         """Subscribe a new WebSocket; what it sends is counted, and otherwise ignored.
@@ -215,16 +256,24 @@ class Plain:
         Args:
             connection: it.
             asked: what it has asked for.
-            subscription: the topic, and the options by name.
+            beginning: how the subscription begins.
             subprotocol: the one that was agreed on.
         """
-        topic, options = subscription
         path = f"{asked.plain.prefix}{asked.request.topic}"
-        connection.session = PlainSession(subprotocol=subprotocol, path=path, went=asked.plain.went)
+        connection.session = PlainSession(
+            subprotocol=subprotocol, path=path, topic=beginning.topic, went=asked.plain.went
+        )
         connection.on_message = self._ignore
-        connection.subscribe(topic, **options)
+        connection.subscribe(beginning.topic, **beginning.options)
         if asked.plain.came is not None:
             asked.plain.came(connection)
+
+    def topic_closed(self, topic: Topic) -> None:
+        """Close the clients of a topic that was closed: nothing more would ever come."""
+        for connection in topic.engine.connections if self._topics() else ():
+            session = connection.session
+            if isinstance(session, PlainSession) and session.topic is topic:
+                connection.close(GOING_AWAY, "the topic is closed")
 
     def _ignore(self, connection: Connection, message: str | bytes) -> None:
         self._ignored += 1

@@ -4,6 +4,7 @@
 #define FWS_TEST_SEATS_H
 
 #include "kept.h"
+#include "told.h"
 
 static uint64_t gap_wanted;      /* of subscriptions that are made or changed now, ns */
 static uint32_t keys_wanted;     /* the same, a bit each; 0: all messages */
@@ -87,7 +88,8 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
                                || (sub->extra->unpublished == 0 /* that was a snapshot */
                                    && (sub->extra->filter == NULL
                                        || sub->start >= topics[name]->log.first_seq)),
-                     .waits = true};
+                     .waits = true,
+                     .tells = sub->extra != NULL && sub->extra->losses != NULL};
         if (sub->extra != NULL && sub->extra->replay_to > 0) {
             at->head = sub->extra->replay_to;
             at->at = sub->extra->replay_eseq;
@@ -104,6 +106,7 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
     at->drops = (at->drops && !caught_up) || policy == FWS_SLOW_DROP_OLDEST;
     at->rests = (at->rests && !caught_up) || (sub->extra != NULL && sub->extra->max_rate != NULL);
     at->waits = (at->waits || caught_up) && policy == FWS_SLOW_LOSSLESS;
+    at->tells &= sub->extra != NULL && sub->extra->losses != NULL;
     CHECK(!at->waits || !fws_sub_lapped(sub));
 }
 
@@ -177,6 +180,17 @@ static inline uint16_t write_names(uint8_t *names, uint32_t keys)
     return n;
 }
 
+/* A subscription that is there tells from now on, or does not any more: what it lost before is
+ * not added up. */
+static inline int subscribe_with(one *who, uint8_t name, const fws_command *what)
+{
+    int status = fws_engine_command(engine, what);
+    keep_teller(what->losses, status);
+    if (status >= 0 && lane == AT_ONCE)
+        who->seats[name].tells = false;
+    return status;
+}
+
 /* Subscribes it, to what follows that frame. */
 static inline void join_since(one *who, uint8_t name, const fws_topic_options *own, uint64_t epoch,
                               uint64_t seq)
@@ -193,10 +207,11 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
                               .gap_ns = gap_wanted,
                               .key = names,
                               .key_n = write_names(names, keys_wanted),
+                              .losses = teller(),
                               .data = (const uint8_t *)own,
                               .n = own == NULL ? 0 : sizeof *own};
     bool twice = who->seats[name].joined;
-    int status = fws_engine_command(engine, &what);
+    int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !(twice || who->server) || lane == STAGED);
     present(name)->held |=
         (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;
@@ -219,10 +234,11 @@ static inline int join_with(one *who, uint8_t name, const fws_topic_options *own
                               .gap_ns = gap_wanted,
                               .key = names,
                               .key_n = write_names(names, keys_wanted),
+                              .losses = teller(),
                               .data = (const uint8_t *)own,
                               .n = own == NULL ? 0 : sizeof *own};
     bool others = who->seats[name].joined && who->seats[name].keys != keys_wanted;
-    int status = fws_engine_command(engine, &what);
+    int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !who->server || lane == STAGED);
     CHECK(status != FWS_OK || !others || lane == STAGED);
     present(name)->held |=

@@ -20,6 +20,8 @@ typedef struct seat {
     bool waits;            /* its policy has been lossless since then */
     uint32_t keys;         /* that it wants, a bit each; 0: all messages */
     bool counts;           /* from start on everything was published to it that it is to get */
+    bool tells;            /* it tells what it loses, from its beginning on */
+    uint64_t lost;         /* of them, what it told of */
     uint64_t start, got;   /* its first sequence number; messages that arrived */
     uint64_t head, at;     /* those before head were there when it began, at that engine sequence */
     uint64_t next;         /* sequence number that is due, if nothing is excluded */

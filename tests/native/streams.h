@@ -222,15 +222,23 @@ static inline void check_stream(one *who)
     peer->out_n -= at;
 }
 
-/* What a subscription's account says was delivered has arrived. */
+/* What a subscription's account says was delivered has arrived; what it says was dropped, was told. */
+static inline void check_seat(const seat *at, const fws_sub *sub)
+{
+    const fws_reader_account account = fws_sub_snapshot(sub, 0);
+    CHECK_EQ(account.published,
+             account.delivered + account.conflated + account.dropped + account.pending);
+    CHECK_EQ(account.delivered, at->got);
+    CHECK(!at->tells || account.dropped == at->lost);
+}
+
 static inline void check_seats(one *who)
 {
     const fws_conn *conn = conn_of(who->peer);
     learn_seats(who);
     for (uint8_t i = 0; who->joined > 0 && i < NAMES; i++)
         if (who->seats[i].joined)
-            CHECK_EQ(fws_sub_snapshot(fws_conn_find_sub(conn, topics[i]), 0).delivered,
-                     who->seats[i].got);
+            check_seat(&who->seats[i], fws_conn_find_sub(conn, topics[i]));
     if (who - ones != (ptrdiff_t)(looks % CLIENTS)) /* it takes long */
         return;
     for (uint8_t i = 0; who->joined > 0 && i < NAMES; i++)
@@ -255,6 +263,7 @@ static inline void check_all(void)
 {
     check_engine();
     looks++;
+    hear_losses();
     CHECK(engine->staging.n <= FWS_STAGING_BYTES);
     for (int i = 0; i < CLIENTS; i++) {
         one *who = &ones[i];
@@ -284,6 +293,7 @@ static inline void streams_open(const fws_options *options)
     memset(stale, 0, sizeof stale);
     received = replayed = rested = filtered = keys_checked = filters_checked = 0;
     lives_begin();
+    told_begin();
     memset(ones, 0, sizeof ones);
     if (codec == NULL && fws_deflate_available())
         codec = fws_deflate_new();
@@ -334,10 +344,25 @@ static inline void until_at_rest(void)
         whole_turn();
         while (fws_engine_next_room(engine) != NULL)
             continue; /* who has asked is told */
+        hear_losses();
         if (i > 2 && !fws_engine_more(engine))
             return;
     }
     CHECK(!"it comes to rest");
+}
+
+/* Every one that was to tell of losses has ended, or does. */
+static inline void check_tellers(void)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < CLIENTS; i++)
+        for (uint8_t name = 0; ones[i].peer != NULL && name < NAMES; name++) {
+            const fws_sub *sub = !ones[i].seats[name].joined
+                                     ? NULL
+                                     : fws_conn_find_sub(conn_of(ones[i].peer), topics[name]);
+            n += sub != NULL && sub->extra != NULL && sub->extra->losses != NULL;
+        }
+    CHECK_EQ(n_tellers, n_tellers_ended + n);
 }
 
 /* Everybody reads: what is promised to those who are still there arrives. */
@@ -352,6 +377,7 @@ static inline void settle_down(void)
     net.now += FWS_SWEEP_NS;
     until_at_rest();
     check_all();
+    check_tellers();
     for (uint8_t i = 0; i < NAMES; i++) {
         if (topics[i] == NULL)
             continue;

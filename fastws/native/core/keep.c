@@ -86,6 +86,7 @@ void fws_topic_release(fws_topic *topic)
 {
     fws_log *log = &topic->log;
     fws_log_unspare(log);
+    fws_topic_moved(topic);
     const fws_slab *oldest;
     uint64_t tail = log->tail;
     while ((oldest = fws_log_oldest(log)) != NULL && oldest->readers == 0 && topic->ahead == 0) {
@@ -117,6 +118,7 @@ void fws_topic_dropped(fws_topic *topic)
 void fws_topic_passed(fws_topic *topic)
 {
     const fws_slab *oldest = fws_log_oldest(&topic->log);
+    fws_topic_moved(topic);
     if (oldest != NULL && oldest->readers == 0)
         fws_topic_release(topic);
 }

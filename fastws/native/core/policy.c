@@ -29,10 +29,18 @@ void fws_topic_count_limits(fws_topic *topic, const fws_sub *sub)
         topic->log.slab_ns = quarter;
 }
 
+/* What a lossless member needed may go. */
+static void look_for_budget(const fws_topic *topic)
+{
+    if (topic->topics->starved > 0)
+        topic->topics->starved = UINT64_MAX;
+}
+
 void fws_topic_uncount_limits(fws_topic *topic, const fws_sub *sub)
 {
     const fws_topic_options *options = fws_sub_options(sub);
     if (options->on_slow == FWS_SLOW_LOSSLESS) {
+        look_for_budget(topic);
         topic->lossless--;
         topic->lossless_least -= options->max_lag_bytes == topic->lossless_lag;
     }
@@ -43,6 +51,7 @@ void fws_topic_uncount_limits(fws_topic *topic, const fws_sub *sub)
 
 void fws_topic_renew_limits(fws_topic *topic)
 {
+    look_for_budget(topic);
     topic->lossless = topic->from_oldest = 0;
     topic->log.slab_ns = 0;
     for (uint32_t i = 0; i < topic->n; i++)

@@ -365,6 +365,14 @@ fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n)
     return topic->keys == NULL ? NULL : fws_keys_reserve(topic->keys, name, n);
 }
 
+bool fws_topic_has_room(fws_topic *topic, size_t n)
+{
+    const fws_slab *slab = topic->log.growing;
+    uint64_t eseq = slab == NULL ? 0 : slab->base_eseq;
+    return !in_the_way(topic, n)
+           && (fws_log_fits(&topic->log, n, eseq) || fws_topic_make_room(topic, n));
+}
+
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
 {
     if (n == 0 || n > FWS_FRAME_LIMIT)
@@ -407,6 +415,26 @@ static uint32_t wanted_by(const fws_topic *topic, const fws_key *key)
     return topic->n - topic->filtering + filtered;
 }
 
+static void publish_to(fws_topic *topic, uint64_t members)
+{
+    topic->account.published += members;
+    topic->topics->account.published += members;
+}
+
+/* The key of that frame; the empty one, also of those before it whose key is not known yet. */
+static void commit_key(fws_topic *topic, fws_key *key, uint64_t seq)
+{
+    uint64_t frames = seq + 1 - topic->keys->committed;
+    publish_to(topic, frames * wanted_by(topic, key));
+    fws_keys_commit(topic->keys, key, seq);
+}
+
+void fws_topic_note_key(fws_topic *topic, const uint8_t *name, size_t n, uint64_t seq)
+{
+    fws_key *key = fws_topic_key(topic, name, n);
+    commit_key(topic, key == NULL ? topic->keys->plain : key, seq); /* memory is out */
+}
+
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 {
     fws_topic_commit_keyed(topic, NULL, n, eseq);
@@ -415,13 +443,10 @@ void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq)
 {
     fws_log_commit(&topic->log, n, eseq);
-    if (topic->keys != NULL && key == NULL)
-        key = topic->keys->plain;
-    if (key != NULL)
-        fws_keys_commit(topic->keys, key, topic->log.next_seq - 1);
-    uint32_t wanted = wanted_by(topic, key);
-    topic->account.published += wanted;
-    topic->topics->account.published += wanted;
+    if (topic->keys == NULL)
+        publish_to(topic, topic->n);
+    else
+        commit_key(topic, key == NULL ? topic->keys->plain : key, topic->log.next_seq - 1);
     appended(topic, eseq);
 }
 
@@ -429,12 +454,10 @@ void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq)
 {
     if (frames == 0)
         return;
-    fws_key *key = topic->keys == NULL ? NULL : fws_topic_key(topic, NULL, 0);
-    if (key != NULL)
-        fws_keys_commit(topic->keys, key, topic->log.next_seq - 1);
-    uint64_t wanted = frames * wanted_by(topic, key);
-    topic->account.published += wanted;
-    topic->topics->account.published += wanted;
+    if (topic->keys == NULL)
+        publish_to(topic, frames * wanted_by(topic, NULL));
+    else if (topic->keys->committed < topic->log.next_seq)
+        commit_key(topic, fws_topic_key(topic, NULL, 0), topic->log.next_seq - 1);
     appended(topic, first_eseq);
 }
 
@@ -448,6 +471,7 @@ void fws_topic_close(fws_topic *topic)
     while (topic->n > 0)
         fws_topic_leave(topic->members[topic->n - 1]);
     fws_topics_unname(topic->topics, topic);
+    fws_topic_unwait(topic);
     fws_keys_free(topic->keys);
     topic->keys = NULL;
     fws_log_clear(&topic->log);

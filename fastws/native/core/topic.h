@@ -51,6 +51,13 @@ typedef struct fws_account {
 
 struct fws_topics;
 
+/* Somebody waits to publish a message of n bytes. */
+typedef struct fws_waiting {
+    fws_link link; /* in topics->waiting, or in topics->moved */
+    struct fws_topic *topic;
+    size_t n;
+} fws_waiting;
+
 typedef struct fws_topic {
     fws_log log;
     struct fws_topics *topics;
@@ -80,6 +87,7 @@ typedef struct fws_topic {
     uint64_t lossless_most;  /* the largest, at least */
     uint32_t lossless_least; /* members with lossless_lag */
     uint64_t refused;        /* bytes of the frame that there was no room for; 0: there is room */
+    fws_waiting *waiting;    /* NULL: nobody waits for room */
     uint64_t budget_to;      /* who stands before that frame lost something to the budget */
     uint32_t hash;
     uint16_t name_n;
@@ -117,6 +125,11 @@ typedef struct fws_topics {
     uint32_t next_sub_id, sweep_at;
     uint64_t incarnations, seed; /* seed: secret, of hashes */
     uint64_t epochs;             /* random, where epochs count from: clients get to know them */
+    /* Rings of topics that somebody waits for: those of which nothing has moved since they were
+     * looked at, and the others. starved: a look found the logs too full, which held that much; 0:
+     * none did. */
+    fws_link waiting, moved;
+    uint64_t starved;
     fws_link losses;    /* ring of subscriptions whose losses are to be told, or their end */
     uint64_t looked_at; /* who could be sent to before that has been, ns: ages count up to it */
     struct fws_settings *settings;
@@ -211,6 +224,9 @@ int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options);
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room);
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq);
 
+/* Whether a frame of n bytes could be reserved; for that the budget may let go of others. */
+bool fws_topic_has_room(fws_topic *topic, size_t n);
+
 /* The key of that name, n 0: that of frames without one. NULL: memory is out. The first one of a
  * topic makes its keys. */
 fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
@@ -219,7 +235,12 @@ fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
  * it has none. */
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq);
 
-/* The same for many frames that were written to the log directly: their number. */
+/* For a frame that was written to the log directly and committed there: it has the key of that name.
+ * Such frames one after the other, before fws_topic_appended(). */
+void fws_topic_note_key(fws_topic *topic, const uint8_t *name, size_t n, uint64_t seq);
+
+/* The same for many frames that were written to the log directly: their number. Those that no key was
+ * noted for have none. */
 void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq);
 
 /* Before the commit: this subscription, which wants its key, is not to get the frame. FWS_OK,
@@ -234,6 +255,40 @@ fws_sub *fws_topic_wake(fws_topic *topic);
 
 /* It has been sent everything: it counts as caught up again. */
 void fws_topic_caught_up(fws_sub *sub);
+
+/* room.c */
+
+/* Whether a message of n bytes may be published now: it is taken, or fails for another reason. */
+bool fws_topic_takes(fws_topic *topic, size_t n);
+
+/* Whether it is larger than all that the logs may hold. */
+bool fws_topic_never_takes(const fws_topic *topic, size_t n);
+
+/* Asks for one notice that such a message may be published. To ask again before the notice changes
+ * its size. FWS_OK, FWS_E_NOMEM. */
+int fws_topic_want_room(fws_topic *topic, size_t n);
+
+/* Looks at one topic that somebody waits for and of which something has moved; false: there is none.
+ * *found: the topic, if it has room now, which takes its asking back; else NULL. */
+bool fws_topics_next_room(fws_topics *topics, fws_topic **found);
+
+/* Whether there is one to look at. */
+static inline bool fws_topics_room_due(const fws_topics *topics)
+{
+    return !fws_link_empty(&topics->moved) || topics->starved > topics->logs.bytes;
+}
+
+/* What it has room for may have changed. */
+static inline void fws_topic_moved(fws_topic *topic)
+{
+    if (topic->waiting == NULL)
+        return;
+    fws_link_remove(&topic->waiting->link);
+    fws_link_append(&topic->topics->moved, &topic->waiting->link);
+}
+
+/* Nobody waits any more. */
+void fws_topic_unwait(fws_topic *topic);
 
 /* rest.c: subscriptions with a max_rate */
 

@@ -18,6 +18,8 @@ void fws_topics_init(fws_topics *topics, const uint64_t *clock, uint64_t most, u
     *topics = (fws_topics){.seed = seed, .epochs = seed};
     topics->dirty_end = &topics->dirty;
     fws_link_init(&topics->losses);
+    fws_link_init(&topics->waiting);
+    fws_link_init(&topics->moved);
     fws_logs_init(&topics->logs, clock, most);
 }
 
@@ -166,8 +168,18 @@ static bool needed(const fws_topic *topic)
            || (!topic->closed && (topic->configured || topic->log.held > 0));
 }
 
+void fws_topic_unwait(fws_topic *topic)
+{
+    if (topic->waiting == NULL)
+        return;
+    fws_link_remove(&topic->waiting->link);
+    free(topic->waiting);
+    topic->waiting = NULL;
+}
+
 static void topic_free(fws_topic *topic)
 {
+    fws_topic_unwait(topic);
     fws_keys_free(topic->keys);
     fws_log_clear(&topic->log);
     free(topic->variants); /* empty: memory was out for the first one */

@@ -221,7 +221,8 @@ static size_t finish_long(uint8_t *out, const uint8_t *end)
     return 4 + size;
 }
 
-static size_t put_quote(uint8_t *out, uint8_t *end, uint64_t micros, uint64_t seq)
+static __attribute__((noinline)) size_t put_quote(uint8_t *out, uint8_t *end, uint64_t micros,
+                                                  uint64_t seq)
 {
     struct quote quote = quote_of(micros, seq);
     memcpy(end, ",\"bid\":", 7);
@@ -262,25 +263,31 @@ static inline void put_number(uint8_t *out, uint64_t micros)
     put_le64(out, bits);
 }
 
+static __attribute__((noinline)) size_t put_binary_quote(uint8_t *out, uint64_t micros,
+                                                         uint64_t seq)
+{
+    struct quote quote = quote_of(micros, seq);
+    out[1] = 60;
+    put_number(out + 38, quote.bid);
+    put_number(out + 46, quote.ask);
+    put_number(out + 54, quote.volume);
+    return 62;
+}
+
 static inline size_t put_binary(const fws_ticks *ticks, uint8_t *out, unsigned symbol,
                                 uint64_t micros, uint64_t ts_ns, uint64_t seq)
 {
-    static const uint8_t sizes[] = {20, 36, 60};
-    size_t size = sizes[ticks->fields];
     out[0] = FIN | FWS_BINARY;
-    out[1] = (uint8_t)size;
+    out[1] = 20;
     put_le64(out + 2, symbol); /* four bytes too many, which the price overwrites */
     put_number(out + 6, micros);
     put_le64(out + 14, (uint64_t)ticks->ts_ms);
+    if (ticks->fields == FWS_TICK_BASE)
+        return 22;
+    out[1] = 36;
     put_le64(out + 22, seq);
     put_le64(out + 30, ts_ns);
-    if (ticks->fields == FWS_TICK_QUOTE) {
-        struct quote quote = quote_of(micros, seq);
-        put_number(out + 38, quote.bid);
-        put_number(out + 46, quote.ask);
-        put_number(out + 54, quote.volume);
-    }
-    return 2 + size;
+    return ticks->fields == FWS_TICK_QUOTE ? put_binary_quote(out, micros, seq) : 38;
 }
 
 static inline size_t put(const fws_ticks *ticks, uint8_t *out, unsigned symbol, uint64_t micros,
