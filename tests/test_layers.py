@@ -28,8 +28,8 @@ NATIVE = {
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
     "turn http receive engine sweep flush shed command accept poll unread throttle close send "
-    "source gather room topic policy facts deadline account buffers conn rest subs topics keep place "
-    "losses allowance peers rate sys"
+    "source gather room topic policy facts deadline account buffers conn rest subs topics keep "
+    "place losses allowance peers rate sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {
@@ -37,7 +37,7 @@ PYTHON = {
     4: "errors checks lag native _frame _ticks",
     5: "http http.* client.url client.handshake client.place server.limits "
     "ticks.config ticks.access ticks.api ticks.reports ticks.console "
-    "feeds.page lines.config lines.splitter lines.api "
+    "feeds.delivery feeds.page lines.config lines.splitter lines.api "
     "bench.results bench.verdict bench.search",
     6: "_inbox server server.* client client.* ticks ticks.* feeds feeds.* lines lines.* "
     "bench bench.*",
