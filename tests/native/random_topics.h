@@ -47,7 +47,6 @@ static void join_small(one *who, uint8_t name)
         return;
     gap_wanted = draw(5) == 0 ? 1 + draw(FWS_SWEEP_NS) : 0;
     tell_wanted = draw(3) == 0;
-    keys_wanted = draw(4) == 0 ? (uint32_t)draw(1 << KEYS) : 0;
     if (topics[name] != NULL && draw(4) == 0) {
         const fws_log *log = &topics[name]->log;
         uint64_t seq = log->first_seq + draw(log->next_seq - log->first_seq + 3);
@@ -58,7 +57,6 @@ static void join_small(one *who, uint8_t name)
     }
     gap_wanted = 0;
     tell_wanted = false;
-    keys_wanted = 0;
 }
 
 static void make_one(one *who, uint8_t name)

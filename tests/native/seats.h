@@ -7,7 +7,6 @@
 #include "told.h"
 
 static uint64_t gap_wanted;   /* of subscriptions that are made or changed now, ns */
-static uint32_t keys_wanted;  /* of those that are made now, a bit each; 0: all messages */
 static uint64_t keys_checked; /* newest messages of keys, for one that may have been slow */
 
 static inline void check_stream(one *who); /* streams.h */
@@ -17,8 +16,8 @@ static inline uint64_t due_next(const one *who, const seat *at)
 {
     const message *sent;
     uint64_t seq = at->next;
-    while ((sent = message_of(&lives[at->life], seq)) != NULL
-           && (!wants(at->keys, sent) || (seq >= at->head && sent->without == who->peer->tag)))
+    while ((sent = message_of(&lives[at->life], seq)) != NULL && seq >= at->head
+           && sent->without == who->peer->tag)
         seq++;
     return seq;
 }
@@ -32,8 +31,8 @@ static inline void check_keys(const one *who, const seat *at)
     for (uint32_t key = 0; key < KEYS; key++) {
         uint64_t newest = it->newest[key];
         const message *last = newest == 0 ? NULL : message_of(it, newest - 1);
-        if (newest <= at->start || (last != NULL && !wants(at->keys, last)) || newest <= it->unseen
-            || last == NULL || (newest > at->head && last->without == who->peer->tag))
+        if (newest <= at->start || newest <= it->unseen || last == NULL
+            || (newest > at->head && last->without == who->peer->tag))
             continue;
         CHECK_EQ(at->newest[key], newest);
         keys_checked += at->jumps;
@@ -81,7 +80,6 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
                      .head = sub->start,
                      .next = sub->start,
                      .waits = true,
-                     .keys = keys_of(sub),
                      .tells = sub->extra != NULL && sub->extra->losses != NULL};
         if (sub->extra != NULL && sub->extra->replay_to > 0) {
             at->head = sub->extra->replay_to;
@@ -131,18 +129,14 @@ static inline void check_began(const one *who, uint8_t name, uint64_t epoch, uin
     CHECK_EQ(sub->began, there ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE);
     if (there)
         CHECK_EQ(sub->start, seq);
-    CHECK_EQ(keys_of(sub), keys_wanted);
     CHECK(sub->start + 1 >= log->next_seq || there || is_keyed(name));
-    CHECK(sub->seq == log->next_seq || sub->extra->replay_eseq == engine->eseq);
+    CHECK(sub->start == log->next_seq || sub->extra->replay_eseq == engine->eseq);
 }
 
 /* A subscription that is there tells from now on, or does not any more: what it lost before is
  * not added up. */
-static inline int subscribe_with(one *who, uint8_t name, fws_command *what)
+static inline int subscribe_with(one *who, uint8_t name, const fws_command *what)
 {
-    uint8_t names[KEYS * 5];
-    what->key_n = name_keys(names, keys_wanted);
-    what->key = names;
     int status = fws_engine_command(engine, what);
     keep_teller(what->losses, status);
     if (status >= 0 && lane == AT_ONCE)
@@ -156,16 +150,16 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
 {
     if (topics[name] == NULL)
         return;
-    fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
-                        .conn = who->peer->tag,
-                        .topic = topics[name],
-                        .since = true,
-                        .epoch = epoch,
-                        .seq = seq,
-                        .gap_ns = gap_wanted,
-                        .losses = teller(),
-                        .data = (const uint8_t *)own,
-                        .n = own == NULL ? 0 : sizeof *own};
+    const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
+                              .conn = who->peer->tag,
+                              .topic = topics[name],
+                              .since = true,
+                              .epoch = epoch,
+                              .seq = seq,
+                              .gap_ns = gap_wanted,
+                              .losses = teller(),
+                              .data = (const uint8_t *)own,
+                              .n = own == NULL ? 0 : sizeof *own};
     bool twice = who->seats[name].joined;
     int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !(twice || who->server) || lane == STAGED);
@@ -183,13 +177,13 @@ static inline int join_with(one *who, uint8_t name, const fws_topic_options *own
 {
     if (topics[name] == NULL)
         return FWS_E_CLOSED;
-    fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
-                        .conn = who->peer->tag,
-                        .topic = topics[name],
-                        .gap_ns = gap_wanted,
-                        .losses = teller(),
-                        .data = (const uint8_t *)own,
-                        .n = own == NULL ? 0 : sizeof *own};
+    const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
+                              .conn = who->peer->tag,
+                              .topic = topics[name],
+                              .gap_ns = gap_wanted,
+                              .losses = teller(),
+                              .data = (const uint8_t *)own,
+                              .n = own == NULL ? 0 : sizeof *own};
     int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !who->server || lane == STAGED);
     present(name)->held |=

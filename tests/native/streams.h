@@ -14,7 +14,6 @@
 
 static uint64_t stale[4], n_stale; /* ids of the dead, whose slots and descriptors others have */
 static uint64_t received, whole_frames, compressed_frames; /* received: of any topic */
-static uint64_t filtered; /* of them, those of subscriptions that want some keys only */
 static uint64_t rested;   /* of them, those of subscriptions with a max_rate */
 static uint64_t replayed; /* of them, those that were there before the subscription */
 static fws_deflate *codec;
@@ -69,7 +68,7 @@ static inline void harvest_and_learn(void)
 static inline bool may_follow(const one *who, const seat *at, const message *sent)
 {
     uint64_t due = due_next(who, at);
-    return at->life == sent->life && sent->seq >= at->start && wants(at->keys, sent)
+    return at->life == sent->life && sent->seq >= at->start
            && (sent->seq == due
                || (sent->seq > due && (at->jumps || due < lives[at->life].unseen)));
 }
@@ -89,7 +88,6 @@ static inline void check_published(one *who, const message *sent)
     CHECK(at->joined && may_follow(who, at, sent));
     CHECK(sent->seq < at->head || sent->without != who->peer->tag);
     replayed += sent->seq < at->head;
-    filtered += at->keys != 0;
     at->next = sent->seq + 1;
     at->newest[sent->key] = sent->seq + 1;
     at->got++;
@@ -231,6 +229,7 @@ static inline void check_seat(const seat *at, const fws_sub *sub)
     CHECK(!at->tells || account.dropped == at->lost);
 }
 
+
 static inline void check_seats(one *who)
 {
     const fws_conn *conn = conn_of(who->peer);
@@ -284,7 +283,7 @@ static inline void streams_open(const fws_options *options)
     n_stale = n_messages = n_staged = 0;
     whole_frames = compressed_frames = 0;
     memset(stale, 0, sizeof stale);
-    received = replayed = rested = filtered = keys_checked = 0;
+    received = replayed = rested = keys_checked = 0;
     lives_begin();
     told_begin();
     memset(ones, 0, sizeof ones);
