@@ -77,8 +77,7 @@ cdef object _error(int status):
     if status == FWS_E_SYSTEM:
         return OSError(errno, os.strerror(errno))
     if status == FWS_E_MANY:
-        return SubscriptionLimit("the connection has max_subscriptions subscriptions already, or "
-                                 f"{FWS_WILD_MOST} wildcards")
+        return SubscriptionLimit("the connection has max_subscriptions subscriptions already")
     return ConnectionClosed(1006, "the connection is closing or closed")
 
 
@@ -1312,8 +1311,10 @@ cdef class Connection:
         self.engine._begin_losses(&command, on_gap)
         try:
             self._command(&command, FWS_CMD_SUBSCRIBE_ALL)
-        except BaseException:
+        except BaseException as error:
             self.engine._end_losses(&command)
+            if isinstance(error, SubscriptionLimit):
+                raise SubscriptionLimit(f"the connection has {FWS_WILD_MOST} wildcards already") from None
             raise
         if self._wildcards is None:
             self._wildcards = {}
