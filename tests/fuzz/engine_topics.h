@@ -53,8 +53,7 @@ static void join_since_some(one *who, uint8_t name, const fws_topic_options *own
     join_since(who, name, own, topic->epoch + (what & 0x20 ? 1 : 0), seq);
 }
 
-/* Subscribes it; how: with a byte about its rate, its keys, a position, and whether it tells of
- * losses. */
+/* Subscribes it; how: with a byte about its rate, whether it tells of losses, and a position. */
 static void join_small(one *who, uint8_t name, bool own, bool how)
 {
     fws_topic_options options;
@@ -63,16 +62,16 @@ static void join_small(one *who, uint8_t name, bool own, bool how)
         options = take_topic_options();
     if (who->peer == NULL)
         return;
+    keys_wanted = own ? options.history_messages % (1 << KEYS) : 0; /* it is a topic's, not its */
     gap_wanted = asked & 1 ? (asked >> 3) * FWS_SWEEP_NS / 32 : 0;
     tell_wanted = asked & 2;
-    keys_wanted = asked & 0x40 ? asked >> 1 & ((1U << KEYS) - 1) : 0;
     if (asked & 4)
         join_since_some(who, name, own ? &options : NULL);
     else
         (void)join_with(who, name, own ? &options : NULL);
+    keys_wanted = 0;
     gap_wanted = 0;
     tell_wanted = false;
-    keys_wanted = 0;
 }
 
 static void leave_small(one *who, uint8_t name)

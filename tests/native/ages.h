@@ -10,11 +10,9 @@ static uint64_t begun_late; /* frames that had been waiting for some time, and w
 /* Whether nothing newer is there for it. */
 static bool is_newest(const one *who, const life *it, uint64_t seq)
 {
-    const uint32_t keys = who->seats[it->name].keys;
     const message *later;
     while (++seq < it->topic->log.next_seq)
-        if ((later = message_of(it, seq)) == NULL
-            || (later->without != who->peer->tag && wants(keys, later)))
+        if ((later = message_of(it, seq)) == NULL || later->without != who->peer->tag)
             return false;
     return true;
 }

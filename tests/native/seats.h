@@ -6,9 +6,10 @@
 #include "kept.h"
 #include "told.h"
 
-static uint64_t gap_wanted;   /* of subscriptions that are made or changed now, ns */
-static uint32_t keys_wanted;  /* of those that are made now, a bit each; 0: all messages */
-static uint64_t keys_checked; /* newest messages of keys, for one that may have been slow */
+static uint64_t gap_wanted;      /* of subscriptions that are made or changed now, ns */
+static uint32_t keys_wanted;     /* the same, a bit each; 0: all messages */
+static uint64_t filters_checked; /* accounts of subscriptions to some keys */
+static uint64_t keys_checked;    /* newest messages of keys, for one that may have been slow */
 
 static inline void check_stream(one *who); /* streams.h */
 
@@ -18,7 +19,7 @@ static inline uint64_t due_next(const one *who, const seat *at)
     const message *sent;
     uint64_t seq = at->next;
     while ((sent = message_of(&lives[at->life], seq)) != NULL
-           && (!wants(at->keys, sent) || (seq >= at->head && sent->without == who->peer->tag)))
+           && ((seq >= at->head && sent->without == who->peer->tag) || !wants(at->keys, sent->key)))
         seq++;
     return seq;
 }
@@ -30,10 +31,12 @@ static inline void check_keys(const one *who, const seat *at)
     if (!is_keyed(it->name) || at->drops || engine->topics.budget_dropped > 0)
         return;
     for (uint32_t key = 0; key < KEYS; key++) {
+        if (!wants(at->keys, key))
+            continue;
         uint64_t newest = it->newest[key];
         const message *last = newest == 0 ? NULL : message_of(it, newest - 1);
-        if (newest <= at->start || (last != NULL && !wants(at->keys, last)) || newest <= it->unseen
-            || last == NULL || (newest > at->head && last->without == who->peer->tag))
+        if (newest <= at->start || newest <= it->unseen || last == NULL
+            || (newest > at->head && last->without == who->peer->tag))
             continue;
         CHECK_EQ(at->newest[key], newest);
         keys_checked += at->jumps;
@@ -80,8 +83,12 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
                      .start = sub->start,
                      .head = sub->start,
                      .next = sub->start,
-                     .waits = true,
                      .keys = keys_of(sub),
+                     .counts = sub->extra == NULL
+                               || (sub->extra->unpublished == 0 /* that was a snapshot */
+                                   && (sub->extra->filter == NULL
+                                       || sub->start >= topics[name]->log.first_seq)),
+                     .waits = true,
                      .tells = sub->extra != NULL && sub->extra->losses != NULL};
         if (sub->extra != NULL && sub->extra->replay_to > 0) {
             at->head = sub->extra->replay_to;
@@ -132,17 +139,51 @@ static inline void check_began(const one *who, uint8_t name, uint64_t epoch, uin
     if (there)
         CHECK_EQ(sub->start, seq);
     CHECK_EQ(keys_of(sub), keys_wanted);
-    CHECK(sub->start + 1 >= log->next_seq || there || is_keyed(name));
+    CHECK(sub->start + 1 >= log->next_seq || there || is_keyed(name) || keys_wanted != 0);
     CHECK(sub->seq == log->next_seq || sub->extra->replay_eseq == engine->eseq);
+}
+
+/* What it says was published to it is what was published: all that is known, message by message. */
+static inline void check_published_to(const one *who, const seat *at, const fws_sub *sub)
+{
+    const life *it = &lives[at->life];
+    uint64_t published = 0, pending = 0, next = sub->topic->log.next_seq;
+    if (!at->counts || next - at->start > NUMBERS / 2)
+        return;
+    for (uint64_t seq = at->start; seq < next; seq++) {
+        const message *sent = message_of(it, seq);
+        if (sent == NULL)
+            return; /* it was taken and let go between two looks */
+        if (!wants(at->keys, sent->key) || (seq >= at->head && sent->without == who->peer->tag))
+            continue;
+        published++;
+        pending += seq >= sub->seq;
+    }
+    fws_reader_account account = fws_sub_snapshot(sub, 0);
+    CHECK_EQ(account.published, published);
+    if (!sub->conflating)
+        CHECK_EQ(account.pending, pending + sub->partial);
+    filters_checked += at->keys != 0;
+}
+
+/* The names of these keys, as a command has them. */
+static inline uint16_t write_names(uint8_t *names, uint32_t keys)
+{
+    uint16_t n = 0;
+    for (uint32_t key = 0; key < KEYS; key++) {
+        if (!(keys >> key & 1))
+            continue;
+        names[n++] = key == 0 ? 0 : sizeof key;
+        memcpy(names + n, &key, names[n - 1]);
+        n = (uint16_t)(n + names[n - 1]);
+    }
+    return n;
 }
 
 /* A subscription that is there tells from now on, or does not any more: what it lost before is
  * not added up. */
-static inline int subscribe_with(one *who, uint8_t name, fws_command *what)
+static inline int subscribe_with(one *who, uint8_t name, const fws_command *what)
 {
-    uint8_t names[KEYS * 5];
-    what->key_n = name_keys(names, keys_wanted);
-    what->key = names;
     int status = fws_engine_command(engine, what);
     keep_teller(what->losses, status);
     if (status >= 0 && lane == AT_ONCE)
@@ -154,18 +195,21 @@ static inline int subscribe_with(one *who, uint8_t name, fws_command *what)
 static inline void join_since(one *who, uint8_t name, const fws_topic_options *own, uint64_t epoch,
                               uint64_t seq)
 {
+    uint8_t names[64];
     if (topics[name] == NULL)
         return;
-    fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
-                        .conn = who->peer->tag,
-                        .topic = topics[name],
-                        .since = true,
-                        .epoch = epoch,
-                        .seq = seq,
-                        .gap_ns = gap_wanted,
-                        .losses = teller(),
-                        .data = (const uint8_t *)own,
-                        .n = own == NULL ? 0 : sizeof *own};
+    const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
+                              .conn = who->peer->tag,
+                              .topic = topics[name],
+                              .since = true,
+                              .epoch = epoch,
+                              .seq = seq,
+                              .gap_ns = gap_wanted,
+                              .key = names,
+                              .key_n = write_names(names, keys_wanted),
+                              .losses = teller(),
+                              .data = (const uint8_t *)own,
+                              .n = own == NULL ? 0 : sizeof *own};
     bool twice = who->seats[name].joined;
     int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !(twice || who->server) || lane == STAGED);
@@ -181,17 +225,22 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
 /* Subscribes it, or gives its subscription other options; own NULL: the topic's. */
 static inline int join_with(one *who, uint8_t name, const fws_topic_options *own)
 {
+    uint8_t names[64];
     if (topics[name] == NULL)
         return FWS_E_CLOSED;
-    fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
-                        .conn = who->peer->tag,
-                        .topic = topics[name],
-                        .gap_ns = gap_wanted,
-                        .losses = teller(),
-                        .data = (const uint8_t *)own,
-                        .n = own == NULL ? 0 : sizeof *own};
+    const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
+                              .conn = who->peer->tag,
+                              .topic = topics[name],
+                              .gap_ns = gap_wanted,
+                              .key = names,
+                              .key_n = write_names(names, keys_wanted),
+                              .losses = teller(),
+                              .data = (const uint8_t *)own,
+                              .n = own == NULL ? 0 : sizeof *own};
+    bool others = who->seats[name].joined && who->seats[name].keys != keys_wanted;
     int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !who->server || lane == STAGED);
+    CHECK(status != FWS_OK || !others || lane == STAGED);
     present(name)->held |=
         (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;
     if (lane == AT_ONCE)

@@ -18,9 +18,10 @@ typedef struct seat {
     bool jumps;            /* its policy may have been to skip, since it last had everything */
     bool rests;            /* it had a max_rate, since then: others may go ahead of it */
     bool waits;            /* its policy has been lossless since then */
+    uint32_t keys;         /* that it wants, a bit each; 0: all messages */
+    bool counts;           /* from start on everything was published to it that it is to get */
     bool tells;            /* it tells what it loses, from its beginning on */
     uint64_t lost;         /* of them, what it told of */
-    uint32_t keys;         /* that it wants, a bit each; 0: all messages */
     uint64_t start, got;   /* its first sequence number; messages that arrived */
     uint64_t head, at;     /* those before head were there when it began, at that engine sequence */
     uint64_t next;         /* sequence number that is due, if nothing is excluded */
@@ -160,14 +161,8 @@ static inline bool may_refuse(const fws_topic *topic)
     return topic->lossless > 0 || topic->topics->logs.most > 0;
 }
 
-/* What is held for lossless members, or for filters: their counts by key. */
-static inline void check_kept_for(const fws_topic *topic)
-{
-    CHECK(topic->lossless > 0 || (topic->filtering > 0 && topic->log.head == topic->log.tail));
-}
-
 /* A topic without lossless members may refuse only what does not fit into the budget, and only while
- * all that the logs hold is kept for such reasons. n: bytes of the payload. */
+ * all that the logs hold belongs to topics with lossless members. n: bytes of the payload. */
 static inline void check_refusal(const fws_topic *topic, size_t n)
 {
     const fws_logs *logs = &topic->topics->logs;
@@ -176,56 +171,38 @@ static inline void check_refusal(const fws_topic *topic, size_t n)
     size_t need = fws_log_need(&topic->log, fws_header_size(n, false) + n);
     CHECK(logs->most > 0 && logs->bytes + need > logs->most);
     for (uint32_t i = 0; need <= logs->most && i < FWS_LOG_BUCKETS; i++)
-        for (fws_link *at = logs->buckets[i].next; at != &logs->buckets[i]; at = at->next)
-            check_kept_for(FWS_CONTAINER(FWS_CONTAINER(at, fws_log, link), fws_topic, log));
+        for (fws_link *at = logs->buckets[i].next; at != &logs->buckets[i]; at = at->next) {
+            const fws_log *log = FWS_CONTAINER(at, fws_log, link);
+            /* Without a slab it holds what filters need. */
+            CHECK(log->head == log->tail || FWS_CONTAINER(log, fws_topic, log)->lossless > 0);
+        }
 }
 
-/* Keys of subscriptions that are made now. */
-
-static inline bool wants(uint32_t keys, const message *sent)
-{
-    return keys == 0 || (keys >> sent->key & 1);
-}
-
-/* As a command names them; returns the bytes. */
-static inline uint16_t name_keys(uint8_t *names, uint32_t keys)
-{
-    uint16_t n = 0;
-    for (uint32_t key = 0; key < KEYS; key++) {
-        if ((keys >> key & 1) == 0)
-            continue;
-        const uint8_t size = key == 0 ? 0 : sizeof key;
-        names[n++] = size;
-        memcpy(names + n, &key, size);
-        n += size;
-    }
-    return n;
-}
-
-/* Those that a subscription has. */
+/* The keys that a subscription wants, a bit each; 0: it has no filter. */
 static inline uint32_t keys_of(const fws_sub *sub)
 {
-    const fws_filter *filter = fws_sub_filter(sub);
     uint32_t keys = 0, key;
-    for (uint32_t i = 0; filter != NULL && i < filter->n; i++) {
+    fws_key_name name;
+    for (uint32_t i = 0; (name = fws_sub_key_name(sub, i)).data != NULL; i++) {
         key = 0;
-        if (filter->wanted[i]->n > 0) {
-            CHECK_EQ(filter->wanted[i]->n, sizeof key);
-            memcpy(&key, filter->wanted[i]->name, sizeof key);
-        }
-        CHECK(key < KEYS);
+        CHECK(name.n == 0 || name.n == sizeof key);
+        memcpy(&key, name.data, name.n);
+        CHECK(key < KEYS && !(keys >> key & 1));
         keys |= 1U << key;
     }
     return keys;
 }
 
-/* How many members it is published to. */
-static inline uint64_t count_readers(const fws_topic *topic, const message *sent)
+static inline bool wants(uint32_t keys, uint32_t key)
 {
-    uint64_t n = 0;
+    return keys == 0 || keys >> key & 1;
+}
+
+static inline uint32_t wanted_by(const fws_topic *topic, uint32_t key)
+{
+    uint32_t n = 0;
     for (uint32_t i = 0; i < topic->n; i++)
-        n += wants(keys_of(topic->members[i]), sent)
-             && (sent->without == 0 || topic->members[i]->conn->id != sent->without);
+        n += wants(keys_of(topic->members[i]), key);
     return n;
 }
 
@@ -241,7 +218,6 @@ static inline int publish_without(uint8_t name, const one *but, size_t n)
     what.topic = it->topic;
     if (is_keyed(name)) {
         sent->key = (n_messages * 7 + (uint32_t)n) % KEYS;
-        sent->key += sent->key == 0 && topic->keys == NULL;
         what.key = (const uint8_t *)&sent->key;
         what.key_n = sent->key == 0 ? 0 : sizeof sent->key;
     }
@@ -253,7 +229,9 @@ static inline int publish_without(uint8_t name, const one *but, size_t n)
         it->held |= may_refuse(topic);
         return status;
     }
-    const uint64_t readers = count_readers(topic, sent);
+    const fws_conn *conn = what.conn == 0 ? NULL : conn_of(but->peer);
+    const fws_sub *but_sub = conn == NULL ? NULL : fws_conn_find_sub(conn, topic);
+    bool excluded = but_sub != NULL && wants(keys_of(but_sub), sent->key);
     uint64_t before = topic->account.published, full = engine->counters.log_full;
     int status = fws_engine_command(engine, &what);
     CHECK_EQ(engine->counters.log_full - full, status == FWS_E_FULL);
@@ -261,7 +239,8 @@ static inline int publish_without(uint8_t name, const one *but, size_t n)
           || (status == FWS_E_CLOSED && it->closed));
     if (status == FWS_E_FULL)
         check_refusal(topic, what.n);
-    CHECK_EQ(topic->account.published - before, status < 0 ? 0 : readers);
+    CHECK_EQ(topic->account.published - before,
+             status < 0 ? 0 : wanted_by(topic, sent->key) - excluded);
     learn_life(it, engine->now);
     return status;
 }
