@@ -13,5 +13,6 @@ def test_a_retained_message_takes_little_however_many_went_by() -> None:
         for number in range(MESSAGES):
             for topic in topics:
                 topic.publish(f"{number}".ljust(100))
+            rig.engine.turn()
         retained = [topic.retained for topic in topics]
         assert {each and each.seq for each in retained} == {MESSAGES - 1}

@@ -28,20 +28,16 @@ static void test_sizes_out_of_range_are_refused(void)
     stop();
 }
 
-static void test_slabs_grow_with_the_log(void)
+static void test_slabs_grow_with_a_burst(void)
 {
     for (size_t n = 1; n <= 100; n += 99) {
         start();
-        for (uint64_t i = 1; wire.grade < FWS_GRADES - 1 && wire.head < 30; i++)
+        for (uint64_t i = 1; wire.head < FWS_GRADES + 2; i++)
             append(n, i);
-        CHECK_EQ(wire.growing->max_bytes, GRADE_BYTES[FWS_GRADES - 1]);
-        for (uint64_t id = 0, grade = 0; id < wire.head; id++) {
-            const fws_slab *slab = slab_at(id);
-            grade += slab->max_bytes != GRADE_BYTES[grade];
-            CHECK_EQ(slab->max_bytes, GRADE_BYTES[grade]);
-            CHECK_EQ(slab->max_frames, GRADE_FRAMES[grade]);
-            CHECK(grade == 0 || slab->base_bytes >= slab->max_bytes / 2
-                  || slab->base_seq >= slab->max_frames / 2);
+        for (uint64_t id = 0; id < wire.head; id++) {
+            uint64_t grade = id < FWS_GRADES ? id : FWS_GRADES - 1;
+            CHECK_EQ(slab_at(id)->max_bytes, GRADE_BYTES[grade]);
+            CHECK_EQ(slab_at(id)->max_frames, GRADE_FRAMES[grade]);
         }
         CHECK_EQ(slab_at(0)->n, n == 1 ? GRADE_FRAMES[0] : GRADE_BYTES[0] / n);
         read_all(0);
@@ -49,11 +45,28 @@ static void test_slabs_grow_with_the_log(void)
     }
 }
 
+static void test_slabs_grow_with_what_the_log_holds(void)
+{
+    start();
+    for (now = 1; wire.grade < FWS_GRADES - 1 && wire.head < 30; now++)
+        append(100, now);
+    CHECK_EQ(wire.growing->max_bytes, GRADE_BYTES[FWS_GRADES - 1]);
+    for (uint64_t id = 0, grade = 0; id < wire.head; id++) {
+        const fws_slab *slab = slab_at(id);
+        grade += slab->max_bytes != GRADE_BYTES[grade];
+        CHECK_EQ(slab->max_bytes, GRADE_BYTES[grade]);
+        CHECK(grade == 0 || slab->base_bytes >= slab->max_bytes / 2
+              || slab->base_seq >= slab->max_frames / 2);
+    }
+    read_all(0);
+    stop();
+}
+
 static void test_slabs_of_a_log_that_keeps_little_stay_small(void)
 {
     start();
-    for (uint64_t i = 1; i <= 10000; i++) {
-        append(100, i);
+    for (now = 1; now <= 10000; now++) {
+        append(100, now);
         while (wire.head - wire.tail > 1) /* as retain does: the slab of the newest frame stays */
             fws_log_drop_oldest(&wire);
         CHECK_EQ(wire.growing->max_bytes, GRADE_BYTES[0]);
@@ -375,7 +388,8 @@ int main(void)
 {
     RUN(test_an_empty_log_retains_nothing);
     RUN(test_sizes_out_of_range_are_refused);
-    RUN(test_slabs_grow_with_the_log);
+    RUN(test_slabs_grow_with_a_burst);
+    RUN(test_slabs_grow_with_what_the_log_holds);
     RUN(test_slabs_of_a_log_that_keeps_little_stay_small);
     RUN(test_a_quiet_log_goes_back_to_small_slabs);
     RUN(test_a_frame_gets_a_slab_that_it_fits_into);
