@@ -9,7 +9,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from typing import Any, Literal, Self, TypedDict, final, type_check_only
+from typing import Any, Literal, Self, TypedDict, final, overload, type_check_only
 
 from fastws.errors import Close, ConnectionClosed
 from fastws.http.request import Request
@@ -90,6 +90,8 @@ class Metered(TypedDict):
     sampled: int
     bad: int
     gaps: int
+    missed: int
+    duplicates: int
     reordered: int
     first_error: str
     latency_ms: Latency
@@ -204,6 +206,16 @@ class Subscription:
     def account(self) -> ConnectionAccount: ...
 
 @final
+class Wildcard:
+    connection: Connection
+    pattern: str
+    @property
+    def active(self) -> bool: ...
+    @property
+    def topics(self) -> list[str]: ...
+    def unsubscribe(self) -> None: ...
+
+@final
 class Connection:
     engine: Engine
     id: int
@@ -222,9 +234,10 @@ class Connection:
     def wait_closed(self) -> Coroutine[Any, Any, None]: ...
     def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]: ...
     def abort(self) -> None: ...
+    @overload
     def subscribe(
         self,
-        topic: Topic | str,
+        topic: Topic,
         *,
         since: tuple[str, int] | None = None,
         on_slow: OnSlow | None = None,
@@ -233,6 +246,17 @@ class Connection:
         max_rate: float | None = None,
         on_gap: Callable[[Subscription, Gap], object] | None = None,
     ) -> Subscription: ...
+    @overload
+    def subscribe(
+        self,
+        topic: str,
+        *,
+        since: tuple[str, int] | None = None,
+        on_slow: OnSlow | None = None,
+        max_lag: Lag | None = None,
+        max_rate: float | None = None,
+        on_gap: Callable[[Subscription, Gap], object] | None = None,
+    ) -> Any: ...  # a Subscription; a Wildcard for "prefix*"
     def unsubscribe(self, topic: Topic) -> None: ...
     def pause_reading(self, *, after: int = 0) -> None: ...
     def resume_reading(self) -> None: ...
@@ -372,7 +396,7 @@ class Engine:
     def set_format(self, format: Format) -> None: ...
     def pacing(self) -> Pacing: ...
     def meter(self, connection: Connection, *, any: bool = False) -> None: ...
-    def metered_of(self, connection: Connection) -> tuple[int, int, int]: ...
+    def metered_of(self, connection: Connection) -> tuple[int, int, int, int, int, int]: ...
     def numbered(self, connection: Connection) -> bool: ...
     def record_latency(self, recording: bool) -> None: ...
     def metered(self) -> Metered: ...

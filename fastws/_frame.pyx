@@ -52,6 +52,7 @@ cdef enum:
 cdef class Connection
 cdef class Topic
 cdef class Subscription
+cdef class Wildcard
 cdef class Engine
 
 
@@ -255,8 +256,8 @@ cdef dict of_meter(const fws_meter *meter):
     """What `Engine.metered` returns; NULL stands for a meter that has counted nothing."""
     if meter is NULL:
         return {
-            "frames": 0, "bytes": 0, "sampled": 0, "bad": 0, "gaps": 0, "reordered": 0,
-            "first_error": "",
+            "frames": 0, "bytes": 0, "sampled": 0, "bad": 0, "gaps": 0, "missed": 0,
+            "duplicates": 0, "reordered": 0, "first_error": "",
             "latency_ms": {"n": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0, "max": 0.0},
         }
     return {
@@ -265,6 +266,8 @@ cdef dict of_meter(const fws_meter *meter):
         "sampled": meter.sampled,
         "bad": meter.bad,
         "gaps": meter.gaps,
+        "missed": meter.missed,
+        "duplicates": meter.duplicates,
         "reordered": meter.reordered,
         "first_error": (<bytes>meter.first_error).decode("utf-8", "replace"),
         "latency_ms": {
@@ -918,6 +921,100 @@ cdef class Subscription:
                          fws_conn_facts_of(self.connection._c).acknowledges)
 
 
+@cython.final
+cdef class Wildcard:
+    """All topics whose names begin so, for one connection. Made by `Connection.subscribe("a.*")`.
+
+    `connection` and `pattern` are facts. It ends with `unsubscribe()` or the connection; it need
+    not be kept. A topic that only wildcards subscribe to, and that holds nothing they have not had,
+    is freed; they have it again when its name is used again.
+    """
+
+    cdef readonly Connection connection
+    cdef readonly str pattern
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError('a Wildcard is made by Connection.subscribe("prefix*")')
+
+    def __repr__(self):
+        return f"<fastws.Wildcard {self.pattern!r} of {self.connection._label()}>"
+
+    @property
+    def active(self):
+        """Whether it has not ended."""
+        cdef fws_command command
+        if self.connection._c is NULL or self.connection._wildcards.get(self.pattern) is not self:
+            return False
+        self.connection.engine._check()
+        name = _set_prefix(&command, self.pattern)
+        return fws_conn_has_wild(self.connection._c, command.key, command.key_n)
+
+    @property
+    def topics(self):
+        """The names of the topics that the connection has by it now, in a list.
+
+        Without those to which it is subscribed by name.
+        """
+        cdef fws_command command
+        cdef fws_topic *t
+        cdef fws_topic_facts facts
+        cdef uint32_t place = 0
+        if not self.active:
+            return []
+        name = _set_prefix(&command, self.pattern)
+        found = []
+        t = fws_conn_next_wild(self.connection._c, command.key, command.key_n, &place)
+        while t is not NULL:
+            facts = fws_topic_facts_of(t)
+            found.append(facts.name[:facts.name_n].decode())
+            t = fws_conn_next_wild(self.connection._c, command.key, command.key_n, &place)
+        return found
+
+    def unsubscribe(self):
+        """End it: pending messages count as dropped. Idempotent, from any thread.
+
+        What another wildcard of the connection matches goes on.
+        """
+        cdef fws_command command
+        if self.connection._c is NULL or self.connection._wildcards.get(self.pattern) is not self:
+            return
+        name = _set_prefix(&command, self.pattern)
+        command.n = 0
+        self.connection._command(&command, FWS_CMD_UNSUBSCRIBE_ALL)
+        self.connection._wildcards.pop(self.pattern, None)
+
+
+cdef object _set_prefix(fws_command *command, str pattern):
+    """What names begin with, as the core takes it; what is returned holds its bytes."""
+    start = pattern.removesuffix("*")
+    prefix = start.encode()
+    if "*" in start:
+        raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
+    if len(prefix) > <Py_ssize_t>FWS_WILD_PREFIX:
+        raise ValueError(f"a pattern has at most {FWS_WILD_PREFIX} bytes and a *, not {len(prefix)}")
+    command.key = <const uint8_t *>PyBytes_AS_STRING(prefix)
+    command.key_n = <uint8_t>len(prefix)
+    return prefix
+
+
+cdef fws_wild_options _wild_options(on_slow, max_lag) except *:
+    """The options of a wildcard, each of them NULL where the topics' own are to count."""
+    cdef fws_wild_options found
+    cdef fws_topic_options checked
+    memset(&found, 0, sizeof(found))
+    given = merged_options(_DEFAULTS, on_slow, max_lag)
+    if max_lag is not None and isinstance(max_lag, Lag) and max_lag.bytes is not None:
+        given["retention_bytes"] = max(given["retention_bytes"], max_lag.bytes)
+    checked = topic_options(given)
+    found.has_policy, found.on_slow = on_slow is not None, checked.on_slow
+    found.has_lag = max_lag is not None
+    if found.has_lag:
+        found.max_lag_bytes = 0 if max_lag.bytes is None else checked.max_lag_bytes
+        found.max_lag_messages, found.max_lag_ns = checked.max_lag_messages, checked.max_lag_ns
+    return found
+
+
 cdef object of_close(const fws_close *frame):
     """A Close frame; None: there was none."""
     if frame.code == 0:
@@ -961,6 +1058,7 @@ cdef class Connection:
     cdef public object session  # what the owner keeps of it
     cdef public object on_message  # called instead of the engine's
     cdef public bint crowded  # somebody waits to send: see `send`
+    cdef dict _wildcards  # by pattern; None: it has had none
     cdef int _close_code  # 0: it has not ended
     cdef readonly str reason
     cdef object _remote  # its remote_address once it has ended
@@ -1170,9 +1268,14 @@ cdef class Connection:
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
         retains its newest message, that comes first.
 
+        A str that ends in `*` stands for all topics whose names begin so, those too that are made
+        later: a Wildcard is returned. Pass a name that comes from a client as a Topic
+        (`Engine.topic(name)`), or it may name them all.
+
         Args:
-            topic: a Topic; on the thread that drives the engine also the name of one.
-            since: the position of the last message that the client has, `(epoch, seq)` of an
+            topic: a Topic; on the thread that drives the engine also the name of one; a pattern
+                from any thread.
+            since: not for a pattern. The position of the last message that the client has, `(epoch, seq)` of an
                 earlier Subscription, from this server or one that has ended. What came after it is
                 sent first, in order, then what is published: nothing twice, nothing left out.
                 Where that is not possible (the history is too short, the topic is another one) the
@@ -1197,7 +1300,7 @@ cdef class Connection:
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
-            SubscriptionLimit: it has `max_subscriptions` already.
+            SubscriptionLimit: it has `max_subscriptions` already, or 64 wildcards.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
                 no pair, or there is such a subscription already: with since, or with other keys,
                 `unsubscribe` first.
@@ -1207,6 +1310,10 @@ cdef class Connection:
         cdef fws_topic_options options
         cdef fws_command command
         _check_callback("on_gap", on_gap)
+        if isinstance(topic, str) and topic.endswith("*"):
+            if keys is not None:
+                raise ValueError("keys are of one topic, not of a pattern")
+            return self._subscribe_all(topic, since, on_slow, max_lag, max_rate, on_gap)
         names = _set_keys(&command, keys)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0
@@ -1250,6 +1357,32 @@ cdef class Connection:
             raise ValueError("keys are for a subscription that begins, and this one has others: "
                              "unsubscribe first")
         return 0
+    cdef object _subscribe_all(self, str pattern, since, on_slow, max_lag, max_rate, on_gap):
+        """Subscribe to all topics that begin so."""
+        cdef fws_command command
+        cdef fws_wild_options own
+        cdef Wildcard wildcard
+        name = _set_prefix(&command, pattern)
+        if since is not None:
+            raise ValueError("since is for one topic, not for a pattern")
+        own = _wild_options(on_slow, max_lag)
+        command.gap_ns = _gap(max_rate)
+        command.data, command.n = <const uint8_t *>&own, sizeof(fws_wild_options)
+        self.engine._begin_losses(&command, on_gap)
+        try:
+            self._command(&command, FWS_CMD_SUBSCRIBE_ALL)
+        except BaseException as error:
+            self.engine._end_losses(&command)
+            if isinstance(error, SubscriptionLimit):
+                raise SubscriptionLimit(f"the connection has {FWS_WILD_MOST} wildcards already") from None
+            raise
+        if self._wildcards is None:
+            self._wildcards = {}
+        wildcard = self._wildcards.get(pattern)
+        if wildcard is None:
+            wildcard = self._wildcards[pattern] = Wildcard.__new__(Wildcard)
+            wildcard.connection, wildcard.pattern = self, pattern
+        return wildcard
 
     cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
         command.epoch, command.seq = _since(topic._t, since)
@@ -1782,7 +1915,7 @@ cdef class Engine:
             options = topic_options(merged_options(self._options_for(name), on_slow, max_lag,
                                             retention_bytes, history, retain, min_rate))
             self._check_same(t, &options, name)
-            t = fws_topics_get(topics, key, len(key), &options)
+            t = fws_topics_open(topics, key, len(key), &options)
             if t is NULL or (given and fws_topic_set_options(t, &options) < 0):
                 raise MemoryError()
         topic = self._topic_of(t)
@@ -2109,7 +2242,8 @@ cdef class Engine:
             if not fws_topics_next_loss(fws_engine_topics(self._e), &loss):
                 return 0
             if loss.sub is NULL:
-                self._on_gap.pop(loss.id, None)
+                if not loss.shared:
+                    self._on_gap.pop(loss.id, None)
                 continue
             deadline = deadline or fws_engine_now(self._e) + FWS_EVENTS_NS
             self._tell_gap(&loss)
@@ -2119,6 +2253,8 @@ cdef class Engine:
 
     cdef int _tell_gap(self, const fws_loss *loss) except -1:
         cdef Connection connection = self._binding(loss.conn)
+        if loss.id not in self._on_gap:
+            return 0  # a wildcard's, which could not be given other options for want of memory
         gap = Gap(loss.first, loss.last, loss.count, _WHY[loss.why])
         self.telling = self._on_gap[loss.id]
         try:
@@ -2162,6 +2298,8 @@ cdef class Engine:
         One callback at least; callbacks that undo each other go on in the next turn.
         """
         cdef fws_topic *t
+        if not self._left():
+            fws_topics_close_idle(fws_engine_topics(self._e))
         while not self._left():
             t = fws_topics_collect(fws_engine_topics(self._e))
             if t is NULL:
@@ -2470,18 +2608,22 @@ cdef class Engine:
         fws_engine_meter(self._e).any = any
 
     def metered_of(self, Connection connection not None):
-        """Return (frames, bytes, gaps) that the meter counted; zeros when it has ended."""
+        """Return (frames, bytes, gaps, missed, duplicates, reordered) that the meter counted.
+
+        The last four are of the numbers that ticks carry as seq. Zeros when it has ended.
+        """
         cdef const fws_conn *c = self._peek(connection)
-        cdef fws_conn_facts facts
+        cdef fws_metered found
         if c is NULL:
-            return (0, 0, 0)
-        facts = fws_conn_facts_of(c)
-        return (facts.frames, facts.bytes, facts.gaps)
+            return (0, 0, 0, 0, 0, 0)
+        found = fws_conn_metered(c)
+        return (found.frames, found.bytes, found.gaps, found.missed, found.duplicates,
+                found.reordered)
 
     def numbered(self, Connection connection not None):
         """Whether the frames that the meter sampled carry seq."""
         cdef const fws_conn *c = self._peek(connection)
-        return c is not NULL and fws_conn_facts_of(c).numbered
+        return c is not NULL and fws_conn_metered(c).seen_seq
 
     def record_latency(self, bint recording):
         """Start recording latencies (what was recorded is cleared), or stop."""

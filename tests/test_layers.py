@@ -20,16 +20,16 @@ CORE = PACKAGE / "native" / "core"
 NATIVE = {
     0: "status link mask utf8 hash hist pace",
     1: "frame deflate",
-    2: "message variant log ring ranks keys filter outbox tick tick_vector meter",
+    2: "message variant log ring ranks keys filter outbox tick tick_vector tick_check meter",
     3: "sys peers conn rest subs place account policy keep topics topic source gather send poll "
     "close rate allowance throttle unread shed buffers deadline flush command accept engine "
-    "engine_state engine_internal facts sweep losses room receive http turn",
+    "engine_state engine_internal facts sweep losses room wildcards receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
     "turn http receive engine sweep flush shed command accept poll unread throttle close send "
-    "source gather room topic policy facts deadline account buffers conn rest subs topics keep "
-    "place losses allowance peers rate sys"
+    "source gather wildcards room topic policy facts deadline account buffers conn rest subs "
+    "topics keep place losses allowance peers rate sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {
@@ -38,7 +38,7 @@ PYTHON = {
     5: "http http.* client.url client.handshake client.place server.limits "
     "ticks.config ticks.access ticks.api ticks.reports ticks.console "
     "feeds.delivery feeds.page lines.config lines.splitter lines.api "
-    "bench.results bench.verdict bench.search",
+    "bench.results bench.verdict bench.search bench.numbers",
     6: "_inbox server server.* client client.* ticks ticks.* feeds feeds.* lines lines.* "
     "bench bench.*",
     7: "cli cli.* fastws __main__",

@@ -61,6 +61,8 @@ void fws_topic_caught_up(fws_sub *sub)
     fws_sub_uncount(sub);
     caught(topic, sub);
     fws_topic_passed(topic);
+    if (topic->wild == topic->n && topic->caught == topic->n)
+        fws_topic_touch(topic); /* nobody else may need it */
 }
 
 /* Variants: the one that a connection reads. */
@@ -273,6 +275,8 @@ void fws_topic_leave(fws_sub *sub)
     fws_sub_uncount(sub);
     fws_sub_end_rest(sub);
     fws_topic_uncount_limits(topic, sub);
+    topic->wild -= sub->wild;
+    conn->n_wild -= sub->wild;
     fws_conn_remove_sub(conn, sub);
     to_pending(topic, sub);
     swap(topic, sub->member, --topic->n);
@@ -287,7 +291,7 @@ void fws_topic_leave(fws_sub *sub)
     sub->seq = topic->log.next_seq;
     conn->n_left += sub->pending;
     fws_topic_release(topic);
-    if (topic->n == 0)
+    if (topic->n == topic->wild)
         fws_topic_touch(topic);
     fws_sub_put(sub);
     fws_conn_thin(conn);
@@ -342,7 +346,7 @@ fws_sub *fws_topic_wake(fws_topic *topic)
     }
     topic->woken = topic->wake_to > topic->woken ? topic->wake_to : topic->woken;
     fws_topic_release(topic);
-    if (topic->n == 0)
+    if (topic->n == topic->wild)
         fws_topic_touch(topic); /* the wake was what kept it */
     return NULL;
 }

@@ -82,6 +82,7 @@ typedef struct fws_topic {
     uint32_t filtering;    /* members with a filter: keys know how many name them */
     uint32_t conflating;   /* pending members that get the newest frame of each key only */
     uint32_t lossless;     /* members that hold the publisher */
+    uint32_t wild;         /* members by a wildcard */
     uint32_t from_oldest;  /* members that go on at the oldest frame when they are lapped */
     uint64_t lossless_lag; /* the least max_lag_bytes of them, at most */
     uint64_t lossless_most;  /* the largest, at least */
@@ -130,6 +131,7 @@ typedef struct fws_topics {
      * none did. */
     fws_link waiting, moved;
     uint64_t starved;
+    struct fws_patterns *patterns; /* of wildcards; NULL: there is none */
     fws_link losses;    /* ring of subscriptions whose losses are to be told, or their end */
     uint64_t looked_at; /* who could be sent to before that has been, ns: ages count up to it */
     struct fws_settings *settings;
