@@ -437,6 +437,14 @@ cdef extern from "core/facts.h" nogil:
     uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_t most)
     uint32_t fws_topics_largest(const fws_topics *topics, fws_topic **found, uint32_t most)
     fws_topic *fws_topics_next(const fws_topics *topics, uint32_t *place)
+    const fws_hist *fws_topics_latency(const fws_topics *topics)
+    enum fws_behind:
+        FWS_BEHIND_NOT
+        FWS_BEHIND_UNSENT
+        FWS_BEHIND_RATE
+        FWS_BEHIND_FULL
+        FWS_BEHIND_NOT_READING
+    fws_behind fws_conn_behind(const fws_engine *engine, const fws_conn *conn)
     fws_account fws_topics_sums(const fws_topics *topics)
     fws_source *fws_engine_source(fws_engine *engine)
     fws_meter *fws_engine_meter(fws_engine *engine)

@@ -85,6 +85,11 @@ def clients_wire(engine: Engine) -> list[dict[str, object]]:
     return [_client_wire(client, account) for client, account in engine.laggards(LISTED)]
 
 
+def last_client_wire(engine: Engine) -> dict[str, object]:
+    """Return `lastClientUs` of `GET /stats`: from publish to the last client."""
+    return {**engine.latency()}
+
+
 def _topic_wire(account: "TopicAccount") -> dict[str, object]:
     wire: dict[str, object] = {**account}
     del wire["appended"]

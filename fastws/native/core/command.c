@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "core/engine_internal.h"
+#include "core/sample.h"
 #include "core/wildcards.h"
 
 #define STAGING_KEPT 262144u /* bytes of the buffer that are kept for the next turn */
@@ -45,6 +46,13 @@ static fws_sub *excluded(const fws_engine *engine, const fws_command *command)
     return conn == NULL ? NULL : fws_conn_find_sub(conn, command->topic);
 }
 
+void fws_engine_sample(fws_engine *engine, fws_topic *topic)
+{
+    uint64_t now = engine->sys->monotonic();
+    engine->sample_at = now + FWS_SAMPLE_GAP_NS;
+    fws_topic_sample(topic, now);
+}
+
 static int publish(fws_engine *engine, const fws_command *command)
 {
     fws_topic *topic = command->topic;
@@ -74,6 +82,7 @@ static int publish(fws_engine *engine, const fws_command *command)
         memcpy(room + head_n, command->data, n);
     fws_topic_commit_keyed(topic, key, head_n + n, ++engine->eseq);
     engine->waiting_bytes += head_n + n;
+    fws_engine_published(engine, topic);
     return engine->waiting_bytes >= FWS_FLUSH_BYTES && topic->dirty ? 1 : FWS_OK;
 }
 
