@@ -258,8 +258,8 @@ cdef dict of_meter(const fws_meter *meter):
     """What `Engine.metered` returns; NULL stands for a meter that has counted nothing."""
     if meter is NULL:
         return {
-            "frames": 0, "bytes": 0, "sampled": 0, "bad": 0, "gaps": 0, "reordered": 0,
-            "first_error": "",
+            "frames": 0, "bytes": 0, "sampled": 0, "bad": 0, "gaps": 0, "missed": 0,
+            "duplicates": 0, "reordered": 0, "first_error": "",
             "latency_ms": {"n": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0, "max": 0.0},
         }
     return {
@@ -268,6 +268,8 @@ cdef dict of_meter(const fws_meter *meter):
         "sampled": meter.sampled,
         "bad": meter.bad,
         "gaps": meter.gaps,
+        "missed": meter.missed,
+        "duplicates": meter.duplicates,
         "reordered": meter.reordered,
         "first_error": (<bytes>meter.first_error).decode("utf-8", "replace"),
         "latency_ms": {
@@ -674,6 +676,8 @@ cdef class Topic:
         if self.crowded:
             self.engine.waits.topic_closed(self)
         self.engine._done(FWS_OK)
+        if self.engine.on_topic_closed is not None:
+            self.engine.on_topic_closed(self)
 
     def account(self):
         """Return the counts of the topic, in messages over all its subscriptions ever.
@@ -742,8 +746,34 @@ cdef object _set_key(fws_command *command, key):
     command.key = <const uint8_t *>PyUnicode_AsUTF8AndSize(key, &n)
     if not 1 <= n <= <Py_ssize_t>FWS_KEY_MAX:
         raise ValueError(f"a key has 1 to {FWS_KEY_MAX} bytes of UTF-8, not {n}")
-    command.key_n = <uint8_t>n
+    command.key_n = <uint16_t>n
     return key
+
+
+cdef object _set_keys(fws_command *command, keys):
+    """The keys of a subscription, each behind its length; what is returned holds the bytes."""
+    command.key_n = 0
+    command.key = NULL
+    if keys is None:
+        return None
+    if isinstance(keys, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"keys must be an iterable of str, such as [{keys!r}]")
+    cdef bytearray names = bytearray()
+    cdef list found = list(dict.fromkeys(keys))
+    if not 1 <= len(found) <= FWS_FILTER_MOST:
+        raise ValueError(f"keys must be 1 to {FWS_FILTER_MOST}, not {len(found)}; None: all messages")
+    for key in found:
+        if not isinstance(key, str):
+            raise TypeError(f"a key must be a str, not {type(key).__name__}")
+        name = key.encode()
+        if len(name) > FWS_KEY_MAX:
+            raise ValueError(f"a key has at most {FWS_KEY_MAX} bytes of UTF-8, not {len(name)}")
+        names.append(len(name))
+        names += name
+    held = bytes(names)
+    command.key = <const uint8_t *>PyBytes_AS_STRING(held)
+    command.key_n = <uint16_t>len(held)
+    return held
 
 
 cdef str _epoch_of(const fws_topic *t):
@@ -831,6 +861,17 @@ cdef class Subscription:
         return options_by_name(&options)["max_lag"]
 
     @property
+    def keys(self):
+        """The keys whose messages it gets, a tuple; None: it gets all messages."""
+        cdef const fws_sub *sub = self._held()
+        cdef list found = []
+        cdef fws_key_name name = fws_sub_key_name(sub, 0)
+        while name.data is not NULL:
+            found.append(name.data[:name.n].decode())
+            name = fws_sub_key_name(sub, <uint32_t>len(found))
+        return tuple(found) if found else None
+
+    @property
     def max_rate(self):
         """How often it is sent to at most, per second; None: whenever there is news."""
         cdef uint64_t gap_ns = fws_sub_facts_of(self._held()).gap_ns
@@ -904,12 +945,11 @@ cdef class Wildcard:
     @property
     def active(self):
         """Whether it has not ended."""
-        cdef fws_command command
         if self.connection._c is NULL or self.connection._wildcards.get(self.pattern) is not self:
             return False
         self.connection.engine._check()
-        name = _set_prefix(&command, self.pattern)
-        return fws_conn_has_wild(self.connection._c, command.key, command.key_n)
+        prefix = _prefix_of(self.pattern)
+        return fws_conn_has_wild(self.connection._c, prefix, len(prefix))
 
     @property
     def topics(self):
@@ -917,19 +957,18 @@ cdef class Wildcard:
 
         Without those to which it is subscribed by name.
         """
-        cdef fws_command command
         cdef fws_topic *t
         cdef fws_topic_facts facts
         cdef uint32_t place = 0
         if not self.active:
             return []
-        name = _set_prefix(&command, self.pattern)
+        prefix = _prefix_of(self.pattern)
         found = []
-        t = fws_conn_next_wild(self.connection._c, command.key, command.key_n, &place)
+        t = fws_conn_next_wild(self.connection._c, prefix, len(prefix), &place)
         while t is not NULL:
             facts = fws_topic_facts_of(t)
             found.append(facts.name[:facts.name_n].decode())
-            t = fws_conn_next_wild(self.connection._c, command.key, command.key_n, &place)
+            t = fws_conn_next_wild(self.connection._c, prefix, len(prefix), &place)
         return found
 
     def unsubscribe(self):
@@ -940,22 +979,20 @@ cdef class Wildcard:
         cdef fws_command command
         if self.connection._c is NULL or self.connection._wildcards.get(self.pattern) is not self:
             return
-        name = _set_prefix(&command, self.pattern)
-        command.n = 0
+        prefix = _prefix_of(self.pattern)
+        command.data, command.n = <const uint8_t *>PyBytes_AS_STRING(prefix), len(prefix)
         self.connection._command(&command, FWS_CMD_UNSUBSCRIBE_ALL)
         self.connection._wildcards.pop(self.pattern, None)
 
 
-cdef object _set_prefix(fws_command *command, str pattern):
-    """What names begin with, as the core takes it; what is returned holds its bytes."""
+cdef bytes _prefix_of(str pattern):
+    """What names begin with; ValueError: that is no pattern."""
     start = pattern.removesuffix("*")
     prefix = start.encode()
     if "*" in start:
         raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
     if len(prefix) > <Py_ssize_t>FWS_WILD_PREFIX:
         raise ValueError(f"a pattern has at most {FWS_WILD_PREFIX} bytes and a *, not {len(prefix)}")
-    command.key = <const uint8_t *>PyBytes_AS_STRING(prefix)
-    command.key_n = <uint8_t>len(prefix)
     return prefix
 
 
@@ -1223,7 +1260,7 @@ cdef class Connection:
             self.engine._done(FWS_OK)
 
     def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None,
-                  max_rate=None, on_gap=None):
+                  keys=None, max_rate=None, on_gap=None):
         """Receive what is published to the topic from now on. Safe from any thread.
 
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
@@ -1244,6 +1281,10 @@ cdef class Connection:
                 that were excluded for this client come again. Seq -1 is before the first message.
             on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's. What
                 is replayed counts as no lag, but on a lossless topic, whose publisher waits for it.
+            keys: 1 to 64 keys, as for `Topic.publish`: it gets the messages with these keys only, and
+                "" stands for those without a key. The others are not published to it: they count
+                neither in its account nor as messages of its lag, do not wake its client, and are
+                not replayed. A key need not have been published yet. None: all messages.
             max_rate: how often it is sent to at most, per second, 0.1 to 1000; None: whenever there
                 is news. Each time it gets what there is; with the policy "latest" only the newest
                 message of each key (those without a key have one together), and what is left out
@@ -1259,14 +1300,19 @@ cdef class Connection:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
             SubscriptionLimit: it has `max_subscriptions` already, or 64 wildcards.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
-                no pair, or there is such a subscription already.
-            TypeError: since is not a pair of str and int; on_gap cannot be called, or is async.
+                no pair, or there is such a subscription already: with since, or with other keys,
+                `unsubscribe` first.
+            TypeError: since is not a pair of str and int; a key is no str; on_gap cannot be called,
+                or is async.
         """
         cdef fws_topic_options options
         cdef fws_command command
         _check_callback("on_gap", on_gap)
+        names = _set_keys(&command, keys)
         if isinstance(topic, str) and topic.endswith("*"):
-            return self._subscribe_all(topic, since, on_slow, max_lag, max_rate, on_gap)
+            if since is not None:
+                raise ValueError("since is for one topic, not for a pattern")
+            return self._subscribe_all(&command, topic, on_slow, max_lag, max_rate, on_gap)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0
         command.data = NULL
@@ -1281,6 +1327,7 @@ cdef class Connection:
         if max_rate is not None and self._policy(wanted, on_slow) == "lossless":
             raise ValueError("max_rate is not for a lossless subscription, which would hold the "
                              "publisher while it waits for its time")
+        self._check_keys(&command, wanted)
         command.since = since is not None
         if since is not None:
             self._begin_since(&command, wanted, since)
@@ -1299,22 +1346,21 @@ cdef class Connection:
         options = fws_topic_facts_of(topic._t).options
         return options_by_name(&options)["on_slow"]
 
-    cdef object _subscribe_all(self, str pattern, since, on_slow, max_lag, max_rate, on_gap):
-        """Subscribe to all topics that begin so."""
-        cdef fws_command command
-        cdef fws_wild_options own
+    cdef object _subscribe_all(self, fws_command *command, str pattern, on_slow, max_lag, max_rate,
+                               on_gap):
+        """Subscribe to all topics that begin so; the command has the keys."""
+        cdef fws_wild_options own = _wild_options(on_slow, max_lag)
         cdef Wildcard wildcard
-        name = _set_prefix(&command, pattern)
-        if since is not None:
-            raise ValueError("since is for one topic, not for a pattern")
-        own = _wild_options(on_slow, max_lag)
+        prefix = _prefix_of(pattern)
+        own.prefix_n = <uint8_t>len(prefix)
+        memcpy(own.prefix, PyBytes_AS_STRING(prefix), len(prefix))
         command.gap_ns = _gap(max_rate)
         command.data, command.n = <const uint8_t *>&own, sizeof(fws_wild_options)
-        self.engine._begin_losses(&command, on_gap)
+        self.engine._begin_losses(command, on_gap)
         try:
-            self._command(&command, FWS_CMD_SUBSCRIBE_ALL)
+            self._command(command, FWS_CMD_SUBSCRIBE_ALL)
         except BaseException as error:
-            self.engine._end_losses(&command)
+            self.engine._end_losses(command)
             if isinstance(error, SubscriptionLimit):
                 raise SubscriptionLimit(f"the connection has {FWS_WILD_MOST} wildcards already") from None
             raise
@@ -1326,10 +1372,22 @@ cdef class Connection:
             wildcard.connection, wildcard.pattern = self, pattern
         return wildcard
 
+    cdef int _check_keys(self, const fws_command *command, Topic topic) except -1:
+        cdef const fws_sub *sub = NULL
+        if topic.engine is self.engine and self._c is not NULL \
+                and not fws_engine_foreign(self.engine._e):
+            sub = fws_conn_find_sub(self._c, topic._t)
+        if sub is not NULL and not fws_sub_facts_of(sub).wild and not fws_sub_has_keys(sub, command.key, command.key_n):
+            raise ValueError("keys are for a subscription that begins, and this one has others: "
+                             "unsubscribe first")
+        return 0
+
     cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
+        cdef const fws_sub *sub = NULL
         command.epoch, command.seq = _since(topic._t, since)
-        if not fws_engine_foreign(self.engine._e) and self._c is not NULL \
-                and fws_conn_find_sub(self._c, topic._t) is not NULL:
+        if not fws_engine_foreign(self.engine._e) and self._c is not NULL:
+            sub = fws_conn_find_sub(self._c, topic._t)
+        if sub is not NULL and not fws_sub_facts_of(sub).wild:
             raise ValueError("since is for a subscription that begins, and this one has begun")
         return 0
 
@@ -1597,8 +1655,8 @@ cdef class Engine:
     `on_undecided(connection)` may still answer (without one, the connection is ended); a peer that
     hangs up meanwhile ends its connection. `schedule()` is called, once until the next turn, when
     something is waiting to be sent outside of a turn. `on_topic_error(topic, exception)` is called
-    with what the callbacks of topics raise. `on_topic_room(topic)` is called once for each
-    `Topic.notify_room()`, when there is room again.
+    with what the callbacks of topics raise, `on_topic_closed(topic)` when a topic was closed.
+    `on_topic_room(topic)` is called once for each `Topic.notify_room()`, when there is room again.
 
     Args:
         head_limit: bytes of an HTTP head, 256 to 65,536.
@@ -1647,7 +1705,8 @@ cdef class Engine:
     cdef bint _in_turn, _scheduled, _closing
     cdef object _driver  # the Thread of the first turn; None before
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
-    cdef public object on_room, on_topic_room, on_pong, on_error, on_topic_error, schedule
+    cdef public object on_room, on_topic_room, on_pong, on_error, on_topic_error, on_topic_closed
+    cdef public object schedule
     cdef uint64_t _published  # since the last turn, by publish_wait: bytes, as it counts them
     cdef public object waits  # what makes the awaitables of connections
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
@@ -2570,18 +2629,22 @@ cdef class Engine:
         fws_engine_meter(self._e).any = any
 
     def metered_of(self, Connection connection not None):
-        """Return (frames, bytes, gaps) that the meter counted; zeros when it has ended."""
+        """Return (frames, bytes, gaps, missed, duplicates, reordered) that the meter counted.
+
+        The last four are of the numbers that ticks carry as seq. Zeros when it has ended.
+        """
         cdef const fws_conn *c = self._peek(connection)
-        cdef fws_conn_facts facts
+        cdef fws_metered found
         if c is NULL:
-            return (0, 0, 0)
-        facts = fws_conn_facts_of(c)
-        return (facts.frames, facts.bytes, facts.gaps)
+            return (0, 0, 0, 0, 0, 0)
+        found = fws_conn_metered(c)
+        return (found.frames, found.bytes, found.gaps, found.missed, found.duplicates,
+                found.reordered)
 
     def numbered(self, Connection connection not None):
         """Whether the frames that the meter sampled carry seq."""
         cdef const fws_conn *c = self._peek(connection)
-        return c is not NULL and fws_conn_facts_of(c).numbered
+        return c is not NULL and fws_conn_metered(c).seen_seq
 
     def record_latency(self, bint recording):
         """Start recording latencies (what was recorded is cleared), or stop."""

@@ -92,6 +92,14 @@ cdef extern from "feed/tick.h" nogil:
 
 
 cdef extern from "bench/meter.h" nogil:
+    ctypedef struct fws_metered:
+        uint64_t frames
+        uint64_t bytes
+        uint64_t gaps
+        uint64_t missed
+        uint64_t duplicates
+        uint64_t reordered
+        bint seen_seq
     ctypedef struct fws_meter:
         bint any
         uint64_t frames
@@ -99,6 +107,8 @@ cdef extern from "bench/meter.h" nogil:
         uint64_t sampled
         uint64_t bad
         uint64_t gaps
+        uint64_t missed
+        uint64_t duplicates
         uint64_t reordered
         char first_error[160]
         bint recording
@@ -135,6 +145,7 @@ cdef extern from "core/topic.h" nogil:
     enum:
         FWS_NAME_MAX
         FWS_KEY_MAX
+        FWS_FILTER_MOST
     ctypedef struct fws_topic_options:
         uint64_t retention_bytes
         uint64_t max_lag_bytes
@@ -206,6 +217,7 @@ cdef extern from "core/topic.h" nogil:
     void fws_topic_close(fws_topic *topic)
     int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
     fws_sub *fws_conn_find_sub(const fws_conn *conn, const fws_topic *topic)
+    bint fws_sub_has_keys(const fws_sub *sub, const uint8_t *names, size_t n)
     bint fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq)
     uint64_t fws_topic_start(const fws_topic *topic, const fws_topic_options *options)
     uint64_t fws_topic_history_from(const fws_topic *topic)
@@ -219,6 +231,8 @@ cdef extern from "core/wildcards.h" nogil:
         FWS_WILD_PREFIX
         FWS_WILD_MOST
     ctypedef struct fws_wild_options:
+        uint8_t prefix_n
+        uint8_t prefix[FWS_WILD_PREFIX]
         bint has_policy
         bint has_lag
         uint8_t on_slow
@@ -373,7 +387,7 @@ cdef extern from "core/engine.h" nogil:
         uint8_t opcode
         uint16_t code
         bint since
-        uint8_t key_n
+        uint16_t key_n
         const uint8_t *key
         uint64_t epoch
         uint64_t seq
@@ -410,11 +424,8 @@ cdef extern from "core/facts.h" nogil:
         uint32_t reason_n
         const uint8_t *reason
         size_t buffered
-        uint64_t frames
-        uint64_t bytes
-        uint64_t gaps
-        bint numbered
     fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
+    fws_metered fws_conn_metered(const fws_conn *conn)
     ctypedef struct fws_close:
         uint16_t code
         uint8_t n
@@ -475,7 +486,12 @@ cdef extern from "core/facts.h" nogil:
     ctypedef struct fws_sub_facts:
         uint32_t id
         uint8_t began
+        bint wild
         uint64_t seq
         uint64_t gap_ns
         fws_topic_options options
+    ctypedef struct fws_key_name:
+        const char *data
+        uint8_t n
+    fws_key_name fws_sub_key_name(const fws_sub *sub, uint32_t i)
     fws_sub_facts fws_sub_facts_of(const fws_sub *sub)

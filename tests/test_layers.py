@@ -20,7 +20,7 @@ CORE = PACKAGE / "native" / "core"
 NATIVE = {
     0: "status link mask utf8 hash hist pace",
     1: "frame deflate",
-    2: "message variant log keys outbox tick tick_vector meter",
+    2: "message variant log ring ranks keys filter outbox tick tick_vector tick_check meter",
     3: "sys peers conn rest subs place account policy keep topics topic source gather send poll "
     "close rate allowance throttle unread shed buffers deadline flush command accept engine "
     "engine_state engine_internal facts sweep losses room wildcards sample receive http turn",
@@ -35,10 +35,10 @@ ORDER = (
 PYTHON = {
     # errors: text and numbers, what the bindings raise
     4: "errors checks lag native _frame _ticks",
-    5: "http http.* client.url client.handshake server.limits "
+    5: "http http.* client.url client.handshake client.place server.limits "
     "ticks.config ticks.access ticks.api ticks.reports ticks.console "
-    "feeds.page lines.config lines.splitter lines.api "
-    "bench.results bench.verdict bench.search",
+    "feeds.delivery feeds.page lines.config lines.splitter lines.api "
+    "bench.results bench.verdict bench.search bench.numbers",
     6: "_inbox server server.* client client.* ticks ticks.* feeds feeds.* lines lines.* "
     "bench bench.*",
     7: "cli cli.* fastws __main__",

@@ -15,7 +15,9 @@
 static uint64_t stale[4], n_stale; /* ids of the dead, whose slots and descriptors others have */
 static uint64_t received, whole_frames, compressed_frames; /* received: of any topic */
 static uint64_t rested;   /* of them, those of subscriptions with a max_rate */
+static uint64_t filtered; /* of them, those of subscriptions to some keys */
 static uint64_t replayed; /* of them, those that were there before the subscription */
+static uint64_t looks;    /* at everything */
 static fws_deflate *codec;
 /* The driver's; each may be NULL. */
 static void (*on_pong)(one *who, const uint8_t *payload, size_t n);
@@ -85,7 +87,8 @@ static inline void check_published(one *who, const message *sent)
         who->owed.life = 0;
         return;
     }
-    CHECK(at->joined && may_follow(who, at, sent));
+    CHECK(at->joined && may_follow(who, at, sent) && wants(at->keys, sent->key));
+    filtered += at->keys != 0;
     CHECK(sent->seq < at->head || sent->without != who->peer->tag);
     replayed += sent->seq < at->head;
     at->next = sent->seq + 1;
@@ -219,15 +222,28 @@ static inline void check_stream(one *who)
     peer->out_n -= at;
 }
 
-/* What a subscription's account says was delivered has arrived. */
+/* What a subscription's account says was delivered has arrived; what it says was dropped, was told. */
+static inline void check_seat(const seat *at, const fws_sub *sub)
+{
+    const fws_reader_account account = fws_sub_snapshot(sub, 0);
+    CHECK_EQ(account.published,
+             account.delivered + account.conflated + account.dropped + account.pending);
+    CHECK_EQ(account.delivered, at->got);
+    CHECK(!at->tells || account.dropped == at->lost);
+}
+
 static inline void check_seats(one *who)
 {
     const fws_conn *conn = conn_of(who->peer);
     learn_seats(who);
     for (uint8_t i = 0; who->joined > 0 && i < NAMES; i++)
         if (who->seats[i].joined)
-            CHECK_EQ(fws_sub_snapshot(fws_conn_find_sub(conn, topics[i]), 0).delivered,
-                     who->seats[i].got);
+            check_seat(&who->seats[i], fws_conn_find_sub(conn, topics[i]));
+    if (who - ones != (ptrdiff_t)(looks % CLIENTS)) /* it takes long */
+        return;
+    for (uint8_t i = 0; who->joined > 0 && i < NAMES; i++)
+        if (who->seats[i].joined)
+            check_published_to(who, &who->seats[i], fws_conn_find_sub(conn, topics[i]));
 }
 
 /* What is pending of a topic is what its members have still to get, and what is half sent of former
@@ -246,6 +262,8 @@ static inline void check_pending(const fws_topic *topic)
 static inline void check_all(void)
 {
     check_engine();
+    looks++;
+    hear_losses();
     CHECK(engine->staging.n <= FWS_STAGING_BYTES);
     for (int i = 0; i < CLIENTS; i++) {
         one *who = &ones[i];
@@ -273,8 +291,9 @@ static inline void streams_open(const fws_options *options)
     n_stale = n_messages = n_staged = 0;
     whole_frames = compressed_frames = 0;
     memset(stale, 0, sizeof stale);
-    received = replayed = rested = keys_checked = 0;
+    received = replayed = rested = filtered = keys_checked = filters_checked = 0;
     lives_begin();
+    told_begin();
     memset(ones, 0, sizeof ones);
     if (codec == NULL && fws_deflate_available())
         codec = fws_deflate_new();
@@ -325,10 +344,25 @@ static inline void until_at_rest(void)
         whole_turn();
         while (fws_engine_next_room(engine) != NULL)
             continue; /* who has asked is told */
+        hear_losses();
         if (i > 2 && !fws_engine_more(engine))
             return;
     }
     CHECK(!"it comes to rest");
+}
+
+/* Every one that was to tell of losses has ended, or does. */
+static inline void check_tellers(void)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < CLIENTS; i++)
+        for (uint8_t name = 0; ones[i].peer != NULL && name < NAMES; name++) {
+            const fws_sub *sub = !ones[i].seats[name].joined
+                                     ? NULL
+                                     : fws_conn_find_sub(conn_of(ones[i].peer), topics[name]);
+            n += sub != NULL && sub->extra != NULL && sub->extra->losses != NULL;
+        }
+    CHECK_EQ(n_tellers, n_tellers_ended + n);
 }
 
 /* Everybody reads: what is promised to those who are still there arrives. */
@@ -343,6 +377,7 @@ static inline void settle_down(void)
     net.now += FWS_SWEEP_NS;
     until_at_rest();
     check_all();
+    check_tellers();
     for (uint8_t i = 0; i < NAMES; i++) {
         if (topics[i] == NULL)
             continue;

@@ -27,10 +27,16 @@ static void take_over(fws_sub *sub)
     sub->id = sub->topic->topics->next_sub_id++;
 }
 
+/* Whether that of a wildcard cannot be what is asked for. */
+static bool begins_anew(const fws_sub *sub, const fws_command *command)
+{
+    return sub->wild && (command->since || !fws_sub_has_keys(sub, command->key, command->key_n));
+}
+
 static int subscribe_again(fws_sub *sub, const fws_command *command,
                            const fws_topic_options *options)
 {
-    if (command->since)
+    if (command->since || !fws_sub_has_keys(sub, command->key, command->key_n))
         return FWS_E_INVALID;
     take_over(sub);
     int status = fws_sub_set_max_rate(sub, command->gap_ns);
@@ -72,7 +78,7 @@ static int publish(fws_engine *engine, const fws_command *command)
         && (key = fws_topic_key(topic, command->key, command->key_n)) == NULL)
         return FWS_E_NOMEM;
     fws_sub *sub = excluded(engine, command);
-    if (sub != NULL && fws_sub_exclude(sub) != FWS_OK) {
+    if (sub != NULL && fws_sub_wants(sub, key) && fws_sub_exclude(sub) != FWS_OK) {
         if (key != NULL)
             fws_keys_unreserve(topic->keys, key);
         return FWS_E_NOMEM;
@@ -97,7 +103,13 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     const fws_topic_options *options = NULL;
     if (command->n == sizeof own)
         options = memcpy(&own, command->data, sizeof own);
+    if (command->key_n > 0 && fws_filter_names(command->key, command->key_n) == 0)
+        return FWS_E_INVALID;
     fws_sub *sub = fws_conn_find_sub(conn, topic);
+    if (sub != NULL && begins_anew(sub, command)) {
+        fws_topic_leave(sub);
+        sub = NULL;
+    }
     if (sub != NULL)
         return subscribe_again(sub, command, options);
     uint32_t most = engine->options.max_subscriptions;
@@ -107,7 +119,8 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     }
     bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
     uint64_t seq = recovers ? command->seq : FWS_START;
-    sub = fws_topic_join_at(topic, conn, options, seq, ++engine->eseq);
+    sub = fws_topic_join_filtered(topic, conn, options, seq, ++engine->eseq, command->key,
+                                  command->key_n);
     if (sub == NULL)
         return FWS_E_NOMEM;
     if (fws_sub_set_max_rate(sub, command->gap_ns) != FWS_OK
@@ -139,14 +152,17 @@ static int unsubscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
 
 static int subscribe_all(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
-    fws_wild asked = {.gap_ns = command->gap_ns, .losses = command->losses};
-    if (conn->role == FWS_CLIENT || command->n != sizeof asked.own)
+    fws_wild asked = {.gap_ns = command->gap_ns,
+                      .losses = command->losses,
+                      .keys = command->key,
+                      .keys_n = command->key_n};
+    if (conn->role == FWS_CLIENT || command->n != sizeof asked.own
+        || (command->key_n > 0 && fws_filter_names(command->key, command->key_n) == 0))
         return FWS_E_INVALID;
     if (conn->state != FWS_OPEN)
         return FWS_E_CLOSED;
     memcpy(&asked.own, command->data, sizeof asked.own);
-    int status = fws_conn_join_wild(&engine->topics, conn, command->key, command->key_n, &asked,
-                                    &engine->eseq);
+    int status = fws_conn_join_wild(&engine->topics, conn, &asked, &engine->eseq);
     if (fws_conn_pending(conn))
         fws_engine_mark_dirty(engine, conn);
     if (!engine->source.running)
@@ -157,7 +173,7 @@ static int subscribe_all(fws_engine *engine, fws_conn *conn, const fws_command *
 static int unsubscribe_all(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
     fws_conn_acknowledge(engine, conn);
-    fws_conn_leave_wild(conn, command->key, command->key_n);
+    fws_conn_leave_wild(conn, command->data, command->n);
     return FWS_OK;
 }
 
@@ -283,9 +299,9 @@ static bool has_losses(uint8_t kind)
 static size_t key_size(const fws_command *command)
 {
     uint8_t kind = command->kind;
-    bool has =
-        kind == FWS_CMD_PUBLISH || kind == FWS_CMD_SUBSCRIBE_ALL || kind == FWS_CMD_UNSUBSCRIBE_ALL;
-    return has ? command->key_n : 0;
+    bool named =
+        kind == FWS_CMD_PUBLISH || kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_SUBSCRIBE_ALL;
+    return named ? command->key_n : 0;
 }
 
 /* With its data, and behind that its key. */

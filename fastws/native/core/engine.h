@@ -320,8 +320,9 @@ typedef struct fws_command {
     uint16_t code;       /* CLOSE */
     bool since;          /* SUBSCRIBE: it begins with the frame seq of that epoch, when the topic is
                             still the same and has it; without, and else: fws_topic_start() */
-    uint8_t key_n;       /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none;
-                            SUBSCRIBE_ALL, UNSUBSCRIBE_ALL: of the beginning of names */
+    uint16_t key_n;      /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none.
+                            SUBSCRIBE, SUBSCRIBE_ALL: of the names of keys that it wants, as fws_filter_names()
+                            reads them; 0: it wants all frames */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
     uint64_t gap_ns;     /* SUBSCRIBE: between two flushes, at least; 0: no limit */
     fws_losses *losses;  /* SUBSCRIBE: tells what it loses; NULL: nobody does. Where the call is
@@ -340,7 +341,7 @@ typedef struct fws_command {
  * one) a command is applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
  * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, outbox_limit, or max_buffered_bytes),
  * FWS_E_NOMEM, FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not
- * masked, RFC 6455 5.1; and one with since, where there is one already). From another thread it is
+ * masked, RFC 6455 5.1; and one with since, or with other keys, where there is one already). From another thread it is
  * copied and staged, and the engine woken: FWS_OK, or FWS_E_FULL when FWS_STAGING_BYTES wait, or
  * past max_buffered_bytes (staged_refused counts that). */
 int fws_engine_command(fws_engine *engine, const fws_command *command);

@@ -24,7 +24,6 @@ fws_closes fws_conn_closes(const fws_conn *conn)
 
 fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
 {
-    const fws_metered *metered = conn->metered;
     const fws_bytes *reason = conn->received_code != 0   ? conn->received_reason
                               : conn->close_code == 1006 ? NULL
                                                          : conn->own_reason;
@@ -38,11 +37,12 @@ fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
         .reason_n = reason == NULL ? 0 : reason->n,
         .reason = reason == NULL ? NULL : reason->data,
         .buffered = conn->outbox.bytes,
-        .frames = metered == NULL ? 0 : metered->frames,
-        .bytes = metered == NULL ? 0 : metered->bytes,
-        .gaps = metered == NULL ? 0 : metered->gaps,
-        .numbered = metered != NULL && metered->seen_seq,
     };
+}
+
+fws_metered fws_conn_metered(const fws_conn *conn)
+{
+    return conn->metered == NULL ? (fws_metered){0} : *conn->metered;
 }
 
 uint64_t fws_conn_id(const fws_conn *conn)
@@ -255,6 +255,14 @@ static fws_topic_message message_in(const fws_slab *slab, uint64_t seq)
     return (fws_topic_message){.data = frame + head_n, .n = n - head_n, .opcode = header.opcode};
 }
 
+fws_key_name fws_sub_key_name(const fws_sub *sub, uint32_t i)
+{
+    const fws_filter *filter = fws_sub_filter(sub);
+    if (filter == NULL || i >= filter->n)
+        return (fws_key_name){0};
+    return (fws_key_name){.data = filter->wanted[i]->name, .n = filter->wanted[i]->n};
+}
+
 fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
 {
     const fws_log *log = &topic->log;
@@ -284,6 +292,7 @@ fws_sub_facts fws_sub_facts_of(const fws_sub *sub)
     return (fws_sub_facts){
         .id = sub->id,
         .began = sub->began,
+        .wild = sub->wild,
         .seq = sub->seq - sub->partial,
         .gap_ns = rate == NULL ? 0 : rate->gap_ns,
         .options = *fws_sub_options(sub),

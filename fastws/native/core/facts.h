@@ -12,13 +12,13 @@ typedef struct fws_conn_facts {
     bool acknowledges;   /* the kernel can say what the peer confirmed */
     uint16_t close_code; /* how it ended: the peer's code, else ours, else 1006 */
     uint32_t reason_n;
-    const uint8_t *reason;        /* good as long as the connection */
-    size_t buffered;              /* bytes of direct sends that wait */
-    uint64_t frames, bytes, gaps; /* metered */
-    bool numbered;                /* the metered frames carry seq */
+    const uint8_t *reason; /* good as long as the connection */
+    size_t buffered;       /* bytes of direct sends that wait */
 } fws_conn_facts;
 
 fws_conn_facts fws_conn_facts_of(const fws_conn *conn);
+/* What was metered of it; zeros where it is not. */
+fws_metered fws_conn_metered(const fws_conn *conn);
 
 /* A Close frame (RFC 6455 5.5.1). */
 typedef struct fws_close {
@@ -113,10 +113,20 @@ fws_newest fws_topic_newest_from(const fws_topic *topic, uint64_t seq);
 typedef struct fws_sub_facts {
     uint32_t id;
     uint8_t began;   /* enum fws_began */
+    bool wild;       /* by a wildcard */
     uint64_t seq;    /* of its next frame: all before it was handed to the kernel, or passed over */
     uint64_t gap_ns; /* of its max_rate; 0: it has none */
     fws_topic_options options;
 } fws_sub_facts;
+
+/* The name of its key number i in the order in which it was given them; data NULL: it has no more,
+ * or it wants all frames. It is good as long as the subscription. */
+typedef struct fws_key_name {
+    const char *data;
+    uint8_t n;
+} fws_key_name;
+
+fws_key_name fws_sub_key_name(const fws_sub *sub, uint32_t i);
 
 fws_sub_facts fws_sub_facts_of(const fws_sub *sub);
 

@@ -65,6 +65,8 @@ static bool plan_run(fws_plan *plan, fws_taken *taken, uint64_t limit)
         if (last == first && plan->bytes == 0)
             last = first + 1;
     }
+    if (fws_sub_filter(taken->sub) != NULL)
+        last = first + fws_filter_run(fws_sub_filter(taken->sub), taken->seq, last - first);
     if (last == first)
         return false;
     fws_run run = {.kind = FWS_RUN_LOG,
@@ -242,7 +244,8 @@ static int gather_one(fws_conn *conn, fws_plan *plan, uint64_t before)
 {
     fws_taken *taken;
     int status = take_fresh(conn, plan, &taken);
-    plan->merged = status > 0 && taken->sub->conflating; /* its frames lie scattered */
+    plan->merged = status > 0 /* its frames lie scattered */
+                   && (taken->sub->conflating || fws_sub_filter(taken->sub) != NULL);
     while (status > 0 && !plan_full(plan) && taken->eseq < before)
         status = plan_run(plan, taken, before) && aim(plan, taken);
     return status < 0 ? status : FWS_OK;
@@ -337,6 +340,8 @@ static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
     if (index > run->first)
         fws_sub_delivered(sub, index - run->first);
     sub->seq = slab->base_seq + index + sub->partial;
+    if (fws_sub_filter(sub) != NULL)
+        sub->extra->filter->passed += index - run->first + sub->partial;
 }
 
 /* Back to the caught-up members, into the heap, or to rest. */

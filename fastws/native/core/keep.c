@@ -46,6 +46,15 @@ uint64_t fws_topic_start(const fws_topic *topic, const fws_topic_options *option
                                                   : retained_from(topic);
 }
 
+uint64_t fws_topic_start_filtered(const fws_topic *topic, const fws_filter *filter, bool snapshot)
+{
+    if (snapshot)
+        return fws_filter_key(filter, 0)->seq;
+    uint64_t next = topic->log.next_seq;
+    uint64_t last = topic->options->retain ? fws_filter_last(filter, next) : next;
+    return last < next ? last : next;
+}
+
 uint64_t fws_topic_history_from(const fws_topic *topic)
 {
     uint64_t from = wanted_from(topic), newest = retained_from(topic);

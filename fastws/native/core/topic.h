@@ -91,6 +91,7 @@ typedef struct fws_topic {
     uint32_t refs;         /* atomic: the owner's, staged commands, subscriptions that have left */
     uint32_t lapped;       /* pending members whose slab is gone */
     uint32_t ahead;        /* pending members that a policy moved to the head: nothing is let go */
+    uint32_t filtering;    /* members with a filter: keys know how many name them */
     uint32_t conflating;   /* pending members that get the newest frame of each key only */
     uint32_t lossless;     /* members that hold the publisher */
     uint32_t wild;         /* members by a wildcard */
@@ -214,12 +215,21 @@ fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_option
 fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
                            uint64_t seq, uint64_t eseq);
 
+/* The same with FWS_START, or with a frame as above, for a member that wants the frames of those keys
+ * only (names: fws_filter_names(), names_n 0: all of them). It begins at the first of these. */
+fws_sub *fws_topic_join_filtered(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
+                                 uint64_t seq, uint64_t eseq, const uint8_t *names, size_t names_n);
+
 /* The first frame of a new subscription with those options (NULL: the topic's): the retained one,
  * else the next. One that leaves out what is not the newest anyway gets the retained frame of each
  * key, the oldest first: a snapshot. */
 uint64_t fws_topic_start(const fws_topic *topic, const fws_topic_options *options);
 bool fws_topic_has_snapshot(const fws_topic *topic, const fws_topic_options *options);
 #define FWS_START UINT64_MAX
+
+/* That of one with a filter: the first of the newest frames of its keys, when it gets a snapshot,
+ * which needs one at least; else the newest frame that it wants, where retain keeps it in the log. */
+uint64_t fws_topic_start_filtered(const fws_topic *topic, const fws_filter *filter, bool snapshot);
 
 /* Ends it: what is pending counts as dropped, but a half-sent frame, which leaves whole. */
 void fws_topic_leave(fws_sub *sub);
@@ -243,10 +253,16 @@ fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
  * it has none. */
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq);
 
-/* The same for many frames that were written to the log directly: their number. */
+/* For a frame that was written to the log directly and committed there: it has the key of that name.
+ * Such frames one after the other, before fws_topic_appended(). */
+void fws_topic_note_key(fws_topic *topic, const uint8_t *name, size_t n, uint64_t seq);
+
+/* The same for many frames that were written to the log directly: their number. Those that no key was
+ * noted for have none. */
 void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq);
 
-/* Before the commit: this subscription is not to get the frame. FWS_OK, FWS_E_NOMEM. */
+/* Before the commit: this subscription, which wants its key, is not to get the frame. FWS_OK,
+ * FWS_E_NOMEM. */
 int fws_sub_exclude(fws_sub *sub);
 
 /* The wake: begin takes those that are caught up, step returns the next one of them that has news,
@@ -394,10 +410,13 @@ fws_slab *fws_sub_newer(const fws_sub *sub, uint64_t *seq);
 /* The frames from its place up to that one are left out. */
 void fws_sub_pass_over(fws_sub *sub, uint64_t seq);
 
-/* Passes the frames at its place that are excluded. */
+/* A new one with a filter: counts the frames before its place, and passes what it does not want. */
+void fws_sub_begin_filtered(fws_sub *sub, bool snapshot);
+
+/* Passes the frames at its place that it is not to get. */
 void fws_sub_pass(fws_sub *sub);
 
-/* Moves the place of a pending member to seq (not back), passes what is excluded there, and moves
+/* Moves the place of a pending member to seq (not back), passes what it is not to get there, and moves
  * the mark that keeps its slab. */
 void fws_sub_move(fws_sub *sub, uint64_t seq);
 void fws_sub_count(fws_sub *sub);
@@ -423,12 +442,38 @@ static inline uint64_t fws_sub_leaves_at(const fws_sub *sub, uint64_t eseq)
 /* Runs of excluded frames that it has not passed. */
 uint32_t fws_sub_runs(const fws_sub *sub);
 
-/* First frame at or after seq that is not excluded; how many frames of [from, to) are; the first
- * excluded one at or after seq (UINT64_MAX: none). */
+static inline const fws_filter *fws_sub_filter(const fws_sub *sub)
+{
+    return sub->extra == NULL ? NULL : sub->extra->filter;
+}
+
+/* Whether frames of that key are published to it; NULL: the topic has no keys. */
+static inline bool fws_sub_wants(const fws_sub *sub, const fws_key *key)
+{
+    const fws_filter *filter = fws_sub_filter(sub);
+    return filter == NULL || fws_filter_wants(filter, key);
+}
+
+/* Whether it wants these keys (fws_filter_names()) and no others; n 0: all frames. */
+static inline bool fws_sub_has_keys(const fws_sub *sub, const uint8_t *names, size_t n)
+{
+    const fws_filter *filter = fws_sub_filter(sub);
+    return filter == NULL ? n == 0 : n > 0 && fws_filter_same(filter, names, n);
+}
+
+/* First frame at or after seq that it is to get. It stands at seq, or seq is retained. Where it wants
+ * frames that are gone it stays. */
 uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq);
+
+/* Frames of [from, to) that it is to get. from: its place, or a frame that is retained. Those that
+ * the log had let go of when a conflating one passed them count when it is past the last of these. */
+uint64_t fws_sub_frames(const fws_sub *sub, uint64_t from, uint64_t to);
+
+/* How many frames of [from, to) are excluded; the first excluded one at or after seq (UINT64_MAX:
+ * none). */
 uint64_t fws_sub_excluded(const fws_sub *sub, uint64_t from, uint64_t to);
 uint64_t fws_sub_next_excluded(const fws_sub *sub, uint64_t seq);
-/* The newest frame that is retained and not excluded; the log's end where there is none. */
+/* The newest frame that is retained and that it is to get; the log's end where there is none. */
 uint64_t fws_sub_newest(const fws_sub *sub);
 
 /* subs.c: the subscriptions of one connection */

@@ -252,7 +252,8 @@ static bool oldest_needed(const fws_topic *topic)
            || (topic->caught > 0 && oldest->base_seq + oldest->n > topic->woken);
 }
 
-/* Drops the oldest slab of a log. False: a lossless member needs it. */
+/* Drops the oldest slab of a log. False: a lossless member needs it, or there is none: what the log
+ * holds is of its filters. */
 static bool take_from(fws_topics *topics, fws_topic *topic)
 {
     if (topic->keys != NULL && topic->keys->n_saved > 0) { /* they are older than any slab */
@@ -260,6 +261,8 @@ static bool take_from(fws_topics *topics, fws_topic *topic)
         fws_topic_touch(topic);
         return fws_keys_shrink(topic->keys, FWS_SLAB_BYTES) > 0;
     }
+    if (fws_log_oldest(&topic->log) == NULL)
+        return false;
     bool laps = oldest_needed(topic);
     if (laps && topic->lossless > 0)
         return false;
