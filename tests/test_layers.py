@@ -21,15 +21,15 @@ NATIVE = {
     0: "status link mask utf8 hash hist pace",
     1: "frame deflate",
     2: "message variant log keys outbox tick tick_vector meter",
-    3: "sys peers conn subs place account policy keep topics topic source gather send poll close "
-    "rate allowance throttle unread shed buffers deadline flush command accept engine engine_state "
+    3: "sys peers conn subs place account policy keep variants topics topic source gather send poll "
+    "close rate allowance throttle unread shed buffers deadline flush command accept engine engine_state "
     "engine_internal facts sweep receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
     "turn http receive engine sweep flush shed command accept poll unread throttle close send "
-    "source gather topic policy facts deadline account buffers conn subs topics keep place "
-    "allowance peers rate sys"
+    "source gather topic policy facts deadline account buffers conn subs topics keep variants "
+    "place allowance peers rate sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {

@@ -228,7 +228,7 @@ static void open_run(uint64_t seed)
 {
     static fws_sys sys;
     random_state = seed;
-    window_bits = FWS_WINDOW_MIN + seed % FWS_VARIANTS;
+    window_bits = FWS_WINDOW_MIN + seed % FWS_WINDOWS;
     timed = seed % 4 != 3;
     told_memory = told_slow = told_late = told_silent = undecided = 0;
     pongs_told = rooms_told = 0;

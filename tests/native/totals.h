@@ -139,9 +139,8 @@ static inline uint64_t held_by(const fws_log *log, const fws_keys *keys)
 static inline uint64_t held_by_variants(const fws_topic *topic)
 {
     uint64_t held = 0;
-    for (uint32_t i = 0; topic->variants != NULL && i < FWS_VARIANTS; i++)
-        if (topic->variants[i] != NULL)
-            held += held_by(&topic->variants[i]->log, NULL);
+    for (const fws_variant *at = topic->variants; at != NULL; at = at->next)
+        held += held_by(&at->log, NULL);
     return held;
 }
 

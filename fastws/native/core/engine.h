@@ -345,7 +345,7 @@ typedef struct fws_shared {
         uint8_t *data; /* NULL: it does not shrink */
         size_t n;
         bool known;
-    } shrunk[FWS_VARIANTS]; /* by window bits */
+    } shrunk[FWS_WINDOWS]; /* by window bits */
 } fws_shared;
 
 /* Sends it directly, as FWS_CMD_SEND does; for the driving thread only. */

@@ -100,7 +100,7 @@ int fws_conn_push_shared(fws_engine *engine, fws_conn *conn, uint64_t eseq, fws_
 
 void fws_shared_clear(fws_shared *message)
 {
-    for (unsigned i = 0; i < FWS_VARIANTS; i++)
+    for (unsigned i = 0; i < FWS_WINDOWS; i++)
         free(message->shrunk[i].data);
 }
 

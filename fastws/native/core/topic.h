@@ -45,7 +45,6 @@ typedef struct fws_account {
  * for its share of this only: then it is the machine that is slow. */
 #define FWS_HELD_RATE 16777216u
 
-#define FWS_VARIANTS (FWS_WINDOW_MAX - FWS_WINDOW_MIN + 1)
 #define FWS_NAME_MAX 1024u /* bytes of a topic's name */
 
 struct fws_topics;
@@ -54,7 +53,7 @@ typedef struct fws_topic {
     fws_log log;
     struct fws_topics *topics;
     const fws_topic_options *options; /* shared: fws_topics_share() */
-    fws_variant **variants;           /* by window bits; NULL while none is read */
+    fws_variant *variants;            /* one for each encoding that is read */
     fws_keys *keys;                   /* NULL: no frame ever had a key */
     fws_sub **members;                /* &one_member while capacity is 1 */
     fws_sub *one_member;
@@ -230,6 +229,17 @@ void fws_topic_passed(fws_topic *topic);
 
 /* After another slab was opened: subscribers that lag keep at most retention_bytes behind it. */
 void fws_topic_trim(fws_topic *topic);
+
+/* variants.c */
+
+/* It reads frames in that encoding, of which it has none yet. False: memory is out. */
+bool fws_sub_join_variant(fws_sub *sub, fws_encoding encoding);
+
+/* It reads none any more: the last reader frees the variant. */
+void fws_sub_leave_variant(fws_sub *sub);
+
+/* After slabs of the log were let go: those of the variants follow. */
+void fws_topic_trim_variants(fws_topic *topic);
 
 /* policy.c */
 

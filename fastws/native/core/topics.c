@@ -169,7 +169,6 @@ static void topic_free(fws_topic *topic)
 {
     fws_keys_free(topic->keys);
     fws_log_clear(&topic->log);
-    free(topic->variants); /* empty: memory was out for the first one */
     if (topic->capacity > 1)
         free(topic->members);
     free(topic);

@@ -5,12 +5,12 @@
 
 #include "wire/frame.h"
 
-fws_variant *fws_variant_new(const fws_log *base, unsigned window_bits)
+fws_variant *fws_variant_new(const fws_log *base, fws_encoding encoding)
 {
     fws_variant *variant = malloc(sizeof *variant);
     if (variant == NULL)
         return NULL;
-    *variant = (fws_variant){.window_bits = (uint8_t)window_bits};
+    *variant = (fws_variant){.encoding = encoding};
     fws_log_init(&variant->log, base->logs, false);
     fws_log_restart(&variant->log, base->next_seq);
     return variant;
@@ -31,7 +31,7 @@ static bool derive(fws_variant *variant, const uint8_t *frame, size_t n, uint64_
     size_t head_n = (size_t)fws_header_decode(frame, n, &header); /* our own: whole and legal */
     const uint8_t *body = frame + head_n;
     size_t body_n = n - head_n;
-    size_t shrunk = fws_deflate_message(codec, variant->window_bits, body, body_n, &body);
+    size_t shrunk = fws_deflate_message(codec, variant->encoding.window_bits, body, body_n, &body);
     if (shrunk > 0)
         body_n = shrunk;
     head_n = fws_header_encode(head, header.opcode, true, shrunk > 0 ? FWS_RSV1 : 0, body_n, NULL);

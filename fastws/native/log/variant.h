@@ -15,14 +15,25 @@
 
 #define FWS_DERIVE_STEP 65536u /* bytes of the base that one call compresses, or one frame */
 
+/* What a frame becomes: one value for each class of readers. */
+typedef struct fws_encoding {
+    uint8_t window_bits; /* of compression; 0: none */
+} fws_encoding;
+
+static inline bool fws_encoding_same(fws_encoding left, fws_encoding right)
+{
+    return left.window_bits == right.window_bits;
+}
+
 typedef struct fws_variant {
     fws_log log;
     uint32_t readers;
-    uint8_t window_bits;
+    fws_encoding encoding;
+    struct fws_variant *next; /* of the same topic */
 } fws_variant;
 
 /* A variant whose first frame will be the base's next. NULL: memory is out. */
-fws_variant *fws_variant_new(const fws_log *base, unsigned window_bits);
+fws_variant *fws_variant_new(const fws_log *base, fws_encoding encoding);
 void fws_variant_free(fws_variant *variant);
 
 /* Derives one step further, for a reader whose next frame is seq. Frames that no reader needs any
