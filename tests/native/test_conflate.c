@@ -120,6 +120,29 @@ static void test_an_old_key_outlives_the_retention(void)
     end();
 }
 
+/* The topic had no key when it fell behind: what was published by then has the empty key. */
+static void test_frames_from_before_the_first_key_have_a_newest_one(void)
+{
+    begin_keyed(10000, false);
+    fws_sub *sub = fws_topic_join(topic, &conns[0], NULL);
+    for (uint32_t i = 1; i <= 500; i++) {
+        uint32_t frame[25] = {0, ++last_number};
+        append_frame(topic, frame, sizeof frame, ++eseq);
+    }
+    number[0] = last_number;
+    wake_all(&topics);
+    stall(&conns[0]);
+    CHECK(topic->keys == NULL);
+    publish_keyed(1, 100);
+    CHECK_EQ(fws_sub_apply_policy(sub), FWS_OK);
+    CHECK(sub->conflating);
+    read_frames(&conns[0], UINT32_MAX, 100, false);
+    CHECK_EQ(taken, 2);
+    expect_newest();
+    CHECK_EQ(topic->account.conflated, 499);
+    end();
+}
+
 /* It is never caught up: each time it gets what has changed, in the order of publishing. */
 static void test_a_reader_of_some_frames_at_a_time_stays_current(void)
 {
@@ -211,6 +234,7 @@ int main(void)
 {
     RUN(test_who_is_too_slow_gets_the_newest_of_each_key);
     RUN(test_an_old_key_outlives_the_retention);
+    RUN(test_frames_from_before_the_first_key_have_a_newest_one);
     RUN(test_a_reader_of_some_frames_at_a_time_stays_current);
     RUN(test_who_keeps_up_gets_every_frame);
     RUN(test_a_new_subscriber_gets_the_retained_frame_of_each_key);

@@ -6,9 +6,12 @@
 #define KEYS 60
 #define NONE UINT64_MAX
 #define KEY (sizeof(fws_key) + 5 + 48) /* allocated for one of the names */
+#define RING (8 * sizeof(fws_key *))   /* for the keys of up to eight frames */
+#define FRAMES 8192                    /* whose keys are kept here */
 
 static fws_keys *keys;
 static uint64_t newest[KEYS]; /* sequence number of its newest frame; NONE: it was forgotten */
+static int published[FRAMES]; /* the key of each frame */
 
 static void begin(void)
 {
@@ -39,6 +42,18 @@ static void publish(int number, size_t n)
     append(n, wire.next_seq + 1);
     fws_keys_commit(keys, key, wire.next_seq - 1);
     newest[number] = wire.next_seq - 1;
+    published[wire.next_seq - 1] = number;
+}
+
+/* As a source does: one commit for all. */
+static void append_plain(uint64_t frames)
+{
+    for (uint64_t i = 0; i < frames; i++) {
+        append(20, wire.next_seq + 1);
+        published[wire.next_seq - 1] = 0;
+    }
+    fws_keys_commit(keys, fws_keys_reserve(keys, NULL, 0), wire.next_seq - 1);
+    newest[0] = wire.next_seq - 1;
 }
 
 static void drop_slab(bool keep)
@@ -89,6 +104,17 @@ static void check_from(uint64_t seq)
     } while (expected != NONE);
 }
 
+/* Each frame that is retained has its key. */
+static void check_keys_of_frames(void)
+{
+    char name[16];
+    for (uint64_t seq = wire.first_seq; seq < wire.next_seq; seq++) {
+        const fws_key *key = fws_keys_at(keys, seq);
+        size_t n = write_name(name, published[seq]);
+        CHECK(key->n == n && memcmp(key->name, name, n) == 0);
+    }
+}
+
 static void test_the_newest_of_each_key_is_found_from_any_place(void)
 {
     uint64_t random = 3;
@@ -100,6 +126,10 @@ static void test_the_newest_of_each_key_is_found_from_any_place(void)
             publish(number, 1 + draw / 1000 % (draw % 97 == 0 ? 30000 : 200));
             if (draw % 61 == 0)
                 drop_slab(draw % 7 != 0);
+            if (draw % 101 == 0)
+                append_plain(1 + draw % 20);
+            if (draw % 701 == 0)
+                check_keys_of_frames();
             if (draw % 501 == 0)
                 forget(test_random(&random) % (wire.next_seq + 1));
             if (draw % 11 == 0)
@@ -125,7 +155,7 @@ static void test_what_is_saved_counts(void)
     publish(1, 100);
     CHECK(wire.beside > 5000 && wire.beside < 5500);
     forget(wire.next_seq);
-    CHECK_EQ(wire.beside, KEY);
+    CHECK_EQ(wire.beside, KEY + RING);
     CHECK_EQ(keys->n, 1);
     end();
 }
@@ -139,7 +169,7 @@ static void test_a_pinned_frame_outlives_its_key(void)
     fws_slab *saved = fws_keys_from(keys, 0)->key->saved;
     fws_slab_pin(saved);
     publish(1, 100);
-    CHECK_EQ(wire.beside, KEY);
+    CHECK_EQ(wire.beside, KEY + RING);
     CHECK(logs.pinned > 20000);
     CHECK_EQ(saved->data[19999], 0);
     fws_slab_unpin(&logs, saved);
@@ -169,8 +199,90 @@ static void test_a_thousand_times_as_many_keys_take_a_thousand_times_the_room(vo
     end();
 }
 
+/* Frames from before the first key. */
+static void test_what_was_there_before_the_keys_has_the_empty_key(void)
+{
+    start();
+    for (int i = 0; i < 100; i++) {
+        append(50, wire.next_seq + 1);
+        published[i] = 0;
+    }
+    fws_log_drop_oldest(&wire);
+    keys = fws_keys_new(&wire, 5);
+    CHECK_EQ(keys->n, 1);
+    CHECK_EQ(fws_keys_from(keys, 0)->seq, 99);
+    CHECK_EQ(fws_keys_from(keys, 0)->key->n, 0);
+    CHECK_EQ(wire.beside, 0);
+    publish(1, 50);
+    check_keys_of_frames();
+    while (fws_log_oldest(&wire) != NULL)
+        drop_slab(true);
+    CHECK_EQ(keys->n_saved, 2);
+    end();
+}
+
+/* Nothing is noted of frames without a key until one with a key follows. */
+static void test_frames_without_a_key_take_no_room_of_their_own(void)
+{
+    begin();
+    append_plain(1000);
+    for (int i = 0; i < 1000; i++)
+        append_plain(1);
+    CHECK_EQ(wire.beside, 0);
+    check_keys_of_frames();
+    publish(1, 20);
+    append_plain(500);
+    CHECK_EQ(wire.beside, KEY + RING);
+    publish(2, 20);
+    check_keys_of_frames();
+    CHECK_EQ(wire.beside, 2 * KEY + 512 * sizeof(fws_key *));
+    end();
+}
+
+/* With the log the ring grows and shrinks; an empty log has none. */
+static void test_keys_of_frames_that_are_gone_take_no_room(void)
+{
+    begin();
+    for (int i = 0; i < 8000; i++)
+        publish(1 + i % 5, 20);
+    check_keys_of_frames();
+    CHECK_EQ(keys->frames_capacity, 8192);
+    while (wire.tail + 1 != wire.head) {
+        drop_slab(true);
+        check_keys_of_frames();
+        uint64_t retained = wire.next_seq - wire.first_seq;
+        CHECK(keys->frames_capacity <= 64 || keys->frames_capacity <= 8 * retained);
+    }
+    drop_slab(false);
+    CHECK_EQ(keys->frames_capacity, 0);
+    CHECK_EQ(wire.beside, 0);
+    end();
+}
+
+/* Many keys beside one busy empty key: its commit finds room in any case. */
+static void test_the_empty_key_always_has_a_place(void)
+{
+    begin();
+    for (int n = 1; n < KEYS; n++) {
+        publish(n, 20);
+        for (int i = 0; i < 100; i++) {
+            append(20, wire.next_seq + 1);
+            published[wire.next_seq - 1] = 0;
+            newest[0] = wire.next_seq - 1;
+            fws_keys_commit(keys, keys->plain, newest[0]);
+        }
+        check_from(0);
+    }
+    check_keys_of_frames();
+    end();
+}
+
 int main(void)
 {
+    RUN(test_what_was_there_before_the_keys_has_the_empty_key);
+    RUN(test_frames_without_a_key_take_no_room_of_their_own);
+    RUN(test_keys_of_frames_that_are_gone_take_no_room);
+    RUN(test_the_empty_key_always_has_a_place);
     RUN(test_the_newest_of_each_key_is_found_from_any_place);
     RUN(test_what_is_saved_counts);
     RUN(test_a_pinned_frame_outlives_its_key);

@@ -115,13 +115,13 @@ static inline uint64_t saved_by(const fws_keys *keys)
     const fws_keyed *at;
     for (; keys != NULL && (at = fws_keys_from(keys, seq)) != NULL; seq = at->seq + 1) {
         CHECK_EQ(at->key->saved == NULL, at->seq >= keys->log->first_seq);
-        bytes += sizeof *at->key + at->key->n + 48;
+        bytes += at->key == keys->plain ? 0 : sizeof *at->key + at->key->n + 48;
         bytes += at->key->saved == NULL ? 0 : slab_size(at->key->saved);
         saved += at->key->saved != NULL;
         n++;
     }
     CHECK(keys == NULL || (keys->n == n && keys->n_saved == saved));
-    return bytes;
+    return bytes + (keys == NULL ? 0 : keys->frames_capacity * sizeof(fws_key *));
 }
 
 static inline uint64_t held_by(const fws_log *log, const fws_keys *keys)

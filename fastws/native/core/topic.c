@@ -327,8 +327,9 @@ void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq)
 {
     fws_log_commit(&topic->log, n, eseq);
-    if (key != NULL)
-        fws_keys_commit(topic->keys, key, topic->log.next_seq - 1);
+    if (topic->keys != NULL)
+        fws_keys_commit(topic->keys, key != NULL ? key : topic->keys->plain,
+                        topic->log.next_seq - 1);
     topic->account.published += topic->n;
     topic->topics->account.published += topic->n;
     appended(topic, eseq);
@@ -340,9 +341,8 @@ void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq)
     topic->topics->account.published += frames * topic->n;
     if (frames == 0)
         return;
-    fws_key *key = topic->keys == NULL ? NULL : fws_topic_key(topic, NULL, 0);
-    if (key != NULL)
-        fws_keys_commit(topic->keys, key, topic->log.next_seq - 1);
+    if (topic->keys != NULL)
+        fws_keys_commit(topic->keys, fws_topic_key(topic, NULL, 0), topic->log.next_seq - 1);
     appended(topic, first_eseq);
 }
 

@@ -189,11 +189,12 @@ int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options);
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room);
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq);
 
-/* The key of that name, n 0: that of frames without one. NULL: memory is out. */
+/* The key of that name, n 0: that of frames without one. NULL: memory is out. The first one of a
+ * topic makes its keys. */
 fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
 
 /* The same for a frame with a key, fws_topic_key(): behind the reserve, before anything else. NULL:
- * it has none, and no frame of the topic ever had. */
+ * it has none. */
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq);
 
 /* The same for many frames that were written to the log directly: their number. */

@@ -6,6 +6,7 @@
 #include "wire/hash.h"
 
 #define ORDER_FIRST 16    /* places of the first order, and empty ones that are no matter */
+#define FRAMES_FIRST 8    /* of the first ring */
 #define FORGET_STEPS 1024 /* places that one call looks at */
 #define KEY_SHARE 48      /* bytes of the table and the order for one key, about */
 
@@ -54,7 +55,7 @@ static void table_remove(fws_keys *keys, const fws_key *key)
     uint32_t mask = keys->capacity - 1;
     uint32_t hole = find(keys, key->hash, (const uint8_t *)key->name, key->n);
     keys->table[hole] = NULL;
-    keys->n--;
+    keys->named--;
     for (uint32_t at = (hole + 1) & mask; keys->table[at] != NULL; at = (at + 1) & mask) {
         if (((at - keys->table[at]->hash) & mask) < ((at - hole) & mask))
             continue;
@@ -62,7 +63,7 @@ static void table_remove(fws_keys *keys, const fws_key *key)
         keys->table[at] = NULL;
         hole = at;
     }
-    if (keys->capacity > 64 && keys->n < keys->capacity / 8)
+    if (keys->capacity > 64 && keys->named < keys->capacity / 8)
         (void)table_resize(keys, keys->capacity / 4); /* a larger one serves as well */
 }
 
@@ -99,7 +100,8 @@ static bool order_resize(fws_keys *keys, uint64_t capacity)
     return true;
 }
 
-/* Room for one more. When half of the places are empty they go: no walk is longer than that. */
+/* Room for one more, and for the empty key behind it. When half of the places are empty they go: no
+ * walk is longer than that. */
 static bool order_room(fws_keys *keys)
 {
     uint64_t places = keys->end - keys->first;
@@ -110,10 +112,7 @@ static bool order_room(fws_keys *keys)
         close_up(keys, keys->order, keys->order_capacity);
         return true;
     }
-    if (places < keys->order_capacity)
-        return true;
-    return order_resize(keys,
-                        keys->order_capacity == 0 ? 2 * ORDER_FIRST : keys->order_capacity * 2);
+    return places + 1 < keys->order_capacity || order_resize(keys, keys->order_capacity * 2);
 }
 
 /* The first place with that sequence number or a higher one. */
@@ -149,13 +148,87 @@ uint32_t fws_keys_run(const fws_keys *keys, uint64_t seq, uint32_t most)
     return n;
 }
 
+/* The key of each frame. */
+
+static bool frames_resize(fws_keys *keys, uint64_t capacity)
+{
+    fws_key **frames = capacity == 0 ? NULL : malloc(capacity * sizeof(fws_key *));
+    if (frames == NULL && capacity > 0)
+        return false;
+    for (uint64_t seq = keys->frames_first; seq != keys->frames_end; seq++)
+        frames[seq & (capacity - 1)] = keys->frames[seq & (keys->frames_capacity - 1)];
+    fws_log_beside(keys->log, (int64_t)capacity * (int64_t)sizeof *frames
+                                  - (int64_t)keys->frames_capacity * (int64_t)sizeof *frames);
+    free(keys->frames);
+    keys->frames = frames;
+    keys->frames_capacity = capacity;
+    return true;
+}
+
+/* Room for the next frame, and the empty key for those that nothing was noted of. */
+static bool frames_room(fws_keys *keys)
+{
+    uint64_t next = keys->log->next_seq, capacity = keys->frames_capacity;
+    if (keys->frames_first == keys->frames_end)
+        keys->frames_first = keys->frames_end = next;
+    while (next - keys->frames_first >= capacity)
+        capacity = capacity == 0 ? FRAMES_FIRST : capacity * 2;
+    if (capacity != keys->frames_capacity && !frames_resize(keys, capacity))
+        return false;
+    for (; keys->frames_end != next; keys->frames_end++)
+        keys->frames[keys->frames_end & (capacity - 1)] = keys->plain;
+    return true;
+}
+
+/* The log lets go of the frames before that one. */
+static void frames_leave(fws_keys *keys, uint64_t seq)
+{
+    uint64_t capacity = keys->frames_capacity;
+    if (keys->frames_first < seq)
+        keys->frames_first = seq < keys->frames_end ? seq : keys->frames_end;
+    uint64_t n = keys->frames_end - keys->frames_first;
+    if (n == 0 && seq == keys->log->next_seq)
+        (void)frames_resize(keys, 0); /* an empty log holds nothing */
+    else if (capacity > 8 * FRAMES_FIRST && n < capacity / 8)
+        (void)frames_resize(keys, capacity / 4); /* the larger one serves as well */
+}
+
+const fws_key *fws_keys_at(const fws_keys *keys, uint64_t seq)
+{
+    bool noted = seq - keys->frames_first < keys->frames_end - keys->frames_first;
+    return noted ? keys->frames[seq & (keys->frames_capacity - 1)] : keys->plain;
+}
+
 /* The beginning and the end. */
+
+static fws_key *key_make(uint32_t hash, const uint8_t *name, size_t n)
+{
+    fws_key *key = malloc(sizeof *key + n);
+    if (key == NULL)
+        return NULL;
+    *key = (fws_key){.place = UINT64_MAX, .hash = hash, .n = (uint8_t)n};
+    if (n > 0)
+        memcpy(key->name, name, n);
+    return key;
+}
 
 fws_keys *fws_keys_new(fws_log *log, uint64_t seed)
 {
     fws_keys *keys = malloc(sizeof *keys);
-    if (keys != NULL)
-        *keys = (fws_keys){.log = log, .seed = seed};
+    if (keys == NULL)
+        return NULL;
+    *keys = (fws_keys){.log = log, .seed = seed, .named = 1};
+    keys->plain = key_make(fws_hash(seed, NULL, 0), NULL, 0);
+    if (keys->plain == NULL || !table_resize(keys, ORDER_FIRST)
+        || !order_resize(keys, 2 * ORDER_FIRST)) {
+        free(keys->plain);
+        free(keys->table);
+        free(keys);
+        return NULL;
+    }
+    keys->table[find(keys, keys->plain->hash, NULL, 0)] = keys->plain;
+    if (log->first_seq < log->next_seq)
+        fws_keys_commit(keys, keys->plain, log->next_seq - 1);
     return keys;
 }
 
@@ -171,16 +244,29 @@ static void unsave(fws_keys *keys, fws_key *key)
 static void key_free(fws_keys *keys, fws_key *key)
 {
     unsave(keys, key);
-    fws_log_beside(keys->log, -(int64_t)size_of(key));
+    if (key != keys->plain)
+        fws_log_beside(keys->log, -(int64_t)size_of(key));
     free(key);
+}
+
+static void leave_place(fws_keys *keys, fws_key *key)
+{
+    if (key->place == UINT64_MAX)
+        return;
+    at_place(keys, key->place)->key = NULL;
+    key->place = UINT64_MAX;
+    keys->n--;
 }
 
 static void forget(fws_keys *keys, fws_key *key)
 {
-    if (key->place != UINT64_MAX)
-        at_place(keys, key->place)->key = NULL;
-    table_remove(keys, key);
-    key_free(keys, key);
+    leave_place(keys, key);
+    if (key == keys->plain) {
+        unsave(keys, key);
+    } else {
+        table_remove(keys, key);
+        key_free(keys, key);
+    }
     while (keys->first != keys->end && at_place(keys, keys->first)->key == NULL)
         keys->first++;
 }
@@ -193,6 +279,8 @@ void fws_keys_free(fws_keys *keys)
         if (keys->table[i] != NULL)
             key_free(keys, keys->table[i]);
     }
+    keys->frames_first = keys->frames_end;
+    (void)frames_resize(keys, 0);
     free(keys->table);
     free(keys->order);
     free(keys);
@@ -202,14 +290,11 @@ void fws_keys_free(fws_keys *keys)
 
 static fws_key *key_new(fws_keys *keys, uint32_t hash, const uint8_t *name, size_t n)
 {
-    fws_key *key = malloc(sizeof *key + n);
+    fws_key *key = key_make(hash, name, n);
     if (key == NULL)
         return NULL;
-    *key = (fws_key){.place = UINT64_MAX, .hash = hash, .n = (uint8_t)n};
-    if (n > 0)
-        memcpy(key->name, name, n);
     keys->table[find(keys, hash, name, n)] = key;
-    keys->n++;
+    keys->named++;
     fws_log_beside(keys->log, (int64_t)size_of(key));
     return key;
 }
@@ -223,10 +308,13 @@ void fws_keys_unreserve(fws_keys *keys, fws_key *key)
 fws_key *fws_keys_reserve(fws_keys *keys, const uint8_t *name, size_t n)
 {
     uint32_t hash = fws_hash(keys->seed, name, n);
-    if (keys->n >= keys->capacity / 4 * 3
-        && !table_resize(keys, keys->capacity == 0 ? ORDER_FIRST : keys->capacity * 2))
+    if (n == 0) {
+        (void)order_room(keys); /* there is some */
+        return keys->plain;
+    }
+    if (keys->named >= keys->capacity / 4 * 3 && !table_resize(keys, keys->capacity * 2))
         return NULL;
-    if (!order_room(keys))
+    if (!order_room(keys) || !frames_room(keys))
         return NULL;
     fws_key *key = keys->table[find(keys, hash, name, n)];
     return key != NULL ? key : key_new(keys, hash, name, n);
@@ -234,14 +322,18 @@ fws_key *fws_keys_reserve(fws_keys *keys, const uint8_t *name, size_t n)
 
 void fws_keys_commit(fws_keys *keys, fws_key *key, uint64_t seq)
 {
-    if (key->place != UINT64_MAX)
-        at_place(keys, key->place)->key = NULL;
+    leave_place(keys, key);
     unsave(keys, key);
+    if (keys->end - keys->first == keys->order_capacity)
+        close_up(keys, keys->order, keys->order_capacity);
     key->seq = seq;
     key->place = keys->end++;
+    keys->n++;
     *at_place(keys, key->place) = (fws_keyed){seq, key};
     while (at_place(keys, keys->first)->key == NULL)
         keys->first++;
+    if (key != keys->plain)
+        keys->frames[keys->frames_end++ & (keys->frames_capacity - 1)] = key;
 }
 
 /* Letting go. */
@@ -262,6 +354,7 @@ void fws_keys_leave(fws_keys *keys, const fws_slab *slab, bool keep)
         else
             keys->n_saved++;
     }
+    frames_leave(keys, end);
 }
 
 void fws_keys_forget(fws_keys *keys, uint64_t before)

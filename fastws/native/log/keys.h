@@ -4,7 +4,9 @@
  * of their newest frames, so that a reader who wants only those finds what has changed since its
  * place: a search and a walk, whatever lies between. A frame lies in the topic's log; before its
  * slab is let go, those that are still the newest of their keys are saved, each in a slab of its
- * own, or forgotten with their keys. Memory is proportional to the keys that have a frame.
+ * own, or forgotten with their keys. Memory is proportional to the keys that have a frame, and to
+ * the frames retained: beside the log stands the key of each, 8 bytes a frame. So a key is not
+ * freed before the log has let go of its last frame.
  */
 #ifndef FWS_KEYS_H
 #define FWS_KEYS_H
@@ -29,28 +31,40 @@ typedef struct fws_keyed {
 
 typedef struct fws_keys {
     fws_log *log;
-    fws_key **table; /* by name: open addressing */
-    uint32_t n, capacity;
-    uint32_t n_saved;        /* of them, those whose frames are saved */
+    fws_key **table;          /* by name: open addressing */
+    uint32_t named, capacity; /* keys in the table */
+    uint32_t n;               /* of them, those that have a newest frame */
+    uint32_t n_saved;         /* of these, those whose frames are saved */
+    fws_key *plain;           /* the empty key: always there */
+    fws_key **frames;         /* of the frames [frames_first, frames_end): their keys, a ring */
+    uint64_t frames_first;    /* what the log retains before and behind has the empty key, */
+    uint64_t frames_end;      /* and nothing is noted of it */
+    uint64_t frames_capacity;
     fws_keyed *order;        /* of the places [first, end) */
     uint64_t first, end;     /* first: at most the place of the first key */
     uint64_t order_capacity; /* places */
     uint64_t seed;           /* secret: no collisions on purpose */
 } fws_keys;
 
-/* NULL: memory is out. */
+/* All frames that the log retains have the empty key. NULL: memory is out. */
 fws_keys *fws_keys_new(fws_log *log, uint64_t seed);
 void fws_keys_free(fws_keys *keys);
 
-/* The key of that name (up to FWS_KEY_MAX bytes), made when it is new, and room for it in the
- * order: so that the commit cannot fail. NULL: memory is out. */
+/* The key of that name (up to FWS_KEY_MAX bytes), made when it is new, and room for a frame of it:
+ * so that the commit cannot fail. NULL: memory is out; never for the empty one, whose commit does
+ * not fail in any case. */
 fws_key *fws_keys_reserve(fws_keys *keys, const uint8_t *name, size_t n);
 
 /* It is not to be committed: a new one goes. */
 void fws_keys_unreserve(fws_keys *keys, fws_key *key);
 
-/* Its newest frame is the one with that sequence number, which is the log's newest. */
+/* Its newest frame is the one with that sequence number, which is the log's newest. Frames that were
+ * appended since the last commit have the empty key, as all do when key is that one. */
 void fws_keys_commit(fws_keys *keys, fws_key *key, uint64_t seq);
+
+/* The key of a frame that the log retains: O(1). That of a frame without one is the empty key, whose
+ * n is 0. It is good as long as the log retains the frame. */
+const fws_key *fws_keys_at(const fws_keys *keys, uint64_t seq);
 
 /* The first key whose newest frame has that sequence number or a higher one; NULL: there is none.
  * It is good until the next change. */
