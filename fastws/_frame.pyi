@@ -17,6 +17,7 @@ from fastws.lag import History, Lag, Message, Position
 from fastws.ticks.config import Fields, Format, Late, Rate
 
 OnSlow = Literal["close", "latest", "drop_oldest", "lossless"]
+Content = Literal["text", "json", "binary"]
 
 @type_check_only
 class TopicOptions(TypedDict):
@@ -26,6 +27,7 @@ class TopicOptions(TypedDict):
     history: History
     retain: bool
     min_rate: int
+    content: Content
 
 FORMATS: dict[str, int]
 FIELDS: dict[str, int]
@@ -149,6 +151,7 @@ class Topic:
         history: History | None = None,
         retain: bool | None = None,
         min_rate: int | None = None,
+        content: Content | None = None,
     ) -> None: ...
     def close(self) -> None: ...
     def account(self) -> TopicAccount: ...
@@ -169,6 +172,10 @@ class Subscription:
     def on_slow(self) -> OnSlow: ...
     @property
     def max_lag(self) -> Lag: ...
+    @property
+    def envelope(self) -> bool: ...
+    @property
+    def batch(self) -> int | None: ...
     @property
     def epoch(self) -> str: ...
     @property
@@ -204,6 +211,8 @@ class Connection:
         since: tuple[str, int] | None = None,
         on_slow: OnSlow | None = None,
         max_lag: Lag | None = None,
+        envelope: bool = False,
+        batch: int | None = None,
     ) -> Subscription: ...
     def unsubscribe(self, topic: Topic) -> None: ...
     def pause_reading(self, *, after: int = 0) -> None: ...
@@ -285,6 +294,7 @@ class Engine:
         history: History | None = None,
         retain: bool | None = None,
         min_rate: int | None = None,
+        content: Content | None = None,
     ) -> Topic: ...
     def topics(
         self,
@@ -296,6 +306,7 @@ class Engine:
         history: History | None = None,
         retain: bool | None = None,
         min_rate: int | None = None,
+        content: Content | None = None,
     ) -> None: ...
     def topic_accounts(self, n: int) -> dict[str, TopicAccount]: ...
     def account(self) -> Sums: ...

@@ -19,17 +19,17 @@ CORE = PACKAGE / "native" / "core"
 # The C core; a header and its source are one entry.
 NATIVE = {
     0: "status link mask utf8 hash hist pace",
-    1: "frame deflate",
-    2: "message variant log keys outbox tick tick_vector meter",
-    3: "sys peers conn subs place account policy keep variants topics topic source gather send poll "
-    "close rate allowance throttle unread shed buffers deadline flush command accept engine engine_state "
-    "engine_internal facts sweep receive http turn",
+    1: "frame deflate envelope",
+    2: "message encode variant log keys outbox tick tick_vector meter",
+    3: "sys peers conn subs place account policy keep variants topics topic commit source gather "
+    "send poll close rate allowance throttle unread shed buffers deadline flush command accept "
+    "engine engine_state engine_internal facts sweep receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
     "turn http receive engine sweep flush shed command accept poll unread throttle close send "
-    "source gather topic policy facts deadline account buffers conn subs topics keep variants "
-    "place allowance peers rate sys"
+    "source gather commit topic policy facts deadline account buffers conn subs topics keep place "
+    "variants allowance peers rate sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {

@@ -40,7 +40,7 @@ from fastws.server.listeners import close as close_listener
 from fastws.server.open_files import say_low_limit
 
 if TYPE_CHECKING:
-    from fastws._frame import OnSlow
+    from fastws._frame import Content, OnSlow
 
 logger = logging.getLogger("fastws")
 
@@ -372,6 +372,7 @@ class Server:
         history: History | None = None,
         retain: bool | None = None,
         min_rate: int | None = None,
+        content: "Content | None" = None,
     ) -> Topic:
         """Return the topic of that name; see `Engine.topic`."""
         return self.engine.topic(
@@ -382,6 +383,7 @@ class Server:
             history=history,
             retain=retain,
             min_rate=min_rate,
+            content=content,
         )
 
     def topics(
@@ -394,6 +396,7 @@ class Server:
         history: History | None = None,
         retain: bool | None = None,
         min_rate: int | None = None,
+        content: "Content | None" = None,
     ) -> None:
         """Set the options of topics that are only named and match; see `Engine.topics`."""
         self.engine.topics(
@@ -404,6 +407,7 @@ class Server:
             history=history,
             retain=retain,
             min_rate=min_rate,
+            content=content,
         )
 
     def _topic_failed(self, topic: Topic, exception: BaseException) -> None:

@@ -57,6 +57,7 @@ class TickFeed(Feed):
             max_lag=max_lag,
             retention_bytes=retention,
             min_rate=options.min_rate,
+            content="json",
         )
         self._engine.start_source(
             self._topic,

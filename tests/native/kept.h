@@ -52,8 +52,8 @@ static inline void check_variants(const fws_topic *topic, uint64_t most)
     for (const fws_variant *variant = topic->variants; variant != NULL; variant = variant->next) {
         uint32_t readers = 0;
         for (uint32_t i = 0; i < topic->n; i++)
-            readers += topic->members[i]->extra != NULL
-                       && topic->members[i]->extra->variant == variant;
+            readers +=
+                topic->members[i]->extra != NULL && topic->members[i]->extra->variant == variant;
         CHECK(readers > 0 && variant->readers == readers);
         CHECK(fws_log_retained(&variant->log) <= most);
         reading += readers;

@@ -226,7 +226,8 @@ static inline void check_pending(const fws_topic *topic)
     for (int i = 0; i < CLIENTS; i++) {
         const fws_conn *conn = ones[i].peer == NULL ? NULL : conn_of(ones[i].peer);
         const fws_sub *sub = conn == NULL ? NULL : conn->partial.sub;
-        pending += sub != NULL && sub->left && sub->topic == topic;
+        if (sub != NULL && sub->left && sub->topic == topic)
+            pending += conn->partial.frames;
     }
     CHECK_EQ(fws_topic_snapshot(topic).pending, pending);
 }

@@ -159,7 +159,8 @@ fws_reader_account fws_conn_snapshot(const fws_conn *conn, uint64_t now)
         uint64_t waiting = fws_sub_waiting_since(sub);
         since = waiting < since ? waiting : since;
     }
-    pending += partial_gone || partial_caught_up;
+    if (partial_gone || partial_caught_up)
+        pending += conn->partial.frames;
     return (fws_reader_account){
         .published = conn->delivered + conn->dropped + conn->conflated + pending,
         .delivered = conn->delivered,

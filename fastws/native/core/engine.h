@@ -22,6 +22,7 @@
 #define FWS_RECEIVE_CHUNK 65536u /* most bytes of one connection in one turn; the receive buffer */
 #define FWS_ACCEPT_BATCH 64      /* connections accepted in one turn */
 #define FWS_HTTP_BATCH 32        /* reads of connections that are no WebSockets in one turn */
+#define FWS_BATCH_MOST 1024u     /* frames of one message */
 #define FWS_FLUSH_BYTES 262144u  /* published and waiting: flush at once */
 #define FWS_TURN_NS 300000ULL    /* a flush gives way to new events after that */
 #define FWS_MAX_TURN_NS \
@@ -316,6 +317,8 @@ typedef struct fws_command {
     uint16_t code;       /* CLOSE */
     bool since;          /* SUBSCRIBE: it begins with the frame seq of that epoch, when the topic is
                             still the same and has it; without, and else: fws_topic_start() */
+    bool envelope;       /* SUBSCRIBE: frames in an envelope; what comes first is its position */
+    uint16_t batch;      /* SUBSCRIBE: frames of one message at most; 0: one, without a batch */
     uint8_t key_n;       /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
     const uint8_t *key;
@@ -331,7 +334,7 @@ typedef struct fws_command {
  * one) a command is applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
  * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, outbox_limit, or max_buffered_bytes),
  * FWS_E_NOMEM, FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not
- * masked, RFC 6455 5.1; and one with since, where there is one already). From another thread it is
+ * masked, RFC 6455 5.1; and one with since, where there is one already, or with another encoding). From another thread it is
  * copied and staged, and the engine woken: FWS_OK, or FWS_E_FULL when FWS_STAGING_BYTES wait, or
  * past max_buffered_bytes (staged_refused counts that). */
 int fws_engine_command(fws_engine *engine, const fws_command *command);

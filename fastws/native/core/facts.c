@@ -238,10 +238,13 @@ fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
 
 fws_sub_facts fws_sub_facts_of(const fws_sub *sub)
 {
+    const fws_variant *variant = sub->extra == NULL ? NULL : sub->extra->variant;
     return (fws_sub_facts){
         .id = sub->id,
         .began = sub->began,
         .seq = sub->seq - sub->partial,
+        .envelope = variant != NULL && variant->encoding.envelope,
+        .batch = variant == NULL ? 0 : sub->extra->batch,
         .options = *fws_sub_options(sub),
     };
 }

@@ -91,6 +91,8 @@ typedef struct fws_sub_facts {
     uint32_t id;
     uint8_t began; /* enum fws_began */
     uint64_t seq;  /* of its next frame: all before it was handed to the kernel, or passed over */
+    bool envelope;
+    uint16_t batch; /* 0: none */
     fws_topic_options options;
 } fws_sub_facts;
 

@@ -203,6 +203,16 @@ static uint64_t oldest_allowed(const fws_sub *sub, const fws_topic_options *opti
     return seq;
 }
 
+void fws_sub_lost(fws_sub *sub, uint64_t from, uint64_t to)
+{
+    fws_sub_extra *extra = sub->extra;
+    if (from >= to || extra == NULL || extra->variant == NULL || !extra->variant->encoding.envelope)
+        return;
+    if (extra->lost_from == extra->lost_to)
+        extra->lost_from = from; /* else this is more of it: nothing was sent since */
+    extra->lost_to = to;
+}
+
 int fws_sub_apply_policy(fws_sub *sub)
 {
     const fws_topic_options *options = fws_sub_options(sub);
@@ -219,6 +229,7 @@ int fws_sub_apply_policy(fws_sub *sub)
         uint64_t allowed = oldest_allowed(sub, options);
         to = allowed < to ? allowed : to;
     }
+    fws_sub_lost(sub, sub->seq, to);
     fws_sub_dropped(sub, to - sub->seq - fws_sub_excluded(sub, sub->seq, to));
     fws_sub_move(sub, to);
     return FWS_OK;

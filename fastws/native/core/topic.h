@@ -31,6 +31,7 @@ typedef struct fws_topic_options {
     uint64_t max_lag_ns;       /* age of what waits for it; 0, and for lossless ones: no limit */
     uint64_t min_rate;         /* bytes/s of a lossless one that holds the publisher; 0: any */
     bool retain;               /* the newest frame is kept, and is a new subscriber's first */
+    uint8_t content; /* enum fws_content: what payloads are, in an envelope; the topic's counts */
 } fws_topic_options;
 
 typedef struct fws_account {
@@ -236,6 +237,26 @@ void fws_topic_trim(fws_topic *topic);
 /* It reads frames in that encoding, of which it has none yet. False: memory is out. */
 bool fws_sub_join_variant(fws_sub *sub, fws_encoding encoding);
 
+/* Derives a step further towards the frame with that sequence number, which it reads next. False:
+ * memory is out. */
+bool fws_sub_derive(const fws_sub *sub, uint64_t seq, fws_deflate *codec);
+
+/* A conflating one: the frame with that sequence number as it reads it, alone in a slab, from
+ * that one, fws_sub_newer(). settle: no plan holds such frames of its. NULL: memory is out. */
+fws_slab *fws_sub_derive_single(const fws_sub *sub, const fws_slab *slab, uint64_t seq,
+                                fws_deflate *codec, bool settle);
+
+/* Nobody is conflating any more: frames that were derived for those who were are freed. */
+void fws_topic_forget_singles(fws_topic *topic);
+
+/* One that has just begun: in place of what its connection reads it gets that encoding, batch frames
+ * (1 up; 0: without a batch) to a message at most. A batch is never compressed. FWS_OK, FWS_E_NOMEM:
+ * as it was. */
+int fws_sub_encode(fws_sub *sub, bool envelope, uint16_t batch);
+
+/* Whether that is what it has, or nothing in particular. */
+bool fws_sub_encodes(const fws_sub *sub, bool envelope, uint16_t batch);
+
 /* It reads none any more: the last reader frees the variant. */
 void fws_sub_leave_variant(fws_sub *sub);
 
@@ -272,6 +293,10 @@ static inline bool fws_sub_lapped(const fws_sub *sub)
 /* Looks at the lag and applies the policy: may move its place. FWS_OK, or FWS_E_SLOW when the
  * connection has to be closed. */
 int fws_sub_apply_policy(fws_sub *sub);
+
+/* It will never get these frames, [from, to), from its place on: its reader is told, where it reads
+ * an envelope, in front of the first frame behind them. */
+void fws_sub_lost(fws_sub *sub, uint64_t from, uint64_t to);
 
 /* Bytes/s that its connection has to take, because it holds the publisher; 0: it does not. */
 uint64_t fws_sub_held_rate(const fws_sub *sub);
