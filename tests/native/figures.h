@@ -7,7 +7,7 @@
 
 static uint64_t undecided; /* heads whose owner was told that it is late */
 
-enum { FIGURES = 25 };
+enum { FIGURES = 30 };
 static const char *const figures[FIGURES] = {"deaths",
                                              "whole frames",
                                              "compressed frames",
@@ -32,7 +32,12 @@ static const char *const figures[FIGURES] = {"deaths",
                                              "looks at a holder",
                                              "replayed messages",
                                              "conflated messages",
-                                             "newest messages of keys"};
+                                             "newest messages of keys",
+                                             "messages in envelopes",
+                                             "messages in batches",
+                                             "beginnings told",
+                                             "gaps told",
+                                             "gaps checked"};
 static uint64_t sums[FIGURES];
 
 static void add_figures(void)
@@ -62,7 +67,12 @@ static void add_figures(void)
                                    held_long,
                                    replayed,
                                    engine->topics.account.conflated,
-                                   keys_checked};
+                                   keys_checked,
+                                   enclosed,
+                                   batched,
+                                   began,
+                                   gaps_told,
+                                   gaps_checked};
     for (int i = 0; i < FIGURES; i++)
         sums[i] += run[i];
 }

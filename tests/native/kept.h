@@ -55,7 +55,10 @@ static inline void check_variants(const fws_topic *topic, uint64_t most)
             readers +=
                 topic->members[i]->extra != NULL && topic->members[i]->extra->variant == variant;
         CHECK(readers > 0 && variant->readers == readers);
-        CHECK(fws_log_retained(&variant->log) <= most);
+        CHECK(fws_log_retained(&variant->log) <= most || fws_encoding_strict(variant->encoding));
+        CHECK(variant->log.next_seq <= topic->log.next_seq);
+        CHECK(variant->log.first_seq + FWS_SLAB_FRAMES >= topic->log.first_seq
+              || variant->log.first_seq == variant->log.next_seq);
         reading += readers;
     }
     CHECK_EQ(reading, all);

@@ -51,7 +51,8 @@ static inline void leave_seat(one *who, seat *at, const fws_conn *conn)
     const fws_sub *rest = conn == NULL || conn->partial.data == NULL ? NULL : conn->partial.sub;
     if (rest != NULL && rest->id == at->id) {
         CHECK(rest->left && rest->topic->epoch == lives[at->life].epoch);
-        who->owed = *at; /* that one frame leaves whole */
+        who->owed = *at; /* that one message leaves whole */
+        who->owed_n = rest->partial;
     }
     at->joined = false;
     who->joined--;
@@ -135,6 +136,8 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
     const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
                               .conn = who->peer->tag,
                               .topic = topics[name],
+                              .envelope = who->envelope,
+                              .batch = who->batch,
                               .since = true,
                               .epoch = epoch,
                               .seq = seq,
@@ -157,8 +160,14 @@ static inline int join_with(one *who, uint8_t name, const fws_topic_options *own
 {
     if (topics[name] == NULL)
         return FWS_E_CLOSED;
-    int status =
-        command(FWS_CMD_SUBSCRIBE, who->peer, topics[name], 0, own, own == NULL ? 0 : sizeof *own);
+    const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
+                              .conn = who->peer->tag,
+                              .topic = topics[name],
+                              .envelope = who->envelope,
+                              .batch = who->batch,
+                              .data = (const uint8_t *)own,
+                              .n = own == NULL ? 0 : sizeof *own};
+    int status = fws_engine_command(engine, &what);
     CHECK(status != FWS_OK || !who->server || lane == STAGED);
     present(name)->held |=
         (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;

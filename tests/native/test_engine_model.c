@@ -23,6 +23,8 @@ static void upgrade(one *who, fws_conn *conn)
     if (who->window_bits != 0)
         CHECK_EQ(fws_conn_deflate(engine, conn, who->window_bits), FWS_OK);
     CHECK_EQ(fws_conn_upgrade(engine, conn, (const uint8_t *)ANSWER, strlen(ANSWER)), FWS_OK);
+    who->envelope = draw(3) == 0;
+    who->batch = draw(4) == 0 ? (uint16_t)(1 + draw(draw(2) == 0 ? 4 : 1024)) : 0;
     who->upgraded = true;
     conn->acknowledges = draw(4) < tcp;
     watches[who - ones].stopped = conn->acknowledges && draw(3) == 0;

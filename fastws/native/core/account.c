@@ -160,7 +160,7 @@ fws_reader_account fws_conn_snapshot(const fws_conn *conn, uint64_t now)
         since = waiting < since ? waiting : since;
     }
     if (partial_gone || partial_caught_up)
-        pending += conn->partial.frames;
+        pending += conn->partial.sub->partial;
     return (fws_reader_account){
         .published = conn->delivered + conn->dropped + conn->conflated + pending,
         .delivered = conn->delivered,

@@ -10,7 +10,7 @@ static void partial_free(fws_conn *conn)
 {
     if (conn->partial.pinned != NULL)
         fws_slab_unpin(conn->partial.sub->topic->log.logs, conn->partial.pinned);
-    else if (!conn->partial.torn)
+    else if (!fws_partial_torn(conn))
         free((void *)(uintptr_t)conn->partial.data);
     if (conn->partial.sub != NULL)
         conn->partial.sub->partial = 0;
@@ -20,7 +20,7 @@ static void partial_free(fws_conn *conn)
 void fws_partial_drop(fws_conn *conn)
 {
     fws_sub *sub = conn->partial.sub;
-    uint16_t frames = conn->partial.frames;
+    uint16_t frames = sub == NULL ? 0 : sub->partial;
     if (conn->partial.data == NULL)
         return;
     partial_free(conn);
@@ -33,10 +33,10 @@ void fws_partial_drop(fws_conn *conn)
 static void partial_advance(fws_conn *conn, size_t taken)
 {
     fws_sub *sub = conn->partial.sub;
-    uint16_t frames = conn->partial.frames;
     conn->partial.sent += (uint32_t)taken;
     if (conn->partial.sent < conn->partial.n)
         return;
+    uint16_t frames = sub == NULL ? 0 : sub->partial;
     partial_free(conn);
     if (sub == NULL)
         return;
@@ -52,7 +52,7 @@ static void partial_begin(fws_conn *conn, const fws_run *run, uint32_t index, ui
     fws_slab *slab = run->slab;
     uint32_t n = slab->end[index] - at;
     uint8_t *copy = n <= FWS_PARTIAL_COPY || slab->max_frames > 1 ? malloc(n) : NULL;
-    conn->partial = (fws_partial){.n = n, .sub = run->sub, .frames = 1};
+    conn->partial = (fws_partial){.n = n, .sub = run->sub};
     if (copy != NULL) {
         memcpy(copy, slab->data + at, n);
         conn->partial.data = copy;
@@ -68,9 +68,10 @@ static void partial_begin(fws_conn *conn, const fws_run *run, uint32_t index, ui
 static void partial_keep(fws_conn *conn, uint8_t *whole, uint32_t n, size_t taken)
 {
     static const uint8_t nothing;
-    bool torn = whole == NULL;
-    conn->partial = (fws_partial){
-        .data = torn ? &nothing : whole, .n = n, .sent = (uint32_t)taken, .torn = torn};
+    if (whole == NULL)
+        conn->partial = (fws_partial){.data = &nothing};
+    else
+        conn->partial = (fws_partial){.data = whole, .n = n, .sent = (uint32_t)taken};
 }
 
 static uint8_t *batch_copy(const fws_run *run)
@@ -121,7 +122,7 @@ static void batch_advance(fws_conn *conn, const fws_run *run, size_t taken)
     } else {
         partial_keep(conn, batch_copy(run), run->bytes, taken);
         conn->partial.sub = sub;
-        conn->partial.frames = sub->partial = frames;
+        sub->partial = frames;
     }
     sub->seq = base + run->last;
 }

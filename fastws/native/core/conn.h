@@ -100,11 +100,9 @@ typedef struct fws_next {
 /* The part of a frame that a short write left behind; it leaves before anything else. */
 typedef struct fws_partial {
     const uint8_t *data; /* NULL: none */
-    uint32_t n, sent;
+    uint32_t n, sent;    /* n 0: memory was out for it, and the connection has to end */
     fws_slab *pinned; /* data lies in it; NULL: data is the connection's own copy */
     fws_sub *sub;     /* it may have left; NULL: a notice, no frames */
-    uint16_t frames;  /* that it holds */
-    bool torn;        /* memory was out for the rest: the connection has to end */
 } fws_partial;
 
 /* Bytes received and not parsed: a head or body in the making, or what was left over when its
@@ -284,6 +282,12 @@ static inline bool fws_conn_pending(const fws_conn *conn)
     return conn->partial.data != NULL
            || (!conn->close_sent
                && (!fws_outbox_empty(&conn->outbox) || conn->n_pending > conn->n_left));
+}
+
+/* Whether the rest of what is half sent is lost, for want of memory. */
+static inline bool fws_partial_torn(const fws_conn *conn)
+{
+    return conn->partial.data != NULL && conn->partial.n == 0;
 }
 
 /* Frees the rest of a half-sent frame, and counts the frame as dropped. */

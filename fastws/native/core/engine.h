@@ -315,11 +315,11 @@ typedef struct fws_command {
     uint8_t kind;        /* enum fws_command_kind */
     uint8_t opcode;      /* PUBLISH, SEND: FWS_TEXT or FWS_BINARY */
     uint16_t code;       /* CLOSE */
-    bool since;          /* SUBSCRIBE: it begins with the frame seq of that epoch, when the topic is
+    bool since : 1;      /* SUBSCRIBE: it begins with the frame seq of that epoch, when the topic is
                             still the same and has it; without, and else: fws_topic_start() */
-    bool envelope;       /* SUBSCRIBE: frames in an envelope; what comes first is its position */
-    uint16_t batch;      /* SUBSCRIBE: frames of one message at most; 0: one, without a batch */
+    bool envelope : 1;   /* SUBSCRIBE: frames in an envelope; what comes first is its position */
     uint8_t key_n;       /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none */
+    uint16_t batch;      /* SUBSCRIBE: frames of one message at most; 0: one, without a batch */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
     const uint8_t *key;
     uint64_t conn;       /* id; PUBLISH: of the connection that is not to get it; 0: none */

@@ -123,7 +123,7 @@ int fws_conn_send_plan(fws_engine *engine, fws_conn *conn)
         return why == EAGAIN || conn->retry ? 0 : -1;
     }
     fws_commit(conn, plan, (size_t)sent);
-    if (conn->partial.torn)
+    if (fws_partial_torn(conn))
         return -1;
     conn->progress = fws_engine_time(engine);
     if (conn->unacked != NULL && !conn->asked_for) {
