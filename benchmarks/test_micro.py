@@ -28,7 +28,7 @@ def per_operation(benchmark: Any) -> None:
     benchmark.extra_info["ns_each"] = round(benchmark.stats.stats.median * 1e9 / LOOP, 1)
 
 
-@pytest.mark.parametrize("fields", ["base", "seq"])
+@pytest.mark.parametrize("fields", ["base", "seq", "quote"])
 @pytest.mark.parametrize("format", ["json", "binary"])
 def test_a_tick_generated_and_framed(benchmark: Any, format: Any, fields: Any) -> None:
     ticks = Ticks(seed=1, format=format, fields=fields)

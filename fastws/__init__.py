@@ -26,10 +26,11 @@ from fastws.errors import (
     HandshakeError,
     InvalidHandshake,
     LogFull,
+    SubscriptionLimit,
 )
 from fastws.http.request import Request
 from fastws.http.response import Response
-from fastws.lag import History, Lag, Message, Position
+from fastws.lag import Gap, History, Lag, Message, Position
 from fastws.server.app import App
 from fastws.server.limits import Limits
 from fastws.server.running import run
@@ -50,6 +51,7 @@ __all__ = [
     "FastwsError",
     "FeedConfig",
     "Frame",
+    "Gap",
     "HandshakeError",
     "History",
     "InvalidHandshake",
@@ -63,6 +65,7 @@ __all__ = [
     "ServeOptions",
     "Server",
     "Subscription",
+    "SubscriptionLimit",
     "TickFeed",
     "Topic",
     "broadcast",

@@ -24,18 +24,23 @@ from fastws.native cimport *
 
 import os
 from collections import deque
+from inspect import iscoroutinefunction
 from threading import current_thread
 from weakref import WeakValueDictionary
 
-from fastws.errors import Close, ConnectionClosed, LogFull, connection_closed, host_and_port
-from fastws.lag import TOPIC_DEFAULTS as _DEFAULTS, History, Lag, Message, Position, merged_options
+from fastws.errors import (
+    Close, ConnectionClosed, LogFull, SubscriptionLimit, connection_closed, host_and_port,
+)
+from fastws.lag import TOPIC_DEFAULTS as _DEFAULTS, Gap, History, Lag, Message, Position
+from fastws.lag import merged_options
 
 FORMATS = {"json": FWS_TICK_JSON, "binary": FWS_TICK_BINARY}
-FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ}
+FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ, "quote": FWS_TICK_QUOTE}
 _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SKIP}
 _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS,
             "drop_oldest": FWS_SLOW_DROP_OLDEST}
 _CONTENT = {"text": FWS_CONTENT_TEXT, "json": FWS_CONTENT_JSON, "binary": FWS_CONTENT_BINARY}
+_WHY = {FWS_WHY_SLOW: "slow", FWS_WHY_RETENTION: "retention", FWS_WHY_BUDGET: "budget"}
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 _INHERITED = ("the engine belongs to the process that this one was forked from: make another one "
               "here; close() closes the descriptors and leaves the parent's connections alone")
@@ -69,6 +74,8 @@ cdef object _error(int status):
         return ValueError("a size or code is out of range")
     if status == FWS_E_SYSTEM:
         return OSError(errno, os.strerror(errno))
+    if status == FWS_E_MANY:
+        return SubscriptionLimit("the connection has max_subscriptions subscriptions already")
     return ConnectionClosed(1006, "the connection is closing or closed")
 
 
@@ -82,6 +89,18 @@ cpdef int one_of(str what, dict names, value) except -1:
     if value not in names:
         raise ValueError(f"{what} must be one of {', '.join(names)}, not {value!r}")
     return names[value]
+
+
+cdef int _check_callback(str name, callback) except -1:
+    """A TypeError unless it is None or a plain function: nothing would await another one."""
+    if callback is None:
+        return 0
+    if not callable(callback):
+        raise TypeError(f"{name} must be a function, not {callback!r}")
+    if iscoroutinefunction(callback):
+        raise TypeError(f"{name} must be a plain function, not an async one: it is called in the "
+                        "turn, and nothing would await it")
+    return 0
 
 
 cdef object payload_of(object data, const uint8_t **start, size_t *n, uint8_t *opcode):
@@ -148,6 +167,17 @@ cdef uint64_t _amount(str what, value, double scale=1) except? 0:
             or not 1 <= value * scale < 2.0**63):  # less would be 0: no limit
         raise ValueError(f"{what} must be {1 / scale:g} to {2.0**63 / scale:g}, not {value!r}")
     return <uint64_t>(value * scale)
+
+
+cdef uint64_t _gap(max_rate) except? 0:
+    """Between two flushes, ns, of so many a second; None: 0."""
+    if max_rate is None:
+        return 0
+    if not isinstance(max_rate, (int, float)) or isinstance(max_rate, bool):
+        raise TypeError(f"max_rate must be a number, not {type(max_rate).__name__}")
+    if not 0.1 <= max_rate <= 1000:
+        raise ValueError(f"max_rate must be 0.1 to 1000 a second, not {max_rate!r}")
+    return <uint64_t>(1e9 / max_rate)
 
 
 cdef fws_topic_options topic_options(dict options) except *:
@@ -476,8 +506,8 @@ cdef class Topic:
             raise
         return published
 
-    def position(self, since=None):
-        """Return the Position where `Connection.subscribe` would begin now, with that `since`.
+    def position(self, since=None, *, str on_slow=None):
+        """Return the Position where `Connection.subscribe` would begin now, with the same arguments.
 
         For what a program tells its client first: what is replayed leaves in the place of its
         subscription, behind what was sent before.
@@ -487,12 +517,15 @@ cdef class Topic:
         """
         cdef fws_topic *t = self._held()
         cdef uint64_t epoch, seq = 0
+        cdef fws_topic_options options = fws_topic_facts_of(t).options
+        if on_slow is not None:
+            options.on_slow = <uint8_t>one_of("on_slow", _ON_SLOW, on_slow)
         recovered = None
         if since is not None:
             epoch, seq = _since(t, since)
             recovered = fws_topic_recovers(t, epoch, seq)
         if not recovered:
-            seq = fws_topic_start(t, NULL)
+            seq = fws_topic_start(t, &options)
         return Position(_epoch_of(t), <int64_t>seq - 1, recovered)
 
     def history(self, limit=None):
@@ -512,7 +545,7 @@ cdef class Topic:
                 raise ValueError(f"limit must not be negative: {limit}")
             seq = max(seq, head - min(head, <uint64_t>min(limit, 2**62)))
         while seq < head:
-            found.append(_message(t, seq))
+            found.append(_message(fws_topic_message_at(t, seq), seq))
             seq += 1
         return found
 
@@ -523,7 +556,24 @@ cdef class Topic:
         cdef uint64_t head = fws_topic_snapshot(t).appended
         if not fws_topic_facts_of(t).options.retain or head == 0:
             return None
-        return _message(t, head - 1)
+        return _message(fws_topic_message_at(t, head - 1), head - 1)
+
+    def snapshot(self):
+        """Return the newest message of each key that `retain` keeps: Messages by key, oldest first.
+
+        The key of messages without one is "". It is what a new subscriber with the policy "latest"
+        begins with, for programs that answer a request with it.
+        """
+        cdef fws_topic *t = self._held()
+        cdef dict found = {}
+        cdef fws_newest newest
+        if not fws_topic_facts_of(t).options.retain:
+            return found
+        newest = fws_topic_newest_from(t, 0)
+        while newest.message.data is not NULL:
+            found[newest.key[:newest.key_n].decode()] = _message(newest.message, newest.seq)
+            newest = fws_topic_newest_from(t, newest.seq + 1)
+        return found
 
     def configure(self, *, str on_slow=None, max_lag=None, retention_bytes=None, history=None,
                   retain=None, min_rate=None, str content=None):
@@ -651,9 +701,8 @@ cdef uint16_t _batch(batch) except 0:
     return batch
 
 
-cdef object _message(const fws_topic *t, uint64_t seq):
+cdef object _message(fws_topic_message found, uint64_t seq):
     """The Message of the log; None: it is not there any more, the budget has taken it."""
-    cdef fws_topic_message found = fws_topic_message_at(t, seq)
     if found.data is NULL:
         return None
     data = found.data[:found.n]
@@ -728,6 +777,12 @@ cdef class Subscription:
     def batch(self):
         """How many messages one WebSocket message may hold; None: they are not batched."""
         return fws_sub_facts_of(self._held()).batch or None
+
+    @property
+    def max_rate(self):
+        """How often it is sent to at most, per second; None: whenever there is news."""
+        cdef uint64_t gap_ns = fws_sub_facts_of(self._held()).gap_ns
+        return None if gap_ns == 0 else round(1e9 / gap_ns, 3)
 
     @property
     def epoch(self):
@@ -1023,7 +1078,7 @@ cdef class Connection:
             self.engine._done(FWS_OK)
 
     def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None,
-                  bint envelope=False, batch=None):
+                  max_rate=None, on_gap=None, bint envelope=False, batch=None):
         """Receive what is published to the topic from now on. Safe from any thread.
 
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
@@ -1045,17 +1100,29 @@ cdef class Connection:
                 loses are told where they would be: `{"gap":[42,99],"reason":"slow"}`.
             batch: 1 to 1,024: up to so many waiting messages as one, a JSON array, or, BINARY ones,
                 each behind its size, 4 bytes, little endian; never compressed. None: each alone.
+            max_rate: how often it is sent to at most, per second, 0.1 to 1000; None: whenever there
+                is news. Each time it gets what there is; with the policy "latest" only the newest
+                message of each key (those without a key have one together), and what is left out
+                counts as conflated. What was published last is sent in any case, a gap later at
+                most, but not when the subscription ends before. Messages that wait for their time
+                come behind newer ones of other topics. Not for a lossless subscription.
+            on_gap: `on_gap(subscription, gap)`, a plain function, is called with a Gap when messages
+                are lost to this subscription: its policy passed over them, or the topic had let them
+                go. It is called at the end of the turn, once for all that were lost in it; not for
+                what is lost when the subscription ends. None: nobody is told.
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
+            SubscriptionLimit: it has `max_subscriptions` already.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
                 no pair, or there is such a subscription already; or one that has another envelope
                 or batch.
             LogFull: too much waits for the connection to take the first message of an envelope.
-            TypeError: since is not a pair of str and int.
+            TypeError: since is not a pair of str and int; on_gap cannot be called, or is async.
         """
         cdef fws_topic_options options
         cdef fws_command command
+        _check_callback("on_gap", on_gap)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0
         command.data = NULL
@@ -1066,14 +1133,30 @@ cdef class Connection:
             options = topic_options(merged_options(options_by_name(&options), on_slow, max_lag))
             command.n = sizeof(fws_topic_options)
             command.data = <const uint8_t *>&options
+        command.gap_ns = _gap(max_rate)
+        if max_rate is not None and self._policy(wanted, on_slow) == "lossless":
+            raise ValueError("max_rate is not for a lossless subscription, which would hold the "
+                             "publisher while it waits for its time")
         command.since = since is not None
         if since is not None:
             self._begin_since(&command, wanted, since)
         command.envelope = envelope
         command.batch = 0 if batch is None else _batch(batch)
         self._check_encoding(&command, wanted)
-        self._membership(FWS_CMD_SUBSCRIBE, wanted, &command)
+        self.engine._begin_losses(&command, on_gap)
+        try:
+            self._membership(FWS_CMD_SUBSCRIBE, wanted, &command)
+        except BaseException:
+            self.engine._end_losses(&command)
+            raise
         return self._subscription(wanted)
+
+    cdef str _policy(self, Topic topic, str on_slow):
+        cdef fws_topic_options options
+        if on_slow is not None:
+            return on_slow
+        options = fws_topic_facts_of(topic._t).options
+        return options_by_name(&options)["on_slow"]
 
     cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
         command.epoch, command.seq = _since(topic._t, since)
@@ -1174,6 +1257,24 @@ cdef class Connection:
     def subprotocol(self):
         """The subprotocol that was agreed on, or None."""
         return None if self.session is None else self.session.subprotocol
+
+    @property
+    def position(self):
+        """Of a client: `(epoch, seq)` of the last message of a plain topic that it has received.
+
+        With `?since=epoch:seq` another connection goes on behind it. What waits to be received does
+        not count. None: the server has not said how that is known (docs/protocol.md 4).
+        """
+        return getattr(self.session, "position", None)
+
+    @property
+    def recovered(self):
+        """Of a client that has asked for a position: whether nothing was missed since.
+
+        None: it has not asked, or the server does not say.
+        """
+        place = getattr(self.session, "place", None)
+        return None if place is None else place.recovered
 
     @property
     def is_open(self):
@@ -1371,12 +1472,17 @@ cdef class Engine:
             it `send_nowait` raises LogFull, requests are answered with 503, and the connections that
             hold most are closed (1013) until a quarter is free; the last eighth is for those
             that hold less than 4 KiB, the last sixteenth for those that hold nothing. 0: no limit.
+        max_subscriptions: of one connection; past it `subscribe` raises SubscriptionLimit. 0: no
+            limit.
     """
 
     cdef fws_engine *_e  # NULL once closed
     cdef list _connections  # those that the owner has heard of, by slot
     cdef dict _kept  # configured topics, by name
     cdef object _subscriptions  # those that somebody refers to, by connection and topic
+    cdef dict _on_gap  # callbacks of subscriptions that want to hear of losses, by number
+    cdef uint64_t _gaps_asked  # numbers given out
+    cdef readonly object telling  # the callback that is called with a Gap, else None
     cdef dict _patterns  # options of topics that are only named, by the beginning of the name
     cdef Topic _source_topic
     cdef bint _in_turn, _scheduled, _closing
@@ -1396,7 +1502,8 @@ cdef class Engine:
                   uint64_t byte_rate=0,
                   uint64_t max_message_size=MIB, uint32_t max_fragments=16384,
                   uint32_t outbox_limit=MIB, high_mark=None, int notsent_lowat=16384,
-                  uint64_t max_log_bytes=256 * MIB, uint64_t max_buffered_bytes=256 * MIB):
+                  uint64_t max_log_bytes=256 * MIB, uint64_t max_buffered_bytes=256 * MIB,
+                  uint32_t max_subscriptions=0):
         cdef fws_options options
         options.head_limit = min(max(head_limit, 256), 65536)
         options.max_connections = max_connections
@@ -1421,6 +1528,7 @@ cdef class Engine:
         options.notsent_lowat = notsent_lowat
         options.max_log_bytes = max_log_bytes
         options.max_buffered_bytes = max_buffered_bytes
+        options.max_subscriptions = max_subscriptions
         options.limits.max_message_size = max_message_size
         options.limits.max_fragments = max_fragments
         self._e = fws_engine_new(&options, &fws_sys_linux)
@@ -1429,6 +1537,7 @@ cdef class Engine:
         self._connections = []
         self._kept = {}
         self._subscriptions = WeakValueDictionary()
+        self._on_gap = {}
         self._patterns = {}
         self._ended = deque()
 
@@ -1595,6 +1704,15 @@ cdef class Engine:
         self._schedule_flush()  # what is only named is looked at in the next turn
         return topic
 
+    def find_topic(self, str name not None):
+        """Return the topic of that name; None: there is none."""
+        self._check()
+        cdef bytes key = name.encode()
+        cdef fws_topic *t = NULL
+        if len(key) <= FWS_NAME_MAX:
+            t = fws_topics_find(fws_engine_topics(self._e), key, len(key))
+        return None if t is NULL else self._topic_of(t)
+
     def topics(self, str pattern not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
                history=None, retain=None, min_rate=None, str content=None):
         """Set the options of topics that are only named and match the pattern, made from now on.
@@ -1743,6 +1861,7 @@ cdef class Engine:
     cdef int _finish_turn(self) except -1:
         self._flush()
         self._tell_room()
+        self._tell_gaps()
         if self._left():
             return 0
         self._reap()
@@ -1874,6 +1993,52 @@ cdef class Engine:
                 return 0
         return 0
 
+    cdef int _begin_losses(self, fws_command *command, on_gap) except -1:
+        """Have the losses of the subscription told to on_gap; None: to nobody."""
+        command.losses = NULL
+        if on_gap is None:
+            return 0
+        self._gaps_asked += 1
+        command.losses = fws_losses_new(self._gaps_asked)
+        if command.losses is NULL:
+            raise MemoryError()
+        self._on_gap[self._gaps_asked] = on_gap
+        return 0
+
+    cdef int _end_losses(self, const fws_command *command) except -1:
+        """The subscription was refused."""
+        if command.losses is not NULL:
+            self._on_gap.pop(command.losses.id, None)
+            fws_losses_free(command.losses)
+        return 0
+
+    cdef int _tell_gaps(self) except -1:
+        """Call on_gap of subscriptions that have lost something, one at least."""
+        cdef uint64_t deadline = 0
+        cdef fws_loss loss
+        while not self._left() and not self._closing:
+            if not fws_topics_next_loss(fws_engine_topics(self._e), &loss):
+                return 0
+            if loss.sub is NULL:
+                self._on_gap.pop(loss.id, None)
+                continue
+            deadline = deadline or fws_engine_now(self._e) + FWS_EVENTS_NS
+            self._tell_gap(&loss)
+            if not self._left() and fws_engine_now(self._e) >= deadline:
+                return 0
+        return 0
+
+    cdef int _tell_gap(self, const fws_loss *loss) except -1:
+        cdef Connection connection = self._binding(loss.conn)
+        gap = Gap(loss.first, loss.last, loss.count, _WHY[loss.why])
+        self.telling = self._on_gap[loss.id]
+        try:
+            self.telling(connection._subscription(self._topic_of(loss.topic)), gap)
+        except BaseException as exception:
+            self._failed(connection, exception)
+        self.telling = None
+        return 0
+
     cdef int _tell_ended(self, uint64_t deadline) except -1:
         """Call on_close for connections that have ended, one at least."""
         while self._ended:
@@ -1942,6 +2107,7 @@ cdef class Engine:
             fws_conn_cut_off(self._e, c)
             c = fws_engine_next_conn(self._e, &slot)
         self._reap()
+        self._on_gap.clear()
         self._tell_ended(<uint64_t>-1)
         self._let_go_of_topics()
         fws_engine_free(self._e)
@@ -1956,6 +2122,7 @@ cdef class Engine:
             connection._c = NULL
         self._connections.clear()
         self._kept.clear()
+        self._on_gap.clear()
         self._source_topic = None
         fws_engine_free(self._e)
         self._e = NULL
@@ -2141,7 +2308,8 @@ cdef class Engine:
         Args:
             seed: of the random walk.
             format: "json" or "binary".
-            fields: "base", or "seq" for ticks that also carry seq and tsNs.
+            fields: "base", "seq" for ticks that also carry seq and tsNs, or "quote": bid, ask and
+                volume, too.
             late: what is done with ticks more than 10 ms overdue: "burst", "smooth", "skip".
         """
         self._check()

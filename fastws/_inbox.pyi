@@ -12,6 +12,7 @@ class _Renew(Protocol):
 
 @final
 class Inbox(Generic[_T]):
+    last: _T | str | None
     _asyncio_future_blocking: bool
     @property
     def loop(self) -> AbstractEventLoop: ...

@@ -47,6 +47,7 @@ cdef class Inbox:
     cdef readonly object loop
     cdef readonly Receive receive  # an awaitable and an iterator; see there
     cdef readonly unsigned long long received  # items that were put, ever
+    cdef public object last  # what was taken last, once it is set; None: it is not kept
     cdef public bint _asyncio_future_blocking
     cdef object _renew
     cdef object _first, _more  # what waits, the oldest in _first; None: nothing
@@ -112,6 +113,8 @@ cdef class Inbox:
 
     cdef object _take(self):
         item, self._first = self._first, None
+        if self.last is not None:
+            self.last = item
         if self._more:
             self._first = self._more.popleft()
         if self._credit * 2 <= self._limit:

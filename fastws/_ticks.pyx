@@ -16,7 +16,8 @@ cdef class Ticks:
     Args:
         seed: the same seed gives the same ticks.
         format: "json" or "binary".
-        fields: "base", or "seq" for ticks that also carry seq and tsNs.
+        fields: "base", "seq" for ticks that also carry seq and tsNs, or "quote": bid, ask and
+            volume, too.
     """
 
     cdef fws_ticks _ticks

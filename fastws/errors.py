@@ -60,6 +60,10 @@ class LogFull(FastwsError):
     published = 0
 
 
+class SubscriptionLimit(FastwsError):
+    """A connection has `max_subscriptions` subscriptions already."""
+
+
 class Close(NamedTuple):
     """A Close frame (RFC 6455 5.5.1); code 1005: it was empty."""
 

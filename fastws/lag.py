@@ -5,7 +5,7 @@ Values without behaviour: the engine checks and applies them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 MIB = 1 << 20
 
@@ -53,6 +53,25 @@ class Message(NamedTuple):
 
     seq: int
     data: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages that a subscription will never get: see `Connection.subscribe`.
+
+    Args:
+        first: number of the first one in the topic.
+        last: number of the last one.
+        count: how many of these were for it; less than `last - first + 1` where some were not, or
+            where it got some in between.
+        reason: "slow": it was past its `max_lag`; "retention": the topic had let them go, for
+            `retention_bytes`; "budget": the same, for `max_log_bytes`. Of the first ones.
+    """
+
+    first: int
+    last: int
+    count: int
+    reason: Literal["slow", "retention", "budget"]
 
 
 class Position(NamedTuple):

@@ -11,6 +11,7 @@ cdef extern from "wire/status.h" nogil:
         FWS_E_CLOSED
         FWS_E_INVALID
         FWS_E_SYSTEM
+        FWS_E_MANY
 
 
 cdef extern from "wire/frame.h" nogil:
@@ -86,6 +87,7 @@ cdef extern from "feed/tick.h" nogil:
     enum fws_tick_fields:
         FWS_TICK_BASE
         FWS_TICK_SEQ
+        FWS_TICK_QUOTE
     enum:
         FWS_TICK_MAX
     ctypedef struct fws_ticks:
@@ -182,6 +184,24 @@ cdef extern from "core/topic.h" nogil:
         pass
     ctypedef struct fws_topics:
         pass
+    enum fws_why:
+        FWS_WHY_SLOW
+        FWS_WHY_RETENTION
+        FWS_WHY_BUDGET
+    ctypedef struct fws_losses:
+        uint64_t id
+    ctypedef struct fws_loss:
+        uint64_t id
+        const fws_sub *sub
+        fws_conn *conn
+        fws_topic *topic
+        uint64_t first
+        uint64_t last
+        uint64_t count
+        uint8_t why
+    fws_losses *fws_losses_new(uint64_t id)
+    void fws_losses_free(fws_losses *losses)
+    bint fws_topics_next_loss(fws_topics *topics, fws_loss *loss)
     fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
                               const fws_topic_options *options)
     fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n)
@@ -246,6 +266,7 @@ cdef extern from "core/engine.h" nogil:
         int notsent_lowat
         uint64_t max_log_bytes
         uint64_t max_buffered_bytes
+        uint32_t max_subscriptions
         fws_limits limits
     enum fws_event_kind:
         FWS_EVENT_HEAD
@@ -288,6 +309,7 @@ cdef extern from "core/engine.h" nogil:
         uint64_t message_rate_paused
         uint64_t byte_rate_paused
         uint64_t handshakes_refused
+        uint64_t subscriptions_refused
     enum fws_limit_met:
         FWS_MET_PER_ADDRESS
         FWS_MET_HANDSHAKE_RATE
@@ -344,6 +366,8 @@ cdef extern from "core/engine.h" nogil:
         const uint8_t *key
         uint64_t epoch
         uint64_t seq
+        uint64_t gap_ns
+        fws_losses *losses
         uint64_t conn
         fws_topic *topic
         const uint8_t *data
@@ -423,11 +447,18 @@ cdef extern from "core/facts.h" nogil:
         size_t n
         uint8_t opcode
     fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
+    ctypedef struct fws_newest:
+        fws_topic_message message
+        uint64_t seq
+        const char *key
+        size_t key_n
+    fws_newest fws_topic_newest_from(const fws_topic *topic, uint64_t seq)
     ctypedef struct fws_sub_facts:
         uint32_t id
         uint8_t began
         uint64_t seq
         bint envelope
         uint16_t batch
+        uint64_t gap_ns
         fws_topic_options options
     fws_sub_facts fws_sub_facts_of(const fws_sub *sub)

@@ -170,7 +170,7 @@ def test_good_options_are_taken(options: dict[str, Any]) -> None:
         ("http_port", (-1, 65536, True, "8081", 8080)),
         ("admin_token", ("", "a b", "\r", "caf\xe9", 5)),
         ("quiet", (1, "yes", None)),
-        ("fields", ("quote", None)),
+        ("fields", ("all", None)),
         ("late", ("drop", None)),
         ("max_lag", (-1, 1e-9, 86_401, float("nan"), True, "1", None)),
         ("max_lag_bytes", (0, -1, 4095, 2**40 + 1, 1e6, True, "12M", None)),

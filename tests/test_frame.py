@@ -125,7 +125,7 @@ def test_ticks_refuse_what_they_do_not_know() -> None:
         Ticks(seed=1).frames(-1, NOW_NS)
     with pytest.raises(ValueError, match="format must be one of json, binary"):
         Ticks(seed=1, format="xml")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="fields must be one of base, seq"):
+    with pytest.raises(ValueError, match="fields must be one of base, seq, quote"):
         Ticks(seed=1, fields="all")  # type: ignore[arg-type]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from support import Peer, Rig, balances
 
+import fastws
 from fastws import Lag, Topic
 
 KIB = 1024
@@ -76,6 +77,26 @@ def test_a_message_without_a_key_is_one_of_its_own_kind(rig: Rig) -> None:
     connection, peer = rig.connect()
     connection.subscribe(topic)
     assert quotes(rig, peer, "B 1") == [("A", 1), ("none", 4), ("B", 1)]
+
+
+def test_a_snapshot_has_the_newest_message_of_each_key(rig: Rig) -> None:
+    topic = rig.engine.topic("t", retain=True)
+    assert topic.snapshot() == {}
+    for number in range(3000):
+        publish(topic, f"S{number % 3}" if number >= 3 else f"OLD{number}", number)
+    topic.publish("no key")
+    found = topic.snapshot()
+    assert list(found) == ["OLD0", "OLD1", "OLD2", "S0", "S1", "S2", ""]
+    assert [message.seq for message in found.values()] == [0, 1, 2, 2997, 2998, 2999, 3000]
+    assert found["S1"].data.split()[:2] == ["S1", "2998"]
+    assert found[""].data == "no key"
+    assert topic.retained == found[""]
+
+
+def test_without_retain_there_is_no_snapshot(rig: Rig) -> None:
+    topic = rig.engine.topic("t", history=fastws.History(messages=10))
+    publish(topic, "A", 1)
+    assert topic.snapshot() == {}
 
 
 def test_publish_all_takes_one_key_for_all(rig: Rig) -> None:

@@ -21,15 +21,15 @@ NATIVE = {
     0: "status link mask utf8 hash hist pace",
     1: "frame deflate envelope",
     2: "message encode variant log keys outbox tick tick_vector meter",
-    3: "sys peers conn subs place account policy keep variants topics topic commit source gather "
+    3: "sys peers conn rest subs place account policy keep variants topics topic commit source gather "
     "send poll close rate allowance throttle unread shed buffers deadline flush command accept "
-    "engine engine_state engine_internal facts sweep receive http turn",
+    "engine engine_state engine_internal facts sweep losses receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
     "turn http receive engine sweep flush shed command accept poll unread throttle close send "
-    "source gather commit topic policy facts deadline account buffers conn subs topics keep place "
-    "variants allowance peers rate sys"
+    "source gather commit topic policy facts deadline account buffers conn rest subs topics keep "
+    "place variants losses allowance peers rate sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {

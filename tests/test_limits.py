@@ -37,6 +37,8 @@ BESIDES = {
     "send",
     "on_slow",
     "LogFull",
+    "subscribe",
+    "SubscriptionLimit",
 }
 
 
@@ -76,8 +78,8 @@ def test_the_table_names_every_option_and_no_other() -> None:
 
 def test_every_row_says_what_the_client_or_the_program_sees() -> None:
     answer = re.compile(
-        r"\b(431|503|413|429|403|1008|1009|1011|1013)\b|closed|cut off|`LogFull`|waits|declined|"
-        r"not read from|log"
+        r"\b(400|431|503|413|429|403|1008|1009|1011|1013)\b|closed|cut off|`LogFull`|waits|"
+        r"declined|not read from|log"
     )
     for limit, _, _, what in rows():
         assert answer.search(what), limit

@@ -24,7 +24,7 @@ from fastws.lines.feed import LinesFeed
 from fastws.server.limits import Limits
 from fastws.server.open_files import check_file_limit
 from fastws.server.running import LOOPS, SAME_SIGNAL
-from fastws.ticks.config import FEED_LIMITS, LogLevel, Rate, ServeOptions, http_port_of_mode
+from fastws.ticks.config import FEED_LIMITS, Fields, LogLevel, Rate, ServeOptions, http_port_of_mode
 from fastws.ticks.feed import TickFeed
 
 
@@ -70,7 +70,7 @@ GROUPS = {
     "Who may connect": "allowed_origin admin_token admin_token_file max_connections "
     "max_per_address handshake_rate exempt_addresses",
     "What one client sends": "message_rate byte_rate max_message_size max_fragments max_head_size "
-    "max_head_line max_head_fields max_body_size",
+    "max_head_line max_head_fields max_body_size max_subscriptions max_topic_name",
     "Memory": "max_log_bytes max_buffered_bytes handler_queue high_mark outbox_limit",
     "Time-outs, in seconds": "handshake_timeout keep_alive_timeout close_timeout ping_interval "
     "pong_timeout message_timeout write_timeout",
@@ -107,9 +107,10 @@ GROUPS = {
 )
 @click.option(
     "--fields",
-    type=click.Choice(["base", "seq"]),
+    type=click.Choice(get_args(Fields)),
     default="base",
-    help="seq: ticks also carry their sequence number and their time in ns.",
+    help="seq: ticks also carry their sequence number and their time in ns; quote: bid, ask and "
+    "volume, too.",
 )
 @click.option(
     "--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop", help="Event loop."

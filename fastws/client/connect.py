@@ -7,13 +7,24 @@ import random
 import socket
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 from fastws._frame import Connection
-from fastws.checks import check_number
+from fastws._inbox import Inbox
+from fastws.checks import check_flag, check_number
 from fastws.client.engines import ClientEngine, engine_for
-from fastws.client.handshake import build_request, check_response, new_key
+from fastws.client.handshake import answer_fields, build_request, check_response, new_key
+from fastws.client.place import (
+    Place,
+    Position,
+    asks_for_envelope,
+    gap_of,
+    place_of,
+    with_since,
+)
 from fastws.client.url import Url, parse_url
 from fastws.errors import ConfigError, ConnectionClosed, InvalidHandshake, LogFull
 from fastws.server.coroutines import Session, receive_into_inbox
@@ -22,6 +33,20 @@ from fastws.server.limits import Limits
 GOING_AWAY = 1001
 FIRST_DELAY, LEAST_DELAY, MOST_DELAY, GROWTH = 5.0, 3.1, 90.0, 1.618  # seconds; of websockets
 TRANSIENT = (500, 502, 503, 504)  # statuses after which trying again makes sense
+
+
+@dataclass(slots=True)
+class ClientSession(Session):
+    """What is kept of a client's connection besides what the engine keeps."""
+
+    place: Place | None = None
+
+    @property
+    def position(self) -> Position | None:
+        """Behind which message of a topic the program is; see `Connection.position`."""
+        if self.place is None or self.inbox is None:
+            return None
+        return self.place.after(self.inbox.received - len(self.inbox), self.inbox.last)
 
 
 class connect:  # it is called like a function
@@ -38,6 +63,10 @@ class connect:  # it is called like a function
             except ConnectionClosed:
                 continue
 
+    Where the server gives positions (docs/protocol.md 4), it then asks for what comes after the
+    last message that the program has received: nothing is lost or doubled, or `ws.recovered` is
+    False.
+
     Between attempts that fail it waits, at random up to 5 s, then up to 3.1 s, growing by 1.618 to
     90 s. Errors that another attempt cannot cure (a 4xx, a bad URL) are raised.
 
@@ -50,10 +79,13 @@ class connect:  # it is called like a function
         open_timeout: seconds, above 0 to 86,400, for connecting and the handshake together.
         stale_timeout: seconds without a message after which the connection is closed with 1001;
             None: it may be silent for ever (the engine's pings find peers that are gone).
+        gaps: for a URL of a plain topic with envelope=1: what the connection has lost comes as a
+            Gap among the messages, not as JSON.
         limits: what bounds it; fields that are a server's are ignored.
 
     Raises:
-        ConfigError: an argument out of range; wss, which is not supported yet.
+        ConfigError: an argument out of range; gaps without envelope=1 in the URL; wss, which is
+            not supported yet.
         OSError: nobody listens there, or no such host.
         TimeoutError: `open_timeout` has passed.
         InvalidHandshake: the server refused, or answered something else; `status` says what.
@@ -69,6 +101,7 @@ class connect:  # it is called like a function
         headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
         open_timeout: float = 10.0,
         stale_timeout: float | None = None,
+        gaps: bool = False,
         limits: Limits | None = None,
     ) -> None:
         self._url = parse_url(url)
@@ -80,6 +113,10 @@ class connect:  # it is called like a function
         self._stale_timeout = stale_timeout
         if stale_timeout is not None:
             self._stale_timeout = check_number("stale_timeout", stale_timeout, 0.001, 86_400)
+        check_flag("gaps", gaps)
+        if gaps and not asks_for_envelope(self._url.target):
+            raise ConfigError("gaps", "needs envelope=1 in the query of the URL")
+        self._gaps = gaps
         self._limits = limits or Limits()
         self._connection: Connection | None = None
 
@@ -102,9 +139,10 @@ class connect:  # it is called like a function
 
     async def __aiter__(self) -> AsyncIterator[Connection]:
         delays = reconnect_delays()
+        since: Position | None = None
         while True:
             try:
-                connection = await self._connect()
+                connection = await self._connect(since)
             except (OSError, TimeoutError, InvalidHandshake) as error:
                 if isinstance(error, InvalidHandshake) and error.status not in TRANSIENT:
                     raise
@@ -115,14 +153,16 @@ class connect:  # it is called like a function
                 yield connection
             finally:
                 await _close(connection)
+            since = connection.position
 
     # One attempt.
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, since: Position | None = None) -> Connection:
         engine = engine_for(self._limits)
+        target = self._url.target if since is None else with_since(self._url.target, since)
         try:
             async with asyncio.timeout(self._open_timeout):
-                return await self._open(engine, await self._dial())
+                return await self._open(engine, await self._dial(), target)
         finally:
             engine.release()
 
@@ -140,18 +180,17 @@ class connect:  # it is called like a function
                 failure = failure or error
         raise failure or OSError(f"{url.host}: the host has no address")
 
-    async def _open(self, engine: ClientEngine, sock: socket.socket) -> Connection:
+    async def _open(self, engine: ClientEngine, sock: socket.socket, target: str) -> Connection:
         key = new_key()
 
         def opened(connection: Connection, head: bytes) -> None:
             subprotocol = check_response(head, key, self._subprotocols)
+            place = place_of(answer_fields(head), target)
             engine.engine.upgrade(connection, b"")
-            receive_into_inbox(
-                connection, Session(subprotocol=subprotocol), self._limits.handler_queue
-            )
+            self._receive(connection, ClientSession(subprotocol=subprotocol, place=place))
 
         try:
-            connection, opening = engine.attach(sock.fileno(), self._request(key), opened)
+            connection, opening = engine.attach(sock.fileno(), self._request(key, target), opened)
         except BaseException:
             sock.close()
             raise
@@ -165,11 +204,23 @@ class connect:  # it is called like a function
             Watch(connection, self._stale_timeout)
         return connection
 
-    def _request(self, key: str) -> bytes:
+    def _receive(self, connection: Connection, session: ClientSession) -> None:
+        receive_into_inbox(connection, session, self._limits.handler_queue)
+        inbox, place = session.inbox, session.place
+        if inbox is not None and place is not None and place.numbered:
+            inbox.last = ""  # what the program takes last is kept
+            if self._gaps:
+                connection.on_message = partial(_put, inbox)
+
+    def _request(self, key: str, target: str) -> bytes:
         url: Url = self._url
         return build_request(
-            url.host, url.port, url.target, key, self._subprotocols, self._origin, self._headers
+            url.host, url.port, target, key, self._subprotocols, self._origin, self._headers
         )
+
+
+def _put(inbox: Inbox[Any], connection: Connection, message: str | bytes) -> None:
+    inbox.put(connection, gap_of(message) or message)
 
 
 class Watch:

@@ -94,6 +94,11 @@ def check_response(head: bytes, key: str, subprotocols: Sequence[str] = ()) -> s
     return None if chosen is None else chosen.decode("latin-1")
 
 
+def answer_fields(head: bytes) -> Fields:
+    """Return the fields of an answer that `check_response` has found good."""
+    return split_head(head)[1]
+
+
 def _single(fields: Fields, name: bytes) -> bytes | None:
     """Return the value of a field that may be there once; None if absent."""
     found = fields.get(name, [])

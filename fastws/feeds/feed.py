@@ -16,6 +16,7 @@ from fastws.http.request import Request
 from fastws.http.response import Response
 from fastws.lag import Lag
 from fastws.server.app import App
+from fastws.server.plain import PlainTopics
 from fastws.server.server import Server
 from fastws.ticks.config import ServeOptions
 
@@ -35,7 +36,8 @@ class Feed(App):
 
     Args:
         options: where to listen, and what bounds the server.
-        topic: its name; every client is subscribed to it by connecting, on any path.
+        topic: its name; every client is subscribed to it by connecting, on any path but those of
+            plain topics.
         page: the answer to `GET /`.
         origins: of web pages that may connect where the options name none; None: all.
         write_line: takes each line of the console, or None: it stays quiet.
@@ -49,6 +51,10 @@ class Feed(App):
         write_line: Callable[[str], None] | None = None,
         origins: Collection[str] | None = None,
     ) -> None:
+        self._options = options
+        self._add_plain(
+            PlainTopics(max_lag=self._own_lag(), came=self._client_came, went=self._client_went)
+        )
         self.server = Server(
             self,
             origins=options.allowed_origins or origins,
@@ -56,7 +62,6 @@ class Feed(App):
             deflate=options.deflate,
         )
         self.status = 0  # of the process, at the end
-        self._options = options
         self._page = page
         self._write_line = write_line
         self._engine = self.server.engine
@@ -131,6 +136,9 @@ class Feed(App):
         asked = _asked_policy(request)
         own = {} if asked is None else {"on_slow": POLICIES[asked], "max_lag": self._own_lag()}
         self._subscribe(connection, own)
+        self._client_came(connection)
+
+    def _client_came(self, connection: Connection) -> None:
         self._clients += 1
         self._all_clients += 1
         self._most_clients = max(self._most_clients, self._clients)
@@ -144,6 +152,9 @@ class Feed(App):
 
     def closed(self, connection: Connection) -> None:
         """Hear that a client has gone."""
+        self._client_went(connection)
+
+    def _client_went(self, connection: Connection) -> None:
         self._clients -= 1
         if self._stopping:  # the last one leaves the sums of the whole life
             self._sums = self._engine.account()

@@ -104,7 +104,7 @@ class Request:
         """The path, decoded; "" for authority-form (CONNECT), which has none."""
         if self._path is not None:
             return self._path
-        raw, _ = _parts(self.target)
+        raw, _ = raw_parts(self.target)
         path = unquote((b"/" if raw is None else raw).decode("ascii"))
         object.__setattr__(self, "_path", path)  # what is made of the target, not another value
         return path
@@ -125,7 +125,7 @@ class Request:
         return [value for key, value in self._pairs() if key == name]
 
     def _pairs(self) -> list[tuple[str, str]]:
-        _, raw = _parts(self.target)
+        _, raw = raw_parts(self.target)
         return parse_qsl((raw or b"").decode("ascii"), keep_blank_values=True)
 
     def values(self, name: str) -> list[str]:
@@ -157,8 +157,8 @@ def _fields_in_order(head: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield name.lower(), value.strip(b" \t")
 
 
-def _parts(target: str) -> tuple[bytes | None, bytes | None]:
-    """Return path and query; authority-form (CONNECT only, RFC 9112 3.2.3) has neither."""
+def raw_parts(target: str) -> tuple[bytes | None, bytes | None]:
+    """Return path and query as sent; authority-form (CONNECT only, RFC 9112 3.2.3) has neither."""
     try:
         url = httptools.parse_url(target.encode("ascii"))
     except httptools.HttpParserError:

@@ -69,6 +69,11 @@ def check_subprotocol(name: object) -> None:
         raise ValueError(f"the subprotocol {name!r} is not a token")
 
 
+def lets_in(response: object) -> bool:
+    """Whether it is a `Response(101)`, which lets a WebSocket in."""
+    return isinstance(response, Response) and response.status == 101
+
+
 def headers_of_101(response: Response) -> list[tuple[str, str]]:
     """Return the fields that a `Response(101, headers=...)` adds to the handshake's answer.
 

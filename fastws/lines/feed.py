@@ -230,6 +230,9 @@ class LinesFeed(Feed):
     def opened(self, connection: Connection, request: Request) -> None:
         """Give a new client the last lines, then all that follow."""
         super().opened(connection, request)
+
+    def _client_came(self, connection: Connection) -> None:
+        super()._client_came(connection)
         self._begin_if_due()
 
     def _subscribe(self, connection: Connection, own: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from fastws.http.upgrade import (
     check_upgrade,
     choose_subprotocol,
     headers_of_101,
+    lets_in,
     switching_protocols,
 )
 from fastws.server.app import App
@@ -30,13 +31,13 @@ from fastws.server.decisions import Decisions
 from fastws.server.failures import Failures
 from fastws.server.handlers import check_done, is_async
 from fastws.server.limit_log import HTTP_LIMITS
+from fastws.server.plain import Asked, Plain, PlainSession
 from fastws.server.tasks import Tasks
 from fastws.server.waits import Waits
 from fastws.server.workers import Workers
 
 NO_PARAMETERS: Mapping[str, str] = {}
 HEALTH = ("/healthz", "/healthz/")
-SWITCHING_PROTOCOLS = 101
 
 ProcessRequest = Callable[[Request], Response | Awaitable[Response | None] | None]
 SelectSubprotocol = Callable[[Request, list[str]], str | None]
@@ -54,6 +55,7 @@ class AcceptOptions:
     health: bool
     head_limits: HeadLimits
     handler_queue: int
+    max_topic_name: int
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class _Upgrade:
     accept: str
     window_bits: int
     subprotocol: str | None
-    match: Match | None
+    match: Match | Asked | None
     headers: list[tuple[str, str]]
 
 
@@ -101,6 +103,7 @@ class Acceptor:
         self._decisions = Decisions(self.tasks)
         self._workers = Workers(self.tasks, app, options.handler_queue, self._failures.take)
         self._coroutines = Coroutines(self.tasks, options.handler_queue, self._failures.take)
+        self._plain = Plain(lambda: app.plain, options.max_topic_name)
         self._bodies: dict[int, Request] = {}  # by connection: whose body is still to come
         self._waits = waits
         self._take_events()
@@ -113,6 +116,10 @@ class Acceptor:
         engine.on_undecided = self._on_undecided
         engine.on_close = self._on_close
         engine.on_error = self._failures.take
+
+    def counts(self) -> dict[str, int]:
+        """Return what is counted here, by name."""
+        return self.http_refused | self._plain.counts()
 
     def dismiss(self, connection: Connection) -> None:
         """Refuse a client in the middle of a request with 503: the server stops."""
@@ -158,7 +165,7 @@ class Acceptor:
         def go_on(response: Response | None) -> None:
             if response is None:
                 self._take(connection, request)
-            elif _lets_in(response) and request.is_upgrade:
+            elif lets_in(response) and request.is_upgrade:
                 self._upgrade(connection, request, headers_of_101(response))
             else:
                 self._respond(connection, request, response, keep_alive=False)
@@ -237,6 +244,8 @@ class Acceptor:
             return
         router = self._app.routes
         match = None if router is None else router.find(request.method, request.path)
+        if match is None:
+            self._plain.refuse(request)
         match = match or Match(self._app.http, {})
 
         def go_on(response: Response) -> None:
@@ -280,24 +289,28 @@ class Acceptor:
 
         def go_on(result: object) -> None:
             if isinstance(result, Response):
-                if not _lets_in(result):
+                if not lets_in(result):
                     self._respond(connection, request, result, keep_alive=False)
                     return
                 upgrade.headers += headers_of_101(result)
             else:
                 check_done(result)
-            self._open(connection, upgrade)
+            if isinstance(upgrade.match, Asked):
+                self._ask_to_subscribe(connection, upgrade, upgrade.match)
+            else:
+                self._open(connection, upgrade)
 
         self._ask(connection, request, self._app.admit, (connection, request), go_on)
 
-    def _match(self, request: Request) -> Match | None:
+    def _match(self, request: Request) -> Match | Asked | None:
         """Return who is to have the WebSocket; None: the methods of the App."""
         router = self._app.routes
         match = None if router is None else router.find(WEBSOCKET, request.path)
-        match = match or self._default
-        if match is None and self._only_routes:
+        asked = self._plain.asked(request) if match is None else None
+        found = match or asked or self._default
+        if found is None and self._only_routes:
             raise HandshakeError(404, "Not found")
-        return match
+        return found
 
     def _subprotocol(self, connection: Connection, request: Request) -> str | None:
         select, spoken = self._options.select_subprotocol, self._options.subprotocols
@@ -309,11 +322,14 @@ class Acceptor:
         self._failures.end()
         return chosen
 
-    def _open(self, connection: Connection, upgrade: _Upgrade) -> None:
+    def _switch(self, connection: Connection, upgrade: _Upgrade) -> None:
         answer = switching_protocols(upgrade.accept, upgrade.subprotocol, upgrade.headers)
         self._engine.upgrade(connection, answer, window_bits=upgrade.window_bits)
+
+    def _open(self, connection: Connection, upgrade: _Upgrade) -> None:
+        self._switch(connection, upgrade)
         match, request = upgrade.match, upgrade.request
-        if match is not None:
+        if isinstance(match, Match):
             request.release_fields()
             session = Session(request, upgrade.subprotocol, path=request.path)
             self._coroutines.start(connection, session, match.handler, match.parameters)
@@ -327,6 +343,27 @@ class Acceptor:
             connection.on_message = self._app.message
             check_done(self._app.opened(connection, request))
         self._failures.end()
+
+    # Plain topics.
+
+    def _ask_to_subscribe(self, connection: Connection, upgrade: _Upgrade, asked: Asked) -> None:
+        request, decide = upgrade.request, asked.plain.can_subscribe
+
+        def go_on(allowed: object) -> None:
+            if isinstance(allowed, Response):
+                if not lets_in(allowed):
+                    self._respond(connection, request, allowed, keep_alive=False)
+                    return
+                upgrade.headers += headers_of_101(allowed)
+            beginning = self._plain.begins(asked, self._engine, allowed)
+            upgrade.headers += beginning.fields
+            self._switch(connection, upgrade)
+            self._plain.begin(connection, asked, beginning, upgrade.subprotocol)
+
+        if decide is None:
+            go_on(None)
+        else:
+            self._ask(connection, request, decide, (request, asked.request.topic), go_on)
 
     # Ends.
 
@@ -342,6 +379,8 @@ class Acceptor:
         session = connection.session
         if session is not None and session.inbox is not None:
             session.inbox.end(closed_error(connection))
+        elif isinstance(session, PlainSession):
+            session.end(connection)
         elif connection.on_message is None:
             self._decisions.cancel(connection)
         else:
@@ -351,7 +390,3 @@ class Acceptor:
             else:
                 check_done(self._app.closed(connection))
             self._failures.end()
-
-
-def _lets_in(response: object) -> bool:
-    return isinstance(response, Response) and response.status == SWITCHING_PROTOCOLS

@@ -3,7 +3,7 @@
 Knows connections and requests; neither sockets nor the loop.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Concatenate, TypeVar
 
 from fastws._frame import Connection
@@ -11,7 +11,9 @@ from fastws.errors import VERSION_HEADERS, HandshakeError
 from fastws.http.request import Request
 from fastws.http.response import Response, refusal
 from fastws.http.router import WEBSOCKET, Router
+from fastws.lag import Lag
 from fastws.server.handlers import is_async
+from fastws.server.plain import NAME_PATTERN, PREFIX, CanSubscribe, PlainTopics
 
 # The rest of the arguments are the parameters of the path, by name.
 HttpHandler = Callable[Concatenate[Request, ...], Response | Awaitable[Response]]
@@ -51,6 +53,7 @@ class App:
 
     handler: WebSocketHandler | None = None  # a coroutine handler of WebSockets without a route
     routes: Router | None = None  # None: there is none
+    plain: tuple[PlainTopics, ...] = ()  # the longest prefix first
 
     # Routes.
 
@@ -64,7 +67,8 @@ class App:
         """Whether WebSockets have routes, and those without one are for nobody."""
         own = type(self)
         overridden = own.opened is not App.opened or own.message is not App.message
-        return self.routes is not None and self.routes.has(WEBSOCKET) and not overridden
+        has_some = self.plain or (self.routes is not None and self.routes.has(WEBSOCKET))
+        return bool(has_some) and not overridden
 
     def route(self, path: str, *methods: str) -> Callable[[H], H]:
         """Add an HTTP handler for a path and methods (names in capitals; none: GET).
@@ -114,6 +118,47 @@ class App:
             return handler
 
         return add
+
+    def plain_topics(
+        self,
+        can_subscribe: CanSubscribe | None = None,
+        *,
+        prefix: str = PREFIX,
+        name_pattern: str = NAME_PATTERN,
+        query: Collection[str] = (),
+        lossless: bool = False,
+        max_lag: Lag | None = None,
+    ) -> None:
+        """Serve topics to any WebSocket client: `/topics/{topic}` gets what is published to it.
+
+        docs/protocol.md 4 has the options of the query, such as `?since=epoch:seq`. A route of the
+        same path comes first. What such a client sends is ignored.
+
+        Args:
+            can_subscribe: `can_subscribe(request, topic)`, sync or async, is asked before the 101:
+                True lets the client subscribe, and makes the topic if there is none; None lets it
+                where the topic exists, else 404; False is 403; a Response is sent, or, with status
+                101, lets the client in and adds headers. None: as if it returned None.
+            prefix: of the paths; the rest is the topic's name, which may have slashes.
+            name_pattern: a regular expression that a whole name has to match, else 400. The limit
+                `max_topic_name` bounds its bytes.
+            query: names of options in the query that are the program's own, such as "token"; any
+                other name is 400.
+            lossless: whether clients may ask for `onSlow=lossless`: they can hold the publisher.
+            max_lag: of clients that ask for a policy by `onSlow`; None: the topic's.
+
+        Raises:
+            ValueError: the prefix does not begin and end with a slash, or has topics already.
+            re.PatternError: name_pattern is no regular expression.
+        """
+        topics = PlainTopics(prefix, can_subscribe, name_pattern, query, lossless, max_lag)
+        self._add_plain(topics)
+
+    def _add_plain(self, topics: PlainTopics) -> None:
+        if any(each.prefix == topics.prefix for each in self.plain):
+            raise ValueError(f"there are topics at {topics.prefix} already")
+        all_of_them = [*self.plain, topics]
+        self.plain = tuple(sorted(all_of_them, key=lambda each: -len(each.prefix)))
 
     # Methods to override.
 

@@ -52,12 +52,14 @@ class Failures:
         Args:
             connection: whose handler it was.
             exception: what it raised.
-            handler: the handler; None: the one that `begin` told of, else `App.message`.
+            handler: the handler; None: the one that `begin` told of, else an `on_gap` that is being
+                called, else `App.message`.
             request: what it was called for, where there is no WebSocket yet.
         """
         called, self._called = self._called, None
         if called is not None and called[0] is connection:
             _, handler, request = called
+        handler = handler or self._engine.telling
         ended = not (connection.is_open or self._engine.is_http(connection))
         if ended and isinstance(exception, ConnectionClosed):
             return  # it went away while it was being answered; another's end is a failure

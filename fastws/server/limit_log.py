@@ -22,6 +22,7 @@ OPTIONS = {
     "message_timeouts": "message_timeout",
     "write_timeouts": "write_timeout",
     "handler_queue_full": "handler_queue",
+    "subscriptions_refused": "max_subscriptions",
     "lapped": "max_log_bytes",
     "buffered_closed": "max_buffered_bytes",
 }
@@ -61,6 +62,8 @@ class LimitLog:
         "protocol_errors",
         "staged_refused",
         "log_full",
+        "subscriptions_refused",
+        "topics_refused",
         "lapped",
         "buffered_closed",
         *HTTP_LIMITS,

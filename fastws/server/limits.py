@@ -72,6 +72,10 @@ class Limits:
             up: direct sends and responses, messages and requests that are not whole, what other
             threads staged. Past it sends raise LogFull, requests get 503, and those connections
             that hold most are closed with 1013. None: as for max_log_bytes.
+        max_subscriptions: of one connection; past it `subscribe` raises SubscriptionLimit. 0: no
+            limit.
+        max_topic_name: bytes of a topic's name in a request of `App.plain_topics`, up to 1,024;
+            past it 400.
         handshake_timeout: from accept, or a later request's first byte, to the end of its head and
             the decision on it; then in which a body ends or progresses. Closed, or 503.
         keep_alive_timeout: from the end of an HTTP response to the next request; longer than the
@@ -172,6 +176,12 @@ class Limits:
         "Bytes for all else that waits; past it the connections that hold most are closed. "
         "Default: an eighth of the memory, 256 MiB at most.",
     )
+    max_subscriptions: int = _count(
+        10_000, 0, 2**32 - 1, "Topics to which one client is subscribed at once. 0: no limit."
+    )
+    max_topic_name: int = _count(
+        128, 1, 1024, "Bytes of the name of a topic that a client asks for; past it 400."
+    )
     handshake_timeout: float = _seconds(
         10.0, "For a request's head and the decision on it; then 503, or cut off."
     )
@@ -228,6 +238,7 @@ class Limits:
         ours["exempt"] = [_in_ipv6(network) for network in exempt]
         for name in ("max_head_line", "max_head_fields", "max_body_size", "handler_queue"):
             del ours[name]
+        del ours["max_topic_name"]
         return ours
 
 

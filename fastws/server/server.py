@@ -102,6 +102,7 @@ class Server:
             health,
             self.limits.of_heads(),
             self.limits.handler_queue,
+            self.limits.max_topic_name,
         )
         self.engine, waits = make_engine(self.limits)
         self._acceptor = Acceptor(self.engine, waits, app, options, self._on_end)
@@ -357,8 +358,8 @@ class Server:
         return [each for each in self.engine.connections if each.is_open]
 
     def counters(self) -> dict[str, int]:
-        """Return what was counted since the start, by name: the engine's, and `http_STATUS`."""
-        return self.engine.counters() | self._acceptor.http_refused
+        """Return what was counted since the start, by name: the engine's and of requests."""
+        return self.engine.counters() | self._acceptor.counts()
 
     # Topics.
 

@@ -38,7 +38,7 @@ _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 Rate = int | Literal["max"]
 Format = Literal["json", "binary"]
 Loop = Literal["uvloop", "asyncio"]
-Fields = Literal["base", "seq"]
+Fields = Literal["base", "seq", "quote"]
 Late = Literal["burst", "smooth", "skip"]
 LogLevel = Literal["info", "warning", "error"]
 
@@ -127,7 +127,8 @@ class ServeOptions:
             from this machine only.
         quiet: only warnings and errors are printed: no address, no console rows.
         log_level: the least of the log that is printed.
-        fields: what a tick carries: "base" three fields, "seq" also seq and tsNs.
+        fields: what a tick carries: "base" three fields, "seq" also seq and tsNs, "quote" also
+            bid, ask and volume.
         unix: path of a Unix socket to listen on instead of host and port, or None.
         unix_mode: of its file, 0 to 0o777, or None: as the umask has it.
         allowed_origins: origins of web pages that may connect and change the feed, or patterns of

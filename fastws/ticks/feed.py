@@ -156,8 +156,11 @@ class TickFeed(Feed):
 
     def opened(self, connection: Connection, request: Request) -> None:
         """Subscribe a new client to the ticks."""
-        connection.context = ""  # its client id, once it says one
         super().opened(connection, request)
+
+    def _client_came(self, connection: Connection) -> None:
+        connection.context = ""  # its client id, once it says one
+        super()._client_came(connection)
 
     def message(self, connection: Connection, message: str | bytes) -> None:
         """Take what a client says of itself; no reply is ever sent."""

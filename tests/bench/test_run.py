@@ -152,9 +152,12 @@ def test_it_measures_the_rate_that_the_server_sends(serve: Serve) -> None:
     assert measured.gaps is None
 
 
+@pytest.mark.parametrize("fields", ["seq", "quote"])
 @pytest.mark.parametrize("format_", ["json", "binary"])
-def test_ticks_with_seq_show_gaps_and_finer_latency(serve: Serve, format_: str) -> None:
-    url = serve("--rate", "1000", "--fields", "seq", "--format", format_)
+def test_ticks_with_seq_show_gaps_and_finer_latency(
+    serve: Serve, format_: str, fields: str
+) -> None:
+    url = serve("--rate", "1000", "--fields", fields, "--format", format_)
     measured = Bench(options(url, clients=2)).run()
     assert measured.failures == []
     assert measured.gaps == 0

@@ -65,7 +65,8 @@ static inline void check_sub(const fws_topic *topic, uint32_t i)
     uint64_t bytes;
     CHECK_EQ(sub->member, i);
     CHECK(sub->topic == topic && !sub->left && fws_conn_find_sub(sub->conn, topic) == sub);
-    CHECK_EQ(sub->pending, i >= topic->caught);
+    CHECK_EQ(sub->pending || sub->resting, i >= topic->caught);
+    CHECK(!(sub->pending && sub->resting));
     CHECK(i >= topic->caught || sub->seq >= topic->woken);
     CHECK(!sub->partial || sub->conn->partial.sub == sub);
     CHECK_EQ(fws_sub_pending(sub, &bytes), walk_pending(sub));
@@ -119,7 +120,9 @@ static inline void append_frame(fws_topic *topic, const void *frame, size_t n, u
     uint8_t *room;
     CHECK_EQ(fws_topic_reserve(topic, n, eseq, &room), FWS_OK);
     memcpy(room, frame, n);
-    fws_topic_commit(topic, n, eseq);
+    /* As the engine does it: once there are keys, a frame without one has the empty key. */
+    fws_topic_commit_keyed(topic, topic->keys == NULL ? NULL : fws_topic_key(topic, NULL, 0), n,
+                           eseq);
 }
 
 /* Wakes all topics, as a flush does first. */

@@ -58,7 +58,8 @@ static inline void check_loss(one *who, const uint8_t *data, size_t n)
     said->first = pass_number(&data, &n);
     pass(&data, &n, ",");
     said->last = pass_number(&data, &n);
-    pass(&data, &n, "],\"reason\":\"slow\"}");
+    pass(&data, &n, "],\"reason\":\"");
+    pass(&data, &n, begins(data, n, "s") ? "slow\"}" : begins(data, n, "r") ? "retention\"}" : "budget\"}");
     CHECK(n == 0 && said->first <= said->last);
     gaps_told++;
 }

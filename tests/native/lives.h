@@ -22,6 +22,7 @@ typedef struct life {
     uint8_t name;
     bool owned; /* there is a reference of ours */
     bool closed, wanted;
+    bool keyed; /* it has keys, or a member that gets the newest frame only */
     bool held; /* since the last harvest a lossless member may have been there, or be staged */
 } life;
 

@@ -5,6 +5,7 @@
 
 #include "kept.h"
 
+static uint64_t gap_wanted;   /* of subscriptions that are made or changed now, ns */
 static uint64_t keys_checked; /* newest messages of keys, for one that may have been slow */
 
 static inline void check_stream(one *who); /* streams.h */
@@ -43,6 +44,8 @@ static inline void catch_up(const one *who, seat *at, uint64_t head)
     uint64_t due = due_next(who, at);
     CHECK(due == head || (due < head && (at->jumps || due < lives[at->life].unseen)));
     check_keys(who, at);
+    if (at->drops) /* what it has lost of them, another policy does not bring back */
+        memcpy(at->newest, lives[at->life].newest, sizeof at->newest);
     at->next = head;
 }
 
@@ -83,6 +86,7 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
         }
         who->joined++;
     }
+    lives[at->life].keyed |= sub->topic->keys != NULL;
     uint8_t policy = fws_sub_options(sub)->on_slow;
     bool caught_up = sub->seq == sub->topic->log.next_seq && !sub->partial;
     if (caught_up)
@@ -91,6 +95,7 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
         (at->jumps && !caught_up) || policy == FWS_SLOW_LATEST || policy == FWS_SLOW_DROP_OLDEST;
     at->jumps |= sub->conflating;
     at->drops = (at->drops && !caught_up) || policy == FWS_SLOW_DROP_OLDEST;
+    at->rests = (at->rests && !caught_up) || (sub->extra != NULL && sub->extra->max_rate != NULL);
     at->waits = (at->waits || caught_up) && policy == FWS_SLOW_LOSSLESS;
     CHECK(!at->waits || !fws_sub_lapped(sub));
 }
@@ -141,6 +146,7 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
                               .since = true,
                               .epoch = epoch,
                               .seq = seq,
+                              .gap_ns = gap_wanted,
                               .data = (const uint8_t *)own,
                               .n = own == NULL ? 0 : sizeof *own};
     bool twice = who->seats[name].joined;
@@ -165,6 +171,7 @@ static inline int join_with(one *who, uint8_t name, const fws_topic_options *own
                               .topic = topics[name],
                               .envelope = who->envelope,
                               .batch = who->batch,
+                              .gap_ns = gap_wanted,
                               .data = (const uint8_t *)own,
                               .n = own == NULL ? 0 : sizeof *own};
     int status = fws_engine_command(engine, &what);

@@ -22,6 +22,7 @@ typedef struct seat {
     uint32_t life, id;     /* of the topic, of the subscription */
     bool joined;           /* it is there */
     bool jumps;            /* its policy may have been to skip, since it last had everything */
+    bool rests;            /* it had a max_rate, since then: others may go ahead of it */
     bool waits;            /* its policy has been lossless since then */
     uint64_t start, got;   /* its first sequence number; messages that arrived */
     uint64_t head, at;     /* those before head were there when it began, at that engine sequence */

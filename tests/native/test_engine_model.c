@@ -269,7 +269,7 @@ static void play(uint64_t seed)
         if (i % 2000 == 1999)
             settle();
     }
-    CHECK(pongs_told > 0 && rooms_told > 10);
+    CHECK(pongs_told > 0 && rooms_told > 0);
     CHECK(deaths > 20 && whole_frames > STEPS / 4 && n_lives > 100);
     CHECK(engine->options.max_buffered_bytes > 0 || engine->counters.buffered_closed == 0);
     CHECK(engine->options.max_log_bytes > 0 || engine->topics.budget_dropped == 0);

@@ -5,6 +5,7 @@
 #define TS 1769951234567890123ULL
 #define NOW (TS + 5000000)
 #define BTC "{\"symbol\":\"BTC\",\"price\":"
+#define SEQ BTC "1,\"ts\":1769951234567,\"seq\":1,\"tsNs\":1769951234567000000"
 
 static fws_meter meter;
 static fws_metered client;
@@ -55,6 +56,36 @@ static void test_good_ticks_pass_with_their_fields(void)
     CHECK(check_text(BTC "1,\"ts\":1769951234567,\"seq\":0,\"tsNs\":1769951234567000000}") == NULL);
 }
 
+static void test_keys_and_bytes_behind_those_that_are_known_are_ignored(void)
+{
+    CHECK(check_text(BTC "1,\"ts\":1769951234567,\"x\":1}") == NULL);
+    CHECK(check_text(BTC "1,\"ts\":1769951234567,\"venue\":{\"id\":[1]}}") == NULL);
+    CHECK(check_text(SEQ ",\"x\":\"a long text, so that it has far more than sixty bytes\"}")
+          == NULL);
+    CHECK(check_text(SEQ ",\"bid\":0.5,\"ask\":2,\"volume\":0.001}") == NULL);
+    CHECK(check_text(SEQ ",\"bid\":0.5,\"ask\":2,\"volume\":0.001,\"x\":1}") == NULL);
+}
+
+static void test_bad_quotes_are_refused(void)
+{
+    static const char *const bad[] = {
+        SEQ ",\"bid\":1}",
+        SEQ ",\"bid\":1,\"ask\":2}",
+        SEQ ",\"bid\":2,\"ask\":1,\"volume\":3}",
+        SEQ ",\"bid\":1.5,\"ask\":1.5,\"volume\":3}",
+        SEQ ",\"bid\":0,\"ask\":1,\"volume\":3}",
+        SEQ ",\"bid\":1,\"ask\":2,\"volume\":0}",
+        SEQ ",\"bid\":1.50,\"ask\":2,\"volume\":3}",
+        SEQ ",\"bid\":1,\"ask\":2,\"volume\":3",
+        SEQ ",\"bid\":1,\"ask\":2,\"volume\":3,}",
+        SEQ ",\"x\":1",
+        SEQ ",}",
+        SEQ ",",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(check_text(bad[i]) != NULL);
+}
+
 static void test_bad_json_is_refused(void)
 {
     static const char *const bad[] = {
@@ -76,6 +107,8 @@ static void test_bad_json_is_refused(void)
         "{\"symbol\":\"BTC\",\"ts\":1769951234567,\"price\":1}",
         BTC "\"1.0\",\"ts\":1769951234567}",
         BTC ",\"ts\":1769951234567,\"extra\":123}",
+        BTC "1,\"ts\":1769951234567,\"x\":1",
+        BTC "1,\"ts\":1769951234567,x}",
         BTC "-1,\"ts\":1769951234567}",
         BTC "+1,\"ts\":1769951234567}",
         BTC "0,\"ts\":1769951234567}",
@@ -101,10 +134,8 @@ static void test_bad_json_is_refused(void)
         BTC "1,\"ts\":\"1769951234567\"}",
         BTC "1,\"ts\":1769951234.56}",
         BTC "1,\"ts\":-769951234567}",
-        BTC "1,\"ts\":1769951234567,\"x\":1}",
         BTC "1,\"ts\":1769951234567,\"seq\":1}",
-        BTC "1,\"ts\":1769951234567,\"tsNs\":1769951234567000000}",
-        BTC "1,\"ts\":1769951234567,\"tsNs\":1769951234567000000,\"seq\":1}",
+        BTC "1,\"ts\":1769951234567,\"seq\":1,\"x\":1}",
         BTC "1,\"ts\":1769951234567,\"seq\":,\"tsNs\":1769951234567000000}",
         BTC "1,\"ts\":1769951234567,\"seq\":01,\"tsNs\":1769951234567000000}",
         BTC "1,\"ts\":1769951234567,\"seq\":-1,\"tsNs\":1769951234567000000}",
@@ -113,7 +144,6 @@ static void test_bad_json_is_refused(void)
         BTC "1,\"ts\":1769951234567,\"seq\":1,\"tsNs\":176995123456700000}",
         BTC "1,\"ts\":1769951234567,\"seq\":1,\"tsNs\":1769951234568000000}",
         BTC "1,\"ts\":1769951234567,\"seq\":1,\"tsNs\":1769951234566999999}",
-        BTC "1,\"ts\":1769951234567,\"seq\":1,\"tsNs\":1769951234567000000,\"x\":1}",
         "Not a tick, but a text that is as long as one is",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -145,7 +175,7 @@ static const char *check_binary(const void *data, size_t n)
 
 static void test_bad_binary_is_refused(void)
 {
-    uint8_t tick[60] = {0};
+    uint8_t tick[70] = {0};
     ticks_of(FWS_TICK_BINARY, FWS_TICK_SEQ, 41, 1);
     memcpy(tick, buffer + 2, 36);
     uint64_t ts_ns, seq;
@@ -153,8 +183,8 @@ static void test_bad_binary_is_refused(void)
     CHECK(fws_tick_check(2, tick, 36, &ts_ns, &seq, &has_seq) == NULL);
     CHECK(ts_ns == TS && has_seq && seq == 41);
     CHECK(check_binary(tick, 20) == NULL);
-    for (size_t n = 0; n <= sizeof tick; n++)
-        CHECK((check_binary(tick, n) == NULL) == (n == 20 || n == 36));
+    for (size_t n = 0; n <= sizeof tick; n++) /* from 60 bytes on it is a quote: zeros */
+        CHECK((check_binary(tick, n) == NULL) == (n >= 20 && n < 60));
     static const double bad[] = {0, -0.0, -1, __builtin_inf(), -__builtin_inf(), __builtin_nan("")};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         memcpy(tick + 4, &bad[i], 8);
@@ -175,6 +205,25 @@ static void test_bad_binary_is_refused(void)
     CHECK(check_binary(tick, 36) != NULL);
 }
 
+static void test_bad_binary_quotes_are_refused(void)
+{
+    uint8_t tick[70] = {0};
+    ticks_of(FWS_TICK_BINARY, FWS_TICK_QUOTE, 41, 1);
+    memcpy(tick, buffer + 2, 60);
+    CHECK(check_binary(tick, 60) == NULL);
+    CHECK(check_binary(tick, 70) == NULL);
+    static const double bad[] = {0, -1, __builtin_inf(), __builtin_nan("")};
+    for (size_t at = 36; at < 60; at += 8)
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+            memcpy(tick, buffer + 2, 60);
+            memcpy(tick + at, &bad[i], 8);
+            CHECK(check_binary(tick, 60) != NULL);
+        }
+    memcpy(tick, buffer + 2, 60);
+    memcpy(tick + 36, tick + 44, 8); /* the bid is the ask */
+    CHECK(check_binary(tick, 60) != NULL);
+}
+
 static void test_a_tick_under_the_wrong_opcode_is_refused(void)
 {
     uint64_t ts_ns, seq;
@@ -187,12 +236,19 @@ static void test_a_tick_under_the_wrong_opcode_is_refused(void)
     CHECK(fws_tick_check(1, buffer + 2, n - 2, &ts_ns, &seq, &has_seq) != NULL);
 }
 
+/* Of the frame at the buffer's `at`, whose header has two or four bytes. */
+static size_t frame_size(size_t at)
+{
+    const uint8_t *frame = buffer + at;
+    return frame[1] < 126 ? 2U + frame[1] : 4U + (size_t)(frame[2] << 8) + frame[3];
+}
+
 /* Frames before each cut are taken, the cut one is not, and nothing past it is read. */
 static void check_all_cuts(size_t n)
 {
     size_t whole = 0, frames = 0;
     for (size_t cut = 0; cut <= n; cut++) {
-        if (cut == whole + 2 + buffer[whole + 1]) {
+        if (cut == whole + frame_size(whole)) {
             whole = cut;
             frames++;
         }
@@ -213,6 +269,35 @@ static void test_scan_stops_at_every_cut_of_a_buffer_of_frames(void)
     check_all_cuts(ticks_of(FWS_TICK_JSON, FWS_TICK_SEQ, 0, 8));
     check_all_cuts(ticks_of(FWS_TICK_BINARY, FWS_TICK_SEQ, 0, 8));
     check_all_cuts(ticks_of(FWS_TICK_BINARY, FWS_TICK_BASE, 0, 8));
+    size_t n = ticks_of(FWS_TICK_JSON, FWS_TICK_QUOTE, 0, 30);
+    CHECK(buffer[1] == 126); /* a longer header */
+    check_all_cuts(n);
+    check_all_cuts(ticks_of(FWS_TICK_BINARY, FWS_TICK_QUOTE, 0, 8));
+}
+
+static void test_scan_takes_lengths_of_two_bytes_up_to_its_limit(void)
+{
+    static const struct {
+        size_t length;
+        bool taken;
+    } cases[] = {{0, false},
+                 {125, false}, /* RFC 6455 5.2: that is too long a spelling */
+                 {126, true},
+                 {FWS_METER_SHORT - 1, true},
+                 {FWS_METER_SHORT, false},
+                 {65535, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t length = cases[i].length, n = 4 + length;
+        memset(buffer, 'x', n);
+        buffer[0] = 0x82, buffer[1] = 126;
+        buffer[2] = (uint8_t)(length >> 8), buffer[3] = (uint8_t)length;
+        start();
+        meter.any = true;
+        CHECK_EQ(fws_meter_scan(&meter, &client, guarded_copy(buffer, n), n, NOW),
+                 cases[i].taken ? n : 0);
+        CHECK_EQ(fws_meter_scan(&meter, &client, guarded_copy(buffer, 3), 3, NOW), 0);
+        CHECK_EQ(fws_meter_scan(&meter, &client, guarded_copy(buffer, n - 1), n - 1, NOW), 0);
+    }
 }
 
 static void test_scan_stops_in_front_of_all_that_is_not_a_short_data_frame(void)
@@ -225,6 +310,7 @@ static void test_scan_stops_in_front_of_all_that_is_not_a_short_data_frame(void)
                     continue;
                 buffer[n] = (uint8_t)first;
                 buffer[n + 1] = (uint8_t)second; /* a mask, or more length, or another kind */
+                buffer[n + 2] = 0, buffer[n + 3] = 125; /* with 126: fewer than need it */
                 start();
                 CHECK_EQ(fws_meter_scan(&meter, &client, buffer, n + 500, NOW), n);
                 CHECK_EQ(client.frames, before);
@@ -410,11 +496,15 @@ static void test_any_stops_in_front_of_text_that_is_not_utf8(void)
 int main(void)
 {
     RUN(test_good_ticks_pass_with_their_fields);
+    RUN(test_keys_and_bytes_behind_those_that_are_known_are_ignored);
+    RUN(test_bad_quotes_are_refused);
     RUN(test_bad_json_is_refused);
     RUN(test_any_changed_or_cut_byte_of_the_frame_of_a_tick_is_noticed);
     RUN(test_bad_binary_is_refused);
+    RUN(test_bad_binary_quotes_are_refused);
     RUN(test_a_tick_under_the_wrong_opcode_is_refused);
     RUN(test_scan_stops_at_every_cut_of_a_buffer_of_frames);
+    RUN(test_scan_takes_lengths_of_two_bytes_up_to_its_limit);
     RUN(test_scan_stops_in_front_of_all_that_is_not_a_short_data_frame);
     RUN(test_an_empty_frame_is_a_frame_but_no_tick);
     RUN(test_small_scans_look_into_every_frame_and_large_ones_into_one_of_61);

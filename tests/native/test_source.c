@@ -203,8 +203,8 @@ static void test_max_is_bounded_by_the_slowest_member(void)
 /* The log has what was written one by one, wherever its slabs end. */
 static void test_max_writes_the_ticks_of_the_seed(void)
 {
-    const enum fws_tick_fields fields[] = {FWS_TICK_BASE, FWS_TICK_SEQ};
-    for (int kind = 0; kind < 4; kind++) {
+    const enum fws_tick_fields fields[] = {FWS_TICK_BASE, FWS_TICK_SEQ, FWS_TICK_QUOTE};
+    for (int kind = 0; kind < 6; kind++) {
         static fws_ticks twin;
         uint8_t expected[FWS_TICK_MAX];
         uint64_t seen = 0;

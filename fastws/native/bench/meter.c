@@ -8,6 +8,7 @@
 
 #define FIN 0x80U
 #define SHORT_MAX 125U /* RFC 6455 5.2: 126 and 127 announce more length, bit 7 a mask */
+#define LONGER 126U    /* two more bytes of length, the higher one first */
 
 void fws_meter_init(fws_meter *meter)
 {
@@ -15,12 +16,25 @@ void fws_meter_init(fws_meter *meter)
     meter->until_sample = 1;
 }
 
-/* Size of the short whole data frame at data[0..n), else 0. */
+/* Bytes of the header of a frame that short_frame() has measured. */
+static inline size_t header_of(const uint8_t *data)
+{
+    return data[1] > SHORT_MAX ? 4 : 2;
+}
+
+/* Size of the short whole data frame at data[0..n), else 0. RFC 6455 5.2: a length in two more
+ * bytes is no less than 126. */
 static inline size_t short_frame(const uint8_t *data, size_t n)
 {
-    if (n < 2 || data[1] > SHORT_MAX || data[1] > n - 2)
+    if (n < 2 || (data[0] != (FIN | FWS_TEXT) && data[0] != (FIN | FWS_BINARY)))
         return 0;
-    return data[0] == (FIN | FWS_TEXT) || data[0] == (FIN | FWS_BINARY) ? 2U + data[1] : 0;
+    size_t size = data[1];
+    if (size <= SHORT_MAX)
+        return size <= n - 2 ? 2 + size : 0;
+    if (size != LONGER || n < 4)
+        return 0;
+    size = (size_t)data[2] << 8 | data[3];
+    return size > SHORT_MAX && size < FWS_METER_SHORT && size <= n - 4 ? 4 + size : 0;
 }
 
 /* Steps over at most `most` short frames; returns their bytes and says how many. */
@@ -108,7 +122,8 @@ static size_t scan_any(fws_meter *meter, fws_metered *client, const uint8_t *dat
     size_t at = 0;
     uint64_t frames = 0;
     for (size_t size; (size = short_frame(data + at, n - at)) > 0; frames++) {
-        if ((data[at] & 0x0FU) == FWS_TEXT && !good_text(data + at + 2, size - 2))
+        size_t header = header_of(data + at);
+        if ((data[at] & 0x0FU) == FWS_TEXT && !good_text(data + at + header, size - header))
             break; /* the general way refuses it */
         at += size;
     }
@@ -136,7 +151,8 @@ size_t fws_meter_scan(fws_meter *meter, fws_metered *client, const uint8_t *data
         if (size == 0)
             return at;
         count(meter, client, 1, size);
-        look_into(meter, client, data[at] & 0x0FU, data + at + 2, size - 2, now_ns);
+        size_t header = header_of(data + at);
+        look_into(meter, client, data[at] & 0x0FU, data + at + header, size - header, now_ns);
         meter->until_sample = few ? meter->until_sample : FWS_METER_EVERY;
         at += size;
     }
@@ -190,9 +206,9 @@ static bool take_integer(struct rest *rest, size_t least, size_t most, uint64_t 
     return true;
 }
 
-static const char *take_price(struct rest *rest)
+static const char *take_price(struct rest *rest, uint64_t *micros)
 {
-    uint64_t whole, part = 0;
+    uint64_t whole, part = 0, unit = 1000000;
     if (!take_integer(rest, 1, 15, &whole))
         return "price is not a plain decimal";
     if (take(rest, ".")) {
@@ -203,9 +219,10 @@ static const char *take_price(struct rest *rest)
         if (rest->at[-1] == '0')
             return "price has a trailing zero";
         for (; from < rest->at; from++)
-            part = part * 10 + (unsigned)(*from - '0');
+            part += (unsigned)(*from - '0') * (unit /= 10);
     }
-    return whole == 0 && part == 0 ? "price is not positive" : NULL;
+    *micros = whole < UINT64_MAX / 1000000 ? whole * 1000000 + part : UINT64_MAX;
+    return *micros == 0 ? "price is not positive" : NULL;
 }
 
 static bool take_symbol(struct rest *rest)
@@ -217,34 +234,56 @@ static bool take_symbol(struct rest *rest)
     return false;
 }
 
+/* What may follow tsNs: bid, ask and volume; keys that are not known. */
+static const char *check_rest(struct rest *rest, bool *more)
+{
+    uint64_t bid, ask, volume;
+    if (take(rest, ",\"bid\":")) {
+        if (take_price(rest, &bid) != NULL || !take(rest, ",\"ask\":")
+            || take_price(rest, &ask) != NULL || !take(rest, ",\"volume\":")
+            || take_price(rest, &volume) != NULL)
+            return "bid, ask and volume are not three plain decimals";
+        if (bid >= ask)
+            return "bid is not below ask";
+        *more = true;
+    }
+    if (take(rest, ",\"")) {
+        if (rest->end[-1] != '}')
+            return "it does not end where it should";
+        rest->at = rest->end - 1;
+        *more = true;
+    }
+    return take(rest, "}") && rest->at == rest->end ? NULL : "it does not end where it should";
+}
+
 static const char *check_json(struct rest rest, uint64_t *ts_ns, uint64_t *seq, bool *has_seq)
 {
     size_t size = (size_t)(rest.end - rest.at);
-    uint64_t ts, number = 0, precise;
+    uint64_t price, ts, number = 0, precise;
     if (!take(&rest, "{\"symbol\":\"") || !take_symbol(&rest))
         return "it does not start with a known symbol";
     if (!take(&rest, ",\"price\":"))
         return "price is not its second key";
-    const char *wrong = take_price(&rest);
+    const char *wrong = take_price(&rest, &price);
     if (wrong != NULL)
         return wrong;
     if (!take(&rest, ",\"ts\":") || !take_integer(&rest, 13, 13, &ts))
         return "ts with 13 digits is not its third key";
     precise = ts * 1000000;
-    bool more = take(&rest, ",\"seq\":");
-    if (more && !take_integer(&rest, 1, 20, &number))
+    bool numbered = take(&rest, ",\"seq\":"), more = numbered;
+    if (numbered && !take_integer(&rest, 1, 20, &number))
         return "seq is not an unsigned integer of 64 bits";
-    if (more && (!take(&rest, ",\"tsNs\":") || !take_integer(&rest, 19, 19, &precise)))
+    if (numbered && (!take(&rest, ",\"tsNs\":") || !take_integer(&rest, 19, 19, &precise)))
         return "tsNs with 19 digits does not follow seq";
     if (precise / 1000000 != ts)
         return "tsNs is not in the millisecond ts";
-    if (!take(&rest, "}") || rest.at != rest.end)
-        return "it does not end where it should";
+    if ((wrong = check_rest(&rest, &more)) != NULL)
+        return wrong;
     if (!more && (size < 45 || size > 60))
         return "it has not 45 to 60 bytes";
     *ts_ns = precise;
-    *has_seq = more;
-    if (more)
+    *has_seq = numbered;
+    if (numbered)
         *seq = number;
     return NULL;
 }
@@ -257,25 +296,42 @@ static uint64_t little_endian(const uint8_t *data, unsigned n)
     return value;
 }
 
+static bool read_price(const uint8_t *data, double *price)
+{
+    uint64_t bits = little_endian(data, 8);
+    memcpy(price, &bits, sizeof *price);
+    return *price > 0 && *price <= __DBL_MAX__;
+}
+
+static const char *check_quote(const uint8_t *data)
+{
+    double bid, ask, volume;
+    if (!read_price(data, &bid) || !read_price(data + 8, &ask) || !read_price(data + 16, &volume))
+        return "bid, ask and volume are not finite and positive";
+    return bid < ask ? NULL : "bid is not below ask";
+}
+
 static const char *check_binary(const uint8_t *data, size_t n, uint64_t *ts_ns, uint64_t *seq,
                                 bool *has_seq)
 {
-    if (n != 20 && n != 36)
-        return "a binary tick has 20 or 36 bytes";
-    uint64_t bits = little_endian(data + 4, 8), ts = little_endian(data + 12, 8);
+    if (n < 20)
+        return "a binary tick has 20 bytes at least";
+    uint64_t ts = little_endian(data + 12, 8);
     double price;
-    memcpy(&price, &bits, sizeof price);
     if (little_endian(data, 4) >= 5)
         return "its symbol is not below 5";
-    if (!(price > 0 && price <= __DBL_MAX__))
+    if (!read_price(data + 4, &price))
         return "price is not finite and positive";
     if (ts < 1000000000000 || ts > 9999999999999)
         return "ts has not 13 digits";
-    uint64_t precise = n == 36 ? little_endian(data + 28, 8) : ts * 1000000;
+    uint64_t precise = n >= 36 ? little_endian(data + 28, 8) : ts * 1000000;
     if (precise / 1000000 != ts)
         return "tsNs is not in the millisecond ts";
+    const char *wrong = n >= 60 ? check_quote(data + 36) : NULL;
+    if (wrong != NULL)
+        return wrong;
     *ts_ns = precise;
-    *has_seq = n == 36;
+    *has_seq = n >= 36;
     if (*has_seq)
         *seq = little_endian(data + 20, 8);
     return NULL;

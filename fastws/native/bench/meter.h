@@ -24,8 +24,9 @@ typedef struct fws_metered { /* per connection */
     bool seen_seq;
 } fws_metered;
 
-#define FWS_METER_FEW 4096 /* bytes; below it a scan looks into every frame */
-#define FWS_METER_EVERY 61 /* prime, so that it does not fall in step with a pattern */
+#define FWS_METER_SHORT 4096 /* bytes; ticks with FWS_TICK_QUOTE have more than 125 */
+#define FWS_METER_FEW 4096   /* bytes; below it a scan looks into every frame */
+#define FWS_METER_EVERY 61   /* prime, so that it does not fall in step with a pattern */
 
 typedef struct fws_meter {
     uint64_t frames, bytes; /* over all connections, since init */
@@ -45,8 +46,8 @@ typedef struct fws_meter {
 void fws_meter_init(fws_meter *meter);
 
 /* The fast path: takes whole, short, unmasked, final TEXT or BINARY frames (first byte
- * 0x81 or 0x82, length < 126) from data[0..n) and returns the bytes they take; stops in
- * front of anything else (a longer, partial, control or illegal frame; any: text that is not
+ * 0x81 or 0x82, length < FWS_METER_SHORT) from data[0..n) and returns the bytes they take; stops
+ * in front of anything else (a longer, partial, control or illegal frame; any: text that is not
  * UTF-8, too). Content is checked
  * for every frame when n < FWS_METER_FEW, else for one in FWS_METER_EVERY, counted over
  * all connections. now_ns: CLOCK_REALTIME. */
@@ -59,11 +60,12 @@ void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode, c
                        size_t n, size_t wire_bytes, uint64_t now_ns);
 
 /* Checks one payload: a tick in JSON (TEXT; keys in order, no blanks, symbol known, price
- * a positive plain decimal in its shortest form with at most 6 places, ts 13 digits;
- * further keys only seq and tsNs, both or none; 45 to 60 bytes without them) or binary
- * (BINARY; 20 or 36 bytes, symbol < 5, price finite and positive, ts of 13 digits); tsNs must
- * lie in the millisecond ts. Returns NULL when it is one, else a constant text of what is
- * wrong. On NULL are *ts_ns (tsNs, or ts in ns), *has_seq, and *seq where the tick has
+ * a positive plain decimal in its shortest form with at most 6 places, ts 13 digits; then, if
+ * they are there, seq and tsNs, and behind those bid, ask and volume, prices like it; 45 to 60
+ * bytes without more keys) or binary (BINARY; 20 bytes, seq and tsNs from 36 bytes, bid, ask and
+ * volume from 60; symbol < 5, prices finite and positive, ts of 13 digits); tsNs must lie in the
+ * millisecond ts, bid below ask. Keys and bytes behind those are ignored. Returns NULL when it is
+ * one, else a constant text of what is wrong. On NULL are *ts_ns (tsNs, or ts in ns), *has_seq, and *seq where the tick has
  * one, filled. */
 const char *fws_tick_check(unsigned opcode, const uint8_t *data, size_t n, uint64_t *ts_ns,
                            uint64_t *seq, bool *has_seq);

@@ -144,31 +144,39 @@ fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now)
     };
 }
 
+/* What waits for one connection. */
+typedef struct waiting {
+    uint64_t frames, bytes, since;
+} waiting;
+
+static void add_waiting(waiting *sum, const fws_sub *sub)
+{
+    uint64_t bytes, since = fws_sub_waiting_since(sub);
+    sum->frames += fws_sub_pending(sub, &bytes);
+    sum->bytes += bytes;
+    sum->since = since < sum->since ? since : sum->since;
+}
+
 fws_reader_account fws_conn_snapshot(const fws_conn *conn, uint64_t now)
 {
-    uint64_t pending = 0, lag_bytes = 0, bytes, since = now;
-    bool partial_gone = conn->partial.sub != NULL && conn->partial.sub->left;
-    bool partial_caught_up =
-        conn->partial.sub != NULL && !conn->partial.sub->left && !conn->partial.sub->pending;
-    for (uint32_t i = 0; i < conn->n_pending; i++) {
-        const fws_sub *sub = conn->heap[i].sub;
-        if (sub->left)
-            continue;
-        pending += fws_sub_pending(sub, &bytes);
-        lag_bytes += bytes;
-        uint64_t waiting = fws_sub_waiting_since(sub);
-        since = waiting < since ? waiting : since;
-    }
-    if (partial_gone || partial_caught_up)
-        pending += conn->partial.sub->partial;
+    waiting sum = {.since = now};
+    const fws_sub *half_sent = conn->partial.sub;
+    for (uint32_t i = 0; i < conn->n_pending; i++)
+        if (!conn->heap[i].sub->left)
+            add_waiting(&sum, conn->heap[i].sub);
+    for (uint32_t i = 0; conn->n_resting > 0 && i < conn->capacity_subs; i++)
+        if (conn->subs[i] != NULL && conn->subs[i]->resting)
+            add_waiting(&sum, conn->subs[i]);
+    if (half_sent != NULL && (half_sent->left || !(half_sent->pending || half_sent->resting)))
+        sum.frames += half_sent->partial; /* else these were counted with its subscription */
     return (fws_reader_account){
-        .published = conn->delivered + conn->dropped + conn->conflated + pending,
+        .published = conn->delivered + conn->dropped + conn->conflated + sum.frames,
         .delivered = conn->delivered,
         .acknowledged = conn->acknowledged,
         .dropped = conn->dropped,
         .conflated = conn->conflated,
-        .pending = pending,
-        .lag_bytes = lag_bytes,
-        .lag_seconds = seconds_since(since, now),
+        .pending = sum.frames,
+        .lag_bytes = sum.bytes,
+        .lag_seconds = seconds_since(sum.since, now),
     };
 }

@@ -14,6 +14,17 @@ static bool is_data(uint8_t opcode)
     return opcode == FWS_TEXT || opcode == FWS_BINARY;
 }
 
+static int subscribe_again(fws_sub *sub, const fws_command *command,
+                           const fws_topic_options *options)
+{
+    if (command->since || !fws_sub_encodes(sub, command->envelope, command->batch))
+        return FWS_E_INVALID;
+    int status = fws_sub_set_max_rate(sub, command->gap_ns);
+    if (status == FWS_OK)
+        status = fws_sub_set_options(sub, options);
+    return status == FWS_OK ? fws_sub_tell_losses(sub, command->losses) : status;
+}
+
 /* The subscription that is not to get the frame; NULL: all are. */
 static fws_sub *excluded(const fws_engine *engine, const fws_command *command)
 {
@@ -77,6 +88,15 @@ static int begin_encoded(fws_engine *engine, fws_sub *sub, const fws_command *co
     return fws_conn_push_frame(engine, sub->conn, FWS_TEXT, engine->eseq, text, n);
 }
 
+/* What else it is to have. The losses become its own when all is there. */
+static int begin(fws_engine *engine, fws_sub *sub, const fws_command *command)
+{
+    int status = fws_sub_set_max_rate(sub, command->gap_ns);
+    if (status == FWS_OK)
+        status = begin_encoded(engine, sub, command);
+    return status == FWS_OK ? fws_sub_tell_losses(sub, command->losses) : status;
+}
+
 static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
     fws_topic *topic = command->topic;
@@ -90,9 +110,12 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
         options = memcpy(&own, command->data, sizeof own);
     fws_sub *sub = fws_conn_find_sub(conn, topic);
     if (sub != NULL)
-        return command->since || !fws_sub_encodes(sub, command->envelope, command->batch)
-                   ? FWS_E_INVALID
-                   : fws_sub_set_options(sub, options);
+        return subscribe_again(sub, command, options);
+    uint32_t most = engine->options.max_subscriptions;
+    if (most > 0 && conn->n_subs >= most) {
+        engine->counters.subscriptions_refused++;
+        return FWS_E_MANY;
+    }
     if (command->batch > FWS_BATCH_MOST)
         return FWS_E_INVALID;
     int status = command->envelope ? may_send(engine, conn, FWS_NOTICE_MAX) : FWS_OK;
@@ -105,7 +128,8 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
         return FWS_E_NOMEM;
     if (command->since)
         sub->began = recovers ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE;
-    if ((status = begin_encoded(engine, sub, command)) != FWS_OK) {
+    status = begin(engine, sub, command);
+    if (status != FWS_OK) {
         fws_topic_leave(sub);
         return status;
     }
@@ -169,6 +193,7 @@ static int close_conn(fws_engine *engine, fws_conn *conn, const fws_command *com
     int status = fws_conn_push_close(engine, conn, command->code, command->data, command->n);
     if (status != FWS_OK)
         return status;
+    fws_conn_end_rests(conn);
     fws_conn_pause(engine, conn, false);
     fws_conn_unthrottle(engine, conn);
     fws_conn_move(conn, FWS_CLOSING);
@@ -369,7 +394,10 @@ static bool apply_taken(fws_engine *engine)
     fws_command command;
     uint64_t began = engine->sys->monotonic();
     for (size_t steps = 0; next_taken(&engine->staging, &command);) {
-        engine->counters.staged_refused += apply(engine, &command) < 0;
+        bool refused = apply(engine, &command) < 0;
+        engine->counters.staged_refused += refused;
+        if (refused && command.kind == FWS_CMD_SUBSCRIBE)
+            fws_losses_end(&engine->topics, command.losses);
         if (refers(command.kind))
             fws_topic_unref(command.topic);
         steps += 1 + command.n / STEP_BYTES;
@@ -403,9 +431,12 @@ void fws_engine_drain(fws_engine *engine)
 static void discard_taken(fws_staging *staging)
 {
     fws_command command;
-    while (next_taken(staging, &command))
+    while (next_taken(staging, &command)) {
+        if (command.kind == FWS_CMD_SUBSCRIBE)
+            fws_losses_free(command.losses);
         if (refers(command.kind) || command.kind == FWS_CMD_UNREF)
             fws_topic_unref(command.topic);
+    }
 }
 
 void fws_engine_discard(fws_engine *engine)

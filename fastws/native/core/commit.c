@@ -134,21 +134,24 @@ static void gap_advance(fws_conn *conn, const fws_run *run, size_t taken)
     if (taken < run->bytes) {
         uint8_t *whole = malloc(FWS_NOTICE_FRAME);
         if (whole != NULL)
-            fws_gap_frame(whole, extra->lost_from, extra->lost_to - 1);
+            fws_gap_frame(whole, extra->lost_from, extra->lost_to - 1,
+                          fws_why_name(extra->lost_why));
         partial_keep(conn, whole, run->bytes, taken);
     }
     extra->lost_from = extra->lost_to;
 }
 
-/* Back to the caught-up members, or into the heap. */
+/* Back to the caught-up members, into the heap, or to rest. */
 static void put_back(fws_conn *conn, fws_sub *sub)
 {
     fws_sub_move(sub, sub->seq);
+    fws_sub_end_flush(sub);
     if (sub->seq == sub->topic->log.next_seq) {
         fws_topic_caught_up(sub);
         return;
     }
-    fws_conn_push(conn, sub, fws_sub_eseq(sub));
+    if (!fws_sub_rests(sub))
+        fws_conn_push(conn, sub, fws_sub_eseq(sub));
     fws_topic_passed(sub->topic);
 }
 

@@ -18,6 +18,7 @@
 struct fws_engine;
 struct fws_topic;
 struct fws_topic_options;
+struct fws_losses;
 
 enum fws_state {
     FWS_HTTP = 0, /* collecting an HTTP head (client role: the answer) */
@@ -40,11 +41,20 @@ typedef struct fws_excluded {
     } runs[]; /* ascending */
 } fws_excluded;
 
+/* At most so many flushes of a subscription a second. A flush is what there is when it begins. */
+typedef struct fws_max_rate {
+    uint64_t gap_ns;   /* from one to the next; 0: there is no limit any more */
+    uint64_t next_at;  /* when the next one may begin, ns */
+    uint64_t flush_to; /* the one that runs ends before that frame; 0: none runs */
+    uint32_t place;    /* in topics->resting, from 1 */
+} fws_max_rate;
+
 /* What only few subscriptions have. */
 typedef struct fws_sub_extra {
     const struct fws_topic_options *options; /* its own policy; NULL: the topic's */
     fws_variant *variant;                    /* what it reads; NULL: the topic's log */
     fws_excluded *excluded;                  /* NULL: nothing ever was */
+    fws_max_rate *max_rate;                  /* NULL: it has none */
     uint64_t replay_to;   /* frames before that were there when it began: they are no lag, */
     uint64_t replay_eseq; /* and leave as if published with that engine sequence */
     uint64_t conflated;   /* frames left out for newer ones of their keys */
@@ -52,7 +62,9 @@ typedef struct fws_sub_extra {
      * newest ones, so that they were never published to it; of them, those not passed over yet. */
     uint64_t unpublished, unpublished_ahead;
     uint64_t lost_from, lost_to; /* frames [from, to) were lost, and the peer is not told yet */
+    uint8_t lost_why;            /* enum fws_why, of the first ones */
     uint16_t batch;              /* frames that one message may hold; 0: one, without a batch */
+    struct fws_losses *losses; /* NULL: nobody wants to be told */
 } fws_sub_extra;
 
 /* Where a subscription began. */
@@ -77,14 +89,15 @@ typedef struct fws_sub {
     bool pending;         /* in the connection's heap */
     bool counted;         /* in slab->readers; when that slab was taken, in topic->lapped */
     bool ahead;           /* in topic->ahead instead: pending, though it had no news */
-    uint16_t partial;    /* frames of it that are half sent, as one message; seq lies behind them */
-    bool left;           /* it has ended */
-    bool listed;         /* in the connection's list of unacknowledged */
-    bool spared;         /* in slab->unoffered though it lags: what it reads is a replay */
-    bool conflating;     /* it gets the newest frame of each key only, until it has caught up */
-    uint8_t began;       /* enum fws_began */
-    uint32_t id;         /* another one for each subscription of an engine, till it wraps */
-    uint32_t unacked[2]; /* frames delivered that the peer has not confirmed: before the
+    uint16_t partial;     /* frames of it that are half sent, as one message; seq lies behind */
+    bool left;            /* it has ended */
+    bool listed;          /* in the connection's list of unacknowledged */
+    bool spared;          /* in slab->unoffered though it lags: what it reads is a replay */
+    bool resting;         /* pending, but in topics->resting instead of the heap: its max_rate */
+    bool conflating;      /* it gets the newest frame of each key only, until it has caught up */
+    uint8_t began;        /* enum fws_began */
+    uint32_t id;          /* another one for each subscription of an engine, till it wraps */
+    uint32_t unacked[2];  /* frames delivered that the peer has not confirmed: before the
                              connection's mark, after it */
     struct fws_sub *next_unacked;
     uint64_t start; /* sequence number of the first frame published to it */
@@ -161,7 +174,8 @@ typedef struct fws_conn {
     uint32_t n_pending, capacity_pending; /* n_pending: those that have left included */
     uint32_t n_left;                      /* of the heap: have left */
     uint32_t n_subs, capacity_subs;
-    fws_sub **subs; /* by topic: a table with open addressing */
+    uint32_t n_resting; /* of its subscriptions: see fws_sub */
+    fws_sub **subs;     /* by topic: a table with open addressing */
     fws_next one_pending;
     fws_sub *one_sub;
     fws_partial partial;

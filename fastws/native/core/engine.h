@@ -80,6 +80,7 @@ typedef struct fws_options {
     uint64_t max_log_bytes; /* allocated for all logs together; 0: no limit */
     uint64_t max_buffered_bytes; /* allocated for all else that waits: to be sent, to be put
                                     together, to be applied; 0: no limit */
+    uint32_t max_subscriptions;  /* of one connection; 0: no limit */
     fws_limits limits;
 } fws_options;
 
@@ -125,6 +126,7 @@ typedef struct fws_counters {
     uint64_t buffered_closed;    /* connections closed to keep within max_buffered_bytes */
     uint64_t message_rate_paused, byte_rate_paused; /* times one was not read from for its rate */
     uint64_t handshakes_refused;                    /* heads past handshake_rate: 429 */
+    uint64_t subscriptions_refused;                 /* past max_subscriptions */
 } fws_counters;
 
 /* Limits of which it is known who met them last. */
@@ -321,6 +323,9 @@ typedef struct fws_command {
     uint8_t key_n;       /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none */
     uint16_t batch;      /* SUBSCRIBE: frames of one message at most; 0: one, without a batch */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
+    uint64_t gap_ns;     /* SUBSCRIBE: between two flushes, at least; 0: no limit */
+    fws_losses *losses;  /* SUBSCRIBE: tells what it loses; NULL: nobody does. Where the call is
+                            refused it is the caller's again */
     const uint8_t *key;
     uint64_t conn;       /* id; PUBLISH: of the connection that is not to get it; 0: none */
     fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH, UNREF: the caller holds a reference */

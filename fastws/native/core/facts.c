@@ -222,13 +222,9 @@ bool fws_topic_wanted(const fws_topic *topic)
     return topic->wanted;
 }
 
-fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
+static fws_topic_message message_in(const fws_slab *slab, uint64_t seq)
 {
-    const fws_log *log = &topic->log;
     fws_header header;
-    if (seq < log->first_seq || seq >= log->next_seq)
-        return (fws_topic_message){0};
-    const fws_slab *slab = fws_log_slab(log, seq, log->head);
     uint32_t index = (uint32_t)(seq - slab->base_seq), start = fws_slab_start(slab, index);
     const uint8_t *frame = slab->data + start;
     size_t n = slab->end[index] - start;
@@ -236,15 +232,40 @@ fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
     return (fws_topic_message){.data = frame + head_n, .n = n - head_n, .opcode = header.opcode};
 }
 
+fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
+{
+    const fws_log *log = &topic->log;
+    if (seq >= log->first_seq && seq < log->next_seq)
+        return message_in(fws_log_slab(log, seq, log->head), seq);
+    fws_newest saved = fws_topic_newest_from(topic, seq);
+    return saved.seq == seq ? saved.message : (fws_topic_message){0};
+}
+
+fws_newest fws_topic_newest_from(const fws_topic *topic, uint64_t seq)
+{
+    const fws_keyed *at = topic->keys == NULL ? NULL : fws_keys_from(topic->keys, seq);
+    if (at == NULL)
+        return (fws_newest){0};
+    const fws_slab *slab = at->key->saved;
+    if (slab == NULL)
+        slab = fws_log_slab(&topic->log, at->seq, topic->log.head);
+    return (fws_newest){.message = message_in(slab, at->seq),
+                        .seq = at->seq,
+                        .key = at->key->name,
+                        .key_n = at->key->n};
+}
+
 fws_sub_facts fws_sub_facts_of(const fws_sub *sub)
 {
     const fws_variant *variant = sub->extra == NULL ? NULL : sub->extra->variant;
+    const fws_max_rate *rate = sub->extra == NULL ? NULL : sub->extra->max_rate;
     return (fws_sub_facts){
         .id = sub->id,
         .began = sub->began,
         .seq = sub->seq - sub->partial,
         .envelope = variant != NULL && variant->encoding.envelope,
         .batch = variant == NULL ? 0 : sub->extra->batch,
+        .gap_ns = rate == NULL ? 0 : rate->gap_ns,
         .options = *fws_sub_options(sub),
     };
 }

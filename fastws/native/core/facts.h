@@ -87,10 +87,22 @@ typedef struct fws_topic_message {
 
 fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq);
 
+/* The newest message of a key: of the first such one with that sequence number or a higher one.
+ * message.data NULL: there is none. All of it is good until the topic's next change. */
+typedef struct fws_newest {
+    fws_topic_message message;
+    uint64_t seq;
+    const char *key; /* n 0: of the messages without one */
+    size_t key_n;
+} fws_newest;
+
+fws_newest fws_topic_newest_from(const fws_topic *topic, uint64_t seq);
+
 typedef struct fws_sub_facts {
     uint32_t id;
-    uint8_t began; /* enum fws_began */
-    uint64_t seq;  /* of its next frame: all before it was handed to the kernel, or passed over */
+    uint8_t began;   /* enum fws_began */
+    uint64_t seq;    /* of its next frame: all before it was handed to the kernel, or passed over */
+    uint64_t gap_ns; /* of its max_rate; 0: it has none */
     bool envelope;
     uint16_t batch; /* 0: none */
     fws_topic_options options;

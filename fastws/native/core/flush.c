@@ -4,8 +4,9 @@
 
 #include "core/engine_internal.h"
 
-#define WAKE_STEPS 64      /* members woken, and */
-#define FLUSH_CALLS 8      /* sends, between two looks at the clock */
+#define WAKE_STEPS 64 /* members woken, and */
+#define FLUSH_CALLS 8 /* sends, between two looks at the clock */
+#define REST_STEP_NS 1000000
 #define BACKLOG_BATCHES 32 /* of FWS_SOURCE_BATCH: half of a log's common retention */
 
 /* Waking. */
@@ -30,19 +31,33 @@ static fws_topic *next_to_wake(fws_engine *engine)
     return topic;
 }
 
+/* Those that have rested as long as their max_rate asks for. False: the time is up. */
+static bool wake_rested(fws_engine *engine, uint64_t deadline)
+{
+    fws_sub *sub;
+    uint32_t steps = 0;
+    while ((sub = fws_topics_rested(&engine->topics, engine->now)) != NULL) {
+        fws_engine_mark_dirty(engine, sub->conn);
+        if (++steps % WAKE_STEPS == 0 && out_of_time(engine, deadline))
+            return false;
+    }
+    return true;
+}
+
 /* Moves members with news into their connections' heaps. True: no topic is left to wake. */
 static bool wake(fws_engine *engine, uint64_t deadline)
 {
     fws_topics *topics = &engine->topics;
     uint32_t steps = 0;
+    (void)wake_rested(engine, deadline); /* the rest is due at once: fws_engine_more() */
     if (topics->waking == NULL)
         topics->waking = next_to_wake(engine);
     while (topics->waking != NULL) {
         fws_sub *sub = fws_topic_wake(topics->waking);
-        if (sub != NULL)
-            fws_engine_mark_dirty(engine, sub->conn);
-        else
+        if (sub == NULL)
             topics->waking = next_to_wake(engine);
+        else if (!sub->resting)
+            fws_engine_mark_dirty(engine, sub->conn);
         if (++steps % WAKE_STEPS == 0 && out_of_time(engine, deadline))
             return topics->waking == NULL;
     }
@@ -223,6 +238,9 @@ static void arm_timer(fws_engine *engine)
     bool sweeps = engine->live > 0 || engine->accept_stalled;
     uint64_t at =
         sweeps && engine->sweep_at < engine->source_at ? engine->sweep_at : engine->source_at;
+    uint64_t rest_until = fws_topics_rest_until(&engine->topics);
+    if (rest_until < at) /* all that rise within the same millisecond send in one turn */
+        at = (rest_until / REST_STEP_NS + 1) * REST_STEP_NS;
     if (at == engine->timer_at || at <= engine->now || at == UINT64_MAX)
         return; /* at once, and fws_engine_more() says so */
     struct itimerspec when = {
@@ -249,7 +267,8 @@ static bool wait_for_room(fws_engine *engine, uint64_t deadline)
 
 void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
 {
-    uint64_t deadline = engine->sys->monotonic() + budget_ns;
+    engine->now = engine->sys->monotonic();
+    uint64_t deadline = engine->now + budget_ns;
     engine->waiting_bytes = 0;
     do {
         if (!send_all(engine, deadline))

@@ -79,7 +79,8 @@ static void plan_gap(fws_plan *plan, fws_taken *taken)
     taken->told = true;
     fws_run run = {.kind = FWS_RUN_GAP,
                    .sub = taken->sub,
-                   .bytes = (uint32_t)fws_gap_frame(frame, extra->lost_from, extra->lost_to - 1)};
+                   .bytes = (uint32_t)fws_gap_frame(frame, extra->lost_from, extra->lost_to - 1,
+                                                    fws_why_name(extra->lost_why))};
     plan->runs[plan->n_runs++] = run;
     plan->bytes += run.bytes;
     plan_copy(plan, frame, run.bytes);

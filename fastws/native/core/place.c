@@ -184,6 +184,13 @@ uint64_t fws_sub_eseq(const fws_sub *sub)
     return fws_sub_leaves_at(sub, fws_slab_eseq(slab, (uint32_t)(seq - slab->base_seq)));
 }
 
+/* Whether its slab is spared: what is replayed to it, and what its socket has not refused. While it
+ * rests nothing is offered to it, and that is what it wants. */
+static bool unoffered(const fws_sub *sub)
+{
+    return sub->spared || !(sub->conn->lagging || sub->resting);
+}
+
 void fws_sub_count(fws_sub *sub)
 {
     const fws_log *log = &sub->topic->log;
@@ -203,7 +210,7 @@ void fws_sub_count(fws_sub *sub)
     fws_slab *slab = fws_sub_slab(sub);
     sub->spared = sub->extra != NULL && sub->seq < sub->extra->replay_to;
     slab->readers++;
-    slab->unoffered += sub->spared || !sub->conn->lagging;
+    slab->unoffered += unoffered(sub);
     sub->slab = (uint32_t)slab->id;
     sub->counted = true;
 }
@@ -226,7 +233,7 @@ void fws_sub_uncount(fws_sub *sub)
     }
     fws_slab *slab = log->ring[id & (log->capacity - 1)];
     slab->readers--;
-    slab->unoffered -= sub->spared || !sub->conn->lagging;
+    slab->unoffered -= unoffered(sub);
 }
 
 void fws_sub_refused(fws_sub *sub)

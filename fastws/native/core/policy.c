@@ -203,14 +203,35 @@ static uint64_t oldest_allowed(const fws_sub *sub, const fws_topic_options *opti
     return seq;
 }
 
-void fws_sub_lost(fws_sub *sub, uint64_t from, uint64_t to)
+static enum fws_why why_of(const fws_sub *sub)
+{
+    if (sub->seq < sub->topic->budget_to)
+        return FWS_WHY_BUDGET;
+    return sub->seq < sub->topic->log.first_seq ? FWS_WHY_RETENTION : FWS_WHY_SLOW;
+}
+
+/* For those who read an envelope. More of it, when nothing was sent since. */
+static void to_tell(fws_sub *sub, uint64_t to)
 {
     fws_sub_extra *extra = sub->extra;
-    if (from >= to || extra == NULL || extra->variant == NULL || !extra->variant->encoding.envelope)
+    if (extra == NULL || extra->variant == NULL || !extra->variant->encoding.envelope)
         return;
-    if (extra->lost_from == extra->lost_to)
-        extra->lost_from = from; /* else this is more of it: nothing was sent since */
+    if (extra->lost_from == extra->lost_to) {
+        extra->lost_from = sub->seq;
+        extra->lost_why = (uint8_t)why_of(sub);
+    }
     extra->lost_to = to;
+}
+
+void fws_sub_lose(fws_sub *sub, uint64_t to)
+{
+    uint64_t count = to - sub->seq - fws_sub_excluded(sub, sub->seq, to);
+    fws_sub_dropped(sub, count);
+    if (count > 0 && sub->extra != NULL && sub->extra->losses != NULL)
+        fws_losses_add(sub->extra->losses, sub->seq, to - 1, count, why_of(sub));
+    if (count > 0)
+        to_tell(sub, to);
+    fws_sub_move(sub, to);
 }
 
 int fws_sub_apply_policy(fws_sub *sub)
@@ -229,8 +250,6 @@ int fws_sub_apply_policy(fws_sub *sub)
         uint64_t allowed = oldest_allowed(sub, options);
         to = allowed < to ? allowed : to;
     }
-    fws_sub_lost(sub, sub->seq, to);
-    fws_sub_dropped(sub, to - sub->seq - fws_sub_excluded(sub, sub->seq, to));
-    fws_sub_move(sub, to);
+    fws_sub_lose(sub, to);
     return FWS_OK;
 }

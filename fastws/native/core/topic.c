@@ -109,9 +109,12 @@ int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options)
 
 static void extra_free(fws_sub *sub)
 {
-    fws_sub_leave_variant(sub);
-    if (sub->extra != NULL)
+    if (sub->extra != NULL) {
+        fws_sub_leave_variant(sub);
+        fws_losses_end(sub->topic->topics, sub->extra->losses);
         free(sub->extra->excluded);
+        free(sub->extra->max_rate);
+    }
     free(sub->extra);
     sub->extra = NULL;
 }
@@ -196,6 +199,7 @@ void fws_topic_leave(fws_sub *sub)
     uint64_t bytes;
     fws_sub_dropped(sub, fws_sub_pending(sub, &bytes) - sub->partial);
     fws_sub_uncount(sub);
+    fws_sub_end_rest(sub);
     fws_topic_uncount_limits(topic, sub);
     fws_conn_remove_sub(conn, sub);
     to_pending(topic, sub);
@@ -255,6 +259,8 @@ fws_sub *fws_topic_wake(fws_topic *topic)
             continue;
         }
         to_pending(topic, sub);
+        if (fws_sub_rests(sub))
+            return sub;
         fws_sub_count(sub);
         fws_conn_push(sub->conn, sub, fws_sub_eseq(sub));
         return sub;

@@ -12,6 +12,7 @@
 #define FWS_TOPIC_H
 
 #include "core/conn.h"
+#include "core/losses.h"
 #include "log/keys.h"
 
 enum fws_on_slow {
@@ -78,6 +79,7 @@ typedef struct fws_topic {
     uint64_t lossless_most;  /* the largest, at least */
     uint32_t lossless_least; /* members with lossless_lag */
     uint64_t refused;        /* bytes of the frame that there was no room for; 0: there is room */
+    uint64_t budget_to;      /* who stands before that frame lost something to the budget */
     uint32_t hash;
     uint16_t name_n;
     bool dirty;      /* in the queue of topics to wake */
@@ -94,6 +96,12 @@ typedef struct fws_topic_entry {
     uint32_t hash;
 } fws_topic_entry;
 
+/* A subscription that has sent as often as it may, and when it may again, ns. */
+typedef struct fws_rest {
+    uint64_t until;
+    fws_sub *sub;
+} fws_rest;
+
 /* What the topics of an engine share. */
 typedef struct fws_topics {
     fws_logs logs;
@@ -103,9 +111,12 @@ typedef struct fws_topics {
     fws_topic *touched;
     fws_topic_entry *table; /* by name: open addressing */
     uint32_t n, capacity;
+    fws_rest *resting; /* a heap, the first one to rise at its top */
+    uint32_t n_resting, resting_capacity;
     uint32_t next_sub_id, sweep_at;
     uint64_t incarnations, seed; /* seed: secret, of hashes */
     uint64_t epochs;             /* random, where epochs count from: clients get to know them */
+    fws_link losses;    /* ring of subscriptions whose losses are to be told, or their end */
     uint64_t looked_at; /* who could be sent to before that has been, ns: ages count up to it */
     struct fws_settings *settings;
 } fws_topics;
@@ -205,13 +216,41 @@ void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq);
 int fws_sub_exclude(fws_sub *sub);
 
 /* The wake: begin takes those that are caught up, step returns the next one of them that has news,
- * now pending and in its connection's heap, or NULL: the wake is complete. Members may join and
+ * now pending and in its connection's heap, or resting, or NULL: the wake is complete. Members may join and
  * leave between two calls. */
 void fws_topic_begin_wake(fws_topic *topic);
 fws_sub *fws_topic_wake(fws_topic *topic);
 
 /* It has been sent everything: it counts as caught up again. */
 void fws_topic_caught_up(fws_sub *sub);
+
+/* rest.c: subscriptions with a max_rate */
+
+/* A flush begins at most every gap_ns; 0: whenever there is news. One that leaves out what is not
+ * the newest then leaves it out at each flush, without being slow. FWS_OK, FWS_E_NOMEM. */
+int fws_sub_set_max_rate(fws_sub *sub, uint64_t gap_ns);
+
+/* It is pending and not in the heap: whether it has to rest first. If so it counts as it has to;
+ * else a flush of it has begun, or runs on. */
+bool fws_sub_rests(fws_sub *sub);
+
+/* It has moved: its flush may be over. */
+void fws_sub_end_flush(fws_sub *sub);
+
+/* It does not rest any more. */
+void fws_sub_end_rest(fws_sub *sub);
+
+/* Those of the connection may send at once: it is about to end. */
+void fws_conn_end_rests(fws_conn *conn);
+
+/* The next one that has rested by then, now in its connection's heap; NULL: there is none. */
+fws_sub *fws_topics_rested(fws_topics *topics, uint64_t now);
+
+/* When the first of those that rest may send, ns; UINT64_MAX: none does. */
+static inline uint64_t fws_topics_rest_until(const fws_topics *topics)
+{
+    return topics->n_resting > 0 ? topics->resting[0].until : UINT64_MAX;
+}
 
 /* keep.c */
 
@@ -294,9 +333,10 @@ static inline bool fws_sub_lapped(const fws_sub *sub)
  * connection has to be closed. */
 int fws_sub_apply_policy(fws_sub *sub);
 
-/* It will never get these frames, [from, to), from its place on: its reader is told, where it reads
- * an envelope, in front of the first frame behind them. */
-void fws_sub_lost(fws_sub *sub, uint64_t from, uint64_t to);
+/* It will never get the frames from its place up to that one: all losses of a subscription that goes
+ * on pass here, but for what is left out for newer frames of the same keys. Moves it there. The reader of an envelope
+ * is told in front of the first frame behind them. */
+void fws_sub_lose(fws_sub *sub, uint64_t to);
 
 /* Bytes/s that its connection has to take, because it holds the publisher; 0: it does not. */
 uint64_t fws_sub_held_rate(const fws_sub *sub);

@@ -17,6 +17,7 @@ void fws_topics_init(fws_topics *topics, const uint64_t *clock, uint64_t most, u
 {
     *topics = (fws_topics){.seed = seed, .epochs = seed};
     topics->dirty_end = &topics->dirty;
+    fws_link_init(&topics->losses);
     fws_logs_init(&topics->logs, clock, most);
 }
 
@@ -211,6 +212,8 @@ void fws_topics_clear(fws_topics *topics)
         if (topics->table[i].topic != NULL)
             topic_free(topics->table[i].topic);
     free(topics->table);
+    free(topics->resting);
+    fws_topics_forget_losses(topics);
     while (topics->settings != NULL) {
         fws_settings *next = topics->settings->next;
         free(topics->settings);
@@ -247,6 +250,8 @@ static bool take_from(fws_topics *topics, fws_topic *topic)
     if (laps && topic->lossless > 0)
         return false;
     topics->budget_dropped += laps;
+    if (laps)
+        topic->budget_to = fws_log_oldest(&topic->log)->base_seq + fws_log_oldest(&topic->log)->n;
     fws_topic_lap(topic);
     fws_topic_dropped(topic);
     if (topic->n == 0)

@@ -47,8 +47,9 @@ bool fws_engine_more(const fws_engine *engine)
         || engine->reading != NULL || engine->source_at <= engine->now)
         return true;
     if (engine->topics.dirty != NULL || engine->topics.waking != NULL
-        || engine->topics.touched != NULL || engine->first_dead != NULL
-        || !fws_link_empty(&engine->with_room))
+        || fws_topics_rest_until(&engine->topics) <= engine->now || engine->topics.touched != NULL
+        || engine->first_dead != NULL || !fws_link_empty(&engine->with_room)
+        || !fws_link_empty(&engine->topics.losses))
         return true;
     if (engine->sweep_at <= engine->now && (engine->live > 0 || engine->accept_stalled))
         return true;

@@ -11,6 +11,9 @@
 #define PRICE_CEILING 999999.999999 /* six digits before the point keep a tick below 60 bytes */
 #define STEP (0.002 / 4294967296.0) /* of a draw in -2^31..2^31-1 */
 #define REVERSION 1e-5
+#define HALF_SPREAD 20000 /* a bid is that part below the price, and a millionth */
+#define THOUSANDTH 1000   /* in millionths */
+#define VOLUMES 100000    /* thousandths; a volume has 1 to so many */
 #define ASCII_ZEROS 0x303030303030ULL
 #define FIN 0x80U
 
@@ -128,7 +131,7 @@ static __attribute__((noinline)) void cache_ts(fws_ticks *ticks, uint64_t ts_ns)
     memcpy(end, key, sizeof key - 1);
     end += sizeof key - 1;
     end += put_u64(end, ms);
-    if (ticks->fields == FWS_TICK_SEQ) {
+    if (ticks->fields != FWS_TICK_BASE) {
         memcpy(end, seq_key, sizeof seq_key - 1);
         end += sizeof seq_key - 1;
     } else {
@@ -188,8 +191,52 @@ static inline size_t finish(uint8_t *out, const uint8_t *end)
     return (size_t)(end - out);
 }
 
+struct quote {
+    uint64_t bid, ask, volume; /* millionths */
+};
+
+/* The volume's bits are those of splitmix64's finish: they follow from the tick alone. */
+static inline struct quote quote_of(uint64_t micros, uint64_t seq)
+{
+    uint64_t half = micros / HALF_SPREAD + 1, most = (uint64_t)(PRICE_CEILING * MICROS);
+    uint64_t mixed = (micros + seq * 0x9E3779B97F4A7C15ULL) * 0xBF58476D1CE4E5B9ULL;
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EBULL;
+    return (struct quote){
+        .bid = micros - half, /* the floor is 100 millionths */
+        .ask = micros + half < most ? micros + half : most,
+        .volume = (1 + ((mixed >> 32) * VOLUMES >> 32)) * THOUSANDTH,
+    };
+}
+
+/* As finish(), also of a payload from 126 bytes on: it moves behind the longer header. */
+static size_t finish_long(uint8_t *out, const uint8_t *end)
+{
+    size_t size = (size_t)(end - out - 2);
+    if (size < 126)
+        return finish(out, end);
+    memmove(out + 4, out + 2, size);
+    out[1] = 126;
+    out[2] = (uint8_t)(size >> 8);
+    out[3] = (uint8_t)size;
+    return 4 + size;
+}
+
+static __attribute__((noinline)) size_t put_quote(uint8_t *out, uint8_t *end, uint64_t micros,
+                                                  uint64_t seq)
+{
+    struct quote quote = quote_of(micros, seq);
+    memcpy(end, ",\"bid\":", 7);
+    end += 7 + put_price(end + 7, quote.bid);
+    memcpy(end, ",\"ask\":", 7);
+    end += 7 + put_price(end + 7, quote.ask);
+    memcpy(end, ",\"volume\":", 10);
+    end += 10 + put_price(end + 10, quote.volume);
+    *end++ = '}';
+    return finish_long(out, end);
+}
+
 static __attribute__((noinline)) size_t put_seq(const fws_ticks *ticks, uint8_t *out, uint8_t *end,
-                                                uint64_t ts_ns, uint64_t seq)
+                                                uint64_t micros, uint64_t ts_ns, uint64_t seq)
 {
     end += put_u64(end, seq);
     memcpy(end, ",\"tsNs\":", 8);
@@ -202,25 +249,45 @@ static __attribute__((noinline)) size_t put_seq(const fws_ticks *ticks, uint8_t 
         put_le64(end + digits, six_digits((uint32_t)(ts_ns + MS_NS - ticks->ms_ends_ns)));
         end += digits + 6;
     }
+    if (ticks->fields == FWS_TICK_QUOTE)
+        return put_quote(out, end, micros, seq);
     *end++ = '}';
     return finish(out, end);
+}
+
+static inline void put_number(uint8_t *out, uint64_t micros)
+{
+    double number = (double)micros / (double)MICROS;
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    put_le64(out, bits);
+}
+
+static __attribute__((noinline)) size_t put_binary_quote(uint8_t *out, uint64_t micros,
+                                                         uint64_t seq)
+{
+    struct quote quote = quote_of(micros, seq);
+    out[1] = 60;
+    put_number(out + 38, quote.bid);
+    put_number(out + 46, quote.ask);
+    put_number(out + 54, quote.volume);
+    return 62;
 }
 
 static inline size_t put_binary(const fws_ticks *ticks, uint8_t *out, unsigned symbol,
                                 uint64_t micros, uint64_t ts_ns, uint64_t seq)
 {
-    size_t size = ticks->fields == FWS_TICK_SEQ ? 36 : 20;
-    double price = (double)micros / (double)MICROS;
-    uint64_t bits;
-    memcpy(&bits, &price, sizeof bits);
     out[0] = FIN | FWS_BINARY;
-    out[1] = (uint8_t)size;
+    out[1] = 20;
     put_le64(out + 2, symbol); /* four bytes too many, which the price overwrites */
-    put_le64(out + 6, bits);
+    put_number(out + 6, micros);
     put_le64(out + 14, (uint64_t)ticks->ts_ms);
+    if (ticks->fields == FWS_TICK_BASE)
+        return 22;
+    out[1] = 36;
     put_le64(out + 22, seq);
     put_le64(out + 30, ts_ns);
-    return 2 + size;
+    return ticks->fields == FWS_TICK_QUOTE ? put_binary_quote(out, micros, seq) : 38;
 }
 
 static inline size_t put(const fws_ticks *ticks, uint8_t *out, unsigned symbol, uint64_t micros,
@@ -233,8 +300,8 @@ static inline size_t put(const fws_ticks *ticks, uint8_t *out, unsigned symbol, 
     end += put_price(end, micros);
     memcpy(end, ticks->ts_text, sizeof ticks->ts_text);
     end += ticks->ts_size;
-    if (ticks->fields == FWS_TICK_SEQ)
-        return put_seq(ticks, out, end, ts_ns, seq);
+    if (ticks->fields != FWS_TICK_BASE)
+        return put_seq(ticks, out, end, micros, ts_ns, seq);
     return finish(out, end);
 }
 
@@ -243,15 +310,23 @@ size_t fws_tick_write(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t s
 {
     uint64_t random = draw(ticks->random);
     unsigned symbol = symbol_of(random);
+    ticks->symbol[0] = (uint8_t)symbol;
     uint64_t micros = walk(ticks->price, symbol, (int32_t)(uint32_t)random);
     use_ts(ticks, ts_ns);
     return put(ticks, out, symbol, micros, ts_ns, seq);
 }
 
+const uint8_t *fws_tick_symbol(unsigned symbol, size_t *n)
+{
+    static const size_t before = 13, behind = 10; /* header and {"symbol":", then ","price": */
+    *n = symbols[symbol].size - before - behind;
+    return symbols[symbol].text + before;
+}
+
 /* Blocks. */
 
 /* Copies, which stay in registers. */
-static void walk_block(fws_ticks *ticks, uint8_t *symbol, uint64_t *micros, uint32_t n)
+static void walk_block(fws_ticks *ticks, uint64_t *micros, uint32_t n)
 {
     uint64_t random[4];
     double prices[FWS_TICK_SYMBOLS];
@@ -259,8 +334,8 @@ static void walk_block(fws_ticks *ticks, uint8_t *symbol, uint64_t *micros, uint
     memcpy(prices, ticks->price, sizeof prices);
     for (uint32_t i = 0; i < n; i++) {
         uint64_t drawn = draw(random);
-        symbol[i] = (uint8_t)symbol_of(drawn);
-        micros[i] = walk(prices, symbol[i], (int32_t)(uint32_t)drawn);
+        ticks->symbol[i] = (uint8_t)symbol_of(drawn);
+        micros[i] = walk(prices, ticks->symbol[i], (int32_t)(uint32_t)drawn);
     }
     memcpy(ticks->random, random, sizeof random);
     memcpy(ticks->price, prices, sizeof prices);
@@ -279,10 +354,10 @@ static void set_lines(const fws_ticks *ticks, fws_line lines[FWS_TICK_SYMBOLS])
 size_t fws_tick_block(fws_ticks *ticks, uint8_t *out, uint32_t *end, uint32_t start, uint32_t n,
                       uint64_t ts_ns, uint64_t seq)
 {
-    uint8_t symbol[FWS_TICK_BLOCK];
+    const uint8_t *symbol = ticks->symbol;
     uint64_t micros[FWS_TICK_BLOCK];
     size_t size = 0;
-    walk_block(ticks, symbol, micros, n);
+    walk_block(ticks, micros, n);
     use_ts(ticks, ts_ns);
     if (ticks->vector && ticks->format == FWS_TICK_JSON && ticks->fields == FWS_TICK_BASE) {
         fws_line lines[FWS_TICK_SYMBOLS];

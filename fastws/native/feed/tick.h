@@ -9,6 +9,10 @@
  * binary (BINARY): u32 symbol, f64 price, i64 ts in ms, little endian, 20 bytes.
  * With FWS_TICK_SEQ: JSON grows ,"seq":41,"tsNs":1769951234567890123 and binary
  * u64 seq at 20, i64 tsNs at 28 (36 bytes).
+ * With FWS_TICK_QUOTE also ,"bid":50009.84506,"ask":50014.846296,"volume":41.207 and binary three
+ * f64 at 36 (60 bytes): 0.005 % below and above the price, and 0.001 to 100 that follows from seq
+ * and price. So the walk is the same with all fields. The frame of such a JSON tick may be longer
+ * than 125 bytes; then its header has four bytes (RFC 6455 5.2).
  */
 #ifndef FWS_TICK_H
 #define FWS_TICK_H
@@ -19,13 +23,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FWS_TICK_MAX 160     /* room that fws_tick_write() may touch, whatever the tick's size */
+#define FWS_TICK_MAX 192     /* room that fws_tick_write() may touch, whatever the tick's size */
 #define FWS_TICK_BASE_MAX 62 /* bytes of a tick with FWS_TICK_BASE at most */
+#define FWS_TICK_SEQ_MAX 117 /* the same with FWS_TICK_SEQ */
 #define FWS_TICK_SYMBOLS 5
 #define FWS_PRICE_MAX 16 /* room that fws_price_text() may touch */
 
 enum fws_tick_format { FWS_TICK_JSON = 0, FWS_TICK_BINARY = 1 };
-enum fws_tick_fields { FWS_TICK_BASE = 0, FWS_TICK_SEQ = 1 };
+enum fws_tick_fields { FWS_TICK_BASE = 0, FWS_TICK_SEQ = 1, FWS_TICK_QUOTE = 2 };
 
 typedef struct fws_ticks {
     double price[FWS_TICK_SYMBOLS];
@@ -34,6 +39,7 @@ typedef struct fws_ticks {
     int64_t ts_ms;
     uint8_t ts_text[32]; /* the tail of a JSON tick from ,"ts": on, ready to be copied */
     uint32_t ts_size;    /* of that text */
+    uint8_t symbol[FWS_TICK_BLOCK]; /* of the ticks that the last call wrote, by number */
     enum fws_tick_format format;
     enum fws_tick_fields fields;
     bool vector; /* blocks are written with AVX-512; false is always right */
@@ -62,10 +68,14 @@ size_t fws_tick_block(fws_ticks *ticks, uint8_t *out, uint32_t *end, uint32_t st
 /* How many of n ticks (n from 1) have room in that many bytes, FWS_TICK_MAX at least: 1..n. */
 static inline uint32_t fws_ticks_fit(const fws_ticks *ticks, size_t bytes, uint32_t n)
 {
-    size_t most = ticks->fields == FWS_TICK_BASE ? FWS_TICK_BASE_MAX : FWS_TICK_MAX;
+    static const size_t most_of[] = {FWS_TICK_BASE_MAX, FWS_TICK_SEQ_MAX, FWS_TICK_MAX};
+    size_t most = most_of[ticks->fields];
     size_t fit = 1 + (bytes - FWS_TICK_MAX) / most;
     return fit < n ? (uint32_t)fit : n;
 }
+
+/* The name of a symbol, *n bytes. */
+const uint8_t *fws_tick_symbol(unsigned symbol, size_t *n);
 
 /* Writes a price, 0..999999.999999, rounded to the nearest millionth, without trailing
  * zeros and without a trailing point. out has FWS_PRICE_MAX bytes of room (bytes behind

@@ -185,16 +185,16 @@ size_t fws_began_write(uint8_t *out, uint64_t epoch, int64_t seq, int recovered)
                             "{\"epoch\":\"%" PRIx64 "\",\"seq\":%" PRId64 "%s}", epoch, seq, more);
 }
 
-size_t fws_gap_write(uint8_t *out, uint64_t first, uint64_t last)
+size_t fws_gap_write(uint8_t *out, uint64_t first, uint64_t last, const char *why)
 {
     return (size_t)snprintf((char *)out, FWS_NOTICE_MAX,
-                            "{\"gap\":[%" PRIu64 ",%" PRIu64 "],\"reason\":\"slow\"}", first, last);
+                            "{\"gap\":[%" PRIu64 ",%" PRIu64 "],\"reason\":\"%s\"}", first, last, why);
 }
 
-size_t fws_gap_frame(uint8_t *out, uint64_t first, uint64_t last)
+size_t fws_gap_frame(uint8_t *out, uint64_t first, uint64_t last, const char *why)
 {
     uint8_t text[FWS_NOTICE_MAX];
-    size_t n = fws_gap_write(text, first, last);
+    size_t n = fws_gap_write(text, first, last, why);
     size_t head_n = fws_header_encode(out, FWS_TEXT, true, 0, n, NULL);
     memcpy(out + head_n, text, n);
     return head_n + n;

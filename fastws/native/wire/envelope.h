@@ -45,10 +45,10 @@ uint8_t *fws_enclosed_write(uint8_t *out, const fws_enclosed *message);
  * recovered: 1, 0, or -1: since was not asked for. Returns the size. */
 size_t fws_began_write(uint8_t *out, uint64_t epoch, int64_t seq, int recovered);
 
-/* Messages that were lost, both included. Returns the size. */
-size_t fws_gap_write(uint8_t *out, uint64_t first, uint64_t last);
+/* Messages that were lost, both included, and why, in up to 16 letters. Returns the size. */
+size_t fws_gap_write(uint8_t *out, uint64_t first, uint64_t last, const char *why);
 
 /* The same as a frame: up to FWS_NOTICE_FRAME bytes. */
-size_t fws_gap_frame(uint8_t *out, uint64_t first, uint64_t last);
+size_t fws_gap_frame(uint8_t *out, uint64_t first, uint64_t last, const char *why);
 
 #endif

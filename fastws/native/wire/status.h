@@ -21,6 +21,7 @@ enum fws_status {
     FWS_E_INVALID = -8,   /* an argument out of its range */
     FWS_E_SYSTEM = -9,    /* a system call failed; errno says how */
     FWS_E_DATA = -10,     /* a compressed message that cannot be inflated */
+    FWS_E_MANY = -12,     /* a subscription past max_subscriptions */
     FWS_E_FRAGMENTS = -11 /* a message past max_fragments */
 };
 

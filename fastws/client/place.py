@@ -1,0 +1,130 @@
+"""Where a client is in a topic, so that it can come back (docs/protocol.md 4). Layer 5.
+
+Knows the fields of the 101 and what numbered messages look like; knows no socket. A place is what
+the program has received, never what lies in a queue, and it is never guessed: where the server
+does not say how to know it, there is none.
+"""
+
+import struct
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+import orjson
+
+from fastws.http.fields import Fields
+from fastws.http.topic_request import (
+    DELIVERY,
+    EVERY_MESSAGE,
+    NUMBERED,
+    POSITION,
+    parse_position,
+)
+from fastws.lag import Gap
+
+Position = tuple[str, int]  # epoch and number of the last message that is there
+
+_GAP = '{"gap":'
+_SEQ = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a connection began, and how its messages count.
+
+    Args:
+        began: behind this message.
+        delivery: what the server said of its messages; None: nothing that is known here.
+        asked: the position that was asked for, or None.
+    """
+
+    began: Position
+    delivery: str | None
+    asked: Position | None
+
+    @property
+    def recovered(self) -> bool | None:
+        """Whether it began where it had asked for; None: nothing was asked for."""
+        return None if self.asked is None else self.asked == self.began
+
+    @property
+    def numbered(self) -> bool:
+        """Whether each message has its number in it."""
+        return self.delivery == NUMBERED
+
+    def after(self, received: int, last: object) -> Position | None:
+        """Return the position of who has received so many messages; None: it cannot be known.
+
+        Args:
+            received: messages, since the connection began.
+            last: the last one of them.
+        """
+        epoch, seq = self.began
+        if self.delivery == EVERY_MESSAGE:
+            return epoch, seq + received
+        if not self.numbered:
+            return None
+        number = last_number(last) if received else seq
+        return None if number is None else (epoch, number)
+
+
+def place_of(fields: Fields, target: str) -> Place | None:
+    """Return the place that the fields of a 101 tell; None: they tell of none.
+
+    Args:
+        fields: of the 101, by name in lower case.
+        target: of the request.
+    """
+    began = [parse_position(value.decode("latin-1")) for value in fields.get(_POSITION_FIELD, [])]
+    if len(began) != 1 or began[0] is None:
+        return None
+    said = [value.decode("latin-1") for value in fields.get(_DELIVERY_FIELD, [])]
+    delivery = said[0] if len(said) == 1 and said[0] in (EVERY_MESSAGE, NUMBERED) else None
+    asked = [unquote(value) for name, value in _options(target) if name == "since"]
+    return Place(began[0], delivery, parse_position(asked[0]) if len(asked) == 1 else None)
+
+
+def with_since(target: str, position: Position) -> str:
+    """Return the target of a request that asks for what comes after a position."""
+    path, _, _ = target.partition("?")
+    others = [f"{name}={value}" for name, value in _options(target) if name != "since"]
+    epoch, seq = position
+    return f"{path}?{'&'.join([*others, f'since={quote(epoch)}:{seq}'])}"
+
+
+def asks_for_envelope(target: str) -> bool:
+    """Whether a request asks for numbered messages."""
+    return ("envelope", "1") in _options(target)
+
+
+def gap_of(message: str | bytes) -> Gap | None:
+    """Return the Gap that a numbered message tells of; None: it is another message."""
+    if not isinstance(message, str) or not message.startswith(_GAP):
+        return None
+    said = orjson.loads(message)
+    first, last = said["gap"]
+    return Gap(first, last, last - first + 1, said["reason"])
+
+
+def last_number(message: object) -> int | None:
+    """Return the number behind which a client is that has a numbered message; None: it has none."""
+    if isinstance(message, Gap):
+        return message.last
+    if isinstance(message, bytes):
+        return int(_SEQ.unpack_from(message)[0]) if len(message) >= _SEQ.size else None
+    try:
+        said = orjson.loads(message)  # type: ignore[arg-type]
+        number = said["gap"][1] if "gap" in said else said["seq"]
+    except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
+        return None
+    return number if isinstance(number, int) else None
+
+
+def _options(target: str) -> list[tuple[str, str]]:
+    """The options of a query as they are written, names decoded."""
+    _, _, query = target.partition("?")
+    pairs = [field.partition("=") for field in query.split("&") if field]
+    return [(unquote(name), value) for name, _, value in pairs]
+
+
+_POSITION_FIELD = POSITION.lower().encode("ascii")
+_DELIVERY_FIELD = DELIVERY.lower().encode("ascii")

@@ -1,0 +1,261 @@
+"""Plain topics: a WebSocket that gets the messages of one topic, as published. Layer 6.
+
+Knows topics, who may subscribe, and the position that the 101 tells; not how a request became an
+upgrade.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fastws._frame import Connection, Engine, Topic
+from fastws.errors import VERSION_HEADERS, HandshakeError
+from fastws.http.request import Request
+from fastws.http.response import Response
+from fastws.http.topic_request import (
+    DELIVERY,
+    EVERY_MESSAGE,
+    POSITION,
+    TopicNames,
+    TopicRequest,
+    parse_topic_request,
+)
+from fastws.lag import Lag, Position
+from fastws.server.coroutines import Session
+
+if TYPE_CHECKING:
+    from fastws._frame import OnSlow
+
+PREFIX = "/topics/"
+NAME_PATTERN = "[A-Za-z0-9_.:-]+(/[A-Za-z0-9_.:-]+)*"
+
+CanSubscribe = Callable[[Request, str], bool | Response | Awaitable[bool | Response | None] | None]
+Heard = Callable[[Connection], None]
+
+
+@dataclass(slots=True)
+class PlainSession(Session):
+    """What is kept of a connection of a plain topic."""
+
+    went: Heard | None = None
+
+    def end(self, connection: Connection) -> None:
+        """Tell whoever wants to hear of the end."""
+        if self.went is not None:
+            self.went(connection)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainTopics:
+    """Topics that clients subscribe to by the path of a WebSocket; see `App.plain_topics`.
+
+    Args:
+        prefix: of the paths, with a slash at each end.
+        can_subscribe: is asked about each request; None: whoever may connect, to topics that exist.
+        name_pattern: a regular expression that a whole name matches.
+        query: options of the query that are the program's own.
+        lossless: whether a client may ask for onSlow=lossless, and so hold the publisher.
+        max_lag: of a client that asks for a policy; None: the topic's.
+        came: hears of a connection when it is subscribed.
+        went: hears of its end.
+    """
+
+    prefix: str = PREFIX
+    can_subscribe: CanSubscribe | None = None
+    name_pattern: str = NAME_PATTERN
+    query: Collection[str] = ()
+    lossless: bool = False
+    max_lag: Lag | None = None
+    came: Heard | None = None
+    went: Heard | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.prefix.startswith("/") and self.prefix.endswith("/")):
+            raise ValueError(f"a prefix begins and ends with a slash, unlike {self.prefix!r}")
+        if isinstance(self.query, str):
+            raise TypeError(f"query is a list of names, such as [{self.query!r}]")
+        re.compile(self.name_pattern)
+
+    def asked(self, request: Request, longest: int) -> "Asked | None":
+        """Return what a request asks for; None: its path is not of these topics.
+
+        Args:
+            request: the request.
+            longest: bytes of a topic's name.
+
+        Raises:
+            HandshakeError: 400 or 404, see `parse_topic_request`; 403 for a policy that is not to
+                be had.
+        """
+        names = TopicNames(self.prefix, re.compile(self.name_pattern), longest)
+        name = names.name_of(request)
+        if name is None:
+            return None
+        asked = parse_topic_request(name, request, self.query)
+        if asked.on_slow == "lossless" and not self.lossless:
+            raise HandshakeError(403, "onSlow=lossless is not allowed here")
+        return Asked(self, asked)
+
+    def subscription_options(self, topic: Topic, asked: TopicRequest) -> dict[str, Any]:
+        """Return the options of a subscription by name; None: the topic's.
+
+        Raises:
+            HandshakeError: 400, they do not go together.
+        """
+        own = topic.options["on_slow"]
+        if asked.max_rate is not None and "lossless" in (asked.on_slow, asked.on_slow or own):
+            raise HandshakeError(400, "maxRate is not for lossless: ask for another onSlow")
+        max_lag = None if asked.on_slow is None else self.max_lag
+        if max_lag is not None and asked.on_slow == "lossless":
+            max_lag = replace(max_lag, seconds=None)
+        # Who was told that every message comes keeps the policy, whatever becomes of the topic's.
+        on_slow = "close" if asked.on_slow is None and own == "close" else asked.on_slow
+        return {
+            "since": asked.since,
+            "on_slow": on_slow,
+            "max_lag": max_lag,
+            "max_rate": asked.max_rate,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a client asks for, and of which topics."""
+
+    plain: PlainTopics
+    request: TopicRequest
+
+    def topic(self, engine: Engine, allowed: object) -> Topic:
+        """Return the topic, which is made where the program has allowed it by name.
+
+        Args:
+            engine: whose topic.
+            allowed: what `can_subscribe` returned; None: nothing in particular.
+
+        Raises:
+            HandshakeError: 403, it was refused; 404, there is no such topic.
+            TypeError: it returned something else.
+        """
+        name = self.request.topic
+        if allowed is False:
+            raise HandshakeError(403, "not allowed to subscribe to this topic")
+        if allowed is None:
+            found = engine.find_topic(name)
+            if found is None:
+                raise HandshakeError(404, "no such topic")
+            return found
+        if allowed is not True and not isinstance(allowed, Response):
+            raise TypeError(f"can_subscribe returns a bool, a Response or None, not {allowed!r}")
+        return engine.topic(name)
+
+    def begins(self, engine: Engine, allowed: object) -> "Beginning":
+        """Return how the subscription begins, which has to be before anything else is published.
+
+        That is in the same turn, on this thread.
+
+        Raises:
+            HandshakeError: see `topic`; 400, the options do not go with the topic.
+        """
+        topic = self.topic(engine, allowed)
+        options = self.plain.subscription_options(topic, self.request)
+        on_slow: OnSlow | None = options["on_slow"]
+        begins: Position = topic.position(self.request.since, on_slow=on_slow)
+        fields = [(POSITION, f"{begins.epoch}:{begins.seq}")]
+        if on_slow in ("close", "lossless"):
+            fields.append((DELIVERY, EVERY_MESSAGE))
+        return Beginning(topic, options, fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A subscription that is about to begin.
+
+    Args:
+        topic: of it.
+        options: of `Connection.subscribe`, by name.
+        fields: of the 101, that tell of it.
+    """
+
+    topic: Topic
+    options: dict[str, Any]
+    fields: list[tuple[str, str]]
+
+
+class Plain:
+    """All plain topics of an App: which of them a request is for, and what their clients send.
+
+    Args:
+        topics: gives them, the longest prefix first.
+        longest: bytes of a topic's name.
+    """
+
+    def __init__(self, topics: Callable[[], Sequence[PlainTopics]], longest: int) -> None:
+        self._topics = topics
+        self._longest = longest
+        self._ignored = self._refused = 0  # messages of clients; requests
+
+    def _of(self, request: Request) -> PlainTopics | None:
+        return next((it for it in self._topics() if request.path.startswith(it.prefix)), None)
+
+    def asked(self, request: Request) -> Asked | None:
+        """Return what a request asks for; None: its path is none of theirs.
+
+        Raises:
+            HandshakeError: as `PlainTopics.asked`.
+        """
+        topics = self._of(request)
+        with self._counting_refusals():
+            return None if topics is None else topics.asked(request, self._longest)
+
+    def begins(self, asked: Asked, engine: Engine, allowed: object) -> Beginning:
+        """Return how a subscription begins, as `Asked.begins`."""
+        with self._counting_refusals():
+            return asked.begins(engine, allowed)
+
+    @contextmanager
+    def _counting_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except HandshakeError:
+            self._refused += 1
+            raise
+
+    def counts(self) -> dict[str, int]:
+        """Return what was counted, by name."""
+        return {"ignored_messages": self._ignored, "topics_refused": self._refused}
+
+    def refuse(self, request: Request) -> None:
+        """Refuse a request that is no upgrade if its path is theirs.
+
+        Raises:
+            HandshakeError: 426.
+        """
+        if self._of(request) is not None:
+            raise HandshakeError(426, "a WebSocket upgrade is required", VERSION_HEADERS)
+
+    def begin(
+        self,
+        connection: Connection,
+        asked: Asked,
+        beginning: Beginning,
+        subprotocol: str | None,
+    ) -> None:
+        """Subscribe a new WebSocket; what it sends is counted, and otherwise ignored.
+
+        Args:
+            connection: it.
+            asked: what it has asked for.
+            beginning: how the subscription begins.
+            subprotocol: the one that was agreed on.
+        """
+        path = f"{asked.plain.prefix}{asked.request.topic}"
+        connection.session = PlainSession(subprotocol=subprotocol, path=path, went=asked.plain.went)
+        connection.on_message = self._ignore
+        connection.subscribe(beginning.topic, **beginning.options)
+        if asked.plain.came is not None:
+            asked.plain.came(connection)
+
+    def _ignore(self, connection: Connection, message: str | bytes) -> None:
+        self._ignored += 1
