@@ -285,7 +285,7 @@ bool fws_sub_derive(const fws_sub *sub, uint64_t seq, fws_deflate *codec);
 fws_slab *fws_sub_derive_single(const fws_sub *sub, const fws_slab *slab, uint64_t seq,
                                 fws_deflate *codec, bool settle);
 
-/* Nobody is conflating any more: frames that were derived for those who were are freed. */
+/* Frees the frames that were derived for conflating ones. */
 void fws_topic_forget_singles(fws_topic *topic);
 
 /* One that has just begun: in place of what its connection reads it gets that encoding, batch frames

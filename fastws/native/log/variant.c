@@ -172,17 +172,28 @@ static bool singles_resize(fws_variant *variant, uint32_t capacity, const fws_ke
     return true;
 }
 
-/* Room for one more. As many go as come, in the long run. */
-static bool singles_room(fws_variant *variant, const fws_origin *origin, bool settle)
+/* Room for one more. */
+static bool singles_room(fws_variant *variant)
 {
     uint32_t capacity = variant->capacity;
     if (capacity == 0)
         return singles_resize(variant, SINGLES_FIRST, NULL);
-    if (variant->n_singles < capacity / 4 * 3)
-        return true;
-    if (settle && !singles_resize(variant, capacity, origin->keys))
-        return false;
-    return variant->n_singles < capacity / 2 || singles_resize(variant, capacity * 2, NULL);
+    return variant->n_singles < capacity / 4 * 3 || singles_resize(variant, capacity * 2, NULL);
+}
+
+/* When there are twice as many as were left the last time, those of no newest frames go: as many as
+ * come, in the long run. */
+static void singles_settle(fws_variant *variant, const fws_keys *keys)
+{
+    uint32_t capacity = variant->capacity;
+    if (variant->n_singles < variant->settle_at)
+        return;
+    while (capacity > SINGLES_FIRST && keys->n < capacity / 4)
+        capacity /= 2;
+    while (keys->n >= capacity / 4 * 3)
+        capacity *= 2;
+    if (singles_resize(variant, capacity, keys))
+        variant->settle_at = 2 * variant->n_singles + SINGLES_FIRST;
 }
 
 fws_slab *fws_variant_single(fws_variant *variant, const fws_origin *origin, const fws_slab *slab,
@@ -190,9 +201,11 @@ fws_slab *fws_variant_single(fws_variant *variant, const fws_origin *origin, con
 {
     uint64_t seq = slab->base_seq + i;
     fws_encoded encoded;
+    if (settle && variant->capacity > 0)
+        singles_settle(variant, origin->keys);
     if (variant->n_singles > 0 && single_at(variant, seq)->slab != NULL)
         return single_at(variant, seq)->slab;
-    if (!singles_room(variant, origin, settle) || !encode(variant, origin, slab, i, key, &encoded))
+    if (!singles_room(variant) || !encode(variant, origin, slab, i, key, &encoded))
         return NULL;
     fws_slab *single = fws_log_save_as(&variant->log, slab, i, (uint32_t)encoded.n);
     if (single == NULL)
@@ -213,5 +226,5 @@ void fws_variant_forget(fws_variant *variant)
     fws_log_beside(&variant->log, -(int64_t)(variant->capacity * sizeof *variant->singles));
     free(variant->singles);
     variant->singles = NULL;
-    variant->n_singles = variant->capacity = 0;
+    variant->n_singles = variant->capacity = variant->settle_at = 0;
 }
