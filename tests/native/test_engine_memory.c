@@ -122,7 +122,10 @@ static int last_word(const fake_peer *peer)
         return 0;
     for (; at < peer->out_n; at += (size_t)size + header.length) {
         size = fws_header_decode(peer->out + at, peer->out_n - at, &header);
-        CHECK(size > 0 && peer->out_n - at - (size_t)size >= header.length);
+        bool whole = size > 0 && peer->out_n - at - (size_t)size >= header.length;
+        if (!whole && batch > 0 && peer->closed)
+            return 0;
+        CHECK(whole);
         last = at;
     }
     if (header.opcode != FWS_CLOSE)
