@@ -119,6 +119,7 @@ class Topic:
     engine: Engine
     on_first_subscriber: Callable[[Topic], object] | None
     on_last_subscriber: Callable[[Topic], object] | None
+    crowded: bool
     @property
     def name(self) -> str: ...
     @property
@@ -142,6 +143,23 @@ class Topic:
         text: bool = False,
         exclude: Connection | None = None,
     ) -> None: ...
+    def publish_wait(
+        self,
+        data: Payload,
+        *,
+        key: str | None = None,
+        text: bool = False,
+        exclude: Connection | None = None,
+    ) -> Coroutine[Any, Any, None]: ...
+    def offer(
+        self,
+        data: Payload,
+        *,
+        key: str | None = None,
+        text: bool = False,
+        exclude: Connection | None = None,
+    ) -> bool: ...
+    def notify_room(self, data: Payload) -> None: ...
     def publish_all(
         self, messages: Iterable[Payload], *, key: str | None = None, text: bool = False
     ) -> int: ...
@@ -179,6 +197,8 @@ class Subscription:
     def envelope(self) -> bool: ...
     @property
     def batch(self) -> int | None: ...
+    @property
+    def keys(self) -> tuple[str, ...] | None: ...
     @property
     def max_rate(self) -> float | None: ...
     @property
@@ -218,6 +238,7 @@ class Connection:
         max_lag: Lag | None = None,
         envelope: bool = False,
         batch: int | None = None,
+        keys: Iterable[str] | None = None,
         max_rate: float | None = None,
         on_gap: Callable[[Subscription, Gap], object] | None = None,
     ) -> Subscription: ...
@@ -260,9 +281,11 @@ class Engine:
     on_message: Callable[[Connection, str | bytes], object] | None
     on_close: Callable[[Connection], object] | None
     on_room: Callable[[Connection], object] | None
+    on_topic_room: Callable[[Topic], object] | None
     on_pong: Callable[[Connection, bytes], object] | None
     on_error: Callable[[Connection, BaseException], object] | None
     on_topic_error: Callable[[Topic, BaseException], object] | None
+    on_topic_closed: Callable[[Topic], object] | None
     schedule: Callable[[], None] | None
     waits: Any
     telling: Callable[[Subscription, Gap], object] | None

@@ -46,6 +46,8 @@ _INHERITED = ("the engine belongs to the process that this one was forked from: 
               "here; close() closes the descriptors and leaves the parent's connections alone")
 cdef enum:
     MIB = 1048576
+    PUBLISHED_MOST = 65536  # by publish_wait, before it lets others go on; a message counts as its
+    PUBLISHED_EACH = 64     # bytes and these
 
 
 cdef class Connection
@@ -378,6 +380,7 @@ cdef class Topic:
     cdef fws_topic *_t  # NULL once it or the engine is closed
     cdef readonly Engine engine
     cdef object _on_first, _on_last
+    cdef public bint crowded  # somebody waits to publish: see `publish_wait`
     cdef object __weakref__
 
     def __init__(self):
@@ -453,6 +456,9 @@ cdef class Topic:
             TypeError, ValueError: none of these; more than 1 GiB, a masked Frame, a memoryview
                 that is not contiguous; what is no key.
         """
+        self._publish(data, key, text, exclude)
+
+    cdef int _publish(self, data, key, bint text, Connection exclude) except -1:
         cdef fws_command command
         held = payload_of(data, &command.data, &command.n, &command.opcode)
         if self._t is NULL:
@@ -467,7 +473,70 @@ cdef class Topic:
             command.conn = exclude._id
         if text:
             command.opcode = FWS_TEXT
-        self.engine._command(&command)
+        return self.engine._command(&command)
+
+    def publish_wait(self, data, *, key=None, bint text=False, Connection exclude=None):
+        """Publish one message, as `publish` does, when there is room for it; to be awaited.
+
+        Where there is room it is published at the call, and the awaitable is done. Else it is
+        published when it is awaited and there is room again, first come, first served; cancelled
+        while it waits, it is not published. After 64 KiB or 1,000 messages without a turn of the
+        engine it waits for one, so that a loop that publishes does not keep the others waiting.
+
+        Args: as for `publish`.
+
+        Raises:
+            LogFull: the message is larger than `max_log_bytes`.
+            ConnectionClosed: the topic or the engine is closed, or closes while this waits.
+            RuntimeError: another thread drives the engine, or nothing can be awaited of it.
+            TypeError, ValueError: as `publish`.
+        """
+        cdef size_t n = self._room_for(data)
+        waits = self.engine._waits()
+        if (self.crowded or self.engine._published > PUBLISHED_MOST
+                or not self._offer(n, data, key, text, exclude)):
+            return waits.publish(self, data, key, text, exclude)
+        self.engine._published += PUBLISHED_EACH + n
+        return DONE
+
+    def offer(self, data, *, key=None, bint text=False, Connection exclude=None):
+        """Publish one message, as `publish` does, if there is room for it: return whether there was.
+
+        Raises: as `publish_wait`.
+        """
+        return self._offer(self._room_for(data), data, key, text, exclude)
+
+    cdef bint _offer(self, size_t n, data, key, bint text, Connection exclude) except -1:
+        if not fws_topic_takes(self._t, n):
+            return False
+        try:
+            self._publish(data, key, text, exclude)
+        except LogFull:  # its slab was too old: the next question knows that
+            return False
+        return True
+
+    def notify_room(self, data):
+        """Ask for one call of `Engine.on_topic_room` with this topic, in a turn.
+
+        It is called when there is room for such a message; at the end of this or the next turn if
+        there is already. To ask again before the call changes the message only. When the topic
+        closes first, nothing is called.
+
+        Raises: as `publish_wait`.
+        """
+        cdef size_t n = self._room_for(data)
+        self.engine._done(fws_topic_want_room(self._t, n))
+
+    cdef size_t _room_for(self, data) except? 0:
+        """How many bytes it has; an error where it never fits, or here nothing may be published."""
+        cdef const uint8_t *start
+        cdef size_t n
+        cdef uint8_t opcode
+        cdef fws_topic *t = self._held()
+        held = payload_of(data, &start, &n, &opcode)
+        if fws_topic_never_takes(t, n):
+            raise LogFull(f"a message of {n} bytes is larger than max_log_bytes allows")
+        return n
 
     def publish_all(self, messages not None, *, key=None, bint text=False):
         """Append many messages, as `publish` does each of them, in one call.
@@ -605,7 +674,11 @@ cdef class Topic:
         fws_topic_close(t)
         self._t = NULL
         fws_topic_unref(t)
+        if self.crowded:
+            self.engine.waits.topic_closed(self)
         self.engine._done(FWS_OK)
+        if self.engine.on_topic_closed is not None:
+            self.engine.on_topic_closed(self)
 
     def account(self):
         """Return the counts of the topic, in messages over all its subscriptions ever.
@@ -674,8 +747,34 @@ cdef object _set_key(fws_command *command, key):
     command.key = <const uint8_t *>PyUnicode_AsUTF8AndSize(key, &n)
     if not 1 <= n <= <Py_ssize_t>FWS_KEY_MAX:
         raise ValueError(f"a key has 1 to {FWS_KEY_MAX} bytes of UTF-8, not {n}")
-    command.key_n = <uint8_t>n
+    command.key_n = <uint16_t>n
     return key
+
+
+cdef object _set_keys(fws_command *command, keys):
+    """The keys of a subscription, each behind its length; what is returned holds the bytes."""
+    command.key_n = 0
+    command.key = NULL
+    if keys is None:
+        return None
+    if isinstance(keys, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"keys must be an iterable of str, such as [{keys!r}]")
+    cdef bytearray names = bytearray()
+    cdef list found = list(dict.fromkeys(keys))
+    if not 1 <= len(found) <= FWS_FILTER_MOST:
+        raise ValueError(f"keys must be 1 to {FWS_FILTER_MOST}, not {len(found)}; None: all messages")
+    for key in found:
+        if not isinstance(key, str):
+            raise TypeError(f"a key must be a str, not {type(key).__name__}")
+        name = key.encode()
+        if len(name) > FWS_KEY_MAX:
+            raise ValueError(f"a key has at most {FWS_KEY_MAX} bytes of UTF-8, not {len(name)}")
+        names.append(len(name))
+        names += name
+    held = bytes(names)
+    command.key = <const uint8_t *>PyBytes_AS_STRING(held)
+    command.key_n = <uint16_t>len(held)
+    return held
 
 
 cdef str _epoch_of(const fws_topic *t):
@@ -777,6 +876,17 @@ cdef class Subscription:
     def batch(self):
         """How many messages one WebSocket message may hold; None: they are not batched."""
         return fws_sub_facts_of(self._held()).batch or None
+
+    @property
+    def keys(self):
+        """The keys whose messages it gets, a tuple; None: it gets all messages."""
+        cdef const fws_sub *sub = self._held()
+        cdef list found = []
+        cdef fws_key_name name = fws_sub_key_name(sub, 0)
+        while name.data is not NULL:
+            found.append(name.data[:name.n].decode())
+            name = fws_sub_key_name(sub, <uint32_t>len(found))
+        return tuple(found) if found else None
 
     @property
     def max_rate(self):
@@ -997,9 +1107,7 @@ cdef class Connection:
         return self.session.inbox
 
     cdef object _waits(self):
-        if self.engine.waits is None:
-            raise RuntimeError("nothing can be awaited of an engine without a server or client")
-        return self.engine.waits
+        return self.engine._waits()
 
     def ping(self, bytes data=None):
         """Send a Ping; the awaitable gives the seconds until its Pong (RFC 6455 5.5.2, 5.5.3).
@@ -1078,7 +1186,7 @@ cdef class Connection:
             self.engine._done(FWS_OK)
 
     def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None,
-                  max_rate=None, on_gap=None, bint envelope=False, batch=None):
+                  keys=None, max_rate=None, on_gap=None, bint envelope=False, batch=None):
         """Receive what is published to the topic from now on. Safe from any thread.
 
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
@@ -1100,6 +1208,10 @@ cdef class Connection:
                 loses are told where they would be: `{"gap":[42,99],"reason":"slow"}`.
             batch: 1 to 1,024: up to so many waiting messages as one, a JSON array, or, BINARY ones,
                 each behind its size, 4 bytes, little endian; never compressed. None: each alone.
+            keys: 1 to 64 keys, as for `Topic.publish`: it gets the messages with these keys only, and
+                "" stands for those without a key. The others are not published to it: they count
+                neither in its account nor as messages of its lag, do not wake its client, and are
+                not replayed. A key need not have been published yet. None: all messages.
             max_rate: how often it is sent to at most, per second, 0.1 to 1000; None: whenever there
                 is news. Each time it gets what there is; with the policy "latest" only the newest
                 message of each key (those without a key have one together), and what is left out
@@ -1115,14 +1227,16 @@ cdef class Connection:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
             SubscriptionLimit: it has `max_subscriptions` already.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
-                no pair, or there is such a subscription already; or one that has another envelope
-                or batch.
+                no pair, or there is such a subscription already: with since, or with other keys,
+                or another envelope or batch, `unsubscribe` first.
             LogFull: too much waits for the connection to take the first message of an envelope.
-            TypeError: since is not a pair of str and int; on_gap cannot be called, or is async.
+            TypeError: since is not a pair of str and int; a key is no str; on_gap cannot be called,
+                or is async.
         """
         cdef fws_topic_options options
         cdef fws_command command
         _check_callback("on_gap", on_gap)
+        names = _set_keys(&command, keys)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0
         command.data = NULL
@@ -1137,6 +1251,7 @@ cdef class Connection:
         if max_rate is not None and self._policy(wanted, on_slow) == "lossless":
             raise ValueError("max_rate is not for a lossless subscription, which would hold the "
                              "publisher while it waits for its time")
+        self._check_keys(&command, wanted)
         command.since = since is not None
         if since is not None:
             self._begin_since(&command, wanted, since)
@@ -1157,6 +1272,16 @@ cdef class Connection:
             return on_slow
         options = fws_topic_facts_of(topic._t).options
         return options_by_name(&options)["on_slow"]
+
+    cdef int _check_keys(self, const fws_command *command, Topic topic) except -1:
+        cdef const fws_sub *sub = NULL
+        if topic.engine is self.engine and self._c is not NULL \
+                and not fws_engine_foreign(self.engine._e):
+            sub = fws_conn_find_sub(self._c, topic._t)
+        if sub is not NULL and not fws_sub_has_keys(sub, command.key, command.key_n):
+            raise ValueError("keys are for a subscription that begins, and this one has others: "
+                             "unsubscribe first")
+        return 0
 
     cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
         command.epoch, command.seq = _since(topic._t, since)
@@ -1439,7 +1564,8 @@ cdef class Engine:
     `on_undecided(connection)` may still answer (without one, the connection is ended); a peer that
     hangs up meanwhile ends its connection. `schedule()` is called, once until the next turn, when
     something is waiting to be sent outside of a turn. `on_topic_error(topic, exception)` is called
-    with what the callbacks of topics raise.
+    with what the callbacks of topics raise, `on_topic_closed(topic)` when a topic was closed.
+    `on_topic_room(topic)` is called once for each `Topic.notify_room()`, when there is room again.
 
     Args:
         head_limit: bytes of an HTTP head, 256 to 65,536.
@@ -1488,7 +1614,9 @@ cdef class Engine:
     cdef bint _in_turn, _scheduled, _closing
     cdef object _driver  # the Thread of the first turn; None before
     cdef public object on_head, on_head_limit, on_body, on_undecided, on_message, on_close
-    cdef public object on_room, on_pong, on_error, on_topic_error, schedule
+    cdef public object on_room, on_topic_room, on_pong, on_error, on_topic_error, on_topic_closed
+    cdef public object schedule
+    cdef uint64_t _published  # since the last turn, by publish_wait: bytes, as it counts them
     cdef public object waits  # what makes the awaitables of connections
     cdef object _interrupt  # what a handler raised to end the program, until the turn's end
     cdef object _ended  # connections whose on_close has not been called yet, in order
@@ -1545,6 +1673,11 @@ cdef class Engine:
         if self._e is not NULL:
             fws_engine_free(self._e)
             self._e = NULL
+
+    cdef object _waits(self):
+        if self.waits is None:
+            raise RuntimeError("nothing can be awaited of an engine without a server or client")
+        return self.waits
 
     cdef int _check(self) except -1:
         """Only publish, send, close, subscribe and unsubscribe may come from other threads."""
@@ -1828,6 +1961,7 @@ cdef class Engine:
             return False
         self._in_turn = True
         self._scheduled = False
+        self._published = 0
         try:
             if not poll:
                 fws_engine_resume(self._e)
@@ -1862,6 +1996,7 @@ cdef class Engine:
         self._flush()
         self._tell_room()
         self._tell_gaps()
+        self._tell_topics_room()
         if self._left():
             return 0
         self._reap()
@@ -2039,6 +2174,20 @@ cdef class Engine:
         self.telling = None
         return 0
 
+    cdef int _tell_topics_room(self) except -1:
+        """Call on_topic_room for topics that have room again, one at least."""
+        cdef uint64_t deadline = 0
+        cdef fws_topic *t
+        while not self._left() and not self._closing:
+            if not fws_topics_next_room(fws_engine_topics(self._e), &t):
+                return 0
+            deadline = deadline or fws_engine_now(self._e) + FWS_EVENTS_NS
+            if t is not NULL and self.on_topic_room is not None:
+                self._call_of_topic(self._topic_of(t), self.on_topic_room)
+            if not self._left() and fws_engine_now(self._e) >= deadline:
+                return 0
+        return 0
+
     cdef int _tell_ended(self, uint64_t deadline) except -1:
         """Call on_close for connections that have ended, one at least."""
         while self._ended:
@@ -2070,7 +2219,9 @@ cdef class Engine:
 
     cdef int _tell_topic(self, fws_topic *t) except -1:
         cdef Topic topic = self._topic_of(t)
-        callback = topic._on_first if fws_topic_wanted(t) else topic._on_last
+        return self._call_of_topic(topic, topic._on_first if fws_topic_wanted(t) else topic._on_last)
+
+    cdef int _call_of_topic(self, Topic topic, callback) except -1:
         if callback is None:
             return 0
         try:
@@ -2112,6 +2263,8 @@ cdef class Engine:
         self._let_go_of_topics()
         fws_engine_free(self._e)
         self._e = NULL
+        if self.waits is not None:
+            self.waits.topics_closed()
         self._raise_interrupt()
 
     cdef int _forget(self) except -1:

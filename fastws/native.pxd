@@ -142,6 +142,7 @@ cdef extern from "core/topic.h" nogil:
     enum:
         FWS_NAME_MAX
         FWS_KEY_MAX
+        FWS_FILTER_MOST
     ctypedef struct fws_topic_options:
         uint64_t retention_bytes
         uint64_t max_lag_bytes
@@ -202,6 +203,10 @@ cdef extern from "core/topic.h" nogil:
     fws_losses *fws_losses_new(uint64_t id)
     void fws_losses_free(fws_losses *losses)
     bint fws_topics_next_loss(fws_topics *topics, fws_loss *loss)
+    bint fws_topic_takes(fws_topic *topic, size_t n)
+    bint fws_topic_never_takes(const fws_topic *topic, size_t n)
+    int fws_topic_want_room(fws_topic *topic, size_t n)
+    bint fws_topics_next_room(fws_topics *topics, fws_topic **found)
     fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
                               const fws_topic_options *options)
     fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n)
@@ -212,6 +217,7 @@ cdef extern from "core/topic.h" nogil:
     int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
     bint fws_sub_encodes(const fws_sub *sub, bint envelope, uint16_t batch)
     fws_sub *fws_conn_find_sub(const fws_conn *conn, const fws_topic *topic)
+    bint fws_sub_has_keys(const fws_sub *sub, const uint8_t *names, size_t n)
     bint fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq)
     uint64_t fws_topic_start(const fws_topic *topic, const fws_topic_options *options)
     uint64_t fws_topic_history_from(const fws_topic *topic)
@@ -362,7 +368,7 @@ cdef extern from "core/engine.h" nogil:
         bint since
         bint envelope
         uint16_t batch
-        uint8_t key_n
+        uint16_t key_n
         const uint8_t *key
         uint64_t epoch
         uint64_t seq
@@ -461,4 +467,8 @@ cdef extern from "core/facts.h" nogil:
         uint16_t batch
         uint64_t gap_ns
         fws_topic_options options
+    ctypedef struct fws_key_name:
+        const char *data
+        uint8_t n
+    fws_key_name fws_sub_key_name(const fws_sub *sub, uint32_t i)
     fws_sub_facts fws_sub_facts_of(const fws_sub *sub)

@@ -13,7 +13,7 @@ from fastws.lines.config import LinesOptions
 from fastws.lines.feed import LinesFeed
 from fastws.ticks.config import FEED_LIMITS
 
-OF_LINES = {"topic", "rate", "max_line", "on_slow", "last", "wait_for", "repeat", "keep_open"}
+OF_LINES = {"topic", "rate", "max_line", "last", "wait_for", "repeat", "keep_open"}
 
 
 class LineSite(Site):

@@ -400,4 +400,4 @@ def test_the_help_of_serve_has_every_limit_under_a_heading() -> None:
     others = {name for name, heading in options.items() if heading == "Other options"}
     assert others == {"loop", "deflate", "log_level", "quiet"}
     assert options.keys() >= {each.name for each in fields(Limits)}
-    assert len(set(options.values())) == 8
+    assert len(set(options.values())) == 9

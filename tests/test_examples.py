@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,10 +24,11 @@ PORT_0 = {
     "prices": ("0",),
     "logtail": (__file__, "0"),
     "resume": ("0",),
+    "ticker": ("0",),
 }
 PATHS = {
     "echo": "", "fanout": "", "chat": "/kitchen", "prices": "/prices/BTC", "logtail": "/lines",
-    "resume": "",
+    "resume": "", "ticker": "/topics/prices",
 }  # fmt: skip
 GOING_AWAY = 1001
 LONGEST = 60  # lines of an example
@@ -159,6 +161,24 @@ def test_who_comes_back_with_its_position_misses_no_news() -> None:
 
     with start("resume") as (url, _):
         asyncio.run(story(url))
+
+
+def test_a_ticker_serves_its_topic_and_follows_another_one() -> None:
+    async def story(url: str) -> None:
+        async with connected(url, "/topics/prices") as (client,):
+            assert json.loads(await client.recv())["symbol"] == "BTC"
+        with pytest.raises(websockets.InvalidStatus, match="403"):
+            await websockets.connect(f"{url}/topics/staff")
+
+    with start("ticker") as (url, _):
+        asyncio.run(story(url))
+        command = [sys.executable, str(EXAMPLES / "ticker.py"), "follow", f"{url}/topics/prices"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as follower:
+            assert follower.stdout is not None
+            lines = [follower.stdout.readline() for _ in range(3)]
+            follower.terminate()
+            numbers = [int(line.partition(")")[0].rpartition(" ")[2]) for line in lines]
+            assert numbers == list(range(numbers[0], numbers[0] + 3))
 
 
 def test_the_last_price_is_there_by_http_and_an_unknown_symbol_is_refused() -> None:

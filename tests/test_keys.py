@@ -1,5 +1,6 @@
 """Messages with keys: a slow client gets the newest of each, a new one the retained ones."""
 
+import json
 from typing import Any
 
 import pytest
@@ -155,7 +156,7 @@ def test_keys_without_end_are_bounded_by_the_budget() -> None:
         rig.until(lambda: peer.pull() and len(peer.frames) == begins)
 
 
-def test_ticks_beside_a_message_with_a_key_are_of_one_kind(rig: Rig) -> None:
+def test_once_the_topic_has_keys_the_key_of_a_tick_is_its_symbol(rig: Rig) -> None:
     topic = rig.engine.topic("t", on_slow="latest", max_lag=Lag(bytes=64 * KIB))
     rig.engine.start_source(topic, seed=1)
     _, peer = rig.subscribed(topic, receive_buffer=4 * KIB)
@@ -168,4 +169,34 @@ def test_ticks_beside_a_message_with_a_key_are_of_one_kind(rig: Rig) -> None:
     connection.subscribe(topic)
     rig.until(lambda: other.pull().frames and peer.pull().frames)
     rig.engine.set_rate(0)
+    rig.engine.turn()
+    newest = topic.snapshot()
+    assert {"BTC", "ETH", "SOL", "DOGE", "XRP"} <= set(newest)
+    for symbol in set(newest) - {"", "A"}:
+        assert json.loads(newest[symbol].data)["symbol"] == symbol
     assert balances(topic.account())
+
+
+@pytest.mark.parametrize("rate", [20_000, "max"])
+def test_a_display_gets_the_newest_tick_of_each_symbol(rig: Rig, rate: Any) -> None:
+    topic = rig.engine.topic("t", on_slow="latest")
+    rig.engine.start_source(topic, seed=1, fields="seq")
+    _, everything = rig.subscribed(topic)
+    connection, peer = rig.connect()
+    subscription = connection.subscribe(topic, max_rate=50)
+    rig.engine.set_rate(rate)
+    rig.until(lambda: everything.pull() and len(peer.pull().frames) > 100)
+    rig.engine.set_rate(0)
+    rig.until(lambda: everything.pull() and topic.account()["pending"] == 0)
+    rig.until(lambda: len(peer.pull().frames) == subscription.account()["delivered"])
+    others = topic.account()["delivered"] - len(peer.frames)
+    rig.until(lambda: len(everything.pull().frames) == others)
+    got = [json.loads(payload) for payload in peer.payloads]
+    newest = {tick["symbol"]: tick["seq"] for tick in map(json.loads, everything.payloads)}
+    seqs = [tick["seq"] for tick in got]
+    assert seqs == sorted(set(seqs))
+    assert seqs[-1] == topic.seq
+    assert {tick["symbol"]: tick["seq"] for tick in got} == newest
+    account = subscription.account()
+    assert balances(account)
+    assert account["conflated"] == account["published"] - len(got)

@@ -20,24 +20,24 @@ CORE = PACKAGE / "native" / "core"
 NATIVE = {
     0: "status link mask utf8 hash hist pace",
     1: "frame deflate envelope",
-    2: "message encode variant log keys outbox tick tick_vector meter",
+    2: "message encode variant log ring ranks keys filter outbox tick tick_vector meter",
     3: "sys peers conn rest subs place account policy keep variants topics topic commit source gather "
     "send poll close rate allowance throttle unread shed buffers deadline flush command accept "
-    "engine engine_state engine_internal facts sweep losses receive http turn",
+    "engine engine_state engine_internal facts sweep losses room receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
     "turn http receive engine sweep flush shed command accept poll unread throttle close send "
-    "source gather commit topic policy facts deadline account buffers conn rest subs topics keep "
-    "place variants losses allowance peers rate sys"
+    "source gather commit room topic policy facts deadline account buffers conn rest subs topics "
+    "keep place variants losses allowance peers rate sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {
     # errors: text and numbers, what the bindings raise
     4: "errors checks lag native _frame _ticks",
-    5: "http http.* client.url client.handshake server.limits "
+    5: "http http.* client.url client.handshake client.place server.limits "
     "ticks.config ticks.access ticks.api ticks.reports ticks.console "
-    "feeds.page lines.config lines.splitter lines.api "
+    "feeds.delivery feeds.page lines.config lines.splitter lines.api "
     "bench.results bench.verdict bench.search",
     6: "_inbox server server.* client client.* ticks ticks.* feeds feeds.* lines lines.* "
     "bench bench.*",

@@ -305,7 +305,6 @@ def test_a_row_a_second_says_what_there_is(run: Run, tmp_path: Path) -> None:
         ({"topic": "two words"}, "topic: must be visible ASCII without blanks"),
         ({"rate": 0}, "rate: of a source must be more than 0"),
         ({"max_line": 3}, "max_line: must be an integer from 4 to 16,777,216"),
-        ({"on_slow": "never"}, "on_slow: must be one of lossless, latest, drop_oldest, close"),
         ({"last": 1001}, "last: must be an integer from 0 to 1,000"),
         ({"wait_for": -1}, "wait_for: must be an integer from 0 to 10,000,000"),
         ({"repeat": True}, "repeat: needs a file: standard input cannot begin again"),

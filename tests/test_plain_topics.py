@@ -12,6 +12,7 @@ from line_site import LineSite, numbered
 from plain_site import PlainSite, Run, counts, plain_site, position
 from support import CLOSE, TEXT, Site, client_frame, close_payload
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedOK
 
 from fastws import (
     History,
@@ -280,6 +281,22 @@ def test_its_message_rate_counts(run: Run) -> None:
                 await client.send(client_frame(TEXT, b"x") * 20)
                 await eventually(lambda: site.server.counters()["message_rate_paused"])
                 assert site.server.counters()["ignored_messages"] < 20
+
+    run(case())
+
+
+def test_the_end_of_the_topic_is_1001(run: Run) -> None:
+    async def case() -> None:
+        async with plain_site() as site:
+            topic, other = site.kept("t"), site.kept("u")
+            async with site.connect("/topics/t") as ws, site.connect("/topics/u") as spared:
+                topic.close()
+                with pytest.raises(ConnectionClosedOK, match="the topic is closed"):
+                    await ws.recv()
+                assert ws.close_code == 1001
+                other.publish("on")
+                assert await spared.recv() == "on"
+            assert (await site.refused("/topics/t")).status == 404
 
     run(case())
 

@@ -6,13 +6,14 @@ too short. 300 cuts, or as many as FASTWS_EXAMPLES says.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cutting import Relay, at_once, url_of
 from handler_apps import eventually
 from plain_site import PlainSite, Run, plain_site
 from support import PATIENCE
@@ -31,58 +32,8 @@ from fastws import (
 )
 from fastws.http.upgrade import accept_key
 
+__all__ = ["at_once"]
 CUTS = EXAMPLES or 300
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts that fail are repeated at once."""
-
-    def delays() -> Iterator[float]:
-        while True:
-            yield 0.001
-
-    monkeypatch.setattr("fastws.client.connect.reconnect_delays", delays)
-
-
-class Relay:
-    """Passes bytes on between a client and a server, and cuts off both after some."""
-
-    def __init__(self, port: int, draw: random.Random) -> None:
-        self._port = port
-        self._draw = draw
-        self.cuts = 0
-        self.left = CUTS
-        self._server: asyncio.Server | None = None
-
-    async def __aenter__(self) -> "Relay":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        upward = asyncio.create_task(self._pass(reader, up_writer, 1 << 60))
-        most = self._draw.choice([250, 400, 2000, 20_000]) if self.left > 0 else 1 << 60
-        await self._pass(up_reader, writer, self._draw.randrange(most))
-        self.left -= 1
-        self.cuts += 1
-        upward.cancel()
-        for each in (writer, up_writer):
-            each.transport.abort()
-
-    async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, n: int
-    ) -> None:
-        with suppress(ConnectionError):
-            while n and (data := await reader.read(min(n, 1 << 14))):
-                writer.write(data)
-                await writer.drain()
-                n -= len(data)
 
 
 def said(topic: Topic) -> str:
@@ -156,15 +107,11 @@ class Follower:
                         break
 
 
-def url_of(port: int, name: str, query: str = "") -> str:
-    return f"ws://127.0.0.1:{port}/topics/{name}{query}"
-
-
 def test_connections_that_are_cut_anywhere_lose_and_double_nothing(run: Run) -> None:
     draw = random.Random(1)
 
     async def case() -> None:
-        async with plain_site() as site, Relay(site.address[1], draw) as relay:
+        async with plain_site() as site, Relay(site.address[1], draw, CUTS) as relay:
             topic = site.server.topic("news", history=History(messages=100_000))
             follower = Follower()
             done = lambda: relay.cuts >= CUTS and follower.got[-1][1] >= 1000  # noqa: E731
@@ -182,7 +129,7 @@ def test_a_history_that_is_too_short_is_told(run: Run) -> None:
     draw = random.Random(2)
 
     async def case() -> None:
-        async with plain_site() as site, Relay(site.address[1], draw) as relay:
+        async with plain_site() as site, Relay(site.address[1], draw, CUTS) as relay:
             topic = site.server.topic("news", history=History(messages=2), retain=True)
             follower = Follower()
             async with publishing(topic, 0):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from fastws.errors import ConfigError
 from fastws.ticks.config import Rate, parse_rate
@@ -62,6 +63,11 @@ class RateOption(click.ParamType[Rate]):
         if self._number and rate == "max":
             self.fail("must be a number", parameter, context)
         return rate
+
+
+def was_given(context: click.Context, name: str) -> bool:
+    """Whether a parameter comes from the command line or the environment."""
+    return context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
 
 
 def config_line(error: ConfigError) -> str:

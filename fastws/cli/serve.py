@@ -13,9 +13,10 @@ from typing import Any, get_args
 import click
 
 from fastws.cli.console import Console, ConsoleLog
+from fastws.cli.delivery import DELIVERY_GROUP, delivery_of, delivery_options
 from fastws.cli.groups import GroupedCommand, RateOption, config_line
 from fastws.cli.secret import read_token
-from fastws.cli.source import SOURCE_GROUP, describe, source_of, source_options, without_ticks
+from fastws.cli.source import SOURCE_GROUP, check_beside, describe, source_of, source_options
 from fastws.cli.surroundings import PortOption
 from fastws.errors import ConfigError, host_and_port
 from fastws.feeds.feed import Feed
@@ -66,7 +67,8 @@ def read_mode(context: click.Context, parameter: click.Parameter, value: str | N
 GROUPS = {
     "Where to listen": "host port unix unix_mode http_port",
     "Lines of text instead of ticks": SOURCE_GROUP,
-    "Ticks": "rate format fields late max_lag max_lag_bytes min_rate",
+    "Ticks": "rate format fields late",
+    "Slow clients, and those that come later": DELIVERY_GROUP,
     "Who may connect": "allowed_origin admin_token admin_token_file max_connections "
     "max_per_address handshake_rate exempt_addresses",
     "What one client sends": "message_rate byte_rate max_message_size max_fragments max_head_size "
@@ -130,28 +132,6 @@ GROUPS = {
     "umask has it.",
 )
 @click.option(
-    "--max-lag",
-    type=float,
-    default=0.5,
-    metavar="SECONDS",
-    help="At a fixed rate: a client whose next tick is older jumps to the newest one. 0: no limit.",
-)
-@click.option(
-    "--max-lag-bytes",
-    type=int,
-    default=12 << 20,
-    metavar="BYTES",
-    help="At a fixed rate: a client that is more bytes behind jumps to the newest one. 4,096 up.",
-)
-@click.option(
-    "--min-rate",
-    type=int,
-    default=1 << 20,
-    metavar="BYTES",
-    help="At --rate max: a client that delays the feed, and takes fewer bytes a second over 5 s, "
-    "is closed (1013). 0: no minimum.",
-)
-@click.option(
     "--allowed-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -177,6 +157,7 @@ GROUPS = {
     help="Ticks over 10 ms late: sent at once, sent at twice the rate, or counted as missed.",
 )
 @source_options
+@delivery_options
 @click.option("--deflate", is_flag=True, help="Compress for clients that offer it (RFC 7692).")
 @limit_options
 @click.option(
@@ -196,9 +177,6 @@ def serve(
     http_port: int | None,
     unix: str | None,
     unix_mode: int | None,
-    max_lag: float,
-    max_lag_bytes: int,
-    min_rate: int,
     allowed_origin: tuple[str, ...],
     admin_token: str | None,
     admin_token_file: str | None,
@@ -232,7 +210,8 @@ def serve(
         if admin_token is not None:
             raise ConfigError("admin_token_file", "cannot be combined with --admin-token")
         admin_token = read_token(admin_token_file)
-    lines = source_of(click.get_current_context(), others)
+    context = click.get_current_context()
+    lines, delivery = source_of(context, others), delivery_of(context, others)
     options = ServeOptions(
         host=host,
         port=port,
@@ -242,9 +221,6 @@ def serve(
         http_port=http_port if http_port is not None else http_port_of_mode(os.environ),
         unix=unix,
         unix_mode=unix_mode,
-        max_lag=max_lag,
-        max_lag_bytes=max_lag_bytes,
-        min_rate=min_rate,
         allowed_origins=allowed_origin,
         admin_token=admin_token,
         log_level=log_level,  # type: ignore[arg-type]
@@ -253,9 +229,10 @@ def serve(
         late=late,  # type: ignore[arg-type]
         deflate=deflate,
         limits=Limits(**others),
+        **delivery,
     )
     if lines is not None:
-        options = without_ticks(click.get_current_context(), options)
+        check_beside(options)
     try:
         check_file_limit()
         with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner, long_lived_heap():
@@ -374,7 +351,9 @@ def announce(
     for address in addresses:
         write_line(f"listening on ws://{host_and_port(address)} (HTTP: {paths})")
     if lines is not None:
-        write_line(f"lines: {describe(lines)}; loop: {options.loop}; Ctrl-C stops")
+        on_slow = options.on_slow or "lossless"
+        write_line(f"lines: {describe(lines, on_slow)}; loop: {options.loop}; Ctrl-C stops")
         return
     rate = "max" if options.rate == "max" else f"{options.rate:,}/s"
-    write_line(f"ticks: {rate}, {options.format}; loop: {options.loop}; Ctrl-C stops")
+    policy = "" if options.on_slow is None else f", {options.on_slow}"
+    write_line(f"ticks: {rate}, {options.format}{policy}; loop: {options.loop}; Ctrl-C stops")

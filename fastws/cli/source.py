@@ -1,17 +1,16 @@
 """The options of `fastws serve --source`, and what those of the ticks mean beside it. Layer 7."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
+from fastws.cli.groups import was_given
 from fastws.errors import ConfigError, printable
-from fastws.lines.config import STANDARD_INPUT, LinesOptions, OnSlow
+from fastws.lines.config import STANDARD_INPUT, LinesOptions
 from fastws.ticks.config import ServeOptions
 
-SOURCE_GROUP = "source topic on_slow last max_line wait_for repeat keep_open"
+SOURCE_GROUP = "source topic last max_line wait_for repeat keep_open"
 TICKS_ONLY = ("format", "fields", "late", "admin_token", "admin_token_file")
 
 
@@ -30,15 +29,6 @@ _OPTIONS = [
         "file, --rate lines a second. The server ends with the source.",
     ),
     click.option("--topic", default="lines", metavar="NAME", help="Name of the lines' topic."),
-    click.option(
-        "--on-slow",
-        type=click.Choice(get_args(OnSlow)),
-        default="lossless",
-        help="A client that is --max-lag-bytes behind: the source is read no further until it has "
-        "taken some, and one that takes less than --min-rate is closed (lossless); it jumps to the "
-        "newest line (latest), or to the oldest within the limit (drop_oldest); it is closed with "
-        "1013 (close).",
-    ),
     click.option(
         "--last",
         type=int,
@@ -73,32 +63,33 @@ def source_of(context: click.Context, given: dict[str, Any]) -> LinesOptions | N
     values = {name: given.pop(name) for name in SOURCE_GROUP.split()}
     if values["source"] is None:
         for name in values:
-            if _was_given(context, name):
+            if was_given(context, name):
                 raise ConfigError(name, "needs --source")
         return None
     for name in TICKS_ONLY:
-        if _was_given(context, name):
+        if was_given(context, name):
             raise ConfigError(name, "is of ticks; --source sends lines, which nobody can change")
     is_file = values["source"] != STANDARD_INPUT
-    if _was_given(context, "rate") and not is_file:
+    if was_given(context, "rate") and not is_file:
         raise ConfigError("rate", "is of a file: lines of standard input are sent as they come")
     if values["wait_for"] is None:
         values["wait_for"] = 1 if is_file else 0
     return LinesOptions(rate=context.params["rate"] if is_file else "max", **values)
 
 
-def without_ticks(context: click.Context, options: ServeOptions) -> ServeOptions:
-    """Return options whose defaults are those of lines: no line is too old by itself."""
-    return options if _was_given(context, "max_lag") else replace(options, max_lag=0)
+def check_beside(options: ServeOptions) -> None:
+    """Refuse options that make no sense for lines, which are lossless where nothing else is said.
+
+    Raises:
+        ConfigError: one is.
+    """
+    if options.on_slow is None:
+        options.check_lossless()
 
 
-def describe(lines: LinesOptions) -> str:
+def describe(lines: LinesOptions, on_slow: str) -> str:
     """Return what is sent, for the console."""
     rate = "as they come" if lines.rate == "max" else f"{lines.rate:,}/s"
     name = "standard input" if lines.source == STANDARD_INPUT else printable(lines.source)
     waits = f", when {lines.wait_for:,} clients have connected" if lines.wait_for else ""
-    return f"{name} to the topic {lines.topic}, {rate}, {lines.on_slow}{waits}"
-
-
-def _was_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
+    return f"{name} to the topic {lines.topic}, {rate}, {on_slow}{waits}"

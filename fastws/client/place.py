@@ -24,7 +24,7 @@ from fastws.lag import Gap
 Position = tuple[str, int]  # epoch and number of the last message that is there
 
 _GAP = '{"gap":'
-_SEQ = struct.Struct("<Q")
+_SEQ, _SIZE = struct.Struct("<Q"), struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,13 @@ class Place:
         began: behind this message.
         delivery: what the server said of its messages; None: nothing that is known here.
         asked: the position that was asked for, or None.
+        batched: whether a message may be several, as batch=n has them.
     """
 
     began: Position
     delivery: str | None
     asked: Position | None
+    batched: bool = False
 
     @property
     def recovered(self) -> bool | None:
@@ -63,7 +65,7 @@ class Place:
             return epoch, seq + received
         if not self.numbered:
             return None
-        number = last_number(last) if received else seq
+        number = last_number(last, batched=self.batched) if received else seq
         return None if number is None else (epoch, number)
 
 
@@ -80,7 +82,9 @@ def place_of(fields: Fields, target: str) -> Place | None:
     said = [value.decode("latin-1") for value in fields.get(_DELIVERY_FIELD, [])]
     delivery = said[0] if len(said) == 1 and said[0] in (EVERY_MESSAGE, NUMBERED) else None
     asked = [unquote(value) for name, value in _options(target) if name == "since"]
-    return Place(began[0], delivery, parse_position(asked[0]) if len(asked) == 1 else None)
+    position = parse_position(asked[0]) if len(asked) == 1 else None
+    batched = any(name == "batch" for name, _ in _options(target))
+    return Place(began[0], delivery, position, batched)
 
 
 def with_since(target: str, position: Position) -> str:
@@ -100,23 +104,37 @@ def gap_of(message: str | bytes) -> Gap | None:
     """Return the Gap that a numbered message tells of; None: it is another message."""
     if not isinstance(message, str) or not message.startswith(_GAP):
         return None
-    said = orjson.loads(message)
-    first, last = said["gap"]
-    return Gap(first, last, last - first + 1, said["reason"])
+    try:
+        said = orjson.loads(message)
+        first, last = said["gap"]
+        return Gap(first, last, last - first + 1, said["reason"])
+    except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
+        return None
 
 
-def last_number(message: object) -> int | None:
+def last_number(message: object, *, batched: bool = False) -> int | None:
     """Return the number behind which a client is that has a numbered message; None: it has none."""
     if isinstance(message, Gap):
         return message.last
-    if isinstance(message, bytes):
-        return int(_SEQ.unpack_from(message)[0]) if len(message) >= _SEQ.size else None
     try:
+        if isinstance(message, bytes):
+            last = _last_of_batch(message) if batched else message
+            return int(_SEQ.unpack_from(last)[0])
         said = orjson.loads(message)  # type: ignore[arg-type]
+        said = said[-1] if isinstance(said, list) else said
         number = said["gap"][1] if "gap" in said else said["seq"]
-    except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
+    except (orjson.JSONDecodeError, struct.error, TypeError, KeyError, IndexError):
         return None
-    return number if isinstance(number, int) else None
+    return number if type(number) is int else None
+
+
+def _last_of_batch(batch: bytes) -> bytes:
+    """Return the last of the messages that stand behind their sizes."""
+    at = n = 0
+    while at < len(batch):
+        (n,) = _SIZE.unpack_from(batch, at)
+        at += _SIZE.size + n
+    return batch[at - n :] if at == len(batch) else b""
 
 
 def _options(target: str) -> list[tuple[str, str]]:

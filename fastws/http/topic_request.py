@@ -25,8 +25,10 @@ POLICIES: dict[str, "OnSlow"] = {
     "latest": "latest", "drop_oldest": "drop_oldest", "close": "close", "lossless": "lossless"
 }  # fmt: skip
 MAX_RATES = (0.1, 1000.0)  # sends a second
+MOST_KEYS, LONGEST_KEY, MOST_IN_BATCH = 64, 255, 1024
 _MOST_OPTIONS = 256
 _PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_DIGITS = re.compile(r"[0-9]{1,4}")
 _NUMBER = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
 _SINCE = re.compile(r"([!-9;-~]{1,64}):(-1|[0-9]{1,19})")
 
@@ -40,12 +42,18 @@ class TopicRequest:
         since: the position that the client has, or None.
         on_slow: the policy that it asks for; None: the topic's.
         max_rate: sends a second, at most; None: no limit.
+        keys: of the messages that it wants, "" for those without one; none: all messages.
+        envelope: each message has its number.
+        batch: messages that one WebSocket message may hold; None: one.
     """
 
     topic: str
     since: tuple[str, int] | None = None
     on_slow: "OnSlow | None" = None
     max_rate: float | None = None
+    keys: tuple[str, ...] = ()
+    envelope: bool = False
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +110,12 @@ def parse_topic_request(topic: str, request: Request, others: Collection[str]) -
             known = ", ".join(sorted([*_PARSERS, *others]))
             raise HandshakeError(400, f"no such option: {printable(name, 64)}; there are {known}")
         field, parse = _PARSERS[name]
-        if field in found:
+        if field == "keys":
+            found[field] = _more_keys(found.get(field, ()), parse(value))
+        elif field in found:
             raise HandshakeError(400, f"{name} is there twice")
-        found[field] = parse(value)
+        else:
+            found[field] = parse(value)
     return TopicRequest(topic, **found)
 
 
@@ -153,9 +164,35 @@ def _max_rate(value: str) -> float:
     return rate
 
 
+def _key(value: str) -> str:
+    if len(value.encode()) > LONGEST_KEY:
+        raise HandshakeError(400, f"a key has at most {LONGEST_KEY} bytes")
+    return value
+
+
+def _more_keys(keys: tuple[str, ...], key: str) -> tuple[str, ...]:
+    if len(keys) == MOST_KEYS:
+        raise HandshakeError(400, f"at most {MOST_KEYS} keys")
+    return keys if key in keys else (*keys, key)
+
+
+def _envelope(value: str) -> bool:
+    if value != "1":
+        raise HandshakeError(400, "envelope must be 1")
+    return True
+
+
+def _batch(value: str) -> int:
+    n = int(value) if _DIGITS.fullmatch(value) else 0
+    if not 1 <= n <= MOST_IN_BATCH:
+        raise HandshakeError(400, f"batch must be an integer from 1 to {MOST_IN_BATCH:,}")
+    return n
+
+
 # By name in the query: the field of TopicRequest, and what makes its value.
 _PARSERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "since": ("since", _since),
     "onSlow": ("on_slow", _on_slow),
     "maxRate": ("max_rate", _max_rate),
+    "key": ("keys", _key),
 }

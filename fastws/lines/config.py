@@ -1,14 +1,12 @@
 """What can be set of a source of lines: the options of `fastws serve --source`. Layer 5."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-from fastws.checks import check_choice, check_flag, check_integer, check_text
+from fastws.checks import check_flag, check_integer, check_text
 from fastws.errors import ConfigError
 from fastws.ticks.config import Rate, check_rate
 
 STANDARD_INPUT = "-"
-OnSlow = Literal["lossless", "latest", "drop_oldest", "close"]
 MOST_LAST = 1000
 
 
@@ -21,7 +19,6 @@ class LinesOptions:
         topic: the name of their topic.
         rate: lines a second, 1 to 100,000,000, or "max": as they come.
         max_line: bytes of a line, 4 to 16 MiB; the rest of a longer one is left out.
-        on_slow: what becomes of a client that is `max_lag` behind.
         last: how many of the last lines a new client gets first, 0 to 1,000.
         wait_for: the source is read from when so many clients have connected.
         repeat: at its end the file begins again.
@@ -35,7 +32,6 @@ class LinesOptions:
     topic: str = "lines"
     rate: Rate = "max"
     max_line: int = 64 * 1024
-    on_slow: OnSlow = "lossless"
     last: int = 10
     wait_for: int = 0
     repeat: bool = False
@@ -48,7 +44,6 @@ class LinesOptions:
         if check_rate(self.rate) == 0:
             raise ConfigError("rate", "of a source must be more than 0")
         check_integer("max_line", self.max_line, 4, 16 << 20)
-        check_choice("on_slow", self.on_slow, get_args(OnSlow))
         check_integer("last", self.last, 0, MOST_LAST)
         check_integer("wait_for", self.wait_for, 0, 10_000_000)
         check_flag("repeat", self.repeat)

@@ -19,7 +19,6 @@ from fastws.feeds.stats import Shared, clients_wire, greatest_lag, topics_wire
 from fastws.http.origin import LOCAL_PAGES
 from fastws.http.request import Request
 from fastws.http.response import Response
-from fastws.lag import History, Lag
 from fastws.lines.api import LinesApi
 from fastws.lines.config import STANDARD_INPUT, LinesOptions
 from fastws.lines.reader import Reader, close_source, open_source
@@ -37,8 +36,7 @@ class LinesFeed(Feed):
     """The lines of a file or of standard input, each of them a text message.
 
     Args:
-        options: as `fastws serve` takes them; of the ticks' own only `max_lag`, `max_lag_bytes` and
-            `min_rate` count.
+        options: as `fastws serve` takes them; those of ticks alone do not count.
         lines: the source, and how it is published.
         write_line: takes each line of the console, or None: it stays quiet.
         show_row: takes the row of a second, which may replace the one before it.
@@ -61,14 +59,10 @@ class LinesFeed(Feed):
         answer = page("lines", lines.topic, CORS_HEADERS)
         super().__init__(options, lines.topic, answer, write_line, LOCAL_PAGES)
         self._show_row = show_row or write_line
-        limit = options.max_lag_bytes
-        seconds = options.max_lag if lines.on_slow != "lossless" else 0
         self._topic.configure(
-            on_slow=lines.on_slow,
-            max_lag=Lag(bytes=limit, seconds=seconds or None),
-            retention_bytes=limit + limit // 3,
-            min_rate=options.min_rate,
-            history=History(messages=lines.last or None),
+            **options.topic_options("lossless", usual_lag=0),
+            history=options.kept(lines.last),
+            retain=options.retain,
         )
         self.server.limit_log.leave_out("log_full")  # what holds the source
         self._api = LinesApi(Shared(self.stats).get)
@@ -236,10 +230,10 @@ class LinesFeed(Feed):
         self._begin_if_due()
 
     def _subscribe(self, connection: Connection, own: dict[str, Any]) -> None:
-        newest = self._topic.seq
-        since = (self._topic.epoch, newest - min(self.lines.last, newest + 1))
-        if not self._topic.position(since).recovered:  # the budget has taken some of them
-            kept = self._topic.history(self.lines.last)
+        newest, last = self._topic.seq, max(self.lines.last, self._options.retain)
+        since = (self._topic.epoch, newest - min(last, newest + 1))
+        if not self._topic.position(since).recovered:  # age or the budget has taken some of them
+            kept = self._topic.history(last)
             since = (self._topic.epoch, kept[0].seq - 1 if kept else newest)
         connection.subscribe(self._topic, since=since, **own)
 

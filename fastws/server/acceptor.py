@@ -116,6 +116,7 @@ class Acceptor:
         engine.on_undecided = self._on_undecided
         engine.on_close = self._on_close
         engine.on_error = self._failures.take
+        engine.on_topic_closed = self._plain.topic_closed
 
     def counts(self) -> dict[str, int]:
         """Return what is counted here, by name."""

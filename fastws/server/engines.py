@@ -22,5 +22,6 @@ def make_engine(limits: Limits) -> tuple[Engine, Waits]:
     engine = Engine(**options)
     waits = engine.waits = Waits()
     engine.on_room = waits.on_room
+    engine.on_topic_room = waits.publishers.on_room
     engine.on_pong = waits.on_pong
     return engine, waits

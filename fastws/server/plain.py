@@ -17,6 +17,7 @@ from fastws.http.response import Response
 from fastws.http.topic_request import (
     DELIVERY,
     EVERY_MESSAGE,
+    NUMBERED,
     POSITION,
     TopicNames,
     TopicRequest,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fastws._frame import OnSlow
 
 PREFIX = "/topics/"
+GOING_AWAY = 1001
 NAME_PATTERN = "[A-Za-z0-9_.:-]+(/[A-Za-z0-9_.:-]+)*"
 
 CanSubscribe = Callable[[Request, str], bool | Response | Awaitable[bool | Response | None] | None]
@@ -39,6 +41,7 @@ Heard = Callable[[Connection], None]
 class PlainSession(Session):
     """What is kept of a connection of a plain topic."""
 
+    topic: Topic | None = None
     went: Heard | None = None
 
     def end(self, connection: Connection) -> None:
@@ -99,7 +102,7 @@ class PlainTopics:
         return Asked(self, asked)
 
     def subscription_options(self, topic: Topic, asked: TopicRequest) -> dict[str, Any]:
-        """Return the options of a subscription by name; None: the topic's.
+        """Return the options of a subscription by name, those that are not the topic's.
 
         Raises:
             HandshakeError: 400, they do not go together.
@@ -112,12 +115,16 @@ class PlainTopics:
             max_lag = replace(max_lag, seconds=None)
         # Who was told that every message comes keeps the policy, whatever becomes of the topic's.
         on_slow = "close" if asked.on_slow is None and own == "close" else asked.on_slow
-        return {
+        options = {
             "since": asked.since,
             "on_slow": on_slow,
             "max_lag": max_lag,
             "max_rate": asked.max_rate,
+            "keys": asked.keys or None,
+            "envelope": asked.envelope or None,
+            "batch": asked.batch,
         }
+        return {name: value for name, value in options.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +167,12 @@ class Asked:
         """
         topic = self.topic(engine, allowed)
         options = self.plain.subscription_options(topic, self.request)
-        on_slow: OnSlow | None = options["on_slow"]
+        on_slow: OnSlow | None = options.get("on_slow")
         begins: Position = topic.position(self.request.since, on_slow=on_slow)
         fields = [(POSITION, f"{begins.epoch}:{begins.seq}")]
-        if on_slow in ("close", "lossless"):
+        if self.request.envelope:
+            fields.append((DELIVERY, NUMBERED))
+        elif on_slow in ("close", "lossless") and not (self.request.keys or self.request.batch):
             fields.append((DELIVERY, EVERY_MESSAGE))
         return Beginning(topic, options, fields)
 
@@ -251,11 +260,20 @@ class Plain:
             subprotocol: the one that was agreed on.
         """
         path = f"{asked.plain.prefix}{asked.request.topic}"
-        connection.session = PlainSession(subprotocol=subprotocol, path=path, went=asked.plain.went)
+        connection.session = PlainSession(
+            subprotocol=subprotocol, path=path, topic=beginning.topic, went=asked.plain.went
+        )
         connection.on_message = self._ignore
         connection.subscribe(beginning.topic, **beginning.options)
         if asked.plain.came is not None:
             asked.plain.came(connection)
+
+    def topic_closed(self, topic: Topic) -> None:
+        """Close the clients of a topic that was closed: nothing more would ever come."""
+        for connection in topic.engine.connections if self._topics() else ():
+            session = connection.session
+            if isinstance(session, PlainSession) and session.topic is topic:
+                connection.close(GOING_AWAY, "the topic is closed")
 
     def _ignore(self, connection: Connection, message: str | bytes) -> None:
         self._ignored += 1

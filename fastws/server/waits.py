@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from fastws._frame import Connection, closed_error
+from fastws._frame import Connection, Topic, closed_error
+from fastws.server.publishers import Payload, Publishers
 
 Waiter = asyncio.Future[None]
 
@@ -58,6 +59,7 @@ class Waits:
         self._drains: dict[Connection, list[Waiter]] = {}
         self._ends: dict[Connection, list[Waiter]] = {}
         self._pings: dict[Connection, dict[bytes, asyncio.Future[float]]] = {}
+        self.publishers = Publishers()
 
     # Room.
 
@@ -135,6 +137,22 @@ class Waits:
             connection.notify_room()
         else:
             self._call(connection)
+
+    # Room in topics.
+
+    def publish(
+        self, topic: Topic, data: Payload, key: str | None, text: bool, exclude: Connection | None
+    ) -> Coroutine[Any, Any, None]:
+        """Publish once there is room, after those who asked before."""
+        return self.publishers.publish(topic, data, key, text, exclude)
+
+    def topic_closed(self, topic: Topic) -> None:
+        """Hear that a topic for which somebody waits has been closed."""
+        self.publishers.on_close(topic)
+
+    def topics_closed(self) -> None:
+        """Hear that the engine has been closed."""
+        self.publishers.on_close()
 
     # Ends.
 

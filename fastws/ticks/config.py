@@ -18,6 +18,7 @@ from fastws.checks import (
     check_text,
 )
 from fastws.errors import ConfigError, printable
+from fastws.feeds.delivery import Delivery
 from fastws.http.origin import origins_of
 from fastws.server.limits import Limits
 
@@ -112,8 +113,8 @@ _WIRE_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """The options of `fastws serve`.
+class ServeOptions(Delivery):
+    """The options of `fastws serve`; those of slow clients are the arguments of Delivery, too.
 
     Args:
         host: address or name to listen on.
@@ -135,12 +136,6 @@ class ServeOptions:
             them, as for `check_origin`; empty: all may connect.
         late: what becomes of ticks that are overdue: sent at once, at twice the rate, or skipped.
         deflate: whether clients that offer permessage-deflate get it.
-        max_lag: seconds that a tick may be old when it is sent, 0 to 86,400, else its client jumps
-            to the newest one; 0: no limit. Not at rate "max".
-        max_lag_bytes: bytes of ticks that a client may have yet to get, 4,096 to 2^40, else it
-            jumps likewise; `max_log_bytes` bounds them too. Not at rate "max".
-        min_rate: bytes a second, 0 to 10^12, that a client takes at rate "max" while it holds the
-            feed, else it is closed with 1013; 0: no minimum.
         limits: what bounds the server; a client's message has 16 KiB.
 
     Raises:
@@ -162,9 +157,6 @@ class ServeOptions:
     unix_mode: int | None = None
     allowed_origins: tuple[str, ...] = ()
     deflate: bool = False
-    max_lag: float = 0.5
-    max_lag_bytes: int = 12 << 20
-    min_rate: int = 1 << 20
     limits: Limits = FEED_LIMITS
 
     def __post_init__(self) -> None:
@@ -190,10 +182,10 @@ class ServeOptions:
         origins = origins_of("allowed_origin", self.allowed_origins)
         object.__setattr__(self, "allowed_origins", origins)
         check_flag("deflate", self.deflate)
-        if 0 < check_number("max_lag", self.max_lag, 0, 86_400) < 0.001:
-            raise ConfigError("max_lag", "must be 0 or from 0.001")
-        check_integer("max_lag_bytes", self.max_lag_bytes, 4096, 2**40)
-        check_integer("min_rate", self.min_rate, 0, 10**12)
+        Delivery.__post_init__(self)  # super() cannot be used in a class with slots
+        most = self.limits.max_log_bytes
+        if most is not None and self.history_bytes > most:
+            raise ConfigError("history_bytes", f"must not exceed --max-log-bytes, {most:,}")
 
     def feed(self) -> FeedConfig:
         """Return the configuration that the feed starts with."""

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any
 
 from fastws._frame import Connection
 from fastws.errors import HandshakeError
@@ -29,9 +29,14 @@ from fastws.ticks.reports import ClientReports, Identify, Stats, parse_client_me
 
 TOPIC = "ticks"
 KIB, MIB = 1 << 10, 1 << 20
-Policy = tuple[Literal["latest", "lossless"], Lag, int]  # on_slow, max_lag, retention_bytes
+USUAL_LAG = 0.5  # seconds, at a fixed rate
+SKIPPING = ("latest", "drop_oldest")
 # The slowest client sets the pace, and a small log stays in the processor's cache.
-MAX_RATE_POLICY: Policy = ("lossless", Lag(bytes=256 * KIB), 1 * MIB)
+MAX_RATE_OPTIONS = {
+    "on_slow": "lossless",
+    "max_lag": Lag(bytes=256 * KIB),
+    "retention_bytes": 1 * MIB,
+}
 # Behind more than this a Close would come too late for the close time-out, to many clients at once.
 LAST_LAG_BYTES = 256 * KIB
 
@@ -51,12 +56,10 @@ class TickFeed(Feed):
         self.config = options.feed()
         self.reports = ClientReports()
         self.ignored_messages = 0
-        policy, max_lag, retention = self._fixed_rate_policy()
         self._topic.configure(
-            on_slow=policy,
-            max_lag=max_lag,
-            retention_bytes=retention,
-            min_rate=options.min_rate,
+            **self._fixed_rate_options(),
+            history=options.kept(),
+            retain=options.retain,
             content="json",
         )
         self._engine.start_source(
@@ -89,17 +92,16 @@ class TickFeed(Feed):
     async def stop(self) -> None:
         """Stop the ticks, send what is on its way, close every client with 1001.
 
-        At a fixed rate a client more than 256 KiB behind jumps to the newest tick first, as
-        it would when further behind at any time (`latest`); what it missed is counted as dropped.
+        Where slow clients skip ticks (`latest`, `drop_oldest`), one more than 256 KiB behind does
+        so first, as it would when further behind at any time; what it missed is counted as dropped.
         """
         self._cancel_timers()
         if not self.server.ended:
             self._engine.set_rate(0)
-            if self.config.rate != "max":
-                _, max_lag, _ = self._fixed_rate_policy()
-                assert max_lag.bytes is not None
-                last = min(max_lag.bytes, LAST_LAG_BYTES)
-                self._topic.configure(max_lag=replace(max_lag, bytes=last))
+            now = self._topic.options
+            if now["on_slow"] in SKIPPING:
+                last = min(now["max_lag"].bytes or LAST_LAG_BYTES, LAST_LAG_BYTES)
+                self._topic.configure(max_lag=replace(now["max_lag"], bytes=last))
         await super().stop()
 
     def _cancel_timers(self) -> None:
@@ -123,14 +125,14 @@ class TickFeed(Feed):
     def _set_rate(self) -> None:
         rate = self.config.rate
         self._engine.set_rate(rate)  # publishes what is due at the old one
-        policy, max_lag, retention = MAX_RATE_POLICY if rate == "max" else self._fixed_rate_policy()
-        self._topic.configure(on_slow=policy, max_lag=max_lag, retention_bytes=retention)
+        options = self._fixed_rate_options()
+        if rate == "max" and self._options.on_slow in (None, "lossless"):
+            options |= MAX_RATE_OPTIONS
+        self._topic.configure(**options)
 
-    def _fixed_rate_policy(self) -> Policy:
+    def _fixed_rate_options(self) -> dict[str, Any]:
         """At a fixed rate a client that is too far behind jumps to the newest tick."""
-        limit = self._options.max_lag_bytes
-        max_lag = Lag(bytes=limit, seconds=self._options.max_lag or None)
-        return "latest", max_lag, limit + limit // 3
+        return self._options.topic_options("latest", USUAL_LAG)
 
     def _schedule_ramp(self) -> None:
         if self._ramp is not None:

@@ -33,20 +33,43 @@ static fws_topic_options take_topic_options(void)
     const uint64_t max_lag = 500ULL << what % 8;
     return (fws_topic_options){.retention_bytes = max_lag * (1 + amount % 3),
                                .max_lag_bytes = max_lag,
-                               .on_slow = (what >> 3) % 3,
+                               .on_slow = what >> 3 & 3,
+                               .retain = (amount & 0x60) == 0x60,
+                               .max_lag_ns = (amount & 0x18) == 0x18 ? amount * 4000000ULL : 0,
                                .history_messages = what & 0x20 ? amount : 0,
                                .history_bytes = what & 0x40 ? amount * 64U : 0,
                                .history_ns = what & 0x80 ? amount * 8000000ULL : 0,
                                .max_lag_messages = amount & 0x80 ? amount : 0};
 }
 
-static void join_small(one *who, uint8_t name, bool own)
+/* Behind a frame that there is, or is not; of this life of the topic, or of another one. */
+static void join_since_some(one *who, uint8_t name, const fws_topic_options *own)
+{
+    const uint8_t what = fuzz_byte(&input), back = fuzz_byte(&input);
+    const fws_topic *topic = topics[name];
+    if (topic == NULL)
+        return;
+    uint64_t seq = what & 0x40 ? topic->log.first_seq + back : topic->log.next_seq + 1 - back;
+    join_since(who, name, own, topic->epoch + (what & 0x20 ? 1 : 0), seq);
+}
+
+/* Subscribes it; how: with a byte about its rate, whether it tells of losses, and a position. */
+static void join_small(one *who, uint8_t name, bool own, bool how)
 {
     fws_topic_options options;
+    const uint8_t asked = how ? fuzz_byte(&input) : 0;
     if (own)
         options = take_topic_options();
-    if (who->peer != NULL)
+    if (who->peer == NULL)
+        return;
+    gap_wanted = asked & 1 ? (asked >> 3) * FWS_SWEEP_NS / 32 : 0;
+    tell_wanted = asked & 2;
+    if (asked & 4)
+        join_since_some(who, name, own ? &options : NULL);
+    else
         (void)join_with(who, name, own ? &options : NULL);
+    gap_wanted = 0;
+    tell_wanted = false;
 }
 
 static void leave_small(one *who, uint8_t name)
@@ -86,7 +109,7 @@ static void of_topic(one *who, uint8_t what, uint8_t name)
     default:
         make_topic(name, &options, what >> 2);
         if (what & 0x10)
-            join_small(who, name, what & 0x20);
+            join_small(who, name, what & 0x20, what & 0x40);
     }
 }
 
@@ -97,7 +120,7 @@ static void of_many(one *who, uint8_t what, uint8_t name)
         if (what & 0x20)
             leave_small(who, i);
         else
-            join_small(who, i, what & 0x10);
+            join_small(who, i, what & 0x10, what & 0x08);
 }
 
 /* Bit 7: the command comes from another thread, where one may give it. */
@@ -125,7 +148,7 @@ static void topics_step(one *who, uint8_t kind, uint8_t what)
         publish_some(what % TOPICS, but, take_size());
         break;
     case 6:
-        join_small(who, what & 1 ? small : what % TOPICS, what & 2);
+        join_small(who, what & 1 ? small : what % TOPICS, what & 2, what & 4);
         break;
     default:
         leave_small(who, small);

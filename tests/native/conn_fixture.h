@@ -7,13 +7,29 @@
 
 static uint64_t most_half_sent = 1; /* frames of one message: of those with a batch more */
 
+/* Whether its filter lets a frame through that is retained. */
+static inline bool lets_through(const fws_sub *sub, uint64_t seq)
+{
+    const fws_filter *filter = fws_sub_filter(sub);
+    const fws_key *key = filter == NULL ? NULL : fws_keys_at(sub->topic->keys, seq);
+    bool wanted = filter == NULL;
+    for (uint32_t i = 0; filter != NULL && i < filter->n; i++)
+        wanted |= filter->wanted[i] == key;
+    return wanted;
+}
+
 /* Frames of a subscription that are not delivered, counted by walking the log and the list of what
- * is excluded, frame by frame; a subtraction is what production does. */
+ * is excluded, frame by frame; a subtraction is what production does. What the log has let go of
+ * nobody can walk with a filter. */
 static inline uint64_t walk_pending(const fws_sub *sub)
 {
-    uint64_t count = sub->partial;
-    for (uint64_t seq = sub->seq; seq < sub->topic->log.next_seq; seq++)
-        count += fws_sub_next_excluded(sub, seq) != seq;
+    uint64_t count = sub->partial, seq = sub->seq, oldest = sub->topic->log.first_seq;
+    if (fws_sub_filter(sub) != NULL && seq < oldest) {
+        count += fws_sub_frames(sub, seq, oldest);
+        seq = oldest;
+    }
+    for (; seq < sub->topic->log.next_seq; seq++)
+        count += fws_sub_next_excluded(sub, seq) != seq && lets_through(sub, seq);
     return sub->extra == NULL ? count : count - sub->extra->unpublished_ahead;
 }
 
@@ -99,6 +115,50 @@ static inline void check_limits(const fws_topic *topic)
     CHECK(age == UINT64_MAX || (topic->log.slab_ns > 0 && topic->log.slab_ns <= (age + 3) / 4));
 }
 
+/* The frames of a key that are retained, one by one. */
+static inline void check_ranks(const fws_keys *keys, const fws_key *key)
+{
+    const fws_log *log = keys->log;
+    uint64_t n = 0, gone = fws_ranks_before(key->ranks, log->first_seq), last = UINT64_MAX;
+    for (uint64_t seq = log->first_seq; seq < log->next_seq; seq++) {
+        CHECK_EQ(fws_ranks_before(key->ranks, seq), gone + n);
+        if (fws_keys_at(keys, seq) != key)
+            continue;
+        CHECK_EQ(fws_ranks_next(key->ranks, last == UINT64_MAX ? log->first_seq : last + 1), seq);
+        last = seq;
+        n++;
+    }
+    CHECK_EQ(key->ranks->count, gone + n);
+    CHECK(last == UINT64_MAX || fws_ranks_last(key->ranks, log->next_seq) == last);
+    CHECK(key->ranks->end - key->ranks->first <= n);
+}
+
+/* Keys have ranks while filters of members name them. */
+static inline void check_filters(const fws_topic *topic)
+{
+    const fws_keys *keys = topic->keys;
+    uint32_t filtering = 0, ranked = 0;
+    for (uint32_t i = 0; i < topic->n; i++)
+        filtering += fws_sub_filter(topic->members[i]) != NULL;
+    CHECK_EQ(topic->filtering, filtering);
+    for (uint32_t at = 0; keys != NULL && at < keys->capacity; at++) {
+        const fws_key *key = keys->table[at];
+        uint32_t named = 0;
+        if (key == NULL)
+            continue;
+        for (uint32_t i = 0; filtering > 0 && i < topic->n; i++)
+            named += fws_sub_filter(topic->members[i]) != NULL
+                     && fws_filter_wants(fws_sub_filter(topic->members[i]), key);
+        CHECK_EQ(key->ranks == NULL ? 0 : key->ranks->filters, named);
+        CHECK(key->ranks == NULL || named > 0);
+        CHECK(key == keys->plain || key->place != UINT64_MAX || named > 0);
+        ranked += key->ranks != NULL;
+        if (key->ranks != NULL)
+            check_ranks(keys, key);
+    }
+    CHECK(keys == NULL || keys->n_ranked == ranked);
+}
+
 /* What must hold of a topic between two calls (topic.h), and of each of its subscriptions. */
 static inline void check_account(const fws_topic *topic)
 {
@@ -109,6 +169,7 @@ static inline void check_account(const fws_topic *topic)
         check_sub(topic, i);
     check_limits(topic);
     check_log(topic);
+    check_filters(topic);
     uint64_t missing = sums->published - sums->delivered - sums->dropped - sums->conflated;
     CHECK(missing >= walk_topic(topic)); /* half-sent frames of who has left besides */
     CHECK(missing - walk_topic(topic) <= topic->refs * most_half_sent);

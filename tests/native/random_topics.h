@@ -47,16 +47,17 @@ static void join_small(one *who, uint8_t name)
     if (who->alone)
         return;
     gap_wanted = draw(5) == 0 ? 1 + draw(FWS_SWEEP_NS) : 0;
+    tell_wanted = draw(3) == 0;
     if (topics[name] != NULL && draw(4) == 0) {
         const fws_log *log = &topics[name]->log;
         uint64_t seq = log->first_seq + draw(log->next_seq - log->first_seq + 3);
         join_since(who, name, draw(3) == 0 ? &own : NULL, topics[name]->epoch + (draw(8) == 0),
                    seq - (seq > 0 && draw(4) == 0));
-        gap_wanted = 0;
-        return;
+    } else {
+        (void)join_with(who, name, draw(3) == 0 ? &own : NULL);
     }
-    (void)join_with(who, name, draw(3) == 0 ? &own : NULL);
     gap_wanted = 0;
+    tell_wanted = false;
 }
 
 static void make_one(one *who, uint8_t name)

@@ -4,6 +4,7 @@
 #define FWS_TEST_SEATS_H
 
 #include "kept.h"
+#include "told.h"
 
 static uint64_t gap_wanted;   /* of subscriptions that are made or changed now, ns */
 static uint64_t keys_checked; /* newest messages of keys, for one that may have been slow */
@@ -79,7 +80,8 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
                      .start = sub->start,
                      .head = sub->start,
                      .next = sub->start,
-                     .waits = true};
+                     .waits = true,
+                     .tells = sub->extra != NULL && sub->extra->losses != NULL};
         if (sub->extra != NULL && sub->extra->replay_to > 0) {
             at->head = sub->extra->replay_to;
             at->at = sub->extra->replay_eseq;
@@ -97,6 +99,7 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
     at->drops = (at->drops && !caught_up) || policy == FWS_SLOW_DROP_OLDEST;
     at->rests = (at->rests && !caught_up) || (sub->extra != NULL && sub->extra->max_rate != NULL);
     at->waits = (at->waits || caught_up) && policy == FWS_SLOW_LOSSLESS;
+    at->tells &= sub->extra != NULL && sub->extra->losses != NULL;
     CHECK(!at->waits || !fws_sub_lapped(sub));
 }
 
@@ -132,6 +135,17 @@ static inline void check_began(const one *who, uint8_t name, uint64_t epoch, uin
     CHECK(sub->start == log->next_seq || sub->extra->replay_eseq == engine->eseq);
 }
 
+/* A subscription that is there tells from now on, or does not any more: what it lost before is
+ * not added up. */
+static inline int subscribe_with(one *who, uint8_t name, const fws_command *what)
+{
+    int status = fws_engine_command(engine, what);
+    keep_teller(what->losses, status);
+    if (status >= 0 && lane == AT_ONCE)
+        who->seats[name].tells = false;
+    return status;
+}
+
 /* Subscribes it, to what follows that frame. */
 static inline void join_since(one *who, uint8_t name, const fws_topic_options *own, uint64_t epoch,
                               uint64_t seq)
@@ -147,10 +161,11 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
                               .epoch = epoch,
                               .seq = seq,
                               .gap_ns = gap_wanted,
+                              .losses = teller(),
                               .data = (const uint8_t *)own,
                               .n = own == NULL ? 0 : sizeof *own};
     bool twice = who->seats[name].joined;
-    int status = fws_engine_command(engine, &what);
+    int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !(twice || who->server) || lane == STAGED);
     present(name)->held |=
         (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;
@@ -172,9 +187,10 @@ static inline int join_with(one *who, uint8_t name, const fws_topic_options *own
                               .envelope = who->envelope,
                               .batch = who->batch,
                               .gap_ns = gap_wanted,
+                              .losses = teller(),
                               .data = (const uint8_t *)own,
                               .n = own == NULL ? 0 : sizeof *own};
-    int status = fws_engine_command(engine, &what);
+    int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !who->server || lane == STAGED);
     present(name)->held |=
         (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;

@@ -24,6 +24,8 @@ typedef struct seat {
     bool jumps;            /* its policy may have been to skip, since it last had everything */
     bool rests;            /* it had a max_rate, since then: others may go ahead of it */
     bool waits;            /* its policy has been lossless since then */
+    bool tells;            /* it tells what it loses, from its beginning on */
+    uint64_t lost;         /* of them, what it told of */
     uint64_t start, got;   /* its first sequence number; messages that arrived */
     uint64_t head, at;     /* those before head were there when it began, at that engine sequence */
     uint64_t next;         /* sequence number that is due, if nothing is excluded */

@@ -255,15 +255,24 @@ static inline void check_stream(one *who)
     peer->out_n -= at;
 }
 
-/* What a subscription's account says was delivered has arrived. */
+/* What a subscription's account says was delivered has arrived; what it says was dropped, was told. */
+static inline void check_seat(const seat *at, const fws_sub *sub)
+{
+    const fws_reader_account account = fws_sub_snapshot(sub, 0);
+    CHECK_EQ(account.published,
+             account.delivered + account.conflated + account.dropped + account.pending);
+    CHECK_EQ(account.delivered, at->got);
+    CHECK(!at->tells || account.dropped == at->lost);
+}
+
+
 static inline void check_seats(one *who)
 {
     const fws_conn *conn = conn_of(who->peer);
     learn_seats(who);
     for (uint8_t i = 0; who->joined > 0 && i < NAMES; i++)
         if (who->seats[i].joined)
-            CHECK_EQ(fws_sub_snapshot(fws_conn_find_sub(conn, topics[i]), 0).delivered,
-                     who->seats[i].got);
+            check_seat(&who->seats[i], fws_conn_find_sub(conn, topics[i]));
 }
 
 /* What is pending of a topic is what its members have still to get, and what is half sent of former
@@ -283,6 +292,7 @@ static inline void check_pending(const fws_topic *topic)
 static inline void check_all(void)
 {
     check_engine();
+    hear_losses();
     CHECK(engine->staging.n <= FWS_STAGING_BYTES);
     for (int i = 0; i < CLIENTS; i++) {
         one *who = &ones[i];
@@ -314,6 +324,7 @@ static inline void streams_open(const fws_options *options)
     enclosed = batched = began = gaps_told = gaps_checked = 0;
     most_half_sent = FWS_BATCH_MOST;
     lives_begin();
+    told_begin();
     memset(ones, 0, sizeof ones);
     if (codec == NULL && fws_deflate_available())
         codec = fws_deflate_new();
@@ -364,10 +375,25 @@ static inline void until_at_rest(void)
         whole_turn();
         while (fws_engine_next_room(engine) != NULL)
             continue; /* who has asked is told */
+        hear_losses();
         if (i > 2 && !fws_engine_more(engine))
             return;
     }
     CHECK(!"it comes to rest");
+}
+
+/* Every one that was to tell of losses has ended, or does. */
+static inline void check_tellers(void)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < CLIENTS; i++)
+        for (uint8_t name = 0; ones[i].peer != NULL && name < NAMES; name++) {
+            const fws_sub *sub = !ones[i].seats[name].joined
+                                     ? NULL
+                                     : fws_conn_find_sub(conn_of(ones[i].peer), topics[name]);
+            n += sub != NULL && sub->extra != NULL && sub->extra->losses != NULL;
+        }
+    CHECK_EQ(n_tellers, n_tellers_ended + n);
 }
 
 /* Everybody reads: what is promised to those who are still there arrives. */
@@ -384,6 +410,7 @@ static inline void settle_down(void)
         until_at_rest();
     }
     check_all();
+    check_tellers();
     for (uint8_t i = 0; i < NAMES; i++) {
         if (topics[i] == NULL)
             continue;

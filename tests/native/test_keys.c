@@ -246,15 +246,15 @@ static void test_keys_of_frames_that_are_gone_take_no_room(void)
     for (int i = 0; i < 8000; i++)
         publish(1 + i % 5, 20);
     check_keys_of_frames();
-    CHECK_EQ(keys->frames_capacity, 8192);
+    CHECK_EQ(keys->frames.capacity, 8192);
     while (wire.tail + 1 != wire.head) {
         drop_slab(true);
         check_keys_of_frames();
         uint64_t retained = wire.next_seq - wire.first_seq;
-        CHECK(keys->frames_capacity <= 64 || keys->frames_capacity <= 8 * retained);
+        CHECK(keys->frames.capacity <= 64 || keys->frames.capacity <= 8 * retained);
     }
     drop_slab(false);
-    CHECK_EQ(keys->frames_capacity, 0);
+    CHECK_EQ(keys->frames.capacity, 0);
     CHECK_EQ(wire.beside, 0);
     end();
 }

@@ -113,15 +113,22 @@ static inline uint64_t saved_by(const fws_keys *keys)
     uint64_t bytes = 0, seq = 0;
     uint32_t n = 0, saved = 0;
     const fws_keyed *at;
+    for (uint32_t i = 0; keys != NULL && i < keys->capacity; i++) {
+        const fws_key *key = keys->table[i];
+        if (key == NULL)
+            continue;
+        bytes += key == keys->plain ? 0 : sizeof *key + key->n + 48;
+        if (key->ranks != NULL)
+            bytes += sizeof *key->ranks + key->ranks->capacity * sizeof(fws_rank);
+    }
     for (; keys != NULL && (at = fws_keys_from(keys, seq)) != NULL; seq = at->seq + 1) {
         CHECK_EQ(at->key->saved == NULL, at->seq >= keys->log->first_seq);
-        bytes += at->key == keys->plain ? 0 : sizeof *at->key + at->key->n + 48;
         bytes += at->key->saved == NULL ? 0 : slab_size(at->key->saved);
         saved += at->key->saved != NULL;
         n++;
     }
     CHECK(keys == NULL || (keys->n == n && keys->n_saved == saved));
-    return bytes + (keys == NULL ? 0 : keys->frames_capacity * sizeof(fws_key *));
+    return bytes + (keys == NULL ? 0 : keys->frames.capacity * sizeof(fws_key *));
 }
 
 /* What a log holds, with so much beside its slabs. */

@@ -16,8 +16,11 @@ uint64_t fws_sub_pending(const fws_sub *sub, uint64_t *bytes)
 {
     const fws_log *log = &sub->topic->log;
     uint64_t seq = sub->seq > log->first_seq ? sub->seq : log->first_seq;
+    const fws_filter *filter = fws_sub_filter(sub);
     *bytes = log->bytes - fws_log_position(log, seq);
-    return log->next_seq - sub->seq - kept_away(sub) + sub->partial;
+    uint64_t frames =
+        filter == NULL ? log->next_seq - sub->seq : fws_filter_count(filter) - filter->passed;
+    return frames - kept_away(sub) + sub->partial;
 }
 
 uint64_t fws_sub_waiting_since(const fws_sub *sub)
@@ -129,8 +132,11 @@ fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now)
 {
     const fws_sub_extra none = {0}, *extra = sub->extra == NULL ? &none : sub->extra;
     uint64_t bytes, pending = fws_sub_pending(sub, &bytes);
-    uint64_t published = sub->topic->log.next_seq - sub->start - extra->unpublished
-                         - (extra->excluded == NULL ? 0 : extra->excluded->total);
+    uint64_t frames = extra->filter == NULL
+                          ? sub->topic->log.next_seq - sub->start
+                          : fws_filter_count(extra->filter) - extra->filter->start;
+    uint64_t published =
+        frames - extra->unpublished - (extra->excluded == NULL ? 0 : extra->excluded->total);
     uint64_t delivered = published - extra->conflated - sub->dropped - pending;
     return (fws_reader_account){
         .published = published,

@@ -17,7 +17,8 @@ static bool is_data(uint8_t opcode)
 static int subscribe_again(fws_sub *sub, const fws_command *command,
                            const fws_topic_options *options)
 {
-    if (command->since || !fws_sub_encodes(sub, command->envelope, command->batch))
+    if (command->since || !fws_sub_encodes(sub, command->envelope, command->batch)
+        || !fws_sub_has_keys(sub, command->key, command->key_n))
         return FWS_E_INVALID;
     int status = fws_sub_set_max_rate(sub, command->gap_ns);
     if (status == FWS_OK)
@@ -51,7 +52,7 @@ static int publish(fws_engine *engine, const fws_command *command)
         && (key = fws_topic_key(topic, command->key, command->key_n)) == NULL)
         return FWS_E_NOMEM;
     fws_sub *sub = excluded(engine, command);
-    if (sub != NULL && fws_sub_exclude(sub) != FWS_OK) {
+    if (sub != NULL && fws_sub_wants(sub, key) && fws_sub_exclude(sub) != FWS_OK) {
         if (key != NULL)
             fws_keys_unreserve(topic->keys, key);
         return FWS_E_NOMEM;
@@ -89,7 +90,7 @@ static int begin_encoded(fws_engine *engine, fws_sub *sub, const fws_command *co
 }
 
 /* What else it is to have. The losses become its own when all is there. */
-static int begin(fws_engine *engine, fws_sub *sub, const fws_command *command)
+static int complete(fws_engine *engine, fws_sub *sub, const fws_command *command)
 {
     int status = fws_sub_set_max_rate(sub, command->gap_ns);
     if (status == FWS_OK)
@@ -108,6 +109,8 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     const fws_topic_options *options = NULL;
     if (command->n == sizeof own)
         options = memcpy(&own, command->data, sizeof own);
+    if (command->key_n > 0 && fws_filter_names(command->key, command->key_n) == 0)
+        return FWS_E_INVALID;
     fws_sub *sub = fws_conn_find_sub(conn, topic);
     if (sub != NULL)
         return subscribe_again(sub, command, options);
@@ -123,12 +126,13 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
         return status;
     bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
     uint64_t seq = recovers ? command->seq : FWS_START;
-    sub = fws_topic_join_at(topic, conn, options, seq, ++engine->eseq);
+    sub = fws_topic_join_filtered(topic, conn, options, seq, ++engine->eseq, command->key,
+                                  command->key_n);
     if (sub == NULL)
         return FWS_E_NOMEM;
     if (command->since)
         sub->began = recovers ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE;
-    status = begin(engine, sub, command);
+    status = complete(engine, sub, command);
     if (status != FWS_OK) {
         fws_topic_leave(sub);
         return status;
@@ -253,7 +257,8 @@ static bool refers(uint8_t kind)
 
 static size_t key_size(const fws_command *command)
 {
-    return command->kind == FWS_CMD_PUBLISH ? command->key_n : 0;
+    bool named = command->kind == FWS_CMD_PUBLISH || command->kind == FWS_CMD_SUBSCRIBE;
+    return named ? command->key_n : 0;
 }
 
 /* With its data, and behind that its key. */

@@ -91,6 +91,13 @@ static uint8_t *batch_copy(const fws_run *run)
 
 /* What was taken. */
 
+/* What a filter let through, a half-sent message included. */
+static void passed(const fws_sub *sub, uint32_t frames)
+{
+    if (fws_sub_filter(sub) != NULL)
+        sub->extra->filter->passed += frames;
+}
+
 static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
 {
     fws_sub *sub = run->sub;
@@ -108,6 +115,7 @@ static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
     if (index > run->first)
         fws_sub_delivered(sub, index - run->first);
     sub->seq = slab->base_seq + index + sub->partial;
+    passed(sub, index - run->first + sub->partial);
 }
 
 static void batch_advance(fws_conn *conn, const fws_run *run, size_t taken)
@@ -125,6 +133,7 @@ static void batch_advance(fws_conn *conn, const fws_run *run, size_t taken)
         sub->partial = frames;
     }
     sub->seq = base + run->last;
+    passed(sub, frames);
 }
 
 /* The notice is on its way: half of it leaves whole. */

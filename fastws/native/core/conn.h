@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "bench/meter.h"
+#include "log/filter.h"
 #include "log/log.h"
 #include "log/outbox.h"
 #include "log/variant.h"
@@ -54,6 +55,7 @@ typedef struct fws_sub_extra {
     const struct fws_topic_options *options; /* its own policy; NULL: the topic's */
     fws_variant *variant;                    /* what it reads; NULL: the topic's log */
     fws_excluded *excluded;                  /* NULL: nothing ever was */
+    fws_filter *filter;                      /* the keys that it wants; NULL: all frames */
     fws_max_rate *max_rate;                  /* NULL: it has none */
     uint64_t replay_to;   /* frames before that were there when it began: they are no lag, */
     uint64_t replay_eseq; /* and leave as if published with that engine sequence */
@@ -76,7 +78,8 @@ enum fws_began {
 
 /* A reader's place in one topic, and its account. seq is the truth of its place; at any turn's
  * boundary head - start - excluded - unpublished = delivered + conflated + dropped + pending, where
- * delivered and pending follow from seq. While its connection gets it, it is a member of the topic,
+ * delivered and pending follow from seq. With a filter, head, start and seq count as the frames of
+ * its keys before them. While its connection gets it, it is a member of the topic,
  * either caught up or pending, and then it stands in the connection's heap. When it has ended it is
  * kept only for what the peer has not acknowledged. */
 typedef struct fws_sub {

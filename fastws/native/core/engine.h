@@ -316,12 +316,16 @@ enum fws_command_kind {
 typedef struct fws_command {
     uint8_t kind;        /* enum fws_command_kind */
     uint8_t opcode;      /* PUBLISH, SEND: FWS_TEXT or FWS_BINARY */
-    uint16_t code;       /* CLOSE */
+    union {
+        uint16_t code;  /* CLOSE */
+        uint16_t batch; /* SUBSCRIBE: frames of one message at most; 0: one, without a batch */
+    };
     bool since : 1;      /* SUBSCRIBE: it begins with the frame seq of that epoch, when the topic is
                             still the same and has it; without, and else: fws_topic_start() */
     bool envelope : 1;   /* SUBSCRIBE: frames in an envelope; what comes first is its position */
-    uint8_t key_n;       /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none */
-    uint16_t batch;      /* SUBSCRIBE: frames of one message at most; 0: one, without a batch */
+    uint16_t key_n;      /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none.
+                            SUBSCRIBE: of the names of keys that it wants, as fws_filter_names()
+                            reads them; 0: it wants all frames */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
     uint64_t gap_ns;     /* SUBSCRIBE: between two flushes, at least; 0: no limit */
     fws_losses *losses;  /* SUBSCRIBE: tells what it loses; NULL: nobody does. Where the call is
@@ -339,7 +343,8 @@ typedef struct fws_command {
  * one) a command is applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
  * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, outbox_limit, or max_buffered_bytes),
  * FWS_E_NOMEM, FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not
- * masked, RFC 6455 5.1; and one with since, where there is one already, or with another encoding). From another thread it is
+ * masked, RFC 6455 5.1; and one with since, or with other keys or another encoding, where there is
+ * one already). From another thread it is
  * copied and staged, and the engine woken: FWS_OK, or FWS_E_FULL when FWS_STAGING_BYTES wait, or
  * past max_buffered_bytes (staged_refused counts that). */
 int fws_engine_command(fws_engine *engine, const fws_command *command);

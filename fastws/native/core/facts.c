@@ -232,6 +232,14 @@ static fws_topic_message message_in(const fws_slab *slab, uint64_t seq)
     return (fws_topic_message){.data = frame + head_n, .n = n - head_n, .opcode = header.opcode};
 }
 
+fws_key_name fws_sub_key_name(const fws_sub *sub, uint32_t i)
+{
+    const fws_filter *filter = fws_sub_filter(sub);
+    if (filter == NULL || i >= filter->n)
+        return (fws_key_name){0};
+    return (fws_key_name){.data = filter->wanted[i]->name, .n = filter->wanted[i]->n};
+}
+
 fws_topic_message fws_topic_message_at(const fws_topic *topic, uint64_t seq)
 {
     const fws_log *log = &topic->log;

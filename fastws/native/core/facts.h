@@ -108,6 +108,15 @@ typedef struct fws_sub_facts {
     fws_topic_options options;
 } fws_sub_facts;
 
+/* The name of its key number i in the order in which it was given them; data NULL: it has no more,
+ * or it wants all frames. It is good as long as the subscription. */
+typedef struct fws_key_name {
+    const char *data;
+    uint8_t n;
+} fws_key_name;
+
+fws_key_name fws_sub_key_name(const fws_sub *sub, uint32_t i);
+
 fws_sub_facts fws_sub_facts_of(const fws_sub *sub);
 
 #endif

@@ -118,6 +118,8 @@ static bool plan_run(fws_plan *plan, fws_taken *taken, uint64_t limit)
         if (last == first && plan->bytes == 0)
             last = first + 1;
     }
+    if (fws_sub_filter(taken->sub) != NULL)
+        last = first + fws_filter_run(fws_sub_filter(taken->sub), taken->seq, last - first);
     if (last == first)
         return false;
     fws_run run = {.kind = FWS_RUN_LOG,
@@ -349,7 +351,8 @@ static int gather_one(fws_conn *conn, fws_plan *plan, uint64_t before)
 {
     fws_taken *taken;
     int status = take_fresh(conn, plan, &taken);
-    plan->merged = status > 0 && taken->sub->conflating; /* its frames lie scattered */
+    plan->merged = status > 0 /* its frames lie scattered */
+                   && (taken->sub->conflating || fws_sub_filter(taken->sub) != NULL);
     while (status > 0 && !plan_full(plan) && taken->eseq < before)
         status = plan_run(plan, taken, before) && aim(plan, taken);
     return status < 0 ? status : FWS_OK;

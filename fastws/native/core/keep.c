@@ -46,6 +46,15 @@ uint64_t fws_topic_start(const fws_topic *topic, const fws_topic_options *option
                                                   : retained_from(topic);
 }
 
+uint64_t fws_topic_start_filtered(const fws_topic *topic, const fws_filter *filter, bool snapshot)
+{
+    if (snapshot)
+        return fws_filter_key(filter, 0)->seq;
+    uint64_t next = topic->log.next_seq;
+    uint64_t last = topic->options->retain ? fws_filter_last(filter, next) : next;
+    return last < next ? last : next;
+}
+
 uint64_t fws_topic_history_from(const fws_topic *topic)
 {
     uint64_t from = wanted_from(topic), newest = retained_from(topic);
@@ -70,6 +79,7 @@ void fws_topic_release(fws_topic *topic)
 {
     fws_log *log = &topic->log;
     fws_log_unspare(log);
+    fws_topic_moved(topic);
     const fws_slab *oldest;
     uint64_t tail = log->tail;
     while ((oldest = fws_log_oldest(log)) != NULL && oldest->readers == 0 && topic->ahead == 0) {
@@ -101,6 +111,7 @@ void fws_topic_dropped(fws_topic *topic)
 void fws_topic_passed(fws_topic *topic)
 {
     const fws_slab *oldest = fws_log_oldest(&topic->log);
+    fws_topic_moved(topic);
     if (oldest != NULL && oldest->readers == 0)
         fws_topic_release(topic);
 }

@@ -1,5 +1,5 @@
-/* A subscription's position: the frames excluded for it, its count on the slab it reads, and what it
- * leaves out for newer frames of the same keys. */
+/* A subscription's position: the frames excluded for it and those that its filter leaves out, its
+ * count on the slab it reads, and what it leaves out for newer frames of the same keys. */
 #include <stdlib.h>
 
 #include "core/topic.h"
@@ -29,7 +29,8 @@ uint32_t fws_sub_runs(const fws_sub *sub)
     return excluded == NULL ? 0 : excluded->n;
 }
 
-uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq)
+/* The first frame from seq on that is not excluded. */
+static uint64_t skip_excluded(const fws_sub *sub, uint64_t seq)
 {
     const fws_excluded *excluded = excluded_of(sub);
     if (excluded == NULL || excluded->ahead == 0)
@@ -41,16 +42,73 @@ uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq)
                : seq;
 }
 
+/* The first frame from seq on that its filter lets through. */
+static uint64_t skip_unwanted(const fws_sub *sub, uint64_t seq)
+{
+    uint64_t oldest = sub->topic->log.first_seq;
+    if (seq >= oldest)
+        return fws_filter_next(sub->extra->filter, seq);
+    bool missed = fws_sub_frames(sub, sub->seq, oldest) > 0;
+    return missed ? seq : fws_filter_next(sub->extra->filter, oldest);
+}
+
+uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq)
+{
+    uint64_t wanted, behind = skip_excluded(sub, seq);
+    if (fws_sub_filter(sub) == NULL)
+        return behind;
+    while ((wanted = skip_unwanted(sub, behind)) != behind)
+        if ((behind = skip_excluded(sub, wanted)) == wanted)
+            break;
+    return behind;
+}
+
+uint64_t fws_sub_frames(const fws_sub *sub, uint64_t from, uint64_t to)
+{
+    const fws_filter *filter = fws_sub_filter(sub);
+    uint64_t excluded = fws_sub_excluded(sub, from, to);
+    if (filter == NULL)
+        return to - from - excluded;
+    if (to < sub->topic->log.first_seq)
+        return 0;
+    uint64_t before = from == sub->seq ? filter->passed : fws_filter_before(filter, from);
+    return fws_filter_before(filter, to) - before - excluded;
+}
+
+/* Of its frames that the log has let go of only those count that are saved: a snapshot has them. */
+void fws_sub_begin_filtered(fws_sub *sub, bool snapshot)
+{
+    fws_filter *filter = sub->extra->filter;
+    uint64_t oldest = sub->topic->log.first_seq;
+    uint64_t seq = sub->seq > oldest ? sub->seq : oldest;
+    filter->passed = fws_filter_before(filter, seq);
+    if (sub->seq < oldest)
+        filter->passed -= fws_filter_keys(filter, 0) - fws_filter_keys(filter, oldest);
+    filter->start = filter->passed;
+    if (!snapshot)
+        fws_sub_pass(sub);
+}
+
+/* The last frame before that one that its filter lets through; UINT64_MAX: none is retained. */
+static uint64_t last_before(const fws_sub *sub, uint64_t seq)
+{
+    const fws_filter *filter = fws_sub_filter(sub);
+    return filter == NULL ? seq - 1 : fws_filter_last(filter, seq);
+}
+
 uint64_t fws_sub_newest(const fws_sub *sub)
 {
     const fws_excluded *excluded = excluded_of(sub);
     const fws_log *log = &sub->topic->log;
-    uint64_t behind = log->next_seq; /* the newest one lies before that: runs do not touch */
-    if (excluded != NULL && excluded->n > 0) {
-        uint64_t first = excluded->runs[excluded->n - 1].seq;
-        behind = first + excluded->runs[excluded->n - 1].n == log->next_seq ? first : behind;
+    uint64_t least = sub->seq > log->first_seq ? sub->seq : log->first_seq;
+    uint64_t seq = last_before(sub, log->next_seq);
+    while (seq != UINT64_MAX && seq >= least) {
+        uint32_t i = excluded == NULL ? 0 : run_at(excluded, seq);
+        if (excluded == NULL || i == excluded->n || excluded->runs[i].seq > seq)
+            return seq;
+        seq = last_before(sub, excluded->runs[i].seq);
     }
-    return behind > log->first_seq && behind > sub->seq ? behind - 1 : log->next_seq;
+    return log->next_seq;
 }
 
 uint64_t fws_sub_next_excluded(const fws_sub *sub, uint64_t seq)
@@ -79,12 +137,18 @@ uint64_t fws_sub_excluded(const fws_sub *sub, uint64_t from, uint64_t to)
 void fws_sub_pass(fws_sub *sub)
 {
     fws_excluded *excluded = sub->extra == NULL ? NULL : sub->extra->excluded;
-    if (excluded == NULL || excluded->ahead == 0)
+    fws_filter *filter = sub->extra == NULL ? NULL : sub->extra->filter;
+    if (filter == NULL && (excluded == NULL || excluded->ahead == 0))
         return;
     sub->seq = fws_sub_skip(sub, sub->seq);
+    if (excluded == NULL)
+        return;
     uint32_t gone = run_at(excluded, sub->seq); /* no run is passed in part */
-    for (uint32_t i = 0; i < gone; i++)
+    for (uint32_t i = 0; i < gone; i++) {
         excluded->ahead -= excluded->runs[i].n;
+        if (filter != NULL)
+            filter->passed += excluded->runs[i].n;
+    }
     excluded->n -= gone;
     for (uint32_t i = 0; gone > 0 && i < excluded->n; i++)
         excluded->runs[i] = excluded->runs[i + gone];
@@ -132,16 +196,26 @@ int fws_sub_exclude(fws_sub *sub)
 
 /* The newest frames of keys. */
 
+/* The key whose newest frame is the first from seq on that it wants; NULL: there is none. */
+static const fws_key *newest_key(const fws_sub *sub, uint64_t seq)
+{
+    const fws_filter *filter = fws_sub_filter(sub);
+    if (filter != NULL)
+        return fws_filter_key(filter, seq);
+    const fws_keyed *at = fws_keys_from(sub->topic->keys, seq);
+    return at == NULL ? NULL : at->key;
+}
+
 fws_slab *fws_sub_newer(const fws_sub *sub, uint64_t *seq)
 {
     const fws_topic *topic = sub->topic;
-    const fws_keyed *at;
-    for (; (at = fws_keys_from(topic->keys, *seq)) != NULL; *seq = at->seq + 1) {
-        if (fws_sub_skip(sub, at->seq) != at->seq)
+    const fws_key *key;
+    for (; (key = newest_key(sub, *seq)) != NULL; *seq = key->seq + 1) {
+        if (skip_excluded(sub, key->seq) != key->seq)
             continue;
-        *seq = at->seq;
-        return at->key->saved != NULL ? at->key->saved
-                                      : fws_log_slab(&topic->log, at->seq, topic->log.head);
+        *seq = key->seq;
+        return key->saved != NULL ? key->saved
+                                  : fws_log_slab(&topic->log, key->seq, topic->log.head);
     }
     *seq = topic->log.next_seq;
     return NULL;
@@ -149,7 +223,9 @@ fws_slab *fws_sub_newer(const fws_sub *sub, uint64_t *seq)
 
 void fws_sub_pass_over(fws_sub *sub, uint64_t seq)
 {
-    uint64_t frames = seq - sub->seq - fws_sub_excluded(sub, sub->seq, seq);
+    uint64_t frames = fws_sub_frames(sub, sub->seq, seq);
+    if (sub->extra->filter != NULL)
+        sub->extra->filter->passed += frames;
     uint64_t ahead = sub->extra->unpublished_ahead, never = ahead < frames ? ahead : frames;
     sub->extra->unpublished_ahead -= never;
     frames -= never;
@@ -247,11 +323,16 @@ void fws_sub_refused(fws_sub *sub)
 void fws_sub_move(fws_sub *sub, uint64_t seq)
 {
     const fws_log *log = &sub->topic->log;
+    if (seq != sub->seq && fws_sub_filter(sub) != NULL)
+        sub->extra->filter->passed += fws_sub_frames(sub, sub->seq, seq);
     sub->seq = seq;
     fws_sub_pass(sub);
     if (sub->conflating) {
         if (fws_sub_newer(sub, &seq) == NULL)
             fws_sub_pass_over(sub, seq);
+        else
+            fws_sub_pass_over(sub,
+                              sub->seq); /* what could not be counted before: fws_sub_frames() */
         return;
     }
     if (sub->counted && sub->seq < log->next_seq && sub->seq >= log->first_seq

@@ -29,10 +29,18 @@ void fws_topic_count_limits(fws_topic *topic, const fws_sub *sub)
         topic->log.slab_ns = quarter;
 }
 
+/* What a lossless member needed may go. */
+static void look_for_budget(const fws_topic *topic)
+{
+    if (topic->topics->starved > 0)
+        topic->topics->starved = UINT64_MAX;
+}
+
 void fws_topic_uncount_limits(fws_topic *topic, const fws_sub *sub)
 {
     const fws_topic_options *options = fws_sub_options(sub);
     if (options->on_slow == FWS_SLOW_LOSSLESS) {
+        look_for_budget(topic);
         topic->lossless--;
         topic->lossless_least -= options->max_lag_bytes == topic->lossless_lag;
     }
@@ -43,6 +51,7 @@ void fws_topic_uncount_limits(fws_topic *topic, const fws_sub *sub)
 
 void fws_topic_renew_limits(fws_topic *topic)
 {
+    look_for_budget(topic);
     topic->lossless = topic->from_oldest = 0;
     topic->log.slab_ns = 0;
     for (uint32_t i = 0; i < topic->n; i++)
@@ -149,8 +158,7 @@ bool fws_conn_drags(fws_conn *conn, uint64_t rate, uint64_t now, uint64_t window
 /* Frames that it has still to get from seq on: what is kept from it is no lag. */
 static uint64_t messages_behind(const fws_sub *sub, uint64_t seq)
 {
-    uint64_t next_seq = sub->topic->log.next_seq;
-    return next_seq - seq - fws_sub_excluded(sub, seq, next_seq);
+    return fws_sub_frames(sub, seq, sub->topic->log.next_seq);
 }
 
 /* Where its lag begins: what is replayed to it is none, or a history larger than the limits could
@@ -194,8 +202,11 @@ static uint64_t oldest_allowed(const fws_sub *sub, const fws_topic_options *opti
         from = fws_log_seq_at(log, log->bytes - options->max_lag_bytes);
         seq = from > seq ? from : seq;
     }
-    if (most > 0 && log->next_seq > most)
-        seq = log->next_seq - most > seq ? log->next_seq - most : seq;
+    if (most > 0 && log->next_seq > most) {
+        const fws_filter *filter = fws_sub_filter(sub);
+        from = filter == NULL ? log->next_seq - most : fws_filter_newest(filter, most);
+        seq = from > seq ? from : seq;
+    }
     if (options->max_lag_ns > 0 && !fresh(sub, seq, options->max_lag_ns)) {
         from = fws_log_seq_since(log, by - options->max_lag_ns);
         seq = from > seq ? from : seq;
@@ -225,7 +236,7 @@ static void to_tell(fws_sub *sub, uint64_t to)
 
 void fws_sub_lose(fws_sub *sub, uint64_t to)
 {
-    uint64_t count = to - sub->seq - fws_sub_excluded(sub, sub->seq, to);
+    uint64_t count = fws_sub_frames(sub, sub->seq, to);
     fws_sub_dropped(sub, count);
     if (count > 0 && sub->extra != NULL && sub->extra->losses != NULL)
         fws_losses_add(sub->extra->losses, sub->seq, to - 1, count, why_of(sub));

@@ -57,6 +57,16 @@ static uint8_t *reserve(fws_source *source, uint64_t eseq)
     return room;
 }
 
+/* Once the topic has keys, the key of a tick is its symbol. */
+static void note_symbols(const fws_source *source, uint64_t first_seq, uint32_t n)
+{
+    size_t name_n;
+    for (uint32_t i = 0; source->topic->keys != NULL && i < n; i++) {
+        const uint8_t *name = fws_tick_symbol(source->ticks.symbol[i], &name_n);
+        fws_topic_note_key(source->topic, name, name_n, first_seq + i);
+    }
+}
+
 static size_t append(fws_source *source, uint64_t ts_ns, uint64_t *eseq)
 {
     fws_topic *topic = source->topic;
@@ -65,6 +75,7 @@ static size_t append(fws_source *source, uint64_t ts_ns, uint64_t *eseq)
         return 0;
     size_t n = fws_tick_write(&source->ticks, room, ts_ns, topic->log.next_seq);
     fws_log_commit(&topic->log, n, ++*eseq);
+    note_symbols(source, topic->log.next_seq - 1, 1);
     return n;
 }
 
@@ -82,6 +93,7 @@ static size_t append_block(fws_source *source, uint64_t ts_ns, uint64_t *eseq, u
     size_t n = fws_tick_block(&source->ticks, span.data, span.end, span.start, frames, ts_ns,
                               log->next_seq);
     fws_log_commit_span(log, frames, n, *eseq + 1);
+    note_symbols(source, log->next_seq - frames, frames);
     *eseq += frames;
     *count += frames;
     return n;

@@ -113,6 +113,7 @@ static void extra_free(fws_sub *sub)
         fws_sub_leave_variant(sub);
         fws_losses_end(sub->topic->topics, sub->extra->losses);
         free(sub->extra->excluded);
+        fws_filter_free(sub->extra->filter);
         free(sub->extra->max_rate);
     }
     free(sub->extra);
@@ -129,8 +130,7 @@ static bool equip(fws_sub *sub, const fws_topic_options *options, uint64_t eseq)
         return false;
     if (shared == NULL && !replays && sub->conn->window_bits == 0)
         return true;
-    sub->extra = calloc(1, sizeof *sub->extra);
-    if (sub->extra == NULL)
+    if (sub->extra == NULL && (sub->extra = calloc(1, sizeof *sub->extra)) == NULL)
         return false;
     sub->extra->options = shared;
     if (replays) {
@@ -141,15 +141,47 @@ static bool equip(fws_sub *sub, const fws_topic_options *options, uint64_t eseq)
     return encoding.window_bits == 0 || fws_sub_join_variant(sub, encoding);
 }
 
+/* The filter of those names. False: memory is out. */
+static bool set_filter(fws_sub *sub, const uint8_t *names, size_t n)
+{
+    fws_topic *topic = sub->topic;
+    if (n == 0)
+        return true;
+    if (fws_topic_key(topic, NULL, 0) == NULL
+        || (sub->extra = calloc(1, sizeof *sub->extra)) == NULL)
+        return false;
+    sub->extra->filter = fws_filter_new(topic->keys, names, n);
+    return sub->extra->filter != NULL;
+}
+
+/* Finds its first frame. Returns whether it begins with a snapshot. */
+static bool begin(fws_sub *sub, const fws_topic_options *options, uint64_t seq)
+{
+    fws_topic *topic = sub->topic;
+    const fws_filter *filter = fws_sub_filter(sub);
+    bool snapshot = seq == FWS_START && fws_topic_has_snapshot(topic, options)
+                    && (filter == NULL || fws_filter_keys(filter, 0) > 0);
+    if (seq == FWS_START)
+        seq = filter == NULL ? fws_topic_start(topic, options)
+                             : fws_topic_start_filtered(topic, filter, snapshot);
+    sub->seq = sub->start = seq;
+    if (filter != NULL)
+        fws_sub_begin_filtered(sub, snapshot);
+    return snapshot;
+}
+
 /* It takes part in the topic: caught up, or pending with what is replayed to it. */
 static void enter(fws_topic *topic, fws_sub *sub, bool snapshot)
 {
-    uint64_t replayed = topic->log.next_seq - sub->seq;
+    uint64_t replayed = fws_sub_frames(sub, sub->seq, topic->log.next_seq);
     place(topic, topic->n++, sub);
+    topic->filtering += fws_sub_filter(sub) != NULL;
     if (snapshot) { /* equip() made its extra: this does not fail */
+        const fws_filter *filter = fws_sub_filter(sub);
+        uint32_t keys = filter == NULL ? topic->keys->n : fws_filter_keys(filter, 0);
         (void)fws_sub_conflate(sub);
-        sub->extra->unpublished = sub->extra->unpublished_ahead = replayed - topic->keys->n;
-        replayed = topic->keys->n;
+        sub->extra->unpublished = sub->extra->unpublished_ahead = replayed - keys;
+        replayed = keys;
     }
     topic->account.published += replayed;
     topic->topics->account.published += replayed;
@@ -173,17 +205,24 @@ fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_option
 fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
                            uint64_t seq, uint64_t eseq)
 {
-    bool snapshot = seq == FWS_START && fws_topic_has_snapshot(topic, options);
+    return fws_topic_join_filtered(topic, conn, options, seq, eseq, NULL, 0);
+}
+
+fws_sub *fws_topic_join_filtered(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
+                                 uint64_t seq, uint64_t eseq, const uint8_t *names, size_t names_n)
+{
     uint32_t larger = topic->capacity < 4 ? 4 : topic->capacity * 2;
-    seq = seq == FWS_START ? fws_topic_start(topic, options) : seq;
+    bool snapshot = false;
     if (topic->n == topic->capacity && !members_resize(topic, larger))
         return NULL;
     fws_sub *sub = malloc(sizeof *sub);
     if (sub == NULL)
         return NULL;
-    *sub = (fws_sub){
-        .topic = topic, .conn = conn, .seq = seq, .start = seq, .id = topic->topics->next_sub_id++};
-    if (!equip(sub, options, eseq) || !fws_conn_add_sub(conn, sub)) {
+    *sub = (fws_sub){.topic = topic, .conn = conn, .id = topic->topics->next_sub_id++};
+    bool made = set_filter(sub, names, names_n);
+    if (made)
+        snapshot = begin(sub, options, seq);
+    if (!made || !equip(sub, options, eseq) || !fws_conn_add_sub(conn, sub)) {
         extra_free(sub);
         free(sub);
         return NULL;
@@ -204,6 +243,7 @@ void fws_topic_leave(fws_sub *sub)
     fws_conn_remove_sub(conn, sub);
     to_pending(topic, sub);
     swap(topic, sub->member, --topic->n);
+    topic->filtering -= fws_sub_filter(sub) != NULL;
     fws_topic_check_limits(topic);
     if (topic->capacity > 64 && topic->n < topic->capacity / 8)
         (void)members_resize(topic, topic->capacity / 4); /* the larger one serves as well */
@@ -290,6 +330,14 @@ fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n)
     return topic->keys == NULL ? NULL : fws_keys_reserve(topic->keys, name, n);
 }
 
+bool fws_topic_has_room(fws_topic *topic, size_t n)
+{
+    const fws_slab *slab = topic->log.growing;
+    uint64_t eseq = slab == NULL ? 0 : slab->base_eseq;
+    return !in_the_way(topic, n)
+           && (fws_log_fits(&topic->log, n, eseq) || fws_topic_make_room(topic, n));
+}
+
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room)
 {
     if (n == 0 || n > FWS_FRAME_LIMIT)
@@ -325,6 +373,33 @@ static void appended(fws_topic *topic, uint64_t first_eseq)
     topics->dirty_end = &topic->next_dirty;
 }
 
+/* How many members get a frame of that key. */
+static uint32_t wanted_by(const fws_topic *topic, const fws_key *key)
+{
+    uint32_t filtered = key == NULL || key->ranks == NULL ? 0 : key->ranks->filters;
+    return topic->n - topic->filtering + filtered;
+}
+
+static void publish_to(fws_topic *topic, uint64_t members)
+{
+    topic->account.published += members;
+    topic->topics->account.published += members;
+}
+
+/* The key of that frame; the empty one, also of those before it whose key is not known yet. */
+static void commit_key(fws_topic *topic, fws_key *key, uint64_t seq)
+{
+    uint64_t frames = seq + 1 - topic->keys->committed;
+    publish_to(topic, frames * wanted_by(topic, key));
+    fws_keys_commit(topic->keys, key, seq);
+}
+
+void fws_topic_note_key(fws_topic *topic, const uint8_t *name, size_t n, uint64_t seq)
+{
+    fws_key *key = fws_topic_key(topic, name, n);
+    commit_key(topic, key == NULL ? topic->keys->plain : key, seq); /* memory is out */
+}
+
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 {
     fws_topic_commit_keyed(topic, NULL, n, eseq);
@@ -333,22 +408,21 @@ void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq)
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq)
 {
     fws_log_commit(&topic->log, n, eseq);
-    if (topic->keys != NULL)
-        fws_keys_commit(topic->keys, key != NULL ? key : topic->keys->plain,
-                        topic->log.next_seq - 1);
-    topic->account.published += topic->n;
-    topic->topics->account.published += topic->n;
+    if (topic->keys == NULL)
+        publish_to(topic, topic->n);
+    else
+        commit_key(topic, key == NULL ? topic->keys->plain : key, topic->log.next_seq - 1);
     appended(topic, eseq);
 }
 
 void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq)
 {
-    topic->account.published += frames * topic->n;
-    topic->topics->account.published += frames * topic->n;
     if (frames == 0)
         return;
-    if (topic->keys != NULL)
-        fws_keys_commit(topic->keys, fws_topic_key(topic, NULL, 0), topic->log.next_seq - 1);
+    if (topic->keys == NULL)
+        publish_to(topic, frames * wanted_by(topic, NULL));
+    else if (topic->keys->committed < topic->log.next_seq)
+        commit_key(topic, fws_topic_key(topic, NULL, 0), topic->log.next_seq - 1);
     appended(topic, first_eseq);
 }
 
@@ -362,6 +436,7 @@ void fws_topic_close(fws_topic *topic)
     while (topic->n > 0)
         fws_topic_leave(topic->members[topic->n - 1]);
     fws_topics_unname(topic->topics, topic);
+    fws_topic_unwait(topic);
     fws_keys_free(topic->keys);
     topic->keys = NULL;
     fws_log_clear(&topic->log);

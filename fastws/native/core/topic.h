@@ -51,6 +51,13 @@ typedef struct fws_account {
 
 struct fws_topics;
 
+/* Somebody waits to publish a message of n bytes. */
+typedef struct fws_waiting {
+    fws_link link; /* in topics->waiting, or in topics->moved */
+    struct fws_topic *topic;
+    size_t n;
+} fws_waiting;
+
 typedef struct fws_topic {
     fws_log log;
     struct fws_topics *topics;
@@ -72,6 +79,7 @@ typedef struct fws_topic {
     uint32_t refs;         /* atomic: the owner's, staged commands, subscriptions that have left */
     uint32_t lapped;       /* pending members whose slab is gone */
     uint32_t ahead;        /* pending members that a policy moved to the head: nothing is let go */
+    uint32_t filtering;    /* members with a filter: keys know how many name them */
     uint32_t conflating;   /* pending members that get the newest frame of each key only */
     uint32_t lossless;     /* members that hold the publisher */
     uint32_t from_oldest;  /* members that go on at the oldest frame when they are lapped */
@@ -79,6 +87,7 @@ typedef struct fws_topic {
     uint64_t lossless_most;  /* the largest, at least */
     uint32_t lossless_least; /* members with lossless_lag */
     uint64_t refused;        /* bytes of the frame that there was no room for; 0: there is room */
+    fws_waiting *waiting;    /* NULL: nobody waits for room */
     uint64_t budget_to;      /* who stands before that frame lost something to the budget */
     uint32_t hash;
     uint16_t name_n;
@@ -116,6 +125,11 @@ typedef struct fws_topics {
     uint32_t next_sub_id, sweep_at;
     uint64_t incarnations, seed; /* seed: secret, of hashes */
     uint64_t epochs;             /* random, where epochs count from: clients get to know them */
+    /* Rings of topics that somebody waits for: those of which nothing has moved since they were
+     * looked at, and the others. starved: a look found the logs too full, which held that much; 0:
+     * none did. */
+    fws_link waiting, moved;
+    uint64_t starved;
     fws_link losses;    /* ring of subscriptions whose losses are to be told, or their end */
     uint64_t looked_at; /* who could be sent to before that has been, ns: ages count up to it */
     struct fws_settings *settings;
@@ -183,12 +197,21 @@ fws_sub *fws_topic_join(fws_topic *topic, fws_conn *conn, const fws_topic_option
 fws_sub *fws_topic_join_at(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
                            uint64_t seq, uint64_t eseq);
 
+/* The same with FWS_START, or with a frame as above, for a member that wants the frames of those keys
+ * only (names: fws_filter_names(), names_n 0: all of them). It begins at the first of these. */
+fws_sub *fws_topic_join_filtered(fws_topic *topic, fws_conn *conn, const fws_topic_options *options,
+                                 uint64_t seq, uint64_t eseq, const uint8_t *names, size_t names_n);
+
 /* The first frame of a new subscription with those options (NULL: the topic's): the retained one,
  * else the next. One that leaves out what is not the newest anyway gets the retained frame of each
  * key, the oldest first: a snapshot. */
 uint64_t fws_topic_start(const fws_topic *topic, const fws_topic_options *options);
 bool fws_topic_has_snapshot(const fws_topic *topic, const fws_topic_options *options);
 #define FWS_START UINT64_MAX
+
+/* That of one with a filter: the first of the newest frames of its keys, when it gets a snapshot,
+ * which needs one at least; else the newest frame that it wants, where retain keeps it in the log. */
+uint64_t fws_topic_start_filtered(const fws_topic *topic, const fws_filter *filter, bool snapshot);
 
 /* Ends it: what is pending counts as dropped, but a half-sent frame, which leaves whole. */
 void fws_topic_leave(fws_sub *sub);
@@ -201,6 +224,9 @@ int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options);
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room);
 void fws_topic_commit(fws_topic *topic, size_t n, uint64_t eseq);
 
+/* Whether a frame of n bytes could be reserved; for that the budget may let go of others. */
+bool fws_topic_has_room(fws_topic *topic, size_t n);
+
 /* The key of that name, n 0: that of frames without one. NULL: memory is out. The first one of a
  * topic makes its keys. */
 fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
@@ -209,10 +235,16 @@ fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n);
  * it has none. */
 void fws_topic_commit_keyed(fws_topic *topic, fws_key *key, size_t n, uint64_t eseq);
 
-/* The same for many frames that were written to the log directly: their number. */
+/* For a frame that was written to the log directly and committed there: it has the key of that name.
+ * Such frames one after the other, before fws_topic_appended(). */
+void fws_topic_note_key(fws_topic *topic, const uint8_t *name, size_t n, uint64_t seq);
+
+/* The same for many frames that were written to the log directly: their number. Those that no key was
+ * noted for have none. */
 void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq);
 
-/* Before the commit: this subscription is not to get the frame. FWS_OK, FWS_E_NOMEM. */
+/* Before the commit: this subscription, which wants its key, is not to get the frame. FWS_OK,
+ * FWS_E_NOMEM. */
 int fws_sub_exclude(fws_sub *sub);
 
 /* The wake: begin takes those that are caught up, step returns the next one of them that has news,
@@ -223,6 +255,40 @@ fws_sub *fws_topic_wake(fws_topic *topic);
 
 /* It has been sent everything: it counts as caught up again. */
 void fws_topic_caught_up(fws_sub *sub);
+
+/* room.c */
+
+/* Whether a message of n bytes may be published now: it is taken, or fails for another reason. */
+bool fws_topic_takes(fws_topic *topic, size_t n);
+
+/* Whether it is larger than all that the logs may hold. */
+bool fws_topic_never_takes(const fws_topic *topic, size_t n);
+
+/* Asks for one notice that such a message may be published. To ask again before the notice changes
+ * its size. FWS_OK, FWS_E_NOMEM. */
+int fws_topic_want_room(fws_topic *topic, size_t n);
+
+/* Looks at one topic that somebody waits for and of which something has moved; false: there is none.
+ * *found: the topic, if it has room now, which takes its asking back; else NULL. */
+bool fws_topics_next_room(fws_topics *topics, fws_topic **found);
+
+/* Whether there is one to look at. */
+static inline bool fws_topics_room_due(const fws_topics *topics)
+{
+    return !fws_link_empty(&topics->moved) || topics->starved > topics->logs.bytes;
+}
+
+/* What it has room for may have changed. */
+static inline void fws_topic_moved(fws_topic *topic)
+{
+    if (topic->waiting == NULL)
+        return;
+    fws_link_remove(&topic->waiting->link);
+    fws_link_append(&topic->topics->moved, &topic->waiting->link);
+}
+
+/* Nobody waits any more. */
+void fws_topic_unwait(fws_topic *topic);
 
 /* rest.c: subscriptions with a max_rate */
 
@@ -358,10 +424,13 @@ fws_slab *fws_sub_newer(const fws_sub *sub, uint64_t *seq);
 /* The frames from its place up to that one are left out. */
 void fws_sub_pass_over(fws_sub *sub, uint64_t seq);
 
-/* Passes the frames at its place that are excluded. */
+/* A new one with a filter: counts the frames before its place, and passes what it does not want. */
+void fws_sub_begin_filtered(fws_sub *sub, bool snapshot);
+
+/* Passes the frames at its place that it is not to get. */
 void fws_sub_pass(fws_sub *sub);
 
-/* Moves the place of a pending member to seq (not back), passes what is excluded there, and moves
+/* Moves the place of a pending member to seq (not back), passes what it is not to get there, and moves
  * the mark that keeps its slab. */
 void fws_sub_move(fws_sub *sub, uint64_t seq);
 void fws_sub_count(fws_sub *sub);
@@ -387,12 +456,38 @@ static inline uint64_t fws_sub_leaves_at(const fws_sub *sub, uint64_t eseq)
 /* Runs of excluded frames that it has not passed. */
 uint32_t fws_sub_runs(const fws_sub *sub);
 
-/* First frame at or after seq that is not excluded; how many frames of [from, to) are; the first
- * excluded one at or after seq (UINT64_MAX: none). */
+static inline const fws_filter *fws_sub_filter(const fws_sub *sub)
+{
+    return sub->extra == NULL ? NULL : sub->extra->filter;
+}
+
+/* Whether frames of that key are published to it; NULL: the topic has no keys. */
+static inline bool fws_sub_wants(const fws_sub *sub, const fws_key *key)
+{
+    const fws_filter *filter = fws_sub_filter(sub);
+    return filter == NULL || fws_filter_wants(filter, key);
+}
+
+/* Whether it wants these keys (fws_filter_names()) and no others; n 0: all frames. */
+static inline bool fws_sub_has_keys(const fws_sub *sub, const uint8_t *names, size_t n)
+{
+    const fws_filter *filter = fws_sub_filter(sub);
+    return filter == NULL ? n == 0 : n > 0 && fws_filter_same(filter, names, n);
+}
+
+/* First frame at or after seq that it is to get. It stands at seq, or seq is retained. Where it wants
+ * frames that are gone it stays. */
 uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq);
+
+/* Frames of [from, to) that it is to get. from: its place, or a frame that is retained. Those that
+ * the log had let go of when a conflating one passed them count when it is past the last of these. */
+uint64_t fws_sub_frames(const fws_sub *sub, uint64_t from, uint64_t to);
+
+/* How many frames of [from, to) are excluded; the first excluded one at or after seq (UINT64_MAX:
+ * none). */
 uint64_t fws_sub_excluded(const fws_sub *sub, uint64_t from, uint64_t to);
 uint64_t fws_sub_next_excluded(const fws_sub *sub, uint64_t seq);
-/* The newest frame that is retained and not excluded; the log's end where there is none. */
+/* The newest frame that is retained and that it is to get; the log's end where there is none. */
 uint64_t fws_sub_newest(const fws_sub *sub);
 
 /* subs.c: the subscriptions of one connection */

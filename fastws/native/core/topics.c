@@ -18,6 +18,8 @@ void fws_topics_init(fws_topics *topics, const uint64_t *clock, uint64_t most, u
     *topics = (fws_topics){.seed = seed, .epochs = seed};
     topics->dirty_end = &topics->dirty;
     fws_link_init(&topics->losses);
+    fws_link_init(&topics->waiting);
+    fws_link_init(&topics->moved);
     fws_logs_init(&topics->logs, clock, most);
 }
 
@@ -166,8 +168,18 @@ static bool needed(const fws_topic *topic)
            || (!topic->closed && (topic->configured || topic->log.held > 0));
 }
 
+void fws_topic_unwait(fws_topic *topic)
+{
+    if (topic->waiting == NULL)
+        return;
+    fws_link_remove(&topic->waiting->link);
+    free(topic->waiting);
+    topic->waiting = NULL;
+}
+
 static void topic_free(fws_topic *topic)
 {
+    fws_topic_unwait(topic);
     fws_keys_free(topic->keys);
     fws_log_clear(&topic->log);
     if (topic->capacity > 1)
@@ -238,7 +250,8 @@ static bool oldest_needed(const fws_topic *topic)
            || (topic->caught > 0 && oldest->base_seq + oldest->n > topic->woken);
 }
 
-/* Drops the oldest slab of a log. False: a lossless member needs it. */
+/* Drops the oldest slab of a log. False: a lossless member needs it, or there is none: what the log
+ * holds is of its filters. */
 static bool take_from(fws_topics *topics, fws_topic *topic)
 {
     if (topic->keys != NULL && topic->keys->n_saved > 0) { /* they are older than any slab */
@@ -246,6 +259,8 @@ static bool take_from(fws_topics *topics, fws_topic *topic)
         fws_topic_touch(topic);
         return fws_keys_shrink(topic->keys, FWS_SLAB_BYTES) > 0;
     }
+    if (fws_log_oldest(&topic->log) == NULL)
+        return false;
     bool laps = oldest_needed(topic);
     if (laps && topic->lossless > 0)
         return false;

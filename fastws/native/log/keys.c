@@ -6,7 +6,6 @@
 #include "wire/hash.h"
 
 #define ORDER_FIRST 16    /* places of the first order, and empty ones that are no matter */
-#define FRAMES_FIRST 8    /* of the first ring */
 #define FORGET_STEPS 1024 /* places that one call looks at */
 #define KEY_SHARE 48      /* bytes of the table and the order for one key, about */
 
@@ -148,55 +147,10 @@ uint32_t fws_keys_run(const fws_keys *keys, uint64_t seq, uint32_t most)
     return n;
 }
 
-/* The key of each frame. */
-
-static bool frames_resize(fws_keys *keys, uint64_t capacity)
-{
-    fws_key **frames = capacity == 0 ? NULL : malloc(capacity * sizeof(fws_key *));
-    if (frames == NULL && capacity > 0)
-        return false;
-    for (uint64_t seq = keys->frames_first; seq != keys->frames_end; seq++)
-        frames[seq & (capacity - 1)] = keys->frames[seq & (keys->frames_capacity - 1)];
-    fws_log_beside(keys->log, (int64_t)capacity * (int64_t)sizeof *frames
-                                  - (int64_t)keys->frames_capacity * (int64_t)sizeof *frames);
-    free(keys->frames);
-    keys->frames = frames;
-    keys->frames_capacity = capacity;
-    return true;
-}
-
-/* Room for the next frame, and the empty key for those that nothing was noted of. */
-static bool frames_room(fws_keys *keys)
-{
-    uint64_t next = keys->log->next_seq, capacity = keys->frames_capacity;
-    if (keys->frames_first == keys->frames_end)
-        keys->frames_first = keys->frames_end = next;
-    while (next - keys->frames_first >= capacity)
-        capacity = capacity == 0 ? FRAMES_FIRST : capacity * 2;
-    if (capacity != keys->frames_capacity && !frames_resize(keys, capacity))
-        return false;
-    for (; keys->frames_end != next; keys->frames_end++)
-        keys->frames[keys->frames_end & (capacity - 1)] = keys->plain;
-    return true;
-}
-
-/* The log lets go of the frames before that one. */
-static void frames_leave(fws_keys *keys, uint64_t seq)
-{
-    uint64_t capacity = keys->frames_capacity;
-    if (keys->frames_first < seq)
-        keys->frames_first = seq < keys->frames_end ? seq : keys->frames_end;
-    uint64_t n = keys->frames_end - keys->frames_first;
-    if (n == 0 && seq == keys->log->next_seq)
-        (void)frames_resize(keys, 0); /* an empty log holds nothing */
-    else if (capacity > 8 * FRAMES_FIRST && n < capacity / 8)
-        (void)frames_resize(keys, capacity / 4); /* the larger one serves as well */
-}
-
 const fws_key *fws_keys_at(const fws_keys *keys, uint64_t seq)
 {
-    bool noted = seq - keys->frames_first < keys->frames_end - keys->frames_first;
-    return noted ? keys->frames[seq & (keys->frames_capacity - 1)] : keys->plain;
+    const fws_key *key = fws_ring_at(&keys->frames, seq);
+    return key != NULL ? key : keys->plain;
 }
 
 /* The beginning and the end. */
@@ -217,7 +171,7 @@ fws_keys *fws_keys_new(fws_log *log, uint64_t seed)
     fws_keys *keys = malloc(sizeof *keys);
     if (keys == NULL)
         return NULL;
-    *keys = (fws_keys){.log = log, .seed = seed, .named = 1};
+    *keys = (fws_keys){.log = log, .seed = seed, .named = 1, .committed = log->next_seq};
     keys->plain = key_make(fws_hash(seed, NULL, 0), NULL, 0);
     if (keys->plain == NULL || !table_resize(keys, ORDER_FIRST)
         || !order_resize(keys, 2 * ORDER_FIRST)) {
@@ -261,7 +215,7 @@ static void leave_place(fws_keys *keys, fws_key *key)
 static void forget(fws_keys *keys, fws_key *key)
 {
     leave_place(keys, key);
-    if (key == keys->plain) {
+    if (key == keys->plain || key->ranks != NULL) {
         unsave(keys, key);
     } else {
         table_remove(keys, key);
@@ -279,8 +233,7 @@ void fws_keys_free(fws_keys *keys)
         if (keys->table[i] != NULL)
             key_free(keys, keys->table[i]);
     }
-    keys->frames_first = keys->frames_end;
-    (void)frames_resize(keys, 0);
+    fws_ring_clear(&keys->frames, keys->log);
     free(keys->table);
     free(keys->order);
     free(keys);
@@ -305,19 +258,35 @@ void fws_keys_unreserve(fws_keys *keys, fws_key *key)
         forget(keys, key);
 }
 
-fws_key *fws_keys_reserve(fws_keys *keys, const uint8_t *name, size_t n)
+fws_key *fws_keys_name(fws_keys *keys, const uint8_t *name, size_t n)
 {
     uint32_t hash = fws_hash(keys->seed, name, n);
+    if (keys->named >= keys->capacity / 4 * 3 && !table_resize(keys, keys->capacity * 2))
+        return NULL;
+    fws_key *key = keys->table[find(keys, hash, name, n)];
+    return key != NULL ? key : key_new(keys, hash, name, n);
+}
+
+static bool ranks_room(fws_keys *keys, const fws_key *key)
+{
+    return key->ranks == NULL || fws_ranks_room(key->ranks, keys->log);
+}
+
+fws_key *fws_keys_reserve(fws_keys *keys, const uint8_t *name, size_t n)
+{
     if (n == 0) {
         (void)order_room(keys); /* there is some */
         return keys->plain;
     }
-    if (keys->named >= keys->capacity / 4 * 3 && !table_resize(keys, keys->capacity * 2))
+    /* Behind it frames without a key may begin another run. */
+    if (!order_room(keys) || !fws_ring_room(&keys->frames, keys->log)
+        || !ranks_room(keys, keys->plain))
         return NULL;
-    if (!order_room(keys) || !frames_room(keys))
-        return NULL;
-    fws_key *key = keys->table[find(keys, hash, name, n)];
-    return key != NULL ? key : key_new(keys, hash, name, n);
+    fws_key *key = fws_keys_name(keys, name, n);
+    if (key == NULL || ranks_room(keys, key))
+        return key;
+    fws_keys_unreserve(keys, key);
+    return NULL;
 }
 
 void fws_keys_commit(fws_keys *keys, fws_key *key, uint64_t seq)
@@ -333,14 +302,33 @@ void fws_keys_commit(fws_keys *keys, fws_key *key, uint64_t seq)
     while (at_place(keys, keys->first)->key == NULL)
         keys->first++;
     if (key != keys->plain)
-        keys->frames[keys->frames_end++ & (keys->frames_capacity - 1)] = key;
+        fws_ring_add(&keys->frames, seq, key);
+    if (key->ranks != NULL)
+        fws_ranks_add(key->ranks, key == keys->plain ? keys->committed : seq,
+                      key == keys->plain ? seq + 1 - keys->committed : 1);
+    keys->committed = seq + 1;
 }
 
 /* Letting go. */
 
+/* Of the frames of a slab: their keys are told, as far as filters name them. */
+static void ranks_leave(fws_keys *keys, uint64_t seq, uint64_t end)
+{
+    if (keys->n_ranked == 0)
+        return;
+    if (keys->plain->ranks != NULL)
+        fws_ranks_leave(keys->plain->ranks, keys->log, end);
+    for (seq = seq > keys->frames.first ? seq : keys->frames.first; seq < end; seq++) {
+        const fws_key *key = fws_ring_at(&keys->frames, seq);
+        if (key != NULL && key->ranks != NULL)
+            fws_ranks_leave(key->ranks, keys->log, end);
+    }
+}
+
 void fws_keys_leave(fws_keys *keys, const fws_slab *slab, bool keep)
 {
     uint64_t end = slab->base_seq + slab->n;
+    ranks_leave(keys, slab->base_seq, end);
     for (uint64_t place = place_from(keys, slab->base_seq); place != keys->end; place++) {
         fws_keyed *at = at_place(keys, place);
         if (at->seq >= end)
@@ -354,7 +342,7 @@ void fws_keys_leave(fws_keys *keys, const fws_slab *slab, bool keep)
         else
             keys->n_saved++;
     }
-    frames_leave(keys, end);
+    fws_ring_leave(&keys->frames, keys->log, end);
 }
 
 void fws_keys_forget(fws_keys *keys, uint64_t before)

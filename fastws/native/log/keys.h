@@ -12,13 +12,16 @@
 #define FWS_KEYS_H
 
 #include "log/log.h"
+#include "log/ranks.h"
+#include "log/ring.h"
 
 #define FWS_KEY_MAX 255u /* bytes of a key */
 
 typedef struct fws_key {
-    uint64_t seq;    /* of its newest frame */
-    uint64_t place;  /* in the order, counted from the first key ever */
-    fws_slab *saved; /* that frame; NULL: it lies in the log */
+    uint64_t seq;     /* of its newest frame */
+    uint64_t place;   /* in the order, counted from the first key ever */
+    fws_slab *saved;  /* that frame; NULL: it lies in the log */
+    fws_ranks *ranks; /* while filters name the key, which is not freed meanwhile; else NULL */
     uint32_t hash;
     uint8_t n;
     char name[];
@@ -35,15 +38,14 @@ typedef struct fws_keys {
     uint32_t named, capacity; /* keys in the table */
     uint32_t n;               /* of them, those that have a newest frame */
     uint32_t n_saved;         /* of these, those whose frames are saved */
+    uint32_t n_ranked;        /* keys that filters name */
+    uint64_t committed;       /* the key of each frame before that one is known */
     fws_key *plain;           /* the empty key: always there */
-    fws_key **frames;         /* of the frames [frames_first, frames_end): their keys, a ring */
-    uint64_t frames_first;    /* what the log retains before and behind has the empty key, */
-    uint64_t frames_end;      /* and nothing is noted of it */
-    uint64_t frames_capacity;
-    fws_keyed *order;        /* of the places [first, end) */
-    uint64_t first, end;     /* first: at most the place of the first key */
-    uint64_t order_capacity; /* places */
-    uint64_t seed;           /* secret: no collisions on purpose */
+    fws_ring frames;          /* their keys; what it does not know has the empty one */
+    fws_keyed *order;         /* of the places [first, end) */
+    uint64_t first, end;      /* first: at most the place of the first key */
+    uint64_t order_capacity;  /* places */
+    uint64_t seed;            /* secret: no collisions on purpose */
 } fws_keys;
 
 /* All frames that the log retains have the empty key. NULL: memory is out. */
@@ -55,7 +57,10 @@ void fws_keys_free(fws_keys *keys);
  * not fail in any case. */
 fws_key *fws_keys_reserve(fws_keys *keys, const uint8_t *name, size_t n);
 
-/* It is not to be committed: a new one goes. */
+/* The same without room for a frame: that key is there before any frame of it. */
+fws_key *fws_keys_name(fws_keys *keys, const uint8_t *name, size_t n);
+
+/* It is not to be committed: one without a frame goes, unless filters name it. */
 void fws_keys_unreserve(fws_keys *keys, fws_key *key);
 
 /* Its newest frame is the one with that sequence number, which is the log's newest. Frames that were
