@@ -261,8 +261,8 @@ cdef dict of_meter(const fws_meter *meter):
     """What `Engine.metered` returns; NULL stands for a meter that has counted nothing."""
     if meter is NULL:
         return {
-            "frames": 0, "bytes": 0, "sampled": 0, "bad": 0, "gaps": 0, "reordered": 0,
-            "first_error": "",
+            "frames": 0, "bytes": 0, "sampled": 0, "bad": 0, "gaps": 0, "missed": 0,
+            "duplicates": 0, "reordered": 0, "first_error": "",
             "latency_ms": {"n": 0, "mean": 0.0, "p50": 0.0, "p99": 0.0, "max": 0.0},
         }
     return {
@@ -271,6 +271,8 @@ cdef dict of_meter(const fws_meter *meter):
         "sampled": meter.sampled,
         "bad": meter.bad,
         "gaps": meter.gaps,
+        "missed": meter.missed,
+        "duplicates": meter.duplicates,
         "reordered": meter.reordered,
         "first_error": (<bytes>meter.first_error).decode("utf-8", "replace"),
         "latency_ms": {
@@ -2516,18 +2518,22 @@ cdef class Engine:
         fws_engine_meter(self._e).any = any
 
     def metered_of(self, Connection connection not None):
-        """Return (frames, bytes, gaps) that the meter counted; zeros when it has ended."""
+        """Return (frames, bytes, gaps, missed, duplicates, reordered) that the meter counted.
+
+        The last four are of the numbers that ticks carry as seq. Zeros when it has ended.
+        """
         cdef const fws_conn *c = self._peek(connection)
-        cdef fws_conn_facts facts
+        cdef fws_metered found
         if c is NULL:
-            return (0, 0, 0)
-        facts = fws_conn_facts_of(c)
-        return (facts.frames, facts.bytes, facts.gaps)
+            return (0, 0, 0, 0, 0, 0)
+        found = fws_conn_metered(c)
+        return (found.frames, found.bytes, found.gaps, found.missed, found.duplicates,
+                found.reordered)
 
     def numbered(self, Connection connection not None):
         """Whether the frames that the meter sampled carry seq."""
         cdef const fws_conn *c = self._peek(connection)
-        return c is not NULL and fws_conn_facts_of(c).numbered
+        return c is not NULL and fws_conn_metered(c).seen_seq
 
     def record_latency(self, bint recording):
         """Start recording latencies (what was recorded is cleared), or stop."""

@@ -99,6 +99,14 @@ cdef extern from "feed/tick.h" nogil:
 
 
 cdef extern from "bench/meter.h" nogil:
+    ctypedef struct fws_metered:
+        uint64_t frames
+        uint64_t bytes
+        uint64_t gaps
+        uint64_t missed
+        uint64_t duplicates
+        uint64_t reordered
+        bint seen_seq
     ctypedef struct fws_meter:
         bint any
         uint64_t frames
@@ -106,6 +114,8 @@ cdef extern from "bench/meter.h" nogil:
         uint64_t sampled
         uint64_t bad
         uint64_t gaps
+        uint64_t missed
+        uint64_t duplicates
         uint64_t reordered
         char first_error[160]
         bint recording
@@ -405,11 +415,8 @@ cdef extern from "core/facts.h" nogil:
         uint32_t reason_n
         const uint8_t *reason
         size_t buffered
-        uint64_t frames
-        uint64_t bytes
-        uint64_t gaps
-        bint numbered
     fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
+    fws_metered fws_conn_metered(const fws_conn *conn)
     ctypedef struct fws_close:
         uint16_t code
         uint8_t n

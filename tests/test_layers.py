@@ -20,7 +20,7 @@ CORE = PACKAGE / "native" / "core"
 NATIVE = {
     0: "status link mask utf8 hash hist pace",
     1: "frame deflate envelope",
-    2: "message encode variant log ring ranks keys filter outbox tick tick_vector meter",
+    2: "message encode variant log ring ranks keys filter outbox tick tick_vector tick_check meter",
     3: "sys peers conn rest subs place account policy keep variants topics topic commit source gather "
     "send poll close rate allowance throttle unread shed buffers deadline flush command accept "
     "engine engine_state engine_internal facts sweep losses room receive http turn",
@@ -38,7 +38,7 @@ PYTHON = {
     5: "http http.* client.url client.handshake client.place server.limits "
     "ticks.config ticks.access ticks.api ticks.reports ticks.console "
     "feeds.delivery feeds.page lines.config lines.splitter lines.api "
-    "bench.results bench.verdict bench.search",
+    "bench.results bench.verdict bench.search bench.numbers",
     6: "_inbox server server.* client client.* ticks ticks.* feeds feeds.* lines lines.* "
     "bench bench.*",
     7: "cli cli.* fastws __main__",

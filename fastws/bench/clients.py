@@ -57,6 +57,9 @@ class Clients:
         begin: called with each as soon as it is open; it says who it is, has it metered.
         subprotocols: asked for.
         headers: more fields of the request.
+        byte_rate: bytes a second that are read of each; 0: all that come.
+        receive_buffer: bytes that are asked for each socket; 0: what the kernel gives.
+        beside: called in each turn; what else has to go on meanwhile.
     """
 
     def __init__(
@@ -66,8 +69,12 @@ class Clients:
         begin: Callable[[Connection], None],
         subprotocols: Sequence[str] = (),
         headers: Sequence[tuple[str, str]] = (),
+        byte_rate: int = 0,
+        receive_buffer: int = 0,
+        beside: Callable[[], None] = lambda: None,
     ) -> None:
         self.engine = Engine(
+            byte_rate=byte_rate,
             handshake_timeout=2 * PATIENCE,
             close_timeout=PATIENCE / 2,
             max_message_size=LARGEST,
@@ -86,6 +93,7 @@ class Clients:
         self._n = n
         self._begin = begin
         self._subprotocols, self._headers = subprotocols, headers
+        self._receive_buffer, self._beside = receive_buffer, beside
         self._verified = 0
         self._closing = False
         self._error: BaseException | None = None
@@ -117,6 +125,7 @@ class Clients:
         self.engine.turn(timeout)
         if self._error is not None:
             raise self._error
+        self._beside()
 
     def report(self, text: str) -> None:
         """Send a message on the first connection, if one is open and takes it."""
@@ -195,6 +204,8 @@ class Clients:
             connecting = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
             raise self._not_connected(error.errno) from None
+        if self._receive_buffer:  # before the window is announced
+            connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         status = connecting.connect_ex(where)
         if status not in (0, errno.EINPROGRESS):
             connecting.close()

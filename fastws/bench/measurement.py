@@ -3,10 +3,11 @@
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fastws._frame import Frame
+from fastws.bench.numbers import Numbers
 from fastws.bench.probe import ServerStats
 from fastws.client.url import Url
 from fastws.errors import ConfigError, printable
@@ -16,7 +17,24 @@ from fastws.ticks.config import Rate
 ECHOED = 100 * "x"
 MOST_IN_FLIGHT = 1000
 MOST_BYTES_IN_FLIGHT = 1 << 20
+LEAST_SLOW_RATE = 1000  # bytes a second
 HANDSHAKE_FIELDS = ("host", "upgrade", "connection", "content-length", "transfer-encoding")
+
+
+@dataclass(frozen=True, slots=True)
+class SlowRate:
+    """How fast slow clients read.
+
+    Args:
+        amount: bytes a second, or percent.
+        percent: whether it is percent of what a client that is not slow gets.
+    """
+
+    amount: float = 1.0
+    percent: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} % of the feed" if self.percent else f"{self.amount:,.0f} bytes/s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +55,9 @@ class BenchOptions:
             100 characters.
         subprotocols: that are asked for.
         headers: more fields of the request.
+        policy: the policy that each connection asks for by `?onSlow=`, or None.
+        slow: how many of the connections read slowly.
+        slow_rate: how slowly.
 
     Raises:
         ConfigError: one of them is out of range, or not as above.
@@ -53,10 +74,14 @@ class BenchOptions:
     echo: int = 0
     subprotocols: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    policy: str | None = None
+    slow: int = 0
+    slow_rate: SlowRate = SlowRate()
 
     def __post_init__(self) -> None:
         self._check_run()
         self._check_talk()
+        self._check_slow()
 
     def _check_run(self) -> None:
         if not 1 <= self.clients <= 1_000_000:
@@ -96,6 +121,34 @@ class BenchOptions:
         except ValueError as error:
             raise ConfigError("header", printable(str(error))) from None
 
+    def _check_slow(self) -> None:
+        if not 0 <= self.slow <= self.clients:
+            raise ConfigError("slow", f"must be from 0 to {self.clients:,}, the number of clients")
+        rate = self.slow_rate
+        if rate.percent and not 0 < rate.amount <= 100:
+            raise ConfigError("slow_rate", "must be more than 0 % and at most 100 %")
+        if not rate.percent and not LEAST_SLOW_RATE <= rate.amount <= 2**34:
+            raise ConfigError("slow_rate", f"must be from {LEAST_SLOW_RATE:,} bytes a second")
+        if self.slow and self.echo:
+            raise ConfigError("slow", "is for what a server pushes; an echo comes when it is asked")
+        if self.slow == self.clients and rate.percent:
+            raise ConfigError(
+                "slow_rate", "in percent needs a client that is not slow, which measures the feed"
+            )
+
+    @property
+    def fast(self) -> int:
+        """Connections that are not slow."""
+        return self.clients - self.slow
+
+    @property
+    def asked_url(self) -> Url:
+        """Where to connect to, with the policy."""
+        if self.policy is None:
+            return self.url
+        mark = "&" if "?" in self.url.target else "?"
+        return replace(self.url, target=f"{self.url.target}{mark}onSlow={self.policy}")
+
     @property
     def message(self) -> str | bytes:
         """What is echoed."""
@@ -113,13 +166,33 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupMeasurement:
+    """What was measured of connections that are treated alike, by the names of Measurement."""
+
+    frames: int
+    bytes: int
+    per_client: Sequence[int]
+    sampled: int
+    latency: Latency | None
+    numbers: Numbers | None
+    ended: Mapping[int, int]
+
+    @property
+    def spread(self) -> tuple[int, float, int]:
+        """Least, median and most frames of one client."""
+        return spread(self.per_client)
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What was measured.
 
+    All figures are of the connections that are not slow; those of the others are in `slow`, which
+    read `slow_bytes_per_s` each; None: there are none.
     `frames`, `bytes` (headers included) and `per_client` (frames of each that is still
     connected) are those of the measured time. `latency` is for any messages the time from one to
     the next, and for echoes the round trip. `ended`: connections by the close code with which they
-    ended early. `others`: messages that are no echo. `gaps` is None when ticks carry no seq,
+    ended early. `others`: messages that are no echo. `numbers` is None when ticks carry no seq,
     `latency` when no tick was looked into. `failures` are the checks that failed in the whole run,
     one line each. `target_rate`: ticks a second that the server is told to send to each client.
     `published_rate` and `dropped_rate`: frames a second for all connections, as the server counts
@@ -136,7 +209,7 @@ class Measurement:
     per_client: Sequence[int]
     sampled: int
     latency: Latency | None
-    gaps: int | None
+    numbers: Numbers | None
     server: ServerStats | None
     server_rate: float | None
     failures: Sequence[str]
@@ -146,6 +219,8 @@ class Measurement:
     published_rate: float | None = None
     dropped_rate: float | None = None
     unread: float | None = None
+    slow: GroupMeasurement | None = None
+    slow_bytes_per_s: int | None = None
 
     @property
     def frames_per_s(self) -> float:
@@ -160,8 +235,7 @@ class Measurement:
     @property
     def spread(self) -> tuple[int, float, int]:
         """Least, median and most frames of one client."""
-        counts = self.per_client or (0,)
-        return min(counts), statistics.median(counts), max(counts)
+        return spread(self.per_client)
 
     @property
     def target_rate(self) -> Rate | None:
@@ -170,6 +244,12 @@ class Measurement:
 
     @property
     def target_over_all(self) -> float | None:
-        """The same over all clients of this run; None when it is no number."""
+        """The same over all clients that are not slow; None when it is no number."""
         target = self.target_rate
-        return target * self.options.clients if isinstance(target, int) else None
+        return target * self.options.fast if isinstance(target, int) else None
+
+
+def spread(per_client: Sequence[int]) -> tuple[int, float, int]:
+    """Return the least, the median and the most of them."""
+    counts = per_client or (0,)
+    return min(counts), statistics.median(counts), max(counts)

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from fastws._frame import Connection, Engine, Frame
 from fastws.bench.measurement import Latency
+from fastws.bench.numbers import Counts
 from fastws.errors import ConnectionClosed
 
 STEPS = 5  # bits of a round trip that are kept: 32 steps to each power of two
@@ -41,9 +42,9 @@ class Meter:
         found = self._engine.metered()
         return found["frames"], found["bytes"], found["sampled"]
 
-    def of(self, connection: Connection) -> tuple[int, int, int]:
-        """Return (messages, bytes, gaps) of one."""
-        return self._engine.metered_of(connection)
+    def of(self, connection: Connection) -> Counts:
+        """Return what was counted of one."""
+        return Counts(*self._engine.metered_of(connection))
 
     def numbered(self, connections: Iterable[Connection]) -> bool:
         """Whether the ticks carry seq."""
@@ -60,13 +61,19 @@ class Meter:
             return None
         return Latency(found["mean"], found["p50"], found["p99"], found["max"])
 
+    def missed(self) -> int:
+        """Return how many numbers have not come, from the first one of each connection on."""
+        return self._engine.metered()["missed"]
+
     def failures(self) -> list[str]:
         """Return what was wrong with the messages, one line each."""
         found, failures = self._engine.metered(), []
         if found["bad"]:
             failures.append(f"bad frames: {found['bad']:,}; the first: {found['first_error']}")
+        if found["duplicates"]:
+            failures.append(f"ticks that came twice: {found['duplicates']:,}")
         if found["reordered"]:
-            failures.append(f"times that seq went back: {found['reordered']:,}")
+            failures.append(f"ticks that came behind later ones: {found['reordered']:,}")
         return failures
 
 
@@ -116,10 +123,10 @@ class EchoMeter(Meter):
         """Return (answers, their bytes, answers that were compared)."""
         return self._total, self._total * self._size, self._total
 
-    def of(self, connection: Connection) -> tuple[int, int, int]:
-        """Return (answers, bytes, 0) of one."""
+    def of(self, connection: Connection) -> Counts:
+        """Return the answers of one, and their bytes."""
         n = self._counts[connection]
-        return n, n * self._size, 0
+        return Counts(n, n * self._size)
 
     def numbered(self, connections: Iterable[Connection]) -> bool:
         """Answers carry no seq."""

@@ -25,8 +25,10 @@ class ServerStats:
     `delivered`: frames it has handed to the kernel since its start, None where it only says
     `rate`, those of its last second; both over all its connections. `target`: ticks a
     second that it is told to send to each client. `config`: its GET /config. `published`:
-    frames for all connections since its start, also those that were `dropped`; `lag`: seconds
-    of the connection that is furthest behind; None: it does not say.
+    frames for all connections since its start, also those that were `dropped`, or `conflated` (left
+    out for newer ones of the same key); `lag`: seconds
+    of the connection that is furthest behind; `connections`: how many there are; None: it does not
+    say.
     """
 
     at: float
@@ -37,6 +39,8 @@ class ServerStats:
     published: int | None = None
     dropped: int | None = None
     lag: float | None = None
+    conflated: int | None = None
+    connections: int | None = None
 
 
 def rate_between(before: ServerStats | None, after: ServerStats | None) -> float | None:
@@ -108,6 +112,8 @@ def _stats_of(at: float, stats: dict[str, object], config: dict[str, object]) ->
         published=_count(account, "published"),
         dropped=_count(account, "dropped"),
         lag=_lag(account),
+        conflated=_count(account, "conflated"),
+        connections=_count(account, "connections"),
     )
 
 

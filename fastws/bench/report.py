@@ -3,6 +3,7 @@
 from typing import Literal
 
 from fastws.bench.measurement import Latency, Measurement
+from fastws.bench.numbers import Numbers
 from fastws.bench.results import (
     BenchmarkResult,
     ComparisonResult,
@@ -42,13 +43,14 @@ def rows_of_any(measured: Measurement) -> list[tuple[str, str]]:
     ended = [f"{n:,} with {code}" for code, n in sorted(measured.ended.items())]
     rows = [
         ("measured", f"{measured.seconds:.2f} s {how_steady(measured)}"),
-        ("clients", f"{measured.options.clients:,}"),
+        ("clients", clients(measured)),
         ("messages", f"{measured.frames_per_s:,.0f}/s ({measured.frames:,})"),
         ("bytes", f"{measured.bytes_per_s / 1e6:,.1f} MB/s"),
         ("per client", f"min {least:,.1f}  median {median:,.1f}  max {most:,.1f} messages/s"),
         ("round trip" if echo else "spacing", times),
         ("closed", ", ".join(ended) or "none ended early"),
     ]
+    rows += rows_of_slow(measured)
     if measured.others:
         rows.append(("others", f"{measured.others:,} messages that are no echo"))
     return rows
@@ -59,15 +61,13 @@ def rows_of_ticks(measured: Measurement) -> list[tuple[str, str]]:
     least, median, most = measured.spread
     return [
         ("measured", f"{measured.seconds:.2f} s {how_steady(measured)}"),
-        ("clients", f"{measured.options.clients:,}"),
+        ("clients", clients(measured)),
         ("frames", f"{measured.frames_per_s:,.0f}/s ({measured.frames:,})"),
         ("bytes", f"{measured.bytes_per_s / 1e6:,.1f} MB/s"),
         ("per client", f"min {least:,}  median {median:,.0f}  max {most:,} frames"),
         ("latency", latency(measured)),
-        (
-            "gaps",
-            "not known: ticks carry no seq" if measured.gaps is None else f"{measured.gaps:,}",
-        ),
+        ("gaps", gaps(measured.numbers)),
+        *rows_of_slow(measured),
         ("server", server(measured)),
         ("dropped", dropped(measured)),
         ("lag", lag(measured)),
@@ -84,12 +84,48 @@ def how_steady(measured: Measurement) -> str:
 
 def latency(measured: Measurement) -> str:
     """Say how late the frames came."""
-    found = measured.latency
+    return age(measured.latency, measured.numbers)
+
+
+def age(found: Latency | None, numbers: Numbers | None) -> str:
+    """Say how old ticks were when they came."""
     if found is None:
         return "not known"
-    if measured.gaps is None:
+    if numbers is None:
         return f"p50 {found.p50:.1f}  p99 {found.p99:.1f}  max {found.max:.1f} ms (from ts: ±1 ms)"
     return f"p50 {found.p50:.3f}  p99 {found.p99:.3f}  max {found.max:.3f} ms (from tsNs)"
+
+
+def gaps(numbers: Numbers | None) -> str:
+    """Say which ticks did not come."""
+    return "not known: ticks carry no seq" if numbers is None else str(numbers)
+
+
+def clients(measured: Measurement) -> str:
+    """Say how many connections there are, and which of them are slow."""
+    options = measured.options
+    if not options.slow:
+        return f"{options.clients:,}"
+    share = f", {options.slow_rate}" if options.slow_rate.percent else ""
+    return (
+        f"{options.fast:,}, and {options.slow:,} slow ones that read "
+        f"{measured.slow_bytes_per_s or 0:,} bytes/s each{share}"
+    )
+
+
+def rows_of_slow(measured: Measurement) -> list[tuple[str, str]]:
+    """Return names and texts for the slow connections."""
+    slow = measured.slow
+    if slow is None:
+        return []
+    least, median, most = slow.spread
+    rows = [("slow frames", f"min {least:,}  median {median:,.0f}  max {most:,} of a client")]
+    if slow.ended:
+        codes = ", ".join(f"{n:,} with {code}" for code, n in sorted(slow.ended.items()))
+        rows.append(("slow closed", codes))
+    if measured.options.any:
+        return rows
+    return [*rows, ("slow age", age(slow.latency, slow.numbers)), ("slow gaps", gaps(slow.numbers))]
 
 
 def server(measured: Measurement) -> str:
@@ -110,7 +146,12 @@ def dropped(measured: Measurement) -> str:
 
 
 def dropped_percent(measured: Measurement) -> float:
-    """Return what was dropped in percent of what was published; 0 where it is not known."""
+    """Return what was dropped in percent of what was published; 0 where it is not known.
+
+    Beside slow clients it is not known whose it was.
+    """
+    if measured.slow is not None:
+        return 0
     return 100 * (measured.dropped_rate or 0) / (measured.published_rate or 1)
 
 
@@ -135,7 +176,10 @@ def judgement(measured: Measurement) -> str:
         return said or "none"
     share = dropped_percent(measured)
     lost = f"; {share:.0f} % of what was published was dropped" if share else ""
-    return f"{said} ({percent:g} % of the server's rate{lost})"
+    if measured.numbers is not None and measured.numbers.missed:
+        lost += f"; {measured.numbers.missed:,} ticks missed"
+    whose = "what was published for them" if measured.slow is not None else "the server's rate"
+    return f"{said} ({percent:g} % of {whose}{lost})"
 
 
 def benchmark_object(measured: Measurement) -> dict[str, object]:
@@ -161,6 +205,10 @@ def benchmark_object(measured: Measurement) -> dict[str, object]:
         "publishedRate": _whole(measured.published_rate),
         "droppedRate": _whole(measured.dropped_rate),
         "verdict": judgement(measured),
+        "policy": asked.policy,
+        "missed": None if measured.numbers is None else measured.numbers.to_wire(),
+        "ageMs": _age(measured.latency) if not asked.any else None,
+        "slow": _slow(measured),
     }
     return benchmark(measured.at, config, [result])
 
@@ -188,3 +236,24 @@ def delay(measured: Measurement) -> Latency | None:
 
 def _whole(rate: float | None) -> int | None:
     return None if rate is None else round(rate)
+
+
+def _age(found: Latency | None) -> dict[str, object] | None:
+    if found is None:
+        return None
+    return {"p50": round(found.p50, 3), "p99": round(found.p99, 3), "max": round(found.max, 3)}
+
+
+def _slow(measured: Measurement) -> dict[str, object] | None:
+    """Return what a result file says of the slow clients."""
+    slow = measured.slow
+    if slow is None:
+        return None
+    least, median, most = slow.spread
+    return {
+        "clients": measured.options.slow,
+        "bytesPerSec": measured.slow_bytes_per_s,
+        "frames": {"min": least, "median": median, "max": most},
+        "missed": None if slow.numbers is None else slow.numbers.to_wire(),
+        "ageMs": None if measured.options.any else _age(slow.latency),
+    }

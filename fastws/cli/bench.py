@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import TextIO, get_args
 
 import click
 from click.core import ParameterSource
 
 from fastws.bench.files import write_file
-from fastws.bench.measurement import MOST_IN_FLIGHT, BenchOptions, Measurement
+from fastws.bench.measurement import MOST_IN_FLIGHT, BenchOptions, Measurement, SlowRate
 from fastws.bench.report import benchmark_object, comparison_object, summary
 from fastws.bench.results import add_to_comparison, benchmark_name, comparison_name, encode
 from fastws.bench.run import Bench, CannotMeasure, Progress
 from fastws.cli.groups import GroupedCommand
 from fastws.client.url import Url, parse_url
 from fastws.errors import ConfigError
+from fastws.feeds.delivery import OnSlow
 
 DEFAULT_URL = "ws://127.0.0.1:8080"  # that of `fastws serve`
 CHECK_FAILED = 1  # exit status
@@ -58,6 +59,15 @@ def read_header(
     return tuple(headers)
 
 
+def read_slow_rate(context: click.Context, parameter: click.Parameter, value: str) -> SlowRate:
+    """Return the rate that a number of bytes, or one with a percent sign, spells."""
+    percent = value.endswith("%")
+    try:
+        return SlowRate(float(value.removesuffix("%").replace("_", "")), percent)
+    except ValueError:
+        raise click.BadParameter("must be bytes a second, or percent such as 1%") from None
+
+
 def message_of(send: str | None, send_file: str | None) -> str | bytes | None:
     """Return what --send or --send-file names: text where it is UTF-8, else bytes."""
     if send_file is None:
@@ -73,6 +83,7 @@ def message_of(send: str | None, send_file: str | None) -> str | bytes | None:
 
 GROUPS = {
     "How much": "clients duration warmup spin",
+    "Slow clients": "slow slow_rate policy",
     "A server of your own": "any send send_file echo subprotocol header",
     "Result files": "json_file comparison_file client_id",
 }
@@ -103,6 +114,25 @@ GROUPS = {
     help="At least so long before that; it goes on until the rate is steady, up to 10 s.",
 )
 @click.option("--spin", is_flag=True, help="Never sleep: the server wakes nobody. Takes a core.")
+@click.option(
+    "--slow",
+    type=int,
+    default=0,
+    metavar="N",
+    help="So many of the connections read slowly; their figures are apart from those of the rest.",
+)
+@click.option(
+    "--slow-rate",
+    default="1%",
+    callback=read_slow_rate,
+    metavar="N|N%",
+    help="Bytes a second that each of them reads, 1,000 up, or a share of what another one gets.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(get_args(OnSlow)),
+    help="Each connection asks for it by ?onSlow=, as plain topics and fastws serve take it.",
+)
 @click.option("--any", is_flag=True, help="Count messages of any content, from any server.")
 @click.option(
     "--send", metavar="TEXT", help="Each connection sends this once, when it is open. Means --any."
@@ -153,6 +183,9 @@ def bench(
     duration: float,
     warmup: float,
     spin: bool,
+    slow: int,
+    slow_rate: SlowRate,
+    policy: str | None,
     any: bool,
     send: str | None,
     send_file: str | None,
@@ -174,10 +207,13 @@ def bench(
     fastws bench --echo 8 ws://127.0.0.1:9001 --clients 100     an echo server
     fastws bench --send '{"subscribe":"BTC"}' ws://127.0.0.1:9000
     taskset -c 1 fastws bench --duration 60 --json results/
+    fastws bench --clients 1000 --slow 500 --policy latest      what slow clients do to the rest
 
     Ticks: one frame in 61 (all, while little arrives) is looked into, alike on all connections.
     Latency counts from the tick's ts, the time at which it was due: steps of 1 ms, or exact where
-    ticks carry tsNs (fastws serve --fields seq), which also shows gaps. Both clocks must agree.
+    ticks carry tsNs (fastws serve --fields seq). Both clocks must agree. Their seq is read of every
+    one: gaps are what was missed, by policy or otherwise. Ticks that come twice or in another
+    order, and gaps though the server dropped nothing, are failures.
     Server rate: from GET /stats of the same address, all its connections together; without it there
     is no verdict. Server bottleneck: the server published less than half of its target. Else the
     frames that arrived count against those that were published. From 95 %: Keeping up; from 50 %:
@@ -208,6 +244,9 @@ def bench(
         echo=echo or 0,
         subprotocols=subprotocol,
         headers=header,
+        policy=policy,
+        slow=slow,
+        slow_rate=slow_rate,
     )
     out = sys.stderr if "-" in (json_file, comparison_file) else sys.stdout
     with progress_display() as report:

@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from scripted import Scripted
 from surroundings import INSTRUMENTED
 
 from fastws._frame import Frame
@@ -24,81 +24,12 @@ from fastws.bench.measurement import BenchOptions
 from fastws.bench.probe import probe
 from fastws.bench.run import Bench, CannotMeasure, Progress, is_steady
 from fastws.client.url import parse_url
-from fastws.http.head import parse_request
-from fastws.http.upgrade import check_upgrade, switching_protocols
 
 FASTWS = [sys.executable, "-m", "fastws"]
 TICK = bytes(Ticks(seed=1).frames(1, time.time_ns()))
 CLOSE = b"\x88\x02\x03\xe8"
 
 Serve = Callable[..., str]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Starts `fastws serve` with options; returns its URL."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start(*options: str) -> str:
-        process = subprocess.Popen(
-            [*FASTWS, "serve", "--port", "0", *options], stdout=subprocess.PIPE, text=True
-        )
-        running.append(process)
-        assert process.stdout is not None
-        found = re.search(r"ws://[\d.]+:\d+", process.stdout.readline())
-        assert found
-        return found[0]
-
-    yield start
-    for process in running:
-        process.terminate()
-        process.communicate(timeout=20)
-
-
-class Scripted:
-    """A server of raw sockets: `talk` gets each connection behind its handshake.
-
-    The HTTP routes are answered with 404, as an old server does.
-    """
-
-    def __init__(self, talk: Callable[[socket.socket], None], answer: bytes | None = None) -> None:
-        self._talk, self._answer = talk, answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __enter__(self) -> "Scripted":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        try:
-            while True:
-                accepted, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=[accepted], daemon=True).start()
-        except OSError:
-            return
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            head = b""
-            while not head.endswith(b"\r\n\r\n"):
-                head += connection.recv(1)
-            request = parse_request(head)
-            if self._answer is not None:
-                connection.sendall(self._answer)
-                return
-            if not request.is_upgrade:
-                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-                return
-            connection.sendall(switching_protocols(check_upgrade(request)))
-            try:
-                self._talk(connection)
-            except OSError:
-                return  # the client has gone
 
 
 def ticking(

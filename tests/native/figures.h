@@ -7,7 +7,7 @@
 
 static uint64_t undecided; /* heads whose owner was told that it is late */
 
-enum { FIGURES = 30 };
+enum { FIGURES = 32 };
 static const char *const figures[FIGURES] = {"deaths",
                                              "whole frames",
                                              "compressed frames",
@@ -33,6 +33,8 @@ static const char *const figures[FIGURES] = {"deaths",
                                              "replayed messages",
                                              "conflated messages",
                                              "newest messages of keys",
+                                             "messages of some keys",
+                                             "accounts of some keys",
                                              "messages in envelopes",
                                              "messages in batches",
                                              "beginnings told",
@@ -68,6 +70,8 @@ static void add_figures(void)
                                    replayed,
                                    engine->topics.account.conflated,
                                    keys_checked,
+                                   filtered,
+                                   filters_checked,
                                    enclosed,
                                    batched,
                                    began,

@@ -1,5 +1,7 @@
 """Plain topics: who may subscribe, in each of its forms, and a client that comes back."""
 
+from collections.abc import AsyncIterator
+
 from fastws import (
     App,
     Connection,
@@ -47,8 +49,9 @@ async def follow(url: str) -> tuple[str, int] | None:
     async for ws in connect(url, gaps=True):
         if ws.recovered is False:
             return position
+        messages: AsyncIterator[str | bytes | Gap] = aiter(ws)  # with gaps=True there are such, too
         try:
-            async for message in ws:
+            async for message in messages:
                 if isinstance(message, Gap):
                     print(message.first, message.last, message.reason)
                 else:

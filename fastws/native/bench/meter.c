@@ -1,8 +1,10 @@
 #include "bench/meter.h"
 
+#include "bench/tick_check.h"
 #include "wire/frame.h"
 #include "wire/utf8.h"
 
+#include <endian.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,7 +39,7 @@ static inline size_t short_frame(const uint8_t *data, size_t n)
     return size > SHORT_MAX && size < FWS_METER_SHORT && size <= n - 4 ? 4 + size : 0;
 }
 
-/* Steps over at most `most` short frames; returns their bytes and says how many. */
+/* Moves over at most `most` short frames; returns their bytes and says how many. */
 static size_t step_over(const uint8_t *data, size_t n, uint64_t most, uint64_t *frames)
 {
     size_t at = 0;
@@ -70,16 +72,49 @@ static void note_error(fws_meter *meter, const char *wrong, const uint8_t *data,
     meter->first_error[at < room ? at : room - 1] = '\0';
 }
 
+static void expect_behind(fws_metered *client, uint64_t seq, uint64_t recent)
+{
+    client->next_seq = seq + 1;
+    client->recent = recent | 1;
+}
+
+/* A number that is less than the expected one. */
+static void step_back(fws_meter *meter, fws_metered *client, uint64_t seq)
+{
+    uint64_t back = client->next_seq - 1 - seq;
+    if (back < 64 && (client->recent >> back & 1) != 0) {
+        client->duplicates++;
+        meter->duplicates++;
+        return;
+    }
+    client->reordered++;
+    meter->reordered++;
+    if (back >= 64) {
+        expect_behind(client, seq, 0);
+        return;
+    }
+    client->recent |= 1ULL << back;
+    if (client->missed > 0) { /* else it was sent before the first one that came */
+        client->missed--;
+        meter->missed--;
+    }
+}
+
 static void follow_seq(fws_meter *meter, fws_metered *client, uint64_t seq)
 {
-    if (client->seen_seq && seq > client->next_seq) {
-        client->gaps += seq - client->next_seq;
-        meter->gaps += seq - client->next_seq;
-    } else if (client->seen_seq && seq < client->next_seq) {
-        meter->reordered++;
+    if (!client->seen_seq || seq == client->next_seq) {
+        expect_behind(client, seq, client->seen_seq ? client->recent << 1 : 0);
+    } else if (seq > client->next_seq) {
+        uint64_t left_out = seq - client->next_seq;
+        client->gaps++;
+        meter->gaps++;
+        client->missed += left_out;
+        meter->missed += left_out;
+        expect_behind(client, seq, left_out < 63 ? client->recent << (left_out + 1) : 0);
+    } else {
+        step_back(meter, client, seq);
     }
     client->seen_seq = true;
-    client->next_seq = seq + 1;
 }
 
 static void look_into(fws_meter *meter, fws_metered *client, unsigned opcode, const uint8_t *data,
@@ -93,10 +128,69 @@ static void look_into(fws_meter *meter, fws_metered *client, unsigned opcode, co
         note_error(meter, wrong, data, n);
     else if (meter->recording)
         fws_hist_add(&meter->latency, now_ns > ts_ns ? now_ns - ts_ns : 0);
-    if (has_seq)
-        follow_seq(meter, client, seq);
-    else
-        client->next_seq += client->seen_seq;
+    if (has_seq || client->seen_seq)
+        follow_seq(meter, client, has_seq ? seq : client->next_seq);
+}
+
+static inline uint64_t load_le64(const uint8_t *data)
+{
+    uint64_t value;
+    memcpy(&value, data, sizeof value);
+    return le64toh(value);
+}
+
+/* The first comma of 16 bytes; 16: there is none. A byte equals a comma where the exclusive or is 0,
+ * and the lowest bit that is left belongs to the first such byte. */
+static inline size_t first_comma(const uint8_t *data)
+{
+    for (size_t at = 0; at < 16; at += 8) {
+        uint64_t other = load_le64(data + at) ^ 0x2c2c2c2c2c2c2c2cULL;
+        uint64_t found = (other - 0x0101010101010101ULL) & ~other & 0x8080808080808080ULL;
+        if (found != 0)
+            return at + (unsigned)__builtin_ctzll(found) / 8;
+    }
+    return 16;
+}
+
+/* Reads the seq of what is taken to be a tick, at least cost; false: look into it. In JSON the
+ * price ends within 16 bytes from 25 on, and ,"ts": with 13 digits follows. */
+static inline bool quick_seq(unsigned opcode, const uint8_t *data, size_t n, uint64_t *seq)
+{
+    if (opcode == FWS_BINARY) {
+        if (n >= 36)
+            *seq = load_le64(data + 20);
+        return n >= 36;
+    }
+    if (n < 80)
+        return false;
+    const uint8_t *at = data + 25 + first_comma(data + 25) + 19, *end = data + n;
+    if (memcmp(at, ",\"seq\":", 7) != 0)
+        return false;
+    uint64_t value = 0;
+    for (at += 7; at < end && (unsigned)(*at - '0') < 10; at++)
+        value = value * 10 + (unsigned)(*at - '0');
+    *seq = value;
+    return at < end && *at == ',';
+}
+
+/* The same as step_over(), with the number of each. */
+static size_t step_numbered(fws_meter *meter, fws_metered *client, const uint8_t *data, size_t n,
+                            uint64_t most, uint64_t now_ns, uint64_t *frames)
+{
+    size_t at = 0;
+    uint64_t left = most, seq;
+    for (size_t size; left > 0 && (size = short_frame(data + at, n - at)) > 0; left--) {
+        size_t header = header_of(data + at);
+        const uint8_t *payload = data + at + header;
+        unsigned opcode = data[at] & 0x0FU;
+        if (quick_seq(opcode, payload, size - header, &seq))
+            follow_seq(meter, client, seq);
+        else
+            look_into(meter, client, opcode, payload, size - header, now_ns);
+        at += size;
+    }
+    *frames = most - left;
+    return at;
 }
 
 /* Any messages: k of them came together. */
@@ -142,9 +236,10 @@ size_t fws_meter_scan(fws_meter *meter, fws_metered *client, const uint8_t *data
     size_t at = 0;
     for (;;) {
         uint64_t skip = few ? 0 : meter->until_sample - 1, skipped;
-        size_t bytes = step_over(data + at, n - at, skip, &skipped);
+        size_t bytes = client->seen_seq
+                           ? step_numbered(meter, client, data + at, n - at, skip, now_ns, &skipped)
+                           : step_over(data + at, n - at, skip, &skipped);
         count(meter, client, skipped, bytes);
-        client->next_seq += client->seen_seq ? skipped : 0;
         meter->until_sample -= skipped;
         at += bytes;
         size_t size = skipped == skip ? short_frame(data + at, n - at) : 0;
@@ -166,183 +261,4 @@ void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode, c
         note_arrival(meter, client, 1, now_ns);
     else
         look_into(meter, client, opcode, data, n, now_ns);
-}
-
-/* What is left of a payload; the take_ functions move its front. */
-struct rest {
-    const uint8_t *at, *end;
-};
-
-static bool take(struct rest *rest, const char *text)
-{
-    size_t n = strlen(text);
-    if ((size_t)(rest->end - rest->at) < n || memcmp(rest->at, text, n) != 0)
-        return false;
-    rest->at += n;
-    return true;
-}
-
-/* Digits in a row, at most 20; how many there were. */
-static size_t take_digits(struct rest *rest)
-{
-    const uint8_t *from = rest->at;
-    while (rest->at < rest->end && rest->at - from <= 20 && *rest->at >= '0' && *rest->at <= '9')
-        rest->at++;
-    return (size_t)(rest->at - from);
-}
-
-/* A JSON integer (RFC 8259 6: no leading zero) of least..most digits that fits. */
-static bool take_integer(struct rest *rest, size_t least, size_t most, uint64_t *value)
-{
-    const uint8_t *from = rest->at;
-    size_t n = take_digits(rest);
-    if (n < least || n > most || (n > 1 && *from == '0'))
-        return false;
-    *value = 0;
-    for (; from < rest->at; from++)
-        if (__builtin_mul_overflow(*value, 10U, value)
-            || __builtin_add_overflow(*value, (unsigned)(*from - '0'), value))
-            return false;
-    return true;
-}
-
-static const char *take_price(struct rest *rest, uint64_t *micros)
-{
-    uint64_t whole, part = 0, unit = 1000000;
-    if (!take_integer(rest, 1, 15, &whole))
-        return "price is not a plain decimal";
-    if (take(rest, ".")) {
-        const uint8_t *from = rest->at;
-        size_t places = take_digits(rest);
-        if (places < 1 || places > 6)
-            return "price has not 1 to 6 places behind its point";
-        if (rest->at[-1] == '0')
-            return "price has a trailing zero";
-        for (; from < rest->at; from++)
-            part += (unsigned)(*from - '0') * (unit /= 10);
-    }
-    *micros = whole < UINT64_MAX / 1000000 ? whole * 1000000 + part : UINT64_MAX;
-    return *micros == 0 ? "price is not positive" : NULL;
-}
-
-static bool take_symbol(struct rest *rest)
-{
-    static const char *const known[] = {"BTC\"", "ETH\"", "SOL\"", "DOGE\"", "XRP\""};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (take(rest, known[i]))
-            return true;
-    return false;
-}
-
-/* What may follow tsNs: bid, ask and volume; keys that are not known. */
-static const char *check_rest(struct rest *rest, bool *more)
-{
-    uint64_t bid, ask, volume;
-    if (take(rest, ",\"bid\":")) {
-        if (take_price(rest, &bid) != NULL || !take(rest, ",\"ask\":")
-            || take_price(rest, &ask) != NULL || !take(rest, ",\"volume\":")
-            || take_price(rest, &volume) != NULL)
-            return "bid, ask and volume are not three plain decimals";
-        if (bid >= ask)
-            return "bid is not below ask";
-        *more = true;
-    }
-    if (take(rest, ",\"")) {
-        if (rest->end[-1] != '}')
-            return "it does not end where it should";
-        rest->at = rest->end - 1;
-        *more = true;
-    }
-    return take(rest, "}") && rest->at == rest->end ? NULL : "it does not end where it should";
-}
-
-static const char *check_json(struct rest rest, uint64_t *ts_ns, uint64_t *seq, bool *has_seq)
-{
-    size_t size = (size_t)(rest.end - rest.at);
-    uint64_t price, ts, number = 0, precise;
-    if (!take(&rest, "{\"symbol\":\"") || !take_symbol(&rest))
-        return "it does not start with a known symbol";
-    if (!take(&rest, ",\"price\":"))
-        return "price is not its second key";
-    const char *wrong = take_price(&rest, &price);
-    if (wrong != NULL)
-        return wrong;
-    if (!take(&rest, ",\"ts\":") || !take_integer(&rest, 13, 13, &ts))
-        return "ts with 13 digits is not its third key";
-    precise = ts * 1000000;
-    bool numbered = take(&rest, ",\"seq\":"), more = numbered;
-    if (numbered && !take_integer(&rest, 1, 20, &number))
-        return "seq is not an unsigned integer of 64 bits";
-    if (numbered && (!take(&rest, ",\"tsNs\":") || !take_integer(&rest, 19, 19, &precise)))
-        return "tsNs with 19 digits does not follow seq";
-    if (precise / 1000000 != ts)
-        return "tsNs is not in the millisecond ts";
-    if ((wrong = check_rest(&rest, &more)) != NULL)
-        return wrong;
-    if (!more && (size < 45 || size > 60))
-        return "it has not 45 to 60 bytes";
-    *ts_ns = precise;
-    *has_seq = numbered;
-    if (numbered)
-        *seq = number;
-    return NULL;
-}
-
-static uint64_t little_endian(const uint8_t *data, unsigned n)
-{
-    uint64_t value = 0;
-    while (n-- > 0)
-        value = value << 8 | data[n];
-    return value;
-}
-
-static bool read_price(const uint8_t *data, double *price)
-{
-    uint64_t bits = little_endian(data, 8);
-    memcpy(price, &bits, sizeof *price);
-    return *price > 0 && *price <= __DBL_MAX__;
-}
-
-static const char *check_quote(const uint8_t *data)
-{
-    double bid, ask, volume;
-    if (!read_price(data, &bid) || !read_price(data + 8, &ask) || !read_price(data + 16, &volume))
-        return "bid, ask and volume are not finite and positive";
-    return bid < ask ? NULL : "bid is not below ask";
-}
-
-static const char *check_binary(const uint8_t *data, size_t n, uint64_t *ts_ns, uint64_t *seq,
-                                bool *has_seq)
-{
-    if (n < 20)
-        return "a binary tick has 20 bytes at least";
-    uint64_t ts = little_endian(data + 12, 8);
-    double price;
-    if (little_endian(data, 4) >= 5)
-        return "its symbol is not below 5";
-    if (!read_price(data + 4, &price))
-        return "price is not finite and positive";
-    if (ts < 1000000000000 || ts > 9999999999999)
-        return "ts has not 13 digits";
-    uint64_t precise = n >= 36 ? little_endian(data + 28, 8) : ts * 1000000;
-    if (precise / 1000000 != ts)
-        return "tsNs is not in the millisecond ts";
-    const char *wrong = n >= 60 ? check_quote(data + 36) : NULL;
-    if (wrong != NULL)
-        return wrong;
-    *ts_ns = precise;
-    *has_seq = n >= 36;
-    if (*has_seq)
-        *seq = little_endian(data + 20, 8);
-    return NULL;
-}
-
-const char *fws_tick_check(unsigned opcode, const uint8_t *data, size_t n, uint64_t *ts_ns,
-                           uint64_t *seq, bool *has_seq)
-{
-    if (opcode == FWS_TEXT)
-        return check_json((struct rest){data, data + n}, ts_ns, seq, has_seq);
-    if (opcode == FWS_BINARY)
-        return check_binary(data, n, ts_ns, seq, has_seq);
-    return "it is neither text nor binary";
 }

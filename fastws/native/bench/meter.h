@@ -11,15 +11,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Continuity of seq, where ticks carry it, is judged only at frames that are looked into.
- * Once a first seq was seen, each frame that is not looked into moves next_seq on by one;
- * at one that is, a seq ahead of next_seq adds the distance to gaps, one behind it counts
- * once as reordered, and either way the expectation starts again behind that frame. */
+/* Where ticks carry seq, that of every frame is read, once a frame that was looked into had one. A
+ * frame without a number that can be read counts as the one that is expected. */
 typedef struct fws_metered { /* per connection */
     uint64_t frames;         /* data frames */
     uint64_t bytes;          /* of frames, headers included */
     uint64_t next_seq;       /* expected next, where ticks carry seq */
-    uint64_t gaps;           /* seq numbers that did not come */
+    uint64_t recent;         /* bit i: seq next_seq - 1 - i has come */
+    uint64_t gaps;           /* times that seq numbers were left out */
+    uint64_t missed;         /* numbers left out, less those that came later */
+    uint64_t duplicates;     /* numbers that had come, of the last 64 */
+    uint64_t reordered;      /* numbers of the last 64 that came later than greater ones, and older
+                                ones: there the numbers start again */
     uint64_t last_ns;        /* any messages: when the last one came; 0: none has */
     bool seen_seq;
 } fws_metered;
@@ -29,16 +32,15 @@ typedef struct fws_metered { /* per connection */
 #define FWS_METER_EVERY 61   /* prime, so that it does not fall in step with a pattern */
 
 typedef struct fws_meter {
-    uint64_t frames, bytes; /* over all connections, since init */
-    uint64_t sampled;       /* frames whose content was checked */
-    uint64_t bad;           /* frames that failed a check */
-    uint64_t gaps;          /* numbers of seq that did not come */
-    uint64_t reordered;     /* steps back of seq: numbers that came late or twice */
-    uint64_t until_sample;  /* frames to go to the next content check */
-    char first_error[160];  /* what the first bad frame was, "" while there is none */
-    bool recording;         /* latency is recorded only while set */
-    bool any;               /* messages of any content: none is looked into as a tick */
-    fws_hist latency;       /* ns from ts (or tsNs) to its arrival, sampled frames; any: from a
+    uint64_t frames, bytes;                       /* over all connections, since init */
+    uint64_t sampled;                             /* frames whose content was checked */
+    uint64_t bad;                                 /* frames that failed a check */
+    uint64_t gaps, missed, duplicates, reordered; /* of seq, the same */
+    uint64_t until_sample;                        /* frames to go to the next content check */
+    char first_error[160]; /* what the first bad frame was, "" while there is none */
+    bool recording;        /* latency is recorded only while set */
+    bool any;              /* messages of any content: none is looked into as a tick */
+    fws_hist latency;      /* ns from ts (or tsNs) to its arrival, sampled frames; any: from a
                                message to the next one of its connection, all of them. What comes
                                in one read comes at one time */
 } fws_meter;
@@ -58,16 +60,5 @@ size_t fws_meter_scan(fws_meter *meter, fws_metered *client, const uint8_t *data
  * with headers; a message of several frames counts as one. */
 void fws_meter_message(fws_meter *meter, fws_metered *client, unsigned opcode, const uint8_t *data,
                        size_t n, size_t wire_bytes, uint64_t now_ns);
-
-/* Checks one payload: a tick in JSON (TEXT; keys in order, no blanks, symbol known, price
- * a positive plain decimal in its shortest form with at most 6 places, ts 13 digits; then, if
- * they are there, seq and tsNs, and behind those bid, ask and volume, prices like it; 45 to 60
- * bytes without more keys) or binary (BINARY; 20 bytes, seq and tsNs from 36 bytes, bid, ask and
- * volume from 60; symbol < 5, prices finite and positive, ts of 13 digits); tsNs must lie in the
- * millisecond ts, bid below ask. Keys and bytes behind those are ignored. Returns NULL when it is
- * one, else a constant text of what is wrong. On NULL are *ts_ns (tsNs, or ts in ns), *has_seq, and *seq where the tick has
- * one, filled. */
-const char *fws_tick_check(unsigned opcode, const uint8_t *data, size_t n, uint64_t *ts_ns,
-                           uint64_t *seq, bool *has_seq);
 
 #endif

@@ -24,7 +24,6 @@ fws_closes fws_conn_closes(const fws_conn *conn)
 
 fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
 {
-    const fws_metered *metered = conn->metered;
     const fws_bytes *reason = conn->received_code != 0   ? conn->received_reason
                               : conn->close_code == 1006 ? NULL
                                                          : conn->own_reason;
@@ -38,11 +37,12 @@ fws_conn_facts fws_conn_facts_of(const fws_conn *conn)
         .reason_n = reason == NULL ? 0 : reason->n,
         .reason = reason == NULL ? NULL : reason->data,
         .buffered = conn->outbox.bytes,
-        .frames = metered == NULL ? 0 : metered->frames,
-        .bytes = metered == NULL ? 0 : metered->bytes,
-        .gaps = metered == NULL ? 0 : metered->gaps,
-        .numbered = metered != NULL && metered->seen_seq,
     };
+}
+
+fws_metered fws_conn_metered(const fws_conn *conn)
+{
+    return conn->metered == NULL ? (fws_metered){0} : *conn->metered;
 }
 
 uint64_t fws_conn_id(const fws_conn *conn)

@@ -12,13 +12,13 @@ typedef struct fws_conn_facts {
     bool acknowledges;   /* the kernel can say what the peer confirmed */
     uint16_t close_code; /* how it ended: the peer's code, else ours, else 1006 */
     uint32_t reason_n;
-    const uint8_t *reason;        /* good as long as the connection */
-    size_t buffered;              /* bytes of direct sends that wait */
-    uint64_t frames, bytes, gaps; /* metered */
-    bool numbered;                /* the metered frames carry seq */
+    const uint8_t *reason; /* good as long as the connection */
+    size_t buffered;       /* bytes of direct sends that wait */
 } fws_conn_facts;
 
 fws_conn_facts fws_conn_facts_of(const fws_conn *conn);
+/* What was metered of it; zeros where it is not. */
+fws_metered fws_conn_metered(const fws_conn *conn);
 
 /* A Close frame (RFC 6455 5.5.1). */
 typedef struct fws_close {
