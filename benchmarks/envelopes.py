@@ -2,9 +2,9 @@
 
     python benchmarks/envelopes.py --clients 100 --rounds 15
 
-Messages are 55 bytes of JSON. All clients are in one process that throws away what it reads, on another
-core. Per kind: nanoseconds of the server's thread for a message to all clients, the median and the
-spread of its ratio to plain clients in the same round.
+Messages are 55 bytes of JSON. All clients are in one process that throws away what it reads, on
+another core. Per kind: nanoseconds of the server's thread for a message to all clients, the median
+and the spread of its ratio to plain clients in the same round.
 """
 
 import argparse
@@ -81,6 +81,7 @@ def time_kind(kind: str, clients: int, bursts: int) -> float:
 
 
 def main() -> None:
+    """Measure as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=15)

@@ -41,7 +41,7 @@ static inline void check_start(one *who, const uint8_t *data, size_t n)
     for (uint8_t i = 0; i < NAMES; i++) {
         seat *at = &who->seats[i];
         if (at->joined && lives[at->life].epoch == epoch && at->got == 0)
-            at->began = at->start == start;
+            at->began = at->start <= start; /* further on where its keys begin later */
     }
     if (begins(data, n, ","))
         pass(&data, &n, begins(data, n, ",\"recovered\":t") ? ",\"recovered\":true"
