@@ -53,6 +53,7 @@ cdef enum:
 cdef class Connection
 cdef class Topic
 cdef class Subscription
+cdef class Wildcard
 cdef class Engine
 
 
@@ -577,8 +578,8 @@ cdef class Topic:
             raise
         return published
 
-    def position(self, since=None, *, str on_slow=None):
-        """Return the Position where `Connection.subscribe` would begin now, with the same arguments.
+    def position(self, since=None):
+        """Return the Position where `Connection.subscribe` would begin now, with that `since`.
 
         For what a program tells its client first: what is replayed leaves in the place of its
         subscription, behind what was sent before.
@@ -588,15 +589,12 @@ cdef class Topic:
         """
         cdef fws_topic *t = self._held()
         cdef uint64_t epoch, seq = 0
-        cdef fws_topic_options options = fws_topic_facts_of(t).options
-        if on_slow is not None:
-            options.on_slow = <uint8_t>one_of("on_slow", _ON_SLOW, on_slow)
         recovered = None
         if since is not None:
             epoch, seq = _since(t, since)
             recovered = fws_topic_recovers(t, epoch, seq)
         if not recovered:
-            seq = fws_topic_start(t, &options)
+            seq = fws_topic_start(t, NULL)
         return Position(_epoch_of(t), <int64_t>seq - 1, recovered)
 
     def history(self, limit=None):
@@ -942,6 +940,100 @@ cdef class Subscription:
                          fws_conn_facts_of(self.connection._c).acknowledges)
 
 
+@cython.final
+cdef class Wildcard:
+    """All topics whose names begin so, for one connection. Made by `Connection.subscribe("a.*")`.
+
+    `connection` and `pattern` are facts. It ends with `unsubscribe()` or the connection; it need
+    not be kept. A topic that only wildcards subscribe to, and that holds nothing they have not had,
+    is freed; they have it again when its name is used again.
+    """
+
+    cdef readonly Connection connection
+    cdef readonly str pattern
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError('a Wildcard is made by Connection.subscribe("prefix*")')
+
+    def __repr__(self):
+        return f"<fastws.Wildcard {self.pattern!r} of {self.connection._label()}>"
+
+    @property
+    def active(self):
+        """Whether it has not ended."""
+        cdef fws_command command
+        if self.connection._c is NULL or self.connection._wildcards.get(self.pattern) is not self:
+            return False
+        self.connection.engine._check()
+        name = _set_prefix(&command, self.pattern)
+        return fws_conn_has_wild(self.connection._c, command.key, command.key_n)
+
+    @property
+    def topics(self):
+        """The names of the topics that the connection has by it now, in a list.
+
+        Without those to which it is subscribed by name.
+        """
+        cdef fws_command command
+        cdef fws_topic *t
+        cdef fws_topic_facts facts
+        cdef uint32_t place = 0
+        if not self.active:
+            return []
+        name = _set_prefix(&command, self.pattern)
+        found = []
+        t = fws_conn_next_wild(self.connection._c, command.key, command.key_n, &place)
+        while t is not NULL:
+            facts = fws_topic_facts_of(t)
+            found.append(facts.name[:facts.name_n].decode())
+            t = fws_conn_next_wild(self.connection._c, command.key, command.key_n, &place)
+        return found
+
+    def unsubscribe(self):
+        """End it: pending messages count as dropped. Idempotent, from any thread.
+
+        What another wildcard of the connection matches goes on.
+        """
+        cdef fws_command command
+        if self.connection._c is NULL or self.connection._wildcards.get(self.pattern) is not self:
+            return
+        name = _set_prefix(&command, self.pattern)
+        command.n = 0
+        self.connection._command(&command, FWS_CMD_UNSUBSCRIBE_ALL)
+        self.connection._wildcards.pop(self.pattern, None)
+
+
+cdef object _set_prefix(fws_command *command, str pattern):
+    """What names begin with, as the core takes it; what is returned holds its bytes."""
+    start = pattern.removesuffix("*")
+    prefix = start.encode()
+    if "*" in start:
+        raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
+    if len(prefix) > <Py_ssize_t>FWS_WILD_PREFIX:
+        raise ValueError(f"a pattern has at most {FWS_WILD_PREFIX} bytes and a *, not {len(prefix)}")
+    command.key = <const uint8_t *>PyBytes_AS_STRING(prefix)
+    command.key_n = <uint8_t>len(prefix)
+    return prefix
+
+
+cdef fws_wild_options _wild_options(on_slow, max_lag) except *:
+    """The options of a wildcard, each of them NULL where the topics' own are to count."""
+    cdef fws_wild_options found
+    cdef fws_topic_options checked
+    memset(&found, 0, sizeof(found))
+    given = merged_options(_DEFAULTS, on_slow, max_lag)
+    if max_lag is not None and isinstance(max_lag, Lag) and max_lag.bytes is not None:
+        given["retention_bytes"] = max(given["retention_bytes"], max_lag.bytes)
+    checked = topic_options(given)
+    found.has_policy, found.on_slow = on_slow is not None, checked.on_slow
+    found.has_lag = max_lag is not None
+    if found.has_lag:
+        found.max_lag_bytes = 0 if max_lag.bytes is None else checked.max_lag_bytes
+        found.max_lag_messages, found.max_lag_ns = checked.max_lag_messages, checked.max_lag_ns
+    return found
+
+
 cdef object of_close(const fws_close *frame):
     """A Close frame; None: there was none."""
     if frame.code == 0:
@@ -985,6 +1077,7 @@ cdef class Connection:
     cdef public object session  # what the owner keeps of it
     cdef public object on_message  # called instead of the engine's
     cdef public bint crowded  # somebody waits to send: see `send`
+    cdef dict _wildcards  # by pattern; None: it has had none
     cdef int _close_code  # 0: it has not ended
     cdef readonly str reason
     cdef object _remote  # its remote_address once it has ended
@@ -1194,9 +1287,14 @@ cdef class Connection:
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
         retains its newest message, that comes first.
 
+        A str that ends in `*` stands for all topics whose names begin so, those too that are made
+        later: a Wildcard is returned. Pass a name that comes from a client as a Topic
+        (`Engine.topic(name)`), or it may name them all.
+
         Args:
-            topic: a Topic; on the thread that drives the engine also the name of one.
-            since: the position of the last message that the client has, `(epoch, seq)` of an
+            topic: a Topic; on the thread that drives the engine also the name of one; a pattern
+                from any thread.
+            since: not for a pattern. The position of the last message that the client has, `(epoch, seq)` of an
                 earlier Subscription, from this server or one that has ended. What came after it is
                 sent first, in order, then what is published: nothing twice, nothing left out.
                 Where that is not possible (the history is too short, the topic is another one) the
@@ -1227,7 +1325,7 @@ cdef class Connection:
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
-            SubscriptionLimit: it has `max_subscriptions` already.
+            SubscriptionLimit: it has `max_subscriptions` already, or 64 wildcards.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
                 no pair, or there is such a subscription already: with since, or with other keys,
                 or another envelope or batch, `unsubscribe` first.
@@ -1238,6 +1336,12 @@ cdef class Connection:
         cdef fws_topic_options options
         cdef fws_command command
         _check_callback("on_gap", on_gap)
+        if isinstance(topic, str) and topic.endswith("*"):
+            if keys is not None:
+                raise ValueError("keys are of one topic, not of a pattern")
+            if envelope or batch is not None:
+                raise ValueError("an envelope or a batch is for one topic, not for a pattern")
+            return self._subscribe_all(topic, since, on_slow, max_lag, max_rate, on_gap)
         names = _set_keys(&command, keys)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0
@@ -1285,6 +1389,33 @@ cdef class Connection:
                              "unsubscribe first")
         return 0
 
+    cdef object _subscribe_all(self, str pattern, since, on_slow, max_lag, max_rate, on_gap):
+        """Subscribe to all topics that begin so."""
+        cdef fws_command command
+        cdef fws_wild_options own
+        cdef Wildcard wildcard
+        name = _set_prefix(&command, pattern)
+        if since is not None:
+            raise ValueError("since is for one topic, not for a pattern")
+        own = _wild_options(on_slow, max_lag)
+        command.gap_ns = _gap(max_rate)
+        command.data, command.n = <const uint8_t *>&own, sizeof(fws_wild_options)
+        self.engine._begin_losses(&command, on_gap)
+        try:
+            self._command(&command, FWS_CMD_SUBSCRIBE_ALL)
+        except BaseException as error:
+            self.engine._end_losses(&command)
+            if isinstance(error, SubscriptionLimit):
+                raise SubscriptionLimit(f"the connection has {FWS_WILD_MOST} wildcards already") from None
+            raise
+        if self._wildcards is None:
+            self._wildcards = {}
+        wildcard = self._wildcards.get(pattern)
+        if wildcard is None:
+            wildcard = self._wildcards[pattern] = Wildcard.__new__(Wildcard)
+            wildcard.connection, wildcard.pattern = self, pattern
+        return wildcard
+
     cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
         command.epoch, command.seq = _since(topic._t, since)
         if not fws_engine_foreign(self.engine._e) and self._c is not NULL \
@@ -1294,7 +1425,8 @@ cdef class Connection:
 
     cdef int _check_encoding(self, const fws_command *command, Topic topic) except -1:
         cdef const fws_sub *sub
-        if fws_engine_foreign(self.engine._e) or self._c is NULL:
+        if topic.engine is not self.engine or fws_engine_foreign(self.engine._e) \
+                or self._c is NULL:
             return 0
         sub = fws_conn_find_sub(self._c, topic._t)
         if sub is not NULL and not fws_sub_encodes(sub, command.envelope, command.batch):
@@ -1830,7 +1962,7 @@ cdef class Engine:
             options = topic_options(merged_options(self._options_for(name), on_slow, max_lag,
                                             retention_bytes, history, retain, min_rate, content))
             self._check_same(t, &options, name)
-            t = fws_topics_get(topics, key, len(key), &options)
+            t = fws_topics_open(topics, key, len(key), &options)
             if t is NULL or (given and fws_topic_set_options(t, &options) < 0):
                 raise MemoryError()
         topic = self._topic_of(t)
@@ -2157,7 +2289,8 @@ cdef class Engine:
             if not fws_topics_next_loss(fws_engine_topics(self._e), &loss):
                 return 0
             if loss.sub is NULL:
-                self._on_gap.pop(loss.id, None)
+                if not loss.shared:
+                    self._on_gap.pop(loss.id, None)
                 continue
             deadline = deadline or fws_engine_now(self._e) + FWS_EVENTS_NS
             self._tell_gap(&loss)
@@ -2167,6 +2300,8 @@ cdef class Engine:
 
     cdef int _tell_gap(self, const fws_loss *loss) except -1:
         cdef Connection connection = self._binding(loss.conn)
+        if loss.id not in self._on_gap:
+            return 0  # a wildcard's, which could not be given other options for want of memory
         gap = Gap(loss.first, loss.last, loss.count, _WHY[loss.why])
         self.telling = self._on_gap[loss.id]
         try:
@@ -2210,6 +2345,8 @@ cdef class Engine:
         One callback at least; callbacks that undo each other go on in the next turn.
         """
         cdef fws_topic *t
+        if not self._left():
+            fws_topics_close_idle(fws_engine_topics(self._e))
         while not self._left():
             t = fws_topics_collect(fws_engine_topics(self._e))
             if t is NULL:
@@ -2424,6 +2561,25 @@ cdef class Engine:
             status = fws_conn_upgrade(self._e, c, <const uint8_t *>PyBytes_AS_STRING(data),
                                       len(data))
         self._done(status)
+
+    def upgrade_with(self, Connection connection not None, make, *, unsigned window_bits=0):
+        """Turn the connection into a WebSocket, and send the 101 that `make()` returns then.
+
+        `make` may subscribe the connection, so that the 101 can tell where it begins: the 101
+        leaves first. When it raises, the connection is cut off, and the exception goes on.
+
+        Args, Raises: as `upgrade`.
+        """
+        cdef bytes data
+        self.upgrade(connection, b"", window_bits=window_bits)
+        try:
+            data = make()
+            self._done(fws_conn_answer_upgrade(
+                self._e, self._conn(connection), <const uint8_t *>PyBytes_AS_STRING(data),
+                len(data)))
+        except BaseException:
+            connection.abort()
+            raise
 
     def expect_body(self, Connection connection not None, uint32_t n, bytes data not None=b""):
         """Receive n (1 up) bytes of request body; they are raised through `on_body`.

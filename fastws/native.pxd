@@ -203,6 +203,7 @@ cdef extern from "core/topic.h" nogil:
         uint64_t id
     ctypedef struct fws_loss:
         uint64_t id
+        bint shared
         const fws_sub *sub
         fws_conn *conn
         fws_topic *topic
@@ -217,8 +218,6 @@ cdef extern from "core/topic.h" nogil:
     bint fws_topic_never_takes(const fws_topic *topic, size_t n)
     int fws_topic_want_room(fws_topic *topic, size_t n)
     bint fws_topics_next_room(fws_topics *topics, fws_topic **found)
-    fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
-                              const fws_topic_options *options)
     fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n)
     fws_topic *fws_topics_collect(fws_topics *topics)
     void fws_topic_ref(fws_topic *topic)
@@ -234,6 +233,25 @@ cdef extern from "core/topic.h" nogil:
     fws_topic_account fws_topic_snapshot(const fws_topic *topic)
     fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now)
     fws_reader_account fws_conn_snapshot(const fws_conn *conn, uint64_t now)
+
+
+cdef extern from "core/wildcards.h" nogil:
+    enum:
+        FWS_WILD_PREFIX
+        FWS_WILD_MOST
+    ctypedef struct fws_wild_options:
+        bint has_policy
+        bint has_lag
+        uint8_t on_slow
+        uint64_t max_lag_bytes
+        uint64_t max_lag_messages
+        uint64_t max_lag_ns
+    fws_topic *fws_topics_open(fws_topics *topics, const char *name, size_t n,
+                               const fws_topic_options *options)
+    bint fws_conn_has_wild(const fws_conn *conn, const uint8_t *prefix, size_t n)
+    fws_topic *fws_conn_next_wild(const fws_conn *conn, const uint8_t *prefix, size_t n,
+                                  uint32_t *place)
+    void fws_topics_close_idle(fws_topics *topics)
 
 
 cdef extern from "core/source.h" nogil:
@@ -353,6 +371,8 @@ cdef extern from "core/engine.h" nogil:
     int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                          bint keep_alive)
     int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n)
+    int fws_conn_answer_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data,
+                                size_t n)
     int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
                              const uint8_t *data, size_t n)
     int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits)
@@ -370,6 +390,8 @@ cdef extern from "core/engine.h" nogil:
         FWS_CMD_SEND
         FWS_CMD_CLOSE
         FWS_CMD_UNREF
+        FWS_CMD_SUBSCRIBE_ALL
+        FWS_CMD_UNSUBSCRIBE_ALL
         FWS_CMD_PING
     ctypedef struct fws_command:
         uint8_t kind

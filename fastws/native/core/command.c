@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "core/engine_internal.h"
+#include "core/wildcards.h"
 
 #define STAGING_KEPT 262144u /* bytes of the buffer that are kept for the next turn */
 #define LOOK 16          /* steps between two looks at the clock; a command is one, and one for */
@@ -14,12 +15,24 @@ static bool is_data(uint8_t opcode)
     return opcode == FWS_TEXT || opcode == FWS_BINARY;
 }
 
+/* The explicit one goes before a wildcard: it is another one from here on. */
+static void take_over(fws_sub *sub)
+{
+    if (!sub->wild)
+        return;
+    sub->wild = false;
+    sub->topic->wild--;
+    sub->conn->n_wild--;
+    sub->id = sub->topic->topics->next_sub_id++;
+}
+
 static int subscribe_again(fws_sub *sub, const fws_command *command,
                            const fws_topic_options *options)
 {
     if (command->since || !fws_sub_encodes(sub, command->envelope, command->batch)
         || !fws_sub_has_keys(sub, command->key, command->key_n))
         return FWS_E_INVALID;
+    take_over(sub);
     int status = fws_sub_set_max_rate(sub, command->gap_ns);
     if (status == FWS_OK)
         status = fws_sub_set_options(sub, options);
@@ -115,7 +128,7 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     if (sub != NULL)
         return subscribe_again(sub, command, options);
     uint32_t most = engine->options.max_subscriptions;
-    if (most > 0 && conn->n_subs >= most) {
+    if (most > 0 && conn->n_subs - conn->n_wild >= most) {
         engine->counters.subscriptions_refused++;
         return FWS_E_MANY;
     }
@@ -147,10 +160,37 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
 static int unsubscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
 {
     fws_sub *sub = fws_conn_find_sub(conn, topic);
-    if (sub == NULL)
+    if (sub == NULL || sub->wild)
         return FWS_OK;
     fws_conn_acknowledge(engine, conn);
     fws_topic_leave(sub);
+    int status = fws_conn_fall_back(conn, topic, &engine->eseq);
+    if (fws_conn_pending(conn))
+        fws_engine_mark_dirty(engine, conn);
+    return status;
+}
+
+static int subscribe_all(fws_engine *engine, fws_conn *conn, const fws_command *command)
+{
+    fws_wild asked = {.gap_ns = command->gap_ns, .losses = command->losses};
+    if (conn->role == FWS_CLIENT || command->n != sizeof asked.own)
+        return FWS_E_INVALID;
+    if (conn->state != FWS_OPEN)
+        return FWS_E_CLOSED;
+    memcpy(&asked.own, command->data, sizeof asked.own);
+    int status = fws_conn_join_wild(&engine->topics, conn, command->key, command->key_n, &asked,
+                                    &engine->eseq);
+    if (fws_conn_pending(conn))
+        fws_engine_mark_dirty(engine, conn);
+    if (!engine->source.running)
+        engine->source_at = 0; /* its topic may have its first subscriber */
+    return status;
+}
+
+static int unsubscribe_all(fws_engine *engine, fws_conn *conn, const fws_command *command)
+{
+    fws_conn_acknowledge(engine, conn);
+    fws_conn_leave_wild(conn, command->key, command->key_n);
     return FWS_OK;
 }
 
@@ -222,6 +262,10 @@ static int apply_one(fws_engine *engine, const fws_command *command)
         return subscribe(engine, conn, command);
     case FWS_CMD_UNSUBSCRIBE:
         return unsubscribe(engine, conn, command->topic);
+    case FWS_CMD_SUBSCRIBE_ALL:
+        return subscribe_all(engine, conn, command);
+    case FWS_CMD_UNSUBSCRIBE_ALL:
+        return unsubscribe_all(engine, conn, command);
     case FWS_CMD_SEND:
         return send_direct(engine, conn, command);
     case FWS_CMD_PING:
@@ -255,10 +299,17 @@ static bool refers(uint8_t kind)
     return kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_UNSUBSCRIBE || kind == FWS_CMD_PUBLISH;
 }
 
+static bool has_losses(uint8_t kind)
+{
+    return kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_SUBSCRIBE_ALL;
+}
+
 static size_t key_size(const fws_command *command)
 {
-    bool named = command->kind == FWS_CMD_PUBLISH || command->kind == FWS_CMD_SUBSCRIBE;
-    return named ? command->key_n : 0;
+    uint8_t kind = command->kind;
+    bool has = kind == FWS_CMD_PUBLISH || kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_SUBSCRIBE_ALL
+               || kind == FWS_CMD_UNSUBSCRIBE_ALL;
+    return has ? command->key_n : 0;
 }
 
 /* With its data, and behind that its key. */
@@ -401,7 +452,7 @@ static bool apply_taken(fws_engine *engine)
     for (size_t steps = 0; next_taken(&engine->staging, &command);) {
         bool refused = apply(engine, &command) < 0;
         engine->counters.staged_refused += refused;
-        if (refused && command.kind == FWS_CMD_SUBSCRIBE)
+        if (refused && has_losses(command.kind))
             fws_losses_end(&engine->topics, command.losses);
         if (refers(command.kind))
             fws_topic_unref(command.topic);
@@ -437,7 +488,7 @@ static void discard_taken(fws_staging *staging)
 {
     fws_command command;
     while (next_taken(staging, &command)) {
-        if (command.kind == FWS_CMD_SUBSCRIBE)
+        if (has_losses(command.kind))
             fws_losses_free(command.losses);
         if (refers(command.kind) || command.kind == FWS_CMD_UNREF)
             fws_topic_unref(command.topic);

@@ -97,6 +97,7 @@ typedef struct fws_sub {
     bool listed;          /* in the connection's list of unacknowledged */
     bool spared;          /* in slab->unoffered though it lags: what it reads is a replay */
     bool resting;         /* pending, but in topics->resting instead of the heap: its max_rate */
+    bool wild;            /* by a wildcard: in topic->wild */
     bool conflating;      /* it gets the newest frame of each key only, until it has caught up */
     uint8_t began;        /* enum fws_began */
     uint32_t id;          /* another one for each subscription of an engine, till it wraps */
@@ -219,6 +220,8 @@ typedef struct fws_conn {
     fws_link held_link; /* in one of the engine's rings of holders */
     fws_link room_link; /* in the engine's ring of those that have the room they want */
     uint64_t messages_in;
+    struct fws_wild *wilds;                  /* its wildcards */
+    uint32_t n_wild;                         /* of its subscriptions: by these */
     fws_bytes *received_reason, *own_reason; /* of those two; NULL: an empty one */
     fws_bytes *asked; /* payload of the owner's last ping; NULL: it has none that is unanswered */
     fws_metered *metered;       /* not NULL: data messages are counted there and go no further */

@@ -269,7 +269,7 @@ static bool take_from(fws_topics *topics, fws_topic *topic)
         topic->budget_to = fws_log_oldest(&topic->log)->base_seq + fws_log_oldest(&topic->log)->n;
     fws_topic_lap(topic);
     fws_topic_dropped(topic);
-    if (topic->n == 0)
+    if (topic->n == topic->wild)
         fws_topic_touch(topic);
     return true;
 }
