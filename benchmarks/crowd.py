@@ -12,8 +12,8 @@ and the p99 of the healthy ones. Memory stands beside the formula
 
     stalled x (connection + subscription + rest of a half-sent frame) + what the log may retain
 
-and beside what the kernel holds for the sockets of both ends. Under `close` and `lossless` the crowd
-does not stay. For these the time from its coming until it is gone is one measurement.
+and beside what the kernel holds for the sockets of both ends. Under `close` and `lossless` the
+crowd does not stay. For these the time from its coming until it is gone is one measurement.
 
 The server sends no pings and has no write time-out, or the crowd would be closed for that.
 """
@@ -77,7 +77,7 @@ class Round:
         return found[False], found[True]
 
     def watch(self) -> tuple[Figures, Figures, float]:
-        """Measure without the crowd, and from its coming until it is gone; with the time it took."""
+        """Measure without the crowd, and then from its coming on; with the time it took to come."""
         alone = self.measure(self.options.seconds)
         self.server.ask()
         self.fast.ask()

@@ -3,13 +3,14 @@
     python benchmarks/page_rates.py [--seconds 10] [--rounds 3] [--feed ticks] [--client plain]
 
 Two feeds: `ticks`, `fastws serve` at 1,000,000/s with 5 symbols, and `keys`, a Python program
-(publisher.py) that publishes 100,000/s under 100 keys. A page in a headless Chromium (tests/browser.py)
-reads each of them in two ways, in turns: `plain`, a plain topic with `?onSlow=latest&maxRate=60`, and
-`part1`, the path `/` without options, as clients that know nothing of topics do. It parses each
-message and counts updates by key. The age is the time from a tick's `ts` until the page has parsed it.
+(publisher.py) that publishes 100,000/s under 100 keys. A page in a headless Chromium
+(tests/browser.py) reads each of them in two ways, in turns: `plain`, a plain topic with
+`?onSlow=latest&maxRate=60`, and `part1`, the path `/` without options, as clients that know nothing
+of topics do. It parses each message and counts updates by key. The age is the time from a message's
+`ts` until the page has parsed it.
 
-The server has one core, Chromium the other. Leaves with status 1 where a key of a `plain` client has
-fewer than --goal updates a second.
+The server has one core, Chromium the other. Leaves with status 1 where a key of a `plain` client
+has fewer than --goal updates a second.
 """
 
 import argparse
@@ -44,7 +45,8 @@ SCRIPT = """
     const rates = Object.values(keys).map(n => n / seconds).sort((a, b) => a - b);
     ages.sort((a, b) => a - b);
     const age = part => ages[Math.min(ages.length - 1, Math.floor(part * ages.length))] ?? null;
-    window.figures ??= {seconds, messages: n, rates, closed, p50: age(0.5), p99: age(0.99), most: age(1)};
+    window.figures ??= {seconds, messages: n, rates, closed,
+                        p50: age(0.5), p99: age(0.99), most: age(1)};
   };
   socket.onclose = event => end(event.code);
   socket.onmessage = event => {

@@ -1,12 +1,13 @@
-"""The server of slow_readers.py, crowd.py and page_rates.py: publishes at a rate, and says what it took.
+"""The server of slow_readers.py, crowd.py and page_rates.py: publishes at a rate.
 
     python benchmarks/publisher.py --rate 10000 --keys 100 --on-slow latest --max-lag-seconds 0.1
 
-Every WebSocket is subscribed to one topic, `data`, which is a plain topic as well. A message begins with its number and with the
-time when it was made (u64 each, CLOCK_MONOTONIC); with --json it is `{"key":…,"seq":…,"ts":…}`.
-Every --every seconds those that are due are made, then published, then flushed, and each of the
-three is timed on its own, in processor time of the thread. For each line of standard input it prints
-one line of JSON about the time since the last one; it ends with standard input.
+Every WebSocket is subscribed to one topic, `data`, which is a plain topic as well. A message begins
+with its number and with the time when it was made (u64 each, CLOCK_MONOTONIC); with --json it is
+`{"key":…,"seq":…,"ts":…}`. Every --every seconds those that are due are made, then published, then
+flushed, and each of the three is timed on its own, in processor time of the thread. For a line of
+standard input it prints one line of JSON about the time since the last one; it ends with standard
+input.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What slow_readers.py and crowd.py share: publisher.py and native/readers as processes of their own."""
+"""What slow_readers.py, crowd.py and others share: publisher.py and native/readers as processes."""
 
 import json
 import math
@@ -51,7 +51,8 @@ def asked(command: Sequence[str], core: int) -> Iterator[Asked]:
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
         yield Asked(process)
     finally:

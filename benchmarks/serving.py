@@ -17,8 +17,9 @@ from fastws.client.handshake import build_request, new_key
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 STOP_TIMEOUT = 15.0  # seconds
-# The installation of the interpreter, not the tree of the folder in which this runs (-P).
-FASTWS = (sys.executable, "-P", "-m", "fastws")
+# The installation of an interpreter, not the tree of the folder in which this runs (-P).
+MODULE = ("-P", "-m", "fastws")
+FASTWS = (sys.executable, *MODULE)
 
 
 class Served:
@@ -38,6 +39,10 @@ class Served:
         finally:
             client.close()
 
+    def cpu_ns(self) -> int:
+        """Return the processor time of its main thread."""
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0])
+
     def resident_mib(self) -> float:
         """Return VmRSS."""
         found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
@@ -46,13 +51,16 @@ class Served:
 
 
 @contextmanager
-def serve(*options: str, stdin: IO[bytes] | None = None) -> Iterator[Served]:
+def serve(
+    *options: str, stdin: IO[bytes] | None = None, python: str | Path = sys.executable
+) -> Iterator[Served]:
     """Run `fastws serve` with these options, pinned to its core, on a free port.
 
-    Without the rates of a client, which would bound what is measured.
+    Without the rates of a client, which would bound what is measured. `python` is the interpreter,
+    which may have another fastws.
     """
     free = ("--port", "0", "--message-rate", "0", "--byte-rate", "0")
-    with started([*FASTWS, "serve", *free, *options], stdin=stdin) as server:
+    with started([str(python), *MODULE, "serve", *free, *options], stdin=stdin) as server:
         yield server
 
 

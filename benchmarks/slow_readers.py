@@ -107,6 +107,7 @@ def report(run: Run) -> bool:
     ended = sum(each["ended"] for each in fast)
     bound = run.bound(found.slow[0]["receive_buffer"])
     oldest = max(each["max_ms"] for each in found.slow) / 1e3
+    ages = {part: spread([row[part] / 1e3 for row in found.slow]) for part in ("p50_ms", "p99_ms")}
     print(
         f"{options.rate:,}/s, {options.keys} keys, {options.size} bytes; {options.fast} fast and"
         f" {options.slow} slow clients, which read {run.read_rate:,} bytes/s each"
@@ -115,18 +116,23 @@ def report(run: Run) -> bool:
         p50, p99 = (spread([row[part] for row in each]) for part in ("p50_ms", "p99_ms"))
         print(f"fast, {name:<7} p50 {p50} ms, p99 {p99} ms")
     print(f"p99 beside over p99 alone, in one round: {spread(found.ratios)}; goal 1.2")
-    print(f"fast ones got {sum(row['messages'] for row in fast):,}, missing {missing}, ended {ended}")
     print(
-        f"age of what the slow ones read: p50 {spread([row['p50_ms'] / 1e3 for row in found.slow])},"
-        f" p99 {spread([row['p99_ms'] / 1e3 for row in found.slow])}, at most {oldest:.3f} s;"
+        f"fast ones got {sum(row['messages'] for row in fast):,}, missing {missing}, ended {ended}"
+    )
+    print(
+        f"age of what the slow ones read: p50 {ages['p50_ms']}, p99 {ages['p99_ms']}, at most"
+        f" {oldest:.3f} s;"
         f" bound ({found.slow[0]['receive_buffer']} + {LOWAT}) / {run.read_rate:,}"
         f" + {options.allowed} = {bound:.3f} s"
     )
     share = [row["bytes"] / row["seconds"] / options.slow / run.read_rate for row in found.slow]
-    print(f"the slow ones read {spread(share)} of their rate; the server's core was busy"
-          f" {spread([row['busy'] for row in found.servers])}")
+    print(
+        f"the slow ones read {spread(share)} of their rate; the server's core was busy"
+        f" {spread([row['busy'] for row in found.servers])}"
+    )
     balanced = all(row["balanced"] for row in found.servers + found.memory)
-    print(f"the account {'balances' if balanced else 'DOES NOT BALANCE'}: {found.servers[-1]['account']}")
+    says = "balances" if balanced else "DOES NOT BALANCE"
+    print(f"the account {says}: {found.servers[-1]['account']}")
     report_memory(found.memory or found.servers)
     return missing == 0 and ended == 0 and balanced and oldest <= bound
 
@@ -136,7 +142,8 @@ def report_memory(rows: list[Figures]) -> None:
     tenth = max(1, len(rows) // 10)
     for name, unit in (("resident", MIB), ("log", MIB), ("kernel", MIB)):
         values = [
-            (row["account"]["retained_bytes"] if name == "log" else row[name]) / unit for row in rows
+            (row["account"]["retained_bytes"] if name == "log" else row[name]) / unit
+            for row in rows
         ]
         print(
             f"{name:<9} MiB: first tenth {spread(values[:tenth])}, last {spread(values[-tenth:])},"

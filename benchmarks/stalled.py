@@ -1,20 +1,26 @@
 """A client that stops reading: what do the others notice, and does its account balance?
 
     python benchmarks/stalled.py [--rounds 5] [--rate 100000] [--clients 10] [--stall 15]
+    python benchmarks/stalled.py --against OLD/bin/python --rounds 15 --stall 5
 
 Each round measures the latency of the healthy clients for as long as the stall lasts, once without
 and once with a client that does not read; the p99 of the second over that of the first is the
 ratio. Then the stalled one reads on: every byte must belong to whole frames, with rising numbers.
+
+With --against the server of another installation is measured in the same rounds, another one first
+in each, and the processor time of the two for a delivered message is compared.
 """
 
 import argparse
 import json
 import os
 import socket
-import statistics
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
+from reading import spread
 from serving import CLIENT_CORE, Served, open_websocket, serve
 
 from fastws import Connection, Engine
@@ -105,10 +111,12 @@ class Round:
     resident_mib: float
     frames: int
     skipped: int
+    cpu_ns: float  # of the server for a message that it delivered
 
 
 def measure(server: Served, clients: int, stall: float, beside_first: bool) -> Round:
     """One round, in one order or the other."""
+    began = server.cpu_ns()
     healthy = Healthy(server.port, clients)
     healthy.take(2)
     alone = 0.0 if beside_first else healthy.p99_ms(stall)
@@ -123,7 +131,8 @@ def measure(server: Served, clients: int, stall: float, beside_first: bool) -> R
         healthy.take(2)
         alone = healthy.p99_ms(stall)
     healthy.engine.close()
-    return Round(beside / alone, alone, beside, resident, frames, skipped)
+    cpu = (server.cpu_ns() - began) / server.ask("GET", "/stats")["server"]["delivered"]
+    return Round(beside / alone, alone, beside, resident, frames, skipped, cpu)
 
 
 def balance(server: Served) -> None:
@@ -141,19 +150,39 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--stall", type=float, default=15)
+    parser.add_argument("--against", type=Path, help="interpreter of another installation")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {CLIENT_CORE})
-    rounds: list[Round] = []
+    pythons = [Path(sys.executable), *filter(None, [arguments.against])]
+    rounds: list[list[Round]] = [[] for _ in pythons]
     for number in range(arguments.rounds):
-        with serve("--rate", str(arguments.rate), "--fields", "seq") as server:
-            rounds.append(measure(server, arguments.clients, arguments.stall, number % 2 == 1))
-        print(rounds[-1], flush=True)
-    ratios = [each.ratio for each in rounds]
+        for i in range(len(pythons))[:: -1 if number % 2 else 1]:
+            rate = ("--rate", str(arguments.rate), "--fields", "seq")
+            with serve(*rate, python=pythons[i]) as server:
+                found = measure(server, arguments.clients, arguments.stall, number % 2 == 1)
+            rounds[i].append(found)
+            print(found, flush=True)
+    for python, each in zip(pythons, rounds, strict=True):
+        report(str(python), each)
+    if arguments.against is not None:
+        compare(*rounds)
+
+
+def report(name: str, rounds: list[Round]) -> None:
+    """Print what the rounds of one server showed."""
     print(
-        f"p99 beside a stalled client over p99 without: median {statistics.median(ratios):.3f}"
-        f" [{min(ratios):.3f}-{max(ratios):.3f}], resident at most"
+        f"{name}: p99 beside a stalled client over p99 without:"
+        f" {spread([each.ratio for each in rounds])}, resident at most"
         f" {max(each.resident_mib for each in rounds):.1f} MiB, every account balances"
     )
+
+
+def compare(own: list[Round], others: list[Round]) -> None:
+    """Print the ratios of one to the other within a round."""
+    pairs = list(zip(own, others, strict=True))
+    cpu = spread([b.cpu_ns / a.cpu_ns for a, b in pairs])
+    p99 = spread([b.beside_ms / a.beside_ms for a, b in pairs])
+    print(f"the other's processor time for a message over that of this one: {cpu}; its p99: {p99}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A client that is not ours takes a fixed rate for a minute: is everything counted, and the same?
 
     make client-rust && python benchmarks/steady.py [--rate 1000000] [--seconds 60]
+    python benchmarks/steady.py --python OLD/bin/python     # the server of another installation
 
 Runs `fastws serve` on one core and the Rust client on the other, stops the ticks, and prints what
 was published, missed, delivered (handed to the kernel), acknowledged (by the client's kernel) and
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -24,8 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the server")
     arguments = parser.parse_args()
-    with serve("--rate", str(arguments.rate), "--max-lag", "0") as server:
+    lag = ("--max-lag", "0")
+    with serve("--rate", str(arguments.rate), *lag, python=arguments.python) as server:
         client = subprocess.Popen(
             [
                 *(CLIENT, "--url", f"ws://127.0.0.1:{server.port}", "--client-id", "tauri-rust"),
@@ -35,6 +39,7 @@ def main() -> None:
             preexec_fn=lambda: os.sched_setaffinity(0, {CLIENT_CORE}),
         )
         time.sleep(arguments.seconds)
+        cpu = server.cpu_ns()
         running = server.ask("GET", "/stats")["server"]["pacing"]
         server.ask("POST", "/config", {"rate": 0})
         time.sleep(2.5)  # the client reports once a second
@@ -52,6 +57,7 @@ def main() -> None:
         "pending": account["pending"],
         "delivered": account["delivered"],
         "acknowledged": account["acknowledged"],
+        "cpuNs": cpu / account["delivered"],
         "counted": stats["clients"]["tauri-rust"]["totalMessages"],
     }
     print(json.dumps(result, indent=1))

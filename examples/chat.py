@@ -35,7 +35,8 @@ def page(request: fastws.Request, room: str) -> fastws.Response:
 async def talk(ws: fastws.Connection, room: str) -> None:
     """Pass on what one client says."""
     name = ws.request.query.get("name", "somebody")
-    topic = ws.subscribe("room/" + room).topic
+    topic = ws.engine.topic("room/" + room)  # as a name, one that ends in * would be a pattern
+    ws.subscribe(topic)
     async for message in ws:
         if isinstance(message, bytes):
             await ws.close(1003, "text only")

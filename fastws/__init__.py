@@ -6,7 +6,7 @@ The public interface. `fastws serve` and the rest of the command line live in `f
 from pathlib import Path
 
 try:
-    from fastws._frame import Connection, Engine, Frame, Subscription, Topic, broadcast
+    from fastws._frame import Connection, Engine, Frame, Subscription, Topic, Wildcard, broadcast
 except ModuleNotFoundError as error:
     if error.name != "fastws._frame":
         raise
@@ -68,6 +68,7 @@ __all__ = [
     "SubscriptionLimit",
     "TickFeed",
     "Topic",
+    "Wildcard",
     "broadcast",
     "connect",
     "run",

@@ -9,7 +9,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from typing import Any, Literal, Self, TypedDict, final, type_check_only
+from typing import Any, Literal, Self, TypedDict, final, overload, type_check_only
 
 from fastws.errors import Close, ConnectionClosed
 from fastws.http.request import Request
@@ -65,10 +65,18 @@ class ConnectionAccount(TypedDict):
     lag_seconds: float
 
 @type_check_only
+class LaggardAccount(ConnectionAccount):
+    why: str
+
+@type_check_only
 class Quantiles(TypedDict):
     p50: float
     p99: float
     max: float
+
+@type_check_only
+class LastClient(Quantiles):
+    n: int
 
 @type_check_only
 class Pacing(TypedDict):
@@ -129,9 +137,7 @@ class Topic:
     @property
     def retained(self) -> Message | None: ...
     def snapshot(self) -> dict[str, Message]: ...
-    def position(
-        self, since: tuple[str, int] | None = None, *, on_slow: OnSlow | None = None
-    ) -> Position: ...
+    def position(self, since: tuple[str, int] | None = None) -> Position: ...
     def history(self, limit: int | None = None) -> list[Message]: ...
     @property
     def options(self) -> TopicOptions: ...
@@ -206,6 +212,16 @@ class Subscription:
     def account(self) -> ConnectionAccount: ...
 
 @final
+class Wildcard:
+    connection: Connection
+    pattern: str
+    @property
+    def active(self) -> bool: ...
+    @property
+    def topics(self) -> list[str]: ...
+    def unsubscribe(self) -> None: ...
+
+@final
 class Connection:
     engine: Engine
     id: int
@@ -224,9 +240,10 @@ class Connection:
     def wait_closed(self) -> Coroutine[Any, Any, None]: ...
     def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]: ...
     def abort(self) -> None: ...
+    @overload
     def subscribe(
         self,
-        topic: Topic | str,
+        topic: Topic,
         *,
         since: tuple[str, int] | None = None,
         on_slow: OnSlow | None = None,
@@ -235,6 +252,17 @@ class Connection:
         max_rate: float | None = None,
         on_gap: Callable[[Subscription, Gap], object] | None = None,
     ) -> Subscription: ...
+    @overload
+    def subscribe(
+        self,
+        topic: str,
+        *,
+        since: tuple[str, int] | None = None,
+        on_slow: OnSlow | None = None,
+        max_lag: Lag | None = None,
+        max_rate: float | None = None,
+        on_gap: Callable[[Subscription, Gap], object] | None = None,
+    ) -> Any: ...  # a Subscription; a Wildcard for "prefix*"
     def unsubscribe(self, topic: Topic) -> None: ...
     def pause_reading(self, *, after: int = 0) -> None: ...
     def resume_reading(self) -> None: ...
@@ -354,9 +382,13 @@ class Engine:
     def met_last(self) -> dict[str, str]: ...
     @property
     def buffered_bytes(self) -> int: ...
-    def laggards(self, n: int) -> list[tuple[Connection, ConnectionAccount]]: ...
+    def laggards(self, n: int) -> list[tuple[Connection, LaggardAccount]]: ...
+    def latency(self) -> LastClient: ...
     def respond(self, connection: Connection, data: bytes, *, keep_alive: bool) -> None: ...
     def upgrade(self, connection: Connection, data: bytes, *, window_bits: int = 0) -> None: ...
+    def upgrade_with(
+        self, connection: Connection, make: Callable[[], bytes], *, window_bits: int = 0
+    ) -> None: ...
     def expect_body(self, connection: Connection, n: int, data: bytes = b"") -> None: ...
     def is_http(self, connection: Connection) -> bool: ...
     def over_limit(self, connection: Connection) -> bool: ...

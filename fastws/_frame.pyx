@@ -40,6 +40,8 @@ _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SK
 _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS,
             "drop_oldest": FWS_SLOW_DROP_OLDEST}
 _WHY = {FWS_WHY_SLOW: "slow", FWS_WHY_RETENTION: "retention", FWS_WHY_BUDGET: "budget"}
+_BEHIND = {FWS_BEHIND_NOT: "", FWS_BEHIND_UNSENT: "not sent yet", FWS_BEHIND_RATE: "rate-limited",
+           FWS_BEHIND_FULL: "kernel buffer full", FWS_BEHIND_NOT_READING: "not reading"}
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 _INHERITED = ("the engine belongs to the process that this one was forked from: make another one "
               "here; close() closes the descriptors and leaves the parent's connections alone")
@@ -52,6 +54,7 @@ cdef enum:
 cdef class Connection
 cdef class Topic
 cdef class Subscription
+cdef class Wildcard
 cdef class Engine
 
 
@@ -571,8 +574,8 @@ cdef class Topic:
             raise
         return published
 
-    def position(self, since=None, *, str on_slow=None):
-        """Return the Position where `Connection.subscribe` would begin now, with the same arguments.
+    def position(self, since=None):
+        """Return the Position where `Connection.subscribe` would begin now, with that `since`.
 
         For what a program tells its client first: what is replayed leaves in the place of its
         subscription, behind what was sent before.
@@ -582,15 +585,12 @@ cdef class Topic:
         """
         cdef fws_topic *t = self._held()
         cdef uint64_t epoch, seq = 0
-        cdef fws_topic_options options = fws_topic_facts_of(t).options
-        if on_slow is not None:
-            options.on_slow = <uint8_t>one_of("on_slow", _ON_SLOW, on_slow)
         recovered = None
         if since is not None:
             epoch, seq = _since(t, since)
             recovered = fws_topic_recovers(t, epoch, seq)
         if not recovered:
-            seq = fws_topic_start(t, &options)
+            seq = fws_topic_start(t, NULL)
         return Position(_epoch_of(t), <int64_t>seq - 1, recovered)
 
     def history(self, limit=None):
@@ -920,6 +920,96 @@ cdef class Subscription:
                          fws_conn_facts_of(self.connection._c).acknowledges)
 
 
+@cython.final
+cdef class Wildcard:
+    """All topics whose names begin so, for one connection. Made by `Connection.subscribe("a.*")`.
+
+    `connection` and `pattern` are facts. It ends with `unsubscribe()` or the connection; it need
+    not be kept. A topic that only wildcards subscribe to, and that holds nothing they have not had,
+    is freed; they have it again when its name is used again.
+    """
+
+    cdef readonly Connection connection
+    cdef readonly str pattern
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError('a Wildcard is made by Connection.subscribe("prefix*")')
+
+    def __repr__(self):
+        return f"<fastws.Wildcard {self.pattern!r} of {self.connection._label()}>"
+
+    @property
+    def active(self):
+        """Whether it has not ended."""
+        if self.connection._c is NULL or self.connection._wildcards.get(self.pattern) is not self:
+            return False
+        self.connection.engine._check()
+        prefix = _prefix_of(self.pattern)
+        return fws_conn_has_wild(self.connection._c, prefix, len(prefix))
+
+    @property
+    def topics(self):
+        """The names of the topics that the connection has by it now, in a list.
+
+        Without those to which it is subscribed by name.
+        """
+        cdef fws_topic *t
+        cdef fws_topic_facts facts
+        cdef uint32_t place = 0
+        if not self.active:
+            return []
+        prefix = _prefix_of(self.pattern)
+        found = []
+        t = fws_conn_next_wild(self.connection._c, prefix, len(prefix), &place)
+        while t is not NULL:
+            facts = fws_topic_facts_of(t)
+            found.append(facts.name[:facts.name_n].decode())
+            t = fws_conn_next_wild(self.connection._c, prefix, len(prefix), &place)
+        return found
+
+    def unsubscribe(self):
+        """End it: pending messages count as dropped. Idempotent, from any thread.
+
+        What another wildcard of the connection matches goes on.
+        """
+        cdef fws_command command
+        if self.connection._c is NULL or self.connection._wildcards.get(self.pattern) is not self:
+            return
+        prefix = _prefix_of(self.pattern)
+        command.data, command.n = <const uint8_t *>PyBytes_AS_STRING(prefix), len(prefix)
+        self.connection._command(&command, FWS_CMD_UNSUBSCRIBE_ALL)
+        self.connection._wildcards.pop(self.pattern, None)
+
+
+cdef bytes _prefix_of(str pattern):
+    """What names begin with; ValueError: that is no pattern."""
+    start = pattern.removesuffix("*")
+    prefix = start.encode()
+    if "*" in start:
+        raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
+    if len(prefix) > <Py_ssize_t>FWS_WILD_PREFIX:
+        raise ValueError(f"a pattern has at most {FWS_WILD_PREFIX} bytes and a *, not {len(prefix)}")
+    return prefix
+
+
+cdef fws_wild_options _wild_options(on_slow, max_lag) except *:
+    """The options of a wildcard, each of them NULL where the topics' own are to count."""
+    cdef fws_wild_options found
+    cdef fws_topic_options checked
+    memset(&found, 0, sizeof(found))
+    given = merged_options(_DEFAULTS, on_slow, max_lag)
+    if max_lag is not None and isinstance(max_lag, Lag) and max_lag.bytes is not None:
+        given["retention_bytes"] = max(given["retention_bytes"], max_lag.bytes)
+    checked = topic_options(given)
+    found.has_policy, found.on_slow = on_slow is not None, checked.on_slow
+    found.has_lag = max_lag is not None
+    if found.has_lag:
+        found.max_lag_bytes = 0 if max_lag.bytes is None else checked.max_lag_bytes
+        found.max_lag_messages, found.max_lag_ns = checked.max_lag_messages, checked.max_lag_ns
+    return found
+
+
 cdef object of_close(const fws_close *frame):
     """A Close frame; None: there was none."""
     if frame.code == 0:
@@ -963,6 +1053,7 @@ cdef class Connection:
     cdef public object session  # what the owner keeps of it
     cdef public object on_message  # called instead of the engine's
     cdef public bint crowded  # somebody waits to send: see `send`
+    cdef dict _wildcards  # by pattern; None: it has had none
     cdef int _close_code  # 0: it has not ended
     cdef readonly str reason
     cdef object _remote  # its remote_address once it has ended
@@ -1172,9 +1263,14 @@ cdef class Connection:
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
         retains its newest message, that comes first.
 
+        A str that ends in `*` stands for all topics whose names begin so, those too that are made
+        later: a Wildcard is returned. Pass a name that comes from a client as a Topic
+        (`Engine.topic(name)`), or it may name them all.
+
         Args:
-            topic: a Topic; on the thread that drives the engine also the name of one.
-            since: the position of the last message that the client has, `(epoch, seq)` of an
+            topic: a Topic; on the thread that drives the engine also the name of one; a pattern
+                from any thread.
+            since: not for a pattern. The position of the last message that the client has, `(epoch, seq)` of an
                 earlier Subscription, from this server or one that has ended. What came after it is
                 sent first, in order, then what is published: nothing twice, nothing left out.
                 Where that is not possible (the history is too short, the topic is another one) the
@@ -1199,7 +1295,7 @@ cdef class Connection:
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
-            SubscriptionLimit: it has `max_subscriptions` already.
+            SubscriptionLimit: it has `max_subscriptions` already, or 64 wildcards.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
                 no pair, or there is such a subscription already: with since, or with other keys,
                 `unsubscribe` first.
@@ -1210,6 +1306,10 @@ cdef class Connection:
         cdef fws_command command
         _check_callback("on_gap", on_gap)
         names = _set_keys(&command, keys)
+        if isinstance(topic, str) and topic.endswith("*"):
+            if since is not None:
+                raise ValueError("since is for one topic, not for a pattern")
+            return self._subscribe_all(&command, topic, on_slow, max_lag, max_rate, on_gap)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0
         command.data = NULL
@@ -1243,20 +1343,48 @@ cdef class Connection:
         options = fws_topic_facts_of(topic._t).options
         return options_by_name(&options)["on_slow"]
 
+    cdef object _subscribe_all(self, fws_command *command, str pattern, on_slow, max_lag, max_rate,
+                               on_gap):
+        """Subscribe to all topics that begin so; the command has the keys."""
+        cdef fws_wild_options own = _wild_options(on_slow, max_lag)
+        cdef Wildcard wildcard
+        prefix = _prefix_of(pattern)
+        own.prefix_n = <uint8_t>len(prefix)
+        memcpy(own.prefix, PyBytes_AS_STRING(prefix), len(prefix))
+        command.gap_ns = _gap(max_rate)
+        command.data, command.n = <const uint8_t *>&own, sizeof(fws_wild_options)
+        self.engine._begin_losses(command, on_gap)
+        try:
+            self._command(command, FWS_CMD_SUBSCRIBE_ALL)
+        except BaseException as error:
+            self.engine._end_losses(command)
+            if isinstance(error, SubscriptionLimit):
+                raise SubscriptionLimit(f"the connection has {FWS_WILD_MOST} wildcards already") from None
+            raise
+        if self._wildcards is None:
+            self._wildcards = {}
+        wildcard = self._wildcards.get(pattern)
+        if wildcard is None:
+            wildcard = self._wildcards[pattern] = Wildcard.__new__(Wildcard)
+            wildcard.connection, wildcard.pattern = self, pattern
+        return wildcard
+
     cdef int _check_keys(self, const fws_command *command, Topic topic) except -1:
         cdef const fws_sub *sub = NULL
         if topic.engine is self.engine and self._c is not NULL \
                 and not fws_engine_foreign(self.engine._e):
             sub = fws_conn_find_sub(self._c, topic._t)
-        if sub is not NULL and not fws_sub_has_keys(sub, command.key, command.key_n):
+        if sub is not NULL and not fws_sub_facts_of(sub).wild and not fws_sub_has_keys(sub, command.key, command.key_n):
             raise ValueError("keys are for a subscription that begins, and this one has others: "
                              "unsubscribe first")
         return 0
 
     cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
+        cdef const fws_sub *sub = NULL
         command.epoch, command.seq = _since(topic._t, since)
-        if not fws_engine_foreign(self.engine._e) and self._c is not NULL \
-                and fws_conn_find_sub(self._c, topic._t) is not NULL:
+        if not fws_engine_foreign(self.engine._e) and self._c is not NULL:
+            sub = fws_conn_find_sub(self._c, topic._t)
+        if sub is not NULL and not fws_sub_facts_of(sub).wild:
             raise ValueError("since is for a subscription that begins, and this one has begun")
         return 0
 
@@ -1784,7 +1912,7 @@ cdef class Engine:
             options = topic_options(merged_options(self._options_for(name), on_slow, max_lag,
                                             retention_bytes, history, retain, min_rate))
             self._check_same(t, &options, name)
-            t = fws_topics_get(topics, key, len(key), &options)
+            t = fws_topics_open(topics, key, len(key), &options)
             if t is NULL or (given and fws_topic_set_options(t, &options) < 0):
                 raise MemoryError()
         topic = self._topic_of(t)
@@ -2111,7 +2239,8 @@ cdef class Engine:
             if not fws_topics_next_loss(fws_engine_topics(self._e), &loss):
                 return 0
             if loss.sub is NULL:
-                self._on_gap.pop(loss.id, None)
+                if not loss.shared:
+                    self._on_gap.pop(loss.id, None)
                 continue
             deadline = deadline or fws_engine_now(self._e) + FWS_EVENTS_NS
             self._tell_gap(&loss)
@@ -2121,6 +2250,8 @@ cdef class Engine:
 
     cdef int _tell_gap(self, const fws_loss *loss) except -1:
         cdef Connection connection = self._binding(loss.conn)
+        if loss.id not in self._on_gap:
+            return 0  # a wildcard's, which could not be given other options for want of memory
         gap = Gap(loss.first, loss.last, loss.count, _WHY[loss.why])
         self.telling = self._on_gap[loss.id]
         try:
@@ -2164,6 +2295,8 @@ cdef class Engine:
         One callback at least; callbacks that undo each other go on in the next turn.
         """
         cdef fws_topic *t
+        if not self._left():
+            fws_topics_close_idle(fws_engine_topics(self._e))
         while not self._left():
             t = fws_topics_collect(fws_engine_topics(self._e))
             if t is NULL:
@@ -2313,14 +2446,35 @@ cdef class Engine:
         """Return [(connection, account)] of n (at most 64) subscribers, furthest behind first.
 
         They are taken from the 256 connections that have lagged longest, ordered by bytes; where
-        fewer lag, others follow. The cost does not grow with the number of connections.
+        fewer lag, others follow. The cost does not grow with the number of connections. `why` in
+        the account says what holds one up: "kernel buffer full"; "not reading", which is the same
+        when its kernel has confirmed nothing for 2 s (on a Unix socket: taken nothing);
+        "rate-limited": by its `max_rate`; "not sent yet"; "" when it has everything.
         """
         cdef fws_conn *found[FWS_LIST_MOST]
         cdef uint32_t i, count
         self._check()
         fws_engine_wake(self._e)
         count = fws_engine_laggards(self._e, found, min(max(n, 0), <int>FWS_LIST_MOST))
-        return [(self._binding(found[i]), self._account_of(found[i])) for i in range(count)]
+        return [(self._binding(found[i]),
+                 self._account_of(found[i]) | {"why": _BEHIND[fws_conn_behind(self._e, found[i])]})
+                for i in range(count)]
+
+    def latency(self):
+        """Return how long messages took from publish to the last client, in microseconds.
+
+        `n` publishes were measured (at most 100 a second, and one of a topic at a time), until each
+        subscriber of that time had passed the message: it was handed to the kernel, or left out.
+        `p50` and `p99` are at most 3.2 % too high.
+        """
+        self._check()
+        cdef const fws_hist *hist = fws_topics_latency(fws_engine_topics(self._e))
+        return {
+            "n": hist.total,
+            "p50": fws_hist_quantile(hist, 0.5) / 1000,
+            "p99": fws_hist_quantile(hist, 0.99) / 1000,
+            "max": hist.max / 1000,
+        }
 
     cdef dict _account_of(self, fws_conn *c):
         """The account of a connection; all topics must have been woken."""
@@ -2378,6 +2532,25 @@ cdef class Engine:
             status = fws_conn_upgrade(self._e, c, <const uint8_t *>PyBytes_AS_STRING(data),
                                       len(data))
         self._done(status)
+
+    def upgrade_with(self, Connection connection not None, make, *, unsigned window_bits=0):
+        """Turn the connection into a WebSocket, and send the 101 that `make()` returns then.
+
+        `make` may subscribe the connection, so that the 101 can tell where it begins: the 101
+        leaves first. When it raises, the connection is cut off, and the exception goes on.
+
+        Args, Raises: as `upgrade`.
+        """
+        cdef bytes data
+        self.upgrade(connection, b"", window_bits=window_bits)
+        try:
+            data = make()
+            self._done(fws_conn_answer_upgrade(
+                self._e, self._conn(connection), <const uint8_t *>PyBytes_AS_STRING(data),
+                len(data)))
+        except BaseException:
+            connection.abort()
+            raise
 
     def expect_body(self, Connection connection not None, uint32_t n, bytes data not None=b""):
         """Receive n (1 up) bytes of request body; they are raised through `on_body`.

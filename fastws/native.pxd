@@ -195,6 +195,7 @@ cdef extern from "core/topic.h" nogil:
         uint64_t id
     ctypedef struct fws_loss:
         uint64_t id
+        bint shared
         const fws_sub *sub
         fws_conn *conn
         fws_topic *topic
@@ -209,8 +210,6 @@ cdef extern from "core/topic.h" nogil:
     bint fws_topic_never_takes(const fws_topic *topic, size_t n)
     int fws_topic_want_room(fws_topic *topic, size_t n)
     bint fws_topics_next_room(fws_topics *topics, fws_topic **found)
-    fws_topic *fws_topics_get(fws_topics *topics, const char *name, size_t n,
-                              const fws_topic_options *options)
     fws_topic *fws_topics_find(const fws_topics *topics, const char *name, size_t n)
     fws_topic *fws_topics_collect(fws_topics *topics)
     void fws_topic_ref(fws_topic *topic)
@@ -225,6 +224,27 @@ cdef extern from "core/topic.h" nogil:
     fws_topic_account fws_topic_snapshot(const fws_topic *topic)
     fws_reader_account fws_sub_snapshot(const fws_sub *sub, uint64_t now)
     fws_reader_account fws_conn_snapshot(const fws_conn *conn, uint64_t now)
+
+
+cdef extern from "core/wildcards.h" nogil:
+    enum:
+        FWS_WILD_PREFIX
+        FWS_WILD_MOST
+    ctypedef struct fws_wild_options:
+        uint8_t prefix_n
+        uint8_t prefix[FWS_WILD_PREFIX]
+        bint has_policy
+        bint has_lag
+        uint8_t on_slow
+        uint64_t max_lag_bytes
+        uint64_t max_lag_messages
+        uint64_t max_lag_ns
+    fws_topic *fws_topics_open(fws_topics *topics, const char *name, size_t n,
+                               const fws_topic_options *options)
+    bint fws_conn_has_wild(const fws_conn *conn, const uint8_t *prefix, size_t n)
+    fws_topic *fws_conn_next_wild(const fws_conn *conn, const uint8_t *prefix, size_t n,
+                                  uint32_t *place)
+    void fws_topics_close_idle(fws_topics *topics)
 
 
 cdef extern from "core/source.h" nogil:
@@ -342,6 +362,8 @@ cdef extern from "core/engine.h" nogil:
     int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                          bint keep_alive)
     int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n)
+    int fws_conn_answer_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data,
+                                size_t n)
     int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
                              const uint8_t *data, size_t n)
     int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits)
@@ -359,6 +381,8 @@ cdef extern from "core/engine.h" nogil:
         FWS_CMD_SEND
         FWS_CMD_CLOSE
         FWS_CMD_UNREF
+        FWS_CMD_SUBSCRIBE_ALL
+        FWS_CMD_UNSUBSCRIBE_ALL
         FWS_CMD_PING
     ctypedef struct fws_command:
         uint8_t kind
@@ -426,6 +450,14 @@ cdef extern from "core/facts.h" nogil:
     uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_t most)
     uint32_t fws_topics_largest(const fws_topics *topics, fws_topic **found, uint32_t most)
     fws_topic *fws_topics_next(const fws_topics *topics, uint32_t *place)
+    const fws_hist *fws_topics_latency(const fws_topics *topics)
+    enum fws_behind:
+        FWS_BEHIND_NOT
+        FWS_BEHIND_UNSENT
+        FWS_BEHIND_RATE
+        FWS_BEHIND_FULL
+        FWS_BEHIND_NOT_READING
+    fws_behind fws_conn_behind(const fws_engine *engine, const fws_conn *conn)
     fws_account fws_topics_sums(const fws_topics *topics)
     fws_source *fws_engine_source(fws_engine *engine)
     fws_meter *fws_engine_meter(fws_engine *engine)
@@ -456,6 +488,7 @@ cdef extern from "core/facts.h" nogil:
     ctypedef struct fws_sub_facts:
         uint32_t id
         uint8_t began
+        bint wild
         uint64_t seq
         uint64_t gap_ns
         fws_topic_options options

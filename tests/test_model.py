@@ -13,9 +13,8 @@ import os
 import socket
 import struct
 import time
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -27,13 +26,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from model_guest import Expected, Guest, Published
 from support import (
     BINARY,
     CLOSE,
     PING,
     PONG,
     TEXT,
-    Peer,
     Rig,
     balances,
     client_frame,
@@ -43,8 +42,7 @@ from support import (
     take_frames,
 )
 
-from fastws import Connection, LogFull, Topic
-from fastws.lag import Lag
+from fastws import Connection, History, Lag, LogFull, Topic
 
 KIB = 1024
 MAX_LAG = 64 * KIB
@@ -54,40 +52,17 @@ SLAB = 64 * KIB
 CLIENTS = 12
 SWEEP = 0.26  # seconds, in which the engine sweeps at least once
 STEPS = int(os.environ.get("FASTWS_MODEL_STEPS", "0"))
-POLICIES = ("close", "latest", "lossless")
+POLICIES = ("close", "latest", "lossless", "drop_oldest", "keyed")
+KEYS = ("a", "b", "c")
+KEPT = 5  # messages of history, of each topic; at least
 WHO = st.integers(0, 59)
 ROOMS = (0, 4096)  # receive buffers; 0: the kernel's own
 SIZES = st.sampled_from([8, 125, 126, 127, 1000, 16_000, 20_000, 20_001])
 SLOW = close_payload(1013, "slow consumer")
 
 
-@dataclass
-class Expected:
-    number: int
-    topic: str  # "" for a direct message
-    size: int
-
-
-@dataclass(eq=False, repr=False)
-class Guest:
-    """One client, as the model sees it."""
-
-    connection: Connection
-    peer: Peer
-    reading: bool = True
-    stopped: bool = False  # ever: then policies may have acted
-    said_close: bool = False
-    closed: bytes | None = None  # the payload of the Close it got
-    closed_by: bytes | None = None  # of the Close that we asked for
-    expected: deque[Expected] = field(default_factory=deque)
-    topics: set[str] = field(default_factory=set)
-    left: dict[str, int] = field(default_factory=dict)  # the number at which it unsubscribed last
-    pings: int = 0
-    pongs: int = 0  # the one after the last that came
-
-
 class Party(RuleBasedStateMachine):
-    """An engine with three topics, one a policy, and a handful of clients."""
+    """An engine with a topic for each policy, one of them with keys, and a handful of clients."""
 
     steps = 0
 
@@ -112,10 +87,15 @@ class Party(RuleBasedStateMachine):
         self.received = dict.fromkeys(POLICIES, 0)
         self.topics: dict[str, Topic] = {
             name: self.rig.engine.topic(
-                name, on_slow=name, max_lag=Lag(bytes=MAX_LAG), retention_bytes=RETENTION
+                name,
+                on_slow="latest" if name == "keyed" else name,
+                max_lag=Lag(bytes=MAX_LAG),
+                retention_bytes=RETENTION,
+                history=History(messages=KEPT),
             )
             for name in POLICIES
         }
+        self.sent: dict[str, list[Published]] = {name: [] for name in POLICIES}  # by seq
 
     @initialize(six=st.booleans())
     def begin(self, six: bool) -> None:
@@ -125,7 +105,7 @@ class Party(RuleBasedStateMachine):
             self.rig.listen()
         self.family = socket.AF_INET6 if six else socket.AF_INET
         for i in range(6):
-            self._connect(POLICIES[i % 3 :], 4096 if i % 2 else 0)
+            self._connect(POLICIES[i % 5 :], 4096 if i % 2 else 0)
         for guest in self.guests[1::2]:
             guest.reading, guest.stopped = False, True
 
@@ -138,17 +118,17 @@ class Party(RuleBasedStateMachine):
     # What the model does beside the engine.
 
     def _publish(self, name: str, size: int) -> None:
-        number = self.number
+        what = Published(self.number, size, KEYS[self.number % 3] if name == "keyed" else None)
         try:
-            self.topics[name].publish(message(number, size).encode())
+            self.topics[name].publish(message(self.number, size).encode(), key=what.key)
         except LogFull:
             assert name == "lossless"
             return
         self.number += 1
+        self.sent[name].append(what)
         for guest in self.guests:
             if name in guest.topics and guest.connection.is_open:
-                self.published[name] += 1
-                guest.expected.append(Expected(number, name, size))
+                self.published[name] += guest.expect(name, what)
             elif name in guest.topics:
                 self.perhaps[name] += 1
 
@@ -191,9 +171,11 @@ class Party(RuleBasedStateMachine):
         for _ in range(min(n, CLIENTS - len(self.guests))):
             self._connect(sorted(names), buffer)
 
-    def _subscribe(self, guest: Guest, name: str) -> None:
-        guest.connection.subscribe(self.topics[name])
-        guest.topics.add(name)
+    def _subscribe(self, guest: Guest, name: str, keys: frozenset[str] = frozenset()) -> None:
+        if name not in guest.topics:
+            options: Any = {"keys": sorted(keys)} if keys else {}
+            guest.connection.subscribe(self.topics[name], **options)
+            guest.topics[name] = keys
 
     @rule(i=WHO, name=st.sampled_from(POLICIES))
     def subscribe(self, i: int, name: str) -> None:
@@ -203,9 +185,40 @@ class Party(RuleBasedStateMachine):
     @rule(i=WHO, name=st.sampled_from(POLICIES))
     def unsubscribe(self, i: int, name: str) -> None:
         if guest := self._pick(i):
-            guest.connection.unsubscribe(self.topics[name])
-            guest.topics.discard(name)
-            guest.left[name] = self.number
+            self._leave(guest, name)
+
+    def _leave(self, guest: Guest, name: str) -> None:
+        guest.connection.unsubscribe(self.topics[name])
+        guest.leave(name)
+
+    @rule(i=WHO, keys=st.frozensets(st.sampled_from(KEYS), min_size=1))
+    def subscribe_to_keys(self, i: int, keys: frozenset[str]) -> None:
+        if guest := self._pick(i):
+            self._leave(guest, "keyed")
+            self._subscribe(guest, "keyed", keys)
+
+    @rule(
+        i=WHO,
+        name=st.sampled_from(POLICIES),
+        missed=st.integers(0, KEPT + 3),
+        other=st.integers(0, 4),
+    )
+    def come_back(self, i: int, name: str, missed: int, other: int) -> None:
+        """It begins where it left, if that is still the same stream and is still there."""
+        if (guest := self._pick(i)) is None:
+            return
+        topic, sent = self.topics[name], self.sent[name]
+        self._leave(guest, name)
+        since = ("of another one" if other == 1 else topic.epoch, len(sent) - 1)
+        before = len(sent)
+        for _ in range(missed):
+            self._publish(name, 125)
+        subscription = guest.connection.subscribe(topic, since=since)
+        guest.topics[name] = frozenset()
+        assert subscription.recovered or other == 1 or len(sent) - before > KEPT
+        assert not (subscription.recovered and other == 1)
+        for what in sent[before:] if subscription.recovered else ():
+            self.published[name] += guest.expect(name, what)
 
     @rule(name=st.sampled_from(POLICIES), size=SIZES, n=st.sampled_from([1, 5, 20, 40]))
     def publish(self, name: str, size: int, n: int) -> None:
@@ -336,10 +349,10 @@ class Party(RuleBasedStateMachine):
         # is still a member, so that policies may act for what it will not get any more.
         if item.topic and (guest.said_close or (guest.closed_by and guest.stopped)):
             return True
-        if item.number < guest.left.get(item.topic, 0):
+        if item.free:
             return True
-        newest = next((e for e in reversed(guest.expected) if e.topic == item.topic), None)
-        return guest.stopped and item.topic == "latest" and item is not newest
+        skips = item.topic in ("latest", "drop_oldest", "keyed")
+        return guest.stopped and skips and guest.is_superseded(item)
 
     def _check_stream(self, guest: Guest) -> None:
         frames = guest.peer.frames + take_frames(guest.peer.buffer)

@@ -71,6 +71,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.hostile("X61")
 @pytest.mark.parametrize(("target", "status", "body"), REFUSED)
 def test_a_request_that_is_not_good_is_refused(
     run: Run, target: str, status: int, body: str
@@ -92,6 +93,7 @@ def test_a_request_that_is_not_good_is_refused(
     run(case())
 
 
+@pytest.mark.hostile("X61")
 def test_a_stranger_makes_no_topic(run: Run) -> None:
     async def case() -> None:
         async with plain_site() as site:
@@ -103,6 +105,7 @@ def test_a_stranger_makes_no_topic(run: Run) -> None:
     run(case())
 
 
+@pytest.mark.hostile("X61")
 def test_the_length_of_a_name_is_a_limit(run: Run) -> None:
     async def case() -> None:
         options = {"limits": Limits(max_topic_name=3)}

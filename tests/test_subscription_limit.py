@@ -2,12 +2,14 @@
 
 import asyncio
 
+import pytest
 from plain_site import Run
 from websockets.asyncio.client import connect
 
 from fastws import Connection, Limits, SubscriptionLimit, serve
 
 
+@pytest.mark.hostile("X61")
 def test_a_connection_has_a_limit_of_subscriptions(run: Run) -> None:
     async def case() -> None:
         refused: list[str] = []

@@ -42,7 +42,7 @@ class TopicRequest:
         since: the position that the client has, or None.
         on_slow: the policy that it asks for; None: the topic's.
         max_rate: sends a second, at most; None: no limit.
-        keys: of the messages that it wants; none: all.
+        keys: of the messages that it wants, "" for those without one; none: all messages.
         envelope: each message has its number.
         batch: messages that one WebSocket message may hold; None: one.
     """
@@ -165,8 +165,8 @@ def _max_rate(value: str) -> float:
 
 
 def _key(value: str) -> str:
-    if not 1 <= len(value.encode()) <= LONGEST_KEY:
-        raise HandshakeError(400, f"a key has 1 to {LONGEST_KEY} bytes")
+    if len(value.encode()) > LONGEST_KEY:
+        raise HandshakeError(400, f"a key has at most {LONGEST_KEY} bytes")
     return value
 
 
@@ -194,4 +194,5 @@ _PARSERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "since": ("since", _since),
     "onSlow": ("on_slow", _on_slow),
     "maxRate": ("max_rate", _max_rate),
+    "key": ("keys", _key),
 }

@@ -62,12 +62,14 @@ static void join_small(one *who, uint8_t name, bool own, bool how)
         options = take_topic_options();
     if (who->peer == NULL)
         return;
-    gap_wanted = asked & 1 ? (asked >> 3) * 10000000ULL : 0;
+    keys_wanted = own ? options.history_messages % (1 << KEYS) : 0; /* it is a topic's, not its */
+    gap_wanted = asked & 1 ? (asked >> 3) * FWS_SWEEP_NS / 32 : 0;
     tell_wanted = asked & 2;
     if (asked & 4)
         join_since_some(who, name, own ? &options : NULL);
     else
         (void)join_with(who, name, own ? &options : NULL);
+    keys_wanted = 0;
     gap_wanted = 0;
     tell_wanted = false;
 }

@@ -7,7 +7,7 @@
 
 static uint64_t undecided; /* heads whose owner was told that it is late */
 
-enum { FIGURES = 25 };
+enum { FIGURES = 27 };
 static const char *const figures[FIGURES] = {"deaths",
                                              "whole frames",
                                              "compressed frames",
@@ -32,7 +32,9 @@ static const char *const figures[FIGURES] = {"deaths",
                                              "looks at a holder",
                                              "replayed messages",
                                              "conflated messages",
-                                             "newest messages of keys"};
+                                             "newest messages of keys",
+                                             "messages of some keys",
+                                             "accounts of some keys"};
 static uint64_t sums[FIGURES];
 
 static void add_figures(void)
@@ -62,7 +64,9 @@ static void add_figures(void)
                                    held_long,
                                    replayed,
                                    engine->topics.account.conflated,
-                                   keys_checked};
+                                   keys_checked,
+                                   filtered,
+                                   filters_checked};
     for (int i = 0; i < FIGURES; i++)
         sums[i] += run[i];
 }

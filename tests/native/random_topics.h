@@ -46,6 +46,9 @@ static void join_small(one *who, uint8_t name)
     if (who->alone)
         return;
     gap_wanted = draw(5) == 0 ? 1 + draw(FWS_SWEEP_NS) : 0;
+    keys_wanted = draw(3) == 0 ? 1 + (uint32_t)draw((1 << KEYS) - 1) : 0;
+    if (who->seats[name].joined && draw(4) > 0)
+        keys_wanted = who->seats[name].keys; /* others are refused */
     tell_wanted = draw(3) == 0;
     if (topics[name] != NULL && draw(4) == 0) {
         const fws_log *log = &topics[name]->log;
@@ -55,7 +58,7 @@ static void join_small(one *who, uint8_t name)
     } else {
         (void)join_with(who, name, draw(3) == 0 ? &own : NULL);
     }
-    gap_wanted = 0;
+    gap_wanted = keys_wanted = 0;
     tell_wanted = false;
 }
 

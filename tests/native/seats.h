@@ -6,8 +6,10 @@
 #include "kept.h"
 #include "told.h"
 
-static uint64_t gap_wanted;   /* of subscriptions that are made or changed now, ns */
-static uint64_t keys_checked; /* newest messages of keys, for one that may have been slow */
+static uint64_t gap_wanted;      /* of subscriptions that are made or changed now, ns */
+static uint32_t keys_wanted;     /* the same, a bit each; 0: all messages */
+static uint64_t filters_checked; /* accounts of subscriptions to some keys */
+static uint64_t keys_checked;    /* newest messages of keys, for one that may have been slow */
 
 static inline void check_stream(one *who); /* streams.h */
 
@@ -16,8 +18,8 @@ static inline uint64_t due_next(const one *who, const seat *at)
 {
     const message *sent;
     uint64_t seq = at->next;
-    while ((sent = message_of(&lives[at->life], seq)) != NULL && seq >= at->head
-           && sent->without == who->peer->tag)
+    while ((sent = message_of(&lives[at->life], seq)) != NULL
+           && ((seq >= at->head && sent->without == who->peer->tag) || !wants(at->keys, sent->key)))
         seq++;
     return seq;
 }
@@ -29,6 +31,8 @@ static inline void check_keys(const one *who, const seat *at)
     if (!is_keyed(it->name) || at->drops || engine->topics.budget_dropped > 0)
         return;
     for (uint32_t key = 0; key < KEYS; key++) {
+        if (!wants(at->keys, key))
+            continue;
         uint64_t newest = it->newest[key];
         const message *last = newest == 0 ? NULL : message_of(it, newest - 1);
         if (newest <= at->start || newest <= it->unseen || last == NULL
@@ -79,6 +83,11 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
                      .start = sub->start,
                      .head = sub->start,
                      .next = sub->start,
+                     .keys = keys_of(sub),
+                     .counts = sub->extra == NULL
+                               || (sub->extra->unpublished == 0 /* that was a snapshot */
+                                   && (sub->extra->filter == NULL
+                                       || sub->start >= topics[name]->log.first_seq)),
                      .waits = true,
                      .tells = sub->extra != NULL && sub->extra->losses != NULL};
         if (sub->extra != NULL && sub->extra->replay_to > 0) {
@@ -129,8 +138,46 @@ static inline void check_began(const one *who, uint8_t name, uint64_t epoch, uin
     CHECK_EQ(sub->began, there ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE);
     if (there)
         CHECK_EQ(sub->start, seq);
-    CHECK(sub->start + 1 >= log->next_seq || there || is_keyed(name));
-    CHECK(sub->start == log->next_seq || sub->extra->replay_eseq == engine->eseq);
+    CHECK_EQ(keys_of(sub), keys_wanted);
+    CHECK(sub->start + 1 >= log->next_seq || there || is_keyed(name) || keys_wanted != 0);
+    CHECK(sub->seq == log->next_seq || sub->extra->replay_eseq == engine->eseq);
+}
+
+/* What it says was published to it is what was published: all that is known, message by message. */
+static inline void check_published_to(const one *who, const seat *at, const fws_sub *sub)
+{
+    const life *it = &lives[at->life];
+    uint64_t published = 0, pending = 0, next = sub->topic->log.next_seq;
+    if (!at->counts || next - at->start > NUMBERS / 2)
+        return;
+    for (uint64_t seq = at->start; seq < next; seq++) {
+        const message *sent = message_of(it, seq);
+        if (sent == NULL)
+            return; /* it was taken and let go between two looks */
+        if (!wants(at->keys, sent->key) || (seq >= at->head && sent->without == who->peer->tag))
+            continue;
+        published++;
+        pending += seq >= sub->seq;
+    }
+    fws_reader_account account = fws_sub_snapshot(sub, 0);
+    CHECK_EQ(account.published, published);
+    if (!sub->conflating)
+        CHECK_EQ(account.pending, pending + sub->partial);
+    filters_checked += at->keys != 0;
+}
+
+/* The names of these keys, as a command has them. */
+static inline uint16_t write_names(uint8_t *names, uint32_t keys)
+{
+    uint16_t n = 0;
+    for (uint32_t key = 0; key < KEYS; key++) {
+        if (!(keys >> key & 1))
+            continue;
+        names[n++] = key == 0 ? 0 : sizeof key;
+        memcpy(names + n, &key, names[n - 1]);
+        n = (uint16_t)(n + names[n - 1]);
+    }
+    return n;
 }
 
 /* A subscription that is there tells from now on, or does not any more: what it lost before is
@@ -148,6 +195,7 @@ static inline int subscribe_with(one *who, uint8_t name, const fws_command *what
 static inline void join_since(one *who, uint8_t name, const fws_topic_options *own, uint64_t epoch,
                               uint64_t seq)
 {
+    uint8_t names[64];
     if (topics[name] == NULL)
         return;
     const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
@@ -157,6 +205,8 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
                               .epoch = epoch,
                               .seq = seq,
                               .gap_ns = gap_wanted,
+                              .key = names,
+                              .key_n = write_names(names, keys_wanted),
                               .losses = teller(),
                               .data = (const uint8_t *)own,
                               .n = own == NULL ? 0 : sizeof *own};
@@ -175,17 +225,22 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
 /* Subscribes it, or gives its subscription other options; own NULL: the topic's. */
 static inline int join_with(one *who, uint8_t name, const fws_topic_options *own)
 {
+    uint8_t names[64];
     if (topics[name] == NULL)
         return FWS_E_CLOSED;
     const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
                               .conn = who->peer->tag,
                               .topic = topics[name],
                               .gap_ns = gap_wanted,
+                              .key = names,
+                              .key_n = write_names(names, keys_wanted),
                               .losses = teller(),
                               .data = (const uint8_t *)own,
                               .n = own == NULL ? 0 : sizeof *own};
+    bool others = who->seats[name].joined && who->seats[name].keys != keys_wanted;
     int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !who->server || lane == STAGED);
+    CHECK(status != FWS_OK || !others || lane == STAGED);
     present(name)->held |=
         (own == NULL ? topics[name]->options : own)->on_slow == FWS_SLOW_LOSSLESS;
     if (lane == AT_ONCE)

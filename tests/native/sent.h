@@ -18,6 +18,8 @@ typedef struct seat {
     bool jumps;            /* its policy may have been to skip, since it last had everything */
     bool rests;            /* it had a max_rate, since then: others may go ahead of it */
     bool waits;            /* its policy has been lossless since then */
+    uint32_t keys;         /* that it wants, a bit each; 0: all messages */
+    bool counts;           /* from start on everything was published to it that it is to get */
     bool tells;            /* it tells what it loses, from its beginning on */
     uint64_t lost;         /* of them, what it told of */
     uint64_t start, got;   /* its first sequence number; messages that arrived */
@@ -169,8 +171,39 @@ static inline void check_refusal(const fws_topic *topic, size_t n)
     size_t need = fws_log_need(&topic->log, fws_header_size(n, false) + n);
     CHECK(logs->most > 0 && logs->bytes + need > logs->most);
     for (uint32_t i = 0; need <= logs->most && i < FWS_LOG_BUCKETS; i++)
-        for (fws_link *at = logs->buckets[i].next; at != &logs->buckets[i]; at = at->next)
-            CHECK(FWS_CONTAINER(FWS_CONTAINER(at, fws_log, link), fws_topic, log)->lossless > 0);
+        for (fws_link *at = logs->buckets[i].next; at != &logs->buckets[i]; at = at->next) {
+            const fws_log *log = FWS_CONTAINER(at, fws_log, link);
+            /* Without a slab it holds what filters need. */
+            CHECK(log->head == log->tail || FWS_CONTAINER(log, fws_topic, log)->lossless > 0);
+        }
+}
+
+/* The keys that a subscription wants, a bit each; 0: it has no filter. */
+static inline uint32_t keys_of(const fws_sub *sub)
+{
+    uint32_t keys = 0, key;
+    fws_key_name name;
+    for (uint32_t i = 0; (name = fws_sub_key_name(sub, i)).data != NULL; i++) {
+        key = 0;
+        CHECK(name.n == 0 || name.n == sizeof key);
+        memcpy(&key, name.data, name.n);
+        CHECK(key < KEYS && !(keys >> key & 1));
+        keys |= 1U << key;
+    }
+    return keys;
+}
+
+static inline bool wants(uint32_t keys, uint32_t key)
+{
+    return keys == 0 || keys >> key & 1;
+}
+
+static inline uint32_t wanted_by(const fws_topic *topic, uint32_t key)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < topic->n; i++)
+        n += wants(keys_of(topic->members[i]), key);
+    return n;
 }
 
 /* Publishes n bytes for all subscribers but that client. */
@@ -185,7 +218,6 @@ static inline int publish_without(uint8_t name, const one *but, size_t n)
     what.topic = it->topic;
     if (is_keyed(name)) {
         sent->key = (n_messages * 7 + (uint32_t)n) % KEYS;
-        sent->key += sent->key == 0 && topic->keys == NULL;
         what.key = (const uint8_t *)&sent->key;
         what.key_n = sent->key == 0 ? 0 : sizeof sent->key;
     }
@@ -198,7 +230,8 @@ static inline int publish_without(uint8_t name, const one *but, size_t n)
         return status;
     }
     const fws_conn *conn = what.conn == 0 ? NULL : conn_of(but->peer);
-    bool excluded = conn != NULL && fws_conn_find_sub(conn, topic) != NULL;
+    const fws_sub *but_sub = conn == NULL ? NULL : fws_conn_find_sub(conn, topic);
+    bool excluded = but_sub != NULL && wants(keys_of(but_sub), sent->key);
     uint64_t before = topic->account.published, full = engine->counters.log_full;
     int status = fws_engine_command(engine, &what);
     CHECK_EQ(engine->counters.log_full - full, status == FWS_E_FULL);
@@ -206,7 +239,8 @@ static inline int publish_without(uint8_t name, const one *but, size_t n)
           || (status == FWS_E_CLOSED && it->closed));
     if (status == FWS_E_FULL)
         check_refusal(topic, what.n);
-    CHECK_EQ(topic->account.published - before, status < 0 ? 0 : topic->n - excluded);
+    CHECK_EQ(topic->account.published - before,
+             status < 0 ? 0 : wanted_by(topic, sent->key) - excluded);
     learn_life(it, engine->now);
     return status;
 }

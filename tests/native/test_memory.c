@@ -250,6 +250,45 @@ static void crowd(fake_peer *peer)
     turn();
 }
 
+/* A frame of the key of that letter; ' ': it has none. */
+static void tell_key(fws_topic *to, char key)
+{
+    const fws_command what = {.kind = FWS_CMD_PUBLISH,
+                              .opcode = FWS_TEXT,
+                              .topic = to,
+                              .key = (const uint8_t *)&key,
+                              .key_n = key != ' ',
+                              .data = (const uint8_t *)"about it",
+                              .n = 8};
+    may_fail(fws_engine_command(engine, &what));
+    check_account(to);
+}
+
+/* Subscriptions to some keys: new ones, ones that have frames, frames without one. */
+static void want_some_keys(const fake_peer *peer)
+{
+    static const fws_topic_options options = {
+        .retention_bytes = 1 << 20, .max_lag_bytes = 10000, .history_messages = 40};
+    static const char *const names[] = {"\1a\0\1z", "\1a\1b"};
+    fws_topic *to = make_topic("some keys", &options);
+    for (int i = 0; to != NULL && i < 90; i++) {
+        tell_key(to, "ab a c"[i % 6]);
+        if (i % 15 == 5) { /* the last one stays */
+            const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
+                                      .conn = peer->tag,
+                                      .topic = to,
+                                      .key = (const uint8_t *)names[i / 15 % 2],
+                                      .key_n = i / 15 % 2 ? 4 : 5};
+            may_fail(fws_engine_command(engine, &what));
+            check_account(to);
+        }
+        if (i % 15 == 10 && i < 80)
+            may_fail(unsubscribe(peer, to));
+        if (i % 4 == 0)
+            turn();
+    }
+}
+
 /* The source with one listener, paced and then as fast as it goes. */
 static void feed(const fake_peer *peer)
 {
@@ -319,6 +358,7 @@ static bool live(void)
     compress();
     feed(peers[0]);
     crowd(peers[2]);
+    want_some_keys(peers[2]);
     may_fail(say_goodbye(peers[0], 1000));
     turn();
     return true;

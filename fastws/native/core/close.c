@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/engine_internal.h"
+#include "core/wildcards.h"
 
 /* The legal moves (RFC 6455 4 and 7): from each state, the set of those that may follow. */
 #define TO(state) (1U << FWS_##state)
@@ -183,6 +184,7 @@ void fws_conn_fail(fws_engine *engine, fws_conn *conn, int status)
 
 void fws_conn_leave_all(fws_conn *conn)
 {
+    fws_conn_drop_wilds(conn);
     /* Meanwhile others move up into its place, and the table shrinks. */
     for (uint32_t i = 0; conn->n_subs > 0; i++)
         while (conn->n_subs > 0 && conn->subs[i & (conn->capacity_subs - 1)] != NULL)

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include "core/engine_internal.h"
+#include "core/sample.h"
+#include "core/wildcards.h"
 
 #define STAGING_KEPT 262144u /* bytes of the buffer that are kept for the next turn */
 #define LOOK 16          /* steps between two looks at the clock; a command is one, and one for */
@@ -14,11 +16,29 @@ static bool is_data(uint8_t opcode)
     return opcode == FWS_TEXT || opcode == FWS_BINARY;
 }
 
+/* The explicit one goes before a wildcard: it is another one from here on. */
+static void take_over(fws_sub *sub)
+{
+    if (!sub->wild)
+        return;
+    sub->wild = false;
+    sub->topic->wild--;
+    sub->conn->n_wild--;
+    sub->id = sub->topic->topics->next_sub_id++;
+}
+
+/* Whether that of a wildcard cannot be what is asked for. */
+static bool begins_anew(const fws_sub *sub, const fws_command *command)
+{
+    return sub->wild && (command->since || !fws_sub_has_keys(sub, command->key, command->key_n));
+}
+
 static int subscribe_again(fws_sub *sub, const fws_command *command,
                            const fws_topic_options *options)
 {
     if (command->since || !fws_sub_has_keys(sub, command->key, command->key_n))
         return FWS_E_INVALID;
+    take_over(sub);
     int status = fws_sub_set_max_rate(sub, command->gap_ns);
     if (status == FWS_OK)
         status = fws_sub_set_options(sub, options);
@@ -30,6 +50,13 @@ static fws_sub *excluded(const fws_engine *engine, const fws_command *command)
 {
     const fws_conn *conn = command->conn == 0 ? NULL : fws_engine_find(engine, command->conn);
     return conn == NULL ? NULL : fws_conn_find_sub(conn, command->topic);
+}
+
+void fws_engine_sample(fws_engine *engine, fws_topic *topic)
+{
+    uint64_t now = engine->sys->monotonic();
+    engine->sample_at = now + FWS_SAMPLE_GAP_NS;
+    fws_topic_sample(topic, now);
 }
 
 static int publish(fws_engine *engine, const fws_command *command)
@@ -61,6 +88,7 @@ static int publish(fws_engine *engine, const fws_command *command)
         memcpy(room + head_n, command->data, n);
     fws_topic_commit_keyed(topic, key, head_n + n, ++engine->eseq);
     engine->waiting_bytes += head_n + n;
+    fws_engine_published(engine, topic);
     return engine->waiting_bytes >= FWS_FLUSH_BYTES && topic->dirty ? 1 : FWS_OK;
 }
 
@@ -78,10 +106,14 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     if (command->key_n > 0 && fws_filter_names(command->key, command->key_n) == 0)
         return FWS_E_INVALID;
     fws_sub *sub = fws_conn_find_sub(conn, topic);
+    if (sub != NULL && begins_anew(sub, command)) {
+        fws_topic_leave(sub);
+        sub = NULL;
+    }
     if (sub != NULL)
         return subscribe_again(sub, command, options);
     uint32_t most = engine->options.max_subscriptions;
-    if (most > 0 && conn->n_subs >= most) {
+    if (most > 0 && conn->n_subs - conn->n_wild >= most) {
         engine->counters.subscriptions_refused++;
         return FWS_E_MANY;
     }
@@ -108,10 +140,40 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
 static int unsubscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
 {
     fws_sub *sub = fws_conn_find_sub(conn, topic);
-    if (sub == NULL)
+    if (sub == NULL || sub->wild)
         return FWS_OK;
     fws_conn_acknowledge(engine, conn);
     fws_topic_leave(sub);
+    int status = fws_conn_fall_back(conn, topic, &engine->eseq);
+    if (fws_conn_pending(conn))
+        fws_engine_mark_dirty(engine, conn);
+    return status;
+}
+
+static int subscribe_all(fws_engine *engine, fws_conn *conn, const fws_command *command)
+{
+    fws_wild asked = {.gap_ns = command->gap_ns,
+                      .losses = command->losses,
+                      .keys = command->key,
+                      .keys_n = command->key_n};
+    if (conn->role == FWS_CLIENT || command->n != sizeof asked.own
+        || (command->key_n > 0 && fws_filter_names(command->key, command->key_n) == 0))
+        return FWS_E_INVALID;
+    if (conn->state != FWS_OPEN)
+        return FWS_E_CLOSED;
+    memcpy(&asked.own, command->data, sizeof asked.own);
+    int status = fws_conn_join_wild(&engine->topics, conn, &asked, &engine->eseq);
+    if (fws_conn_pending(conn))
+        fws_engine_mark_dirty(engine, conn);
+    if (!engine->source.running)
+        engine->source_at = 0; /* its topic may have its first subscriber */
+    return status;
+}
+
+static int unsubscribe_all(fws_engine *engine, fws_conn *conn, const fws_command *command)
+{
+    fws_conn_acknowledge(engine, conn);
+    fws_conn_leave_wild(conn, command->data, command->n);
     return FWS_OK;
 }
 
@@ -192,6 +254,10 @@ static int apply_one(fws_engine *engine, const fws_command *command)
         return subscribe(engine, conn, command);
     case FWS_CMD_UNSUBSCRIBE:
         return unsubscribe(engine, conn, command->topic);
+    case FWS_CMD_SUBSCRIBE_ALL:
+        return subscribe_all(engine, conn, command);
+    case FWS_CMD_UNSUBSCRIBE_ALL:
+        return unsubscribe_all(engine, conn, command);
     case FWS_CMD_SEND:
         return send_direct(engine, conn, command);
     case FWS_CMD_PING:
@@ -225,9 +291,16 @@ static bool refers(uint8_t kind)
     return kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_UNSUBSCRIBE || kind == FWS_CMD_PUBLISH;
 }
 
+static bool has_losses(uint8_t kind)
+{
+    return kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_SUBSCRIBE_ALL;
+}
+
 static size_t key_size(const fws_command *command)
 {
-    bool named = command->kind == FWS_CMD_PUBLISH || command->kind == FWS_CMD_SUBSCRIBE;
+    uint8_t kind = command->kind;
+    bool named =
+        kind == FWS_CMD_PUBLISH || kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_SUBSCRIBE_ALL;
     return named ? command->key_n : 0;
 }
 
@@ -371,7 +444,7 @@ static bool apply_taken(fws_engine *engine)
     for (size_t steps = 0; next_taken(&engine->staging, &command);) {
         bool refused = apply(engine, &command) < 0;
         engine->counters.staged_refused += refused;
-        if (refused && command.kind == FWS_CMD_SUBSCRIBE)
+        if (refused && has_losses(command.kind))
             fws_losses_end(&engine->topics, command.losses);
         if (refers(command.kind))
             fws_topic_unref(command.topic);
@@ -407,7 +480,7 @@ static void discard_taken(fws_staging *staging)
 {
     fws_command command;
     while (next_taken(staging, &command)) {
-        if (command.kind == FWS_CMD_SUBSCRIBE)
+        if (has_losses(command.kind))
             fws_losses_free(command.losses);
         if (refers(command.kind) || command.kind == FWS_CMD_UNREF)
             fws_topic_unref(command.topic);

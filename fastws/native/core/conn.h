@@ -94,6 +94,7 @@ typedef struct fws_sub {
     bool listed;          /* in the connection's list of unacknowledged */
     bool spared;          /* in slab->unoffered though it lags: what it reads is a replay */
     bool resting;         /* pending, but in topics->resting instead of the heap: its max_rate */
+    bool wild;            /* by a wildcard: in topic->wild */
     bool conflating;      /* it gets the newest frame of each key only, until it has caught up */
     uint8_t began;        /* enum fws_began */
     uint32_t id;          /* another one for each subscription of an engine, till it wraps */
@@ -215,7 +216,11 @@ typedef struct fws_conn {
     fws_inbuf inbuf;
     fws_link held_link; /* in one of the engine's rings of holders */
     fws_link room_link; /* in the engine's ring of those that have the room they want */
+    uint64_t confirmed_seen, confirmed_at; /* bytes confirmed as of the last look that found more,
+                                              and when that was, engine time */
     uint64_t messages_in;
+    struct fws_wild *wilds;                  /* its wildcards */
+    uint32_t n_wild;                         /* of its subscriptions: by these */
     fws_bytes *received_reason, *own_reason; /* of those two; NULL: an empty one */
     fws_bytes *asked; /* payload of the owner's last ping; NULL: it has none that is unanswered */
     fws_metered *metered;       /* not NULL: data messages are counted there and go no further */
@@ -246,6 +251,7 @@ typedef struct fws_run {
 typedef struct fws_taken {
     uint64_t eseq; /* of its next frame behind the plan */
     uint64_t seq;  /* of that frame */
+    uint64_t from; /* where it stood */
     fws_sub *sub;
     fws_slab *slab; /* where it lies */
 } fws_taken;

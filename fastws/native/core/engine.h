@@ -184,6 +184,10 @@ bool fws_engine_more(const fws_engine *engine);
 int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                      bool keep_alive);
 int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n);
+
+/* The answer to an upgrade that was made without data, before anything else was done but to
+ * subscribe the connection: it leaves first. FWS_OK or FWS_E_NOMEM. */
+int fws_conn_answer_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n);
 int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n, const uint8_t *data,
                          size_t n);
 
@@ -308,8 +312,10 @@ enum fws_command_kind {
     FWS_CMD_PUBLISH,
     FWS_CMD_SEND,
     FWS_CMD_CLOSE,
-    FWS_CMD_UNREF, /* the owner's reference to a topic; never refused */
-    FWS_CMD_PING   /* ahead of what waits; it is answered by a pong of its payload (5.5.3) */
+    FWS_CMD_UNREF,         /* the owner's reference to a topic; never refused */
+    FWS_CMD_SUBSCRIBE_ALL, /* to all topics that begin so */
+    FWS_CMD_UNSUBSCRIBE_ALL,
+    FWS_CMD_PING /* ahead of what waits; it is answered by a pong of its payload (5.5.3) */
 };
 
 typedef struct fws_command {
@@ -319,7 +325,7 @@ typedef struct fws_command {
     bool since;          /* SUBSCRIBE: it begins with the frame seq of that epoch, when the topic is
                             still the same and has it; without, and else: fws_topic_start() */
     uint16_t key_n;      /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none.
-                            SUBSCRIBE: of the names of keys that it wants, as fws_filter_names()
+                            SUBSCRIBE, SUBSCRIBE_ALL: of the names of keys that it wants, as fws_filter_names()
                             reads them; 0: it wants all frames */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
     uint64_t gap_ns;     /* SUBSCRIBE: between two flushes, at least; 0: no limit */
@@ -330,7 +336,8 @@ typedef struct fws_command {
     fws_topic *topic;    /* SUBSCRIBE, UNSUBSCRIBE, PUBLISH, UNREF: the caller holds a reference */
     const uint8_t *data; /* PUBLISH, SEND: payload; PING: the same, at most 125 bytes; CLOSE:
                             reason, at most 123 bytes; SUBSCRIBE: a fws_topic_options of its own,
-                            or n = 0: the topic's */
+                            or n = 0: the topic's; SUBSCRIBE_ALL: a
+                            fws_wild_options */
     size_t n;
 } fws_command;
 

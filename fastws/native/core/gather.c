@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/topic.h"
+#include "core/sample.h"
 
 #define AHEAD 7       /* places of the heap that are looked at: three levels */
 #define DERIVE_MOST 4 /* steps of compression for one plan */
@@ -186,10 +186,10 @@ static int take_fresh(fws_conn *conn, fws_plan *plan, fws_taken **taken)
         return 0;
     }
     *taken = &plan->taken[plan->n_taken++];
-    **taken = (fws_taken){.sub = sub, .seq = sub->seq};
+    **taken = (fws_taken){.sub = sub, .seq = sub->seq, .from = sub->seq};
     if ((conn->lagging || fws_sub_lapped(sub)) && fws_sub_apply_policy(sub) != FWS_OK)
         return FWS_E_SLOW;
-    (*taken)->seq = sub->seq;
+    (*taken)->seq = (*taken)->from = sub->seq;
     return aim(plan, *taken);
 }
 
@@ -345,9 +345,11 @@ static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
 }
 
 /* Back to the caught-up members, into the heap, or to rest. */
-static void put_back(fws_conn *conn, fws_sub *sub)
+static void put_back(fws_conn *conn, const fws_taken *taken)
 {
+    fws_sub *sub = taken->sub;
     fws_sub_move(sub, sub->seq);
+    fws_sub_passed(sub, taken->from);
     fws_sub_end_flush(sub);
     if (sub->seq == sub->topic->log.next_seq) {
         fws_topic_caught_up(sub);
@@ -373,6 +375,6 @@ void fws_commit(fws_conn *conn, fws_plan *plan, size_t sent)
             partial_advance(conn, taken);
     }
     for (uint32_t i = 0; i < plan->n_taken; i++)
-        put_back(conn, plan->taken[i].sub);
+        put_back(conn, &plan->taken[i]);
     plan->n_taken = 0;
 }

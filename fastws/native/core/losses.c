@@ -63,6 +63,7 @@ bool fws_topics_next_loss(fws_topics *topics, fws_loss *loss)
     fws_sub *sub = losses->sub;
     fws_link_remove(&losses->link);
     *loss = (fws_loss){.id = losses->id,
+                       .shared = losses->shared,
                        .sub = sub,
                        .conn = sub == NULL ? NULL : sub->conn,
                        .topic = sub == NULL ? NULL : sub->topic,

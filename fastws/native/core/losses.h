@@ -23,6 +23,7 @@ typedef struct fws_losses {
     fws_link link;       /* in topics->losses: there is something to tell */
     struct fws_sub *sub; /* NULL: it has ended */
     uint64_t id;         /* the owner's */
+    bool shared;         /* others have that id: its end is not theirs */
     uint64_t first, last, count;
     uint8_t why; /* enum fws_why, of the first ones */
 } fws_losses;
@@ -44,6 +45,7 @@ void fws_losses_add(fws_losses *losses, uint64_t first, uint64_t last, uint64_t 
 
 typedef struct fws_loss {
     uint64_t id;
+    bool shared;
     const fws_sub *sub; /* NULL: it has ended, and will not be told of again */
     fws_conn *conn;
     struct fws_topic *topic;

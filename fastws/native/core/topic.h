@@ -11,6 +11,7 @@
 #ifndef FWS_TOPIC_H
 #define FWS_TOPIC_H
 
+#include "bench/hist.h"
 #include "core/conn.h"
 #include "core/losses.h"
 #include "log/keys.h"
@@ -58,6 +59,17 @@ typedef struct fws_waiting {
     size_t n;
 } fws_waiting;
 
+/* How long a frame takes to the last member: see sample.h. */
+#define FWS_SAMPLES 16             /* at a time, one of a topic */
+#define FWS_SAMPLE_NS 60000000000u /* then another one may have its place */
+
+typedef struct fws_sample {
+    struct fws_topic *topic; /* NULL: it is free */
+    uint64_t seq, at;        /* of the frame, and when it was published, ns */
+    uint32_t waiting;        /* members that have not passed it */
+    uint32_t next_id;        /* of subscriptions that it does not wait for */
+} fws_sample;
+
 typedef struct fws_topic {
     fws_log log;
     struct fws_topics *topics;
@@ -82,11 +94,13 @@ typedef struct fws_topic {
     uint32_t filtering;    /* members with a filter: keys know how many name them */
     uint32_t conflating;   /* pending members that get the newest frame of each key only */
     uint32_t lossless;     /* members that hold the publisher */
+    uint32_t wild;         /* members by a wildcard */
     uint32_t from_oldest;  /* members that go on at the oldest frame when they are lapped */
     uint64_t lossless_lag; /* the least max_lag_bytes of them, at most */
     uint64_t lossless_most;  /* the largest, at least */
     uint32_t lossless_least; /* members with lossless_lag */
     uint64_t refused;        /* bytes of the frame that there was no room for; 0: there is room */
+    fws_sample *sample;      /* NULL: none is taken */
     fws_waiting *waiting;    /* NULL: nobody waits for room */
     uint64_t budget_to;      /* who stands before that frame lost something to the budget */
     uint32_t hash;
@@ -130,6 +144,10 @@ typedef struct fws_topics {
      * none did. */
     fws_link waiting, moved;
     uint64_t starved;
+    fws_sample samples[FWS_SAMPLES];
+    uint32_t n_sampled;            /* of them, complete */
+    fws_hist latency;              /* of those that were recorded, ns */
+    struct fws_patterns *patterns; /* of wildcards; NULL: there is none */
     fws_link losses;    /* ring of subscriptions whose losses are to be told, or their end */
     uint64_t looked_at; /* who could be sent to before that has been, ns: ages count up to it */
     struct fws_settings *settings;
@@ -219,6 +237,17 @@ void fws_topic_leave(fws_sub *sub);
 /* Puts a policy of its own in force (NULL: the topic's). FWS_OK, FWS_E_NOMEM. */
 int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options);
 
+/* The wake: begin takes those that are caught up, step returns the next one of them that has news,
+ * now pending and in its connection's heap, or resting, or NULL: the wake is complete. Members may join and
+ * leave between two calls. */
+void fws_topic_begin_wake(fws_topic *topic);
+fws_sub *fws_topic_wake(fws_topic *topic);
+
+/* It has been sent everything: it counts as caught up again. */
+void fws_topic_caught_up(fws_sub *sub);
+
+/* publish.c */
+
 /* Room for a frame; FWS_E_FULL when a lossless member would get too far behind, or when the logs
  * hold as much as they may and none of it can go; FWS_E_NOMEM, FWS_E_INVALID (n out of range). */
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room);
@@ -243,18 +272,8 @@ void fws_topic_note_key(fws_topic *topic, const uint8_t *name, size_t n, uint64_
  * noted for have none. */
 void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq);
 
-/* Before the commit: this subscription, which wants its key, is not to get the frame. FWS_OK,
- * FWS_E_NOMEM. */
-int fws_sub_exclude(fws_sub *sub);
-
-/* The wake: begin takes those that are caught up, step returns the next one of them that has news,
- * now pending and in its connection's heap, or resting, or NULL: the wake is complete. Members may join and
- * leave between two calls. */
-void fws_topic_begin_wake(fws_topic *topic);
-fws_sub *fws_topic_wake(fws_topic *topic);
-
-/* It has been sent everything: it counts as caught up again. */
-void fws_topic_caught_up(fws_sub *sub);
+/* For history by age: the newest frame is at most that old. */
+void fws_topic_note_time(fws_topic *topic);
 
 /* room.c */
 
@@ -450,6 +469,10 @@ uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq);
 /* Frames of [from, to) that it is to get. from: its place, or a frame that is retained. Those that
  * the log had let go of when a conflating one passed them count when it is past the last of these. */
 uint64_t fws_sub_frames(const fws_sub *sub, uint64_t from, uint64_t to);
+
+/* Before the commit: this subscription, which wants its key, is not to get the frame. FWS_OK,
+ * FWS_E_NOMEM. */
+int fws_sub_exclude(fws_sub *sub);
 
 /* How many frames of [from, to) are excluded; the first excluded one at or after seq (UINT64_MAX:
  * none). */

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/topic.h"
+#include "core/sample.h"
 #include "wire/hash.h"
 
 #define SWEPT 1024     /* places of the table that one sweep looks at */
@@ -180,6 +180,7 @@ void fws_topic_unwait(fws_topic *topic)
 static void topic_free(fws_topic *topic)
 {
     fws_topic_unwait(topic);
+    fws_topic_unsample(topic);
     fws_keys_free(topic->keys);
     fws_log_clear(&topic->log);
     free(topic->variants); /* empty: memory was out for the first one */
@@ -270,7 +271,7 @@ static bool take_from(fws_topics *topics, fws_topic *topic)
         topic->budget_to = fws_log_oldest(&topic->log)->base_seq + fws_log_oldest(&topic->log)->n;
     fws_topic_lap(topic);
     fws_topic_dropped(topic);
-    if (topic->n == 0)
+    if (topic->n == topic->wild)
         fws_topic_touch(topic);
     return true;
 }

@@ -49,8 +49,7 @@ bool fws_engine_more(const fws_engine *engine)
     if (engine->topics.dirty != NULL || engine->topics.waking != NULL
         || fws_topics_rest_until(&engine->topics) <= engine->now || engine->topics.touched != NULL
         || engine->first_dead != NULL || !fws_link_empty(&engine->with_room)
-        || !fws_link_empty(&engine->topics.losses)
-        || fws_topics_room_due(&engine->topics))
+        || !fws_link_empty(&engine->topics.losses) || fws_topics_room_due(&engine->topics))
         return true;
     if (engine->sweep_at <= engine->now && (engine->live > 0 || engine->accept_stalled))
         return true;
