@@ -12,7 +12,8 @@ static bool is_newest(const one *who, const life *it, uint64_t seq)
 {
     const message *later;
     while (++seq < it->topic->log.next_seq)
-        if ((later = message_of(it, seq)) == NULL || later->without != who->peer->tag)
+        if ((later = message_of(it, seq)) == NULL
+            || (later->without != who->peer->tag && wants(who->seats[it->name].keys, later->key)))
             return false;
     return true;
 }

@@ -170,15 +170,14 @@ typedef struct fws_conn {
     bool behind;         /* it was, and what it had sent by then has not all been read since */
     uint8_t pongs;       /* pings answered, up to FWS_STRETCHES */
     uint16_t ponged;     /* OPEN: Pings among what is unread that are answered already */
+    uint32_t n_left;     /* of the heap: have left */
     uint64_t progress;   /* when the kernel last took bytes, or first refused some, engine time */
     uint64_t caught_up;  /* when nothing was left to send to it, ns */
     uint64_t lag_since;  /* lagging: since when, ns; ages of what it lacks count from there */
     uint64_t bytes_written;
     fws_next *heap;                       /* pending subscriptions, the earliest first */
     uint32_t n_pending, capacity_pending; /* n_pending: those that have left included */
-    uint32_t n_left;                      /* of the heap: have left */
     uint32_t n_subs, capacity_subs;
-    uint32_t n_resting; /* of its subscriptions: see fws_sub */
     fws_sub **subs;     /* by topic: a table with open addressing */
     fws_next one_pending;
     fws_sub *one_sub;
@@ -195,6 +194,7 @@ typedef struct fws_conn {
     uint64_t id;           /* generation << 32 | slot */
     fws_link ready;        /* in one of the engine's rings to read */
     uint32_t read_in;      /* the turn in which it was read last, by its number */
+    uint32_t n_resting;    /* of its subscriptions: see fws_sub */
     fws_link lagging_link; /* in the engine's ring of lagging ones, the longest first */
     struct fws_conn *next_dead;
     uint16_t close_code;    /* how it ended: the peer's code, else ours, else 1006 */
@@ -219,15 +219,13 @@ typedef struct fws_conn {
     fws_inbuf inbuf;
     fws_link held_link; /* in one of the engine's rings of holders */
     fws_link room_link; /* in the engine's ring of those that have the room they want */
-    uint64_t confirmed_seen, confirmed_at; /* bytes confirmed as of the last look that found more,
-                                              and when that was, engine time */
     uint64_t messages_in;
     struct fws_wild *wilds;                  /* its wildcards */
-    uint32_t n_wild;                         /* of its subscriptions: by these */
     fws_bytes *received_reason, *own_reason; /* of those two; NULL: an empty one */
     fws_bytes *asked; /* payload of the owner's last ping; NULL: it has none that is unanswered */
     fws_metered *metered;       /* not NULL: data messages are counted there and go no further */
     struct sockaddr_in6 remote; /* sin6_family AF_INET: holds a sockaddr_in */
+    uint32_t n_wild;            /* of its subscriptions: by a wildcard */
     fws_reader reader;
 } fws_conn;
 

@@ -182,13 +182,11 @@ const fws_hist *fws_topics_latency(const fws_topics *topics)
     return &topics->latency;
 }
 
-/* Where the kernel cannot say what was confirmed, what it has taken stands for that. */
+/* What the kernel has taken since: it takes more when the peer has taken some. */
 static bool reads(const fws_engine *engine, const fws_conn *conn)
 {
     uint64_t now = fws_engine_time(engine);
-    uint64_t last =
-        conn->acknowledges && conn->confirmed_at > 0 ? conn->confirmed_at : conn->progress;
-    return now < last || now - last < FWS_NOT_READING_NS;
+    return now < conn->progress || now - conn->progress < FWS_NOT_READING_NS;
 }
 
 enum fws_behind fws_conn_behind(const fws_engine *engine, const fws_conn *conn)
