@@ -156,15 +156,29 @@ static bool ring_grow(fws_log *log)
     return true;
 }
 
-/* Of the next slab: when one was filled, the log is busier than that; when one was closed for its
- * age with little in it, less busy. */
+/* Whether a slab that is full was filled in one go, or the log would half fill one of the next grade.
+ * A log that keeps little, such as the one frame of `retain`, keeps a whole slab for it: a small one,
+ * however many frames go by. */
+static bool outgrows(const fws_log *log, const fws_slab *full)
+{
+    if (log->grade == FWS_GRADES - 1)
+        return false;
+    if (log->logs->clock == NULL || full->opened == *log->logs->clock)
+        return true;
+    const struct grade *next = &grades[log->grade + 1];
+    return fws_log_retained(log) >= next->bytes / 2
+           || log->next_seq - log->first_seq >= next->frames / 2;
+}
+
+/* Of the next slab: when one was filled, the log may be busier than that; when one was closed for its
+ * age with little in it, it is less busy. */
 static uint8_t next_grade(const fws_log *log)
 {
     const fws_slab *last = log->growing;
     if (last == NULL)
         return log->grade;
     if (last->full_at == last->max_frames)
-        return log->grade + (log->grade < FWS_GRADES - 1);
+        return log->grade + outgrows(log, last);
     bool sparse = last->n < last->max_frames / 8 && last->bytes < last->max_bytes / 8;
     return log->grade - (sparse && log->grade > 0);
 }
@@ -204,6 +218,7 @@ uint8_t *fws_log_open(fws_log *log, size_t n, uint64_t eseq)
     slab->opened = log->logs->clock == NULL ? 0 : *log->logs->clock;
     slab->full_at = slab->max_frames;
     slab->n = slab->bytes = slab->pins = slab->readers = slab->unoffered = 0;
+    slab->form = 0;
     slab->retired = false;
     log->ring[log->head & (log->capacity - 1)] = slab;
     log->head++;
@@ -356,9 +371,9 @@ void fws_log_beside(fws_log *log, int64_t bytes)
     account(log, log->held + (uint64_t)bytes);
 }
 
-fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i)
+fws_slab *fws_log_save_as(fws_log *log, const fws_slab *slab, uint32_t i, uint32_t n)
 {
-    uint32_t start = fws_slab_start(slab, i), n = slab->end[i] - start;
+    uint32_t start = fws_slab_start(slab, i);
     fws_slab *saved = slab_new(FWS_GRADES, 1, n);
     if (saved == NULL)
         return NULL;
@@ -370,9 +385,18 @@ fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i)
     saved->n = saved->full_at = 1;
     saved->bytes = saved->end[0] = n;
     saved->eseq[0] = saved->readers = saved->unoffered = saved->pins = 0;
+    saved->form = slab->form;
     saved->retired = false;
-    memcpy(saved->data, slab->data + start, n);
     fws_log_beside(log, (int64_t)size_of(saved));
+    return saved;
+}
+
+fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i)
+{
+    uint32_t start = fws_slab_start(slab, i), n = slab->end[i] - start;
+    fws_slab *saved = fws_log_save_as(log, slab, i, n);
+    if (saved != NULL)
+        memcpy(saved->data, slab->data + start, n);
     return saved;
 }
 
