@@ -35,6 +35,17 @@ def test_a_client_gets_the_keys_that_it_names(run: Run) -> None:
     run(case())
 
 
+def test_with_keys_the_position_that_was_asked_for_is_the_one_that_is_told(run: Run) -> None:
+    async def case() -> None:
+        async with plain_site() as site:
+            topic = prices(site)
+            async with site.connect(f"/topics/prices?key=a&since={topic.epoch}:6") as ws:
+                assert position(ws) == (topic.epoch, 6)
+                assert await ws.recv() == "8"
+
+    run(case())
+
+
 @pytest.mark.parametrize("policy", ["close", "latest", "drop_oldest"])
 def test_the_retained_message_is_that_of_its_keys_and_the_position_is_before_it(
     run: Run, policy: str

@@ -241,7 +241,9 @@ class Plain:
             connection.session = session
             connection.on_message = self._ignore
             begun = connection.subscribe(topic, **options)
-            fields = [(POSITION, f"{begun.epoch}:{begun.seq}")]
+            # Messages of other keys may be passed over already: what was asked for is as good.
+            epoch, seq = options["since"] if begun.recovered else (begun.epoch, begun.seq)
+            fields = [(POSITION, f"{epoch}:{seq}")]
             return fields if delivery is None else [*fields, (DELIVERY, delivery)]
 
         return begin
