@@ -2451,7 +2451,8 @@ cdef class Engine:
         They are taken from the 256 connections that have lagged longest, ordered by bytes; where
         fewer lag, others follow. The cost does not grow with the number of connections. `why` in
         the account says what holds one up: "kernel buffer full"; "not reading", which is the same
-        when its kernel has confirmed nothing for 2 s (on a Unix socket: taken nothing);
+        when its kernel has confirmed nothing (on a Unix socket: taken nothing) since the present
+        window of `write_timeout` began, 2 s at least;
         "rate-limited": by its `max_rate`; "not sent yet"; "" when it has everything.
         """
         cdef fws_conn *found[FWS_LIST_MOST]

@@ -192,8 +192,12 @@ typedef struct fws_conn {
     uint64_t id;           /* generation << 32 | slot */
     fws_link ready;        /* in one of the engine's rings to read */
     uint32_t read_in;      /* the turn in which it was read last, by its number */
+    uint32_t n_wild;       /* of its subscriptions: by wildcards */
     fws_link lagging_link; /* in the engine's ring of lagging ones, the longest first */
-    struct fws_conn *next_dead;
+    union {
+        struct fws_conn *next_dead; /* DEAD */
+        struct fws_wild *wilds;     /* else: its wildcards */
+    };
     uint16_t close_code;    /* how it ended: the peer's code, else ours, else 1006 */
     uint16_t ending_code;   /* ending: the code of the Close to send; 0: none, just end */
     uint16_t owed;          /* bytes that must still arrive in the present window of a message or
@@ -216,11 +220,7 @@ typedef struct fws_conn {
     fws_inbuf inbuf;
     fws_link held_link; /* in one of the engine's rings of holders */
     fws_link room_link; /* in the engine's ring of those that have the room they want */
-    uint64_t confirmed_seen, confirmed_at; /* bytes confirmed as of the last look that found more,
-                                              and when that was, engine time */
     uint64_t messages_in;
-    struct fws_wild *wilds;                  /* its wildcards */
-    uint32_t n_wild;                         /* of its subscriptions: by these */
     fws_bytes *received_reason, *own_reason; /* of those two; NULL: an empty one */
     fws_bytes *asked; /* payload of the owner's last ping; NULL: it has none that is unanswered */
     fws_metered *metered;       /* not NULL: data messages are counted there and go no further */

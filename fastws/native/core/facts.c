@@ -182,13 +182,15 @@ const fws_hist *fws_topics_latency(const fws_topics *topics)
     return &topics->latency;
 }
 
-/* Where the kernel cannot say what was confirmed, what it has taken stands for that. */
+/* Blocked: whether its kernel has confirmed something since its window of write_ns began, or that is
+ * not long ago. Where the kernel cannot say, what it has taken stands for that. */
 static bool reads(const fws_engine *engine, const fws_conn *conn)
 {
-    uint64_t now = fws_engine_time(engine);
-    uint64_t last =
-        conn->acknowledges && conn->confirmed_at > 0 ? conn->confirmed_at : conn->progress;
-    return now < last || now - last < FWS_NOT_READING_NS;
+    uint64_t now = fws_engine_time(engine), window = engine->options.write_ns;
+    bool windowed = conn->write_by > window && window > 0;
+    uint64_t since = windowed ? conn->write_by - window : conn->progress;
+    return now < since || now - since < FWS_NOT_READING_NS
+           || (windowed && fws_conn_confirmed(engine, conn) > conn->write_confirmed);
 }
 
 enum fws_behind fws_conn_behind(const fws_engine *engine, const fws_conn *conn)

@@ -65,7 +65,7 @@ enum fws_behind {
     FWS_BEHIND_UNSENT,      /* it is to be sent to */
     FWS_BEHIND_RATE,        /* it waits for its max_rate */
     FWS_BEHIND_FULL,        /* its socket is full */
-    FWS_BEHIND_NOT_READING, /* the same, and its kernel has confirmed nothing for FWS_NOT_READING_NS */
+    FWS_BEHIND_NOT_READING, /* the same, and its kernel has confirmed nothing for a while */
 };
 #define FWS_NOT_READING_NS 2000000000u
 enum fws_behind fws_conn_behind(const fws_engine *engine, const fws_conn *conn);
