@@ -574,8 +574,8 @@ cdef class Topic:
             raise
         return published
 
-    def position(self, since=None, *, str on_slow=None):
-        """Return the Position where `Connection.subscribe` would begin now, with the same arguments.
+    def position(self, since=None):
+        """Return the Position where `Connection.subscribe` would begin now, with that `since`.
 
         For what a program tells its client first: what is replayed leaves in the place of its
         subscription, behind what was sent before.
@@ -585,15 +585,12 @@ cdef class Topic:
         """
         cdef fws_topic *t = self._held()
         cdef uint64_t epoch, seq = 0
-        cdef fws_topic_options options = fws_topic_facts_of(t).options
-        if on_slow is not None:
-            options.on_slow = <uint8_t>one_of("on_slow", _ON_SLOW, on_slow)
         recovered = None
         if since is not None:
             epoch, seq = _since(t, since)
             recovered = fws_topic_recovers(t, epoch, seq)
         if not recovered:
-            seq = fws_topic_start(t, &options)
+            seq = fws_topic_start(t, NULL)
         return Position(_epoch_of(t), <int64_t>seq - 1, recovered)
 
     def history(self, limit=None):
@@ -2536,6 +2533,25 @@ cdef class Engine:
             status = fws_conn_upgrade(self._e, c, <const uint8_t *>PyBytes_AS_STRING(data),
                                       len(data))
         self._done(status)
+
+    def upgrade_with(self, Connection connection not None, make, *, unsigned window_bits=0):
+        """Turn the connection into a WebSocket, and send the 101 that `make()` returns then.
+
+        `make` may subscribe the connection, so that the 101 can tell where it begins: the 101
+        leaves first. When it raises, the connection is cut off, and the exception goes on.
+
+        Args, Raises: as `upgrade`.
+        """
+        cdef bytes data
+        self.upgrade(connection, b"", window_bits=window_bits)
+        try:
+            data = make()
+            self._done(fws_conn_answer_upgrade(
+                self._e, self._conn(connection), <const uint8_t *>PyBytes_AS_STRING(data),
+                len(data)))
+        except BaseException:
+            connection.abort()
+            raise
 
     def expect_body(self, Connection connection not None, uint32_t n, bytes data not None=b""):
         """Receive n (1 up) bytes of request body; they are raised through `on_body`.

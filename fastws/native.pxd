@@ -362,6 +362,8 @@ cdef extern from "core/engine.h" nogil:
     int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                          bint keep_alive)
     int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n)
+    int fws_conn_answer_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data,
+                                size_t n)
     int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n,
                              const uint8_t *data, size_t n)
     int fws_conn_deflate(fws_engine *engine, fws_conn *conn, unsigned window_bits)

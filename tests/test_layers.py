@@ -21,15 +21,15 @@ NATIVE = {
     0: "status link mask utf8 hash hist pace",
     1: "frame deflate",
     2: "message variant log ring ranks keys filter outbox tick tick_vector tick_check meter",
-    3: "sys peers conn rest subs place account policy keep topics topic source gather send poll "
-    "close rate allowance throttle unread shed buffers deadline flush command accept engine "
+    3: "sys peers conn rest subs place account policy keep topics topic publish source gather send "
+    "poll close rate allowance throttle unread shed buffers deadline flush command accept engine "
     "engine_state engine_internal facts sweep losses room wildcards sample receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
     "turn http receive engine sweep flush shed command accept poll unread throttle close send "
-    "source gather wildcards room topic policy facts deadline account buffers conn rest subs "
-    "topics keep place losses sample allowance peers rate sys"
+    "source gather wildcards room topic publish policy facts deadline account buffers conn rest "
+    "subs topics keep place losses sample allowance peers rate sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {

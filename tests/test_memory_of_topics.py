@@ -200,7 +200,7 @@ def test_the_budget_never_takes_what_a_lossless_reader_needs() -> None:
             rig.engine.turn()
         for topic in topics:
             with pytest.raises(LogFull):
-                topic.publish(bytes(64 * KIB))
+                topic.publish(bytes(128 * KIB))
         assert MIB // 2 < retained(topics) <= 2 * MIB
         rig.until(lambda: len(peer.pull().frames) == published)
         assert numbers(peer) == list(range(published))

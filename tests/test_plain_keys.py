@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from plain_site import PlainSite, Run, counts, plain_site
+from plain_site import PlainSite, Run, counts, plain_site, position
 
 from fastws import History, Topic
 
@@ -31,6 +31,20 @@ def test_a_client_gets_the_keys_that_it_names(run: Run) -> None:
                 topic.publish("2")
                 topic.publish("3", key="a")
                 assert [await ws.recv(), await ws.recv()] == ["2", "3"]
+
+    run(case())
+
+
+@pytest.mark.parametrize("policy", ["close", "latest", "drop_oldest"])
+def test_the_retained_message_is_that_of_its_keys_and_the_position_is_before_it(
+    run: Run, policy: str
+) -> None:
+    async def case() -> None:
+        async with plain_site() as site:
+            topic = prices(site, retain=True)
+            async with site.connect(f"/topics/prices?key=a&onSlow={policy}") as ws:
+                assert position(ws) == (topic.epoch, 7)
+                assert await ws.recv() == "8"
 
     run(case())
 

@@ -323,12 +323,9 @@ class Acceptor:
         self._failures.end()
         return chosen
 
-    def _switch(self, connection: Connection, upgrade: _Upgrade) -> None:
+    def _open(self, connection: Connection, upgrade: _Upgrade) -> None:
         answer = switching_protocols(upgrade.accept, upgrade.subprotocol, upgrade.headers)
         self._engine.upgrade(connection, answer, window_bits=upgrade.window_bits)
-
-    def _open(self, connection: Connection, upgrade: _Upgrade) -> None:
-        self._switch(connection, upgrade)
         match, request = upgrade.match, upgrade.request
         if isinstance(match, Match):
             request.release_fields()
@@ -356,10 +353,15 @@ class Acceptor:
                     self._respond(connection, request, allowed, keep_alive=False)
                     return
                 upgrade.headers += headers_of_101(allowed)
-            beginning = self._plain.begins(asked, self._engine, allowed)
-            upgrade.headers += beginning.fields
-            self._switch(connection, upgrade)
-            self._plain.begin(connection, asked, beginning, upgrade.subprotocol)
+            begin = self._plain.begin(connection, asked, allowed, upgrade.subprotocol)
+
+            def answer() -> bytes:
+                fields = [*upgrade.headers, *begin()]
+                return switching_protocols(upgrade.accept, upgrade.subprotocol, fields)
+
+            self._engine.upgrade_with(connection, answer, window_bits=upgrade.window_bits)
+            if asked.plain.came is not None:
+                asked.plain.came(connection)
 
         if decide is None:
             go_on(None)

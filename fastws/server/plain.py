@@ -23,11 +23,11 @@ from fastws.http.topic_request import (
     TopicRequest,
     parse_topic_request,
 )
-from fastws.lag import Lag, Position
+from fastws.lag import Lag
 from fastws.server.coroutines import Session
 
 if TYPE_CHECKING:
-    from fastws._frame import OnSlow
+    pass
 
 PREFIX = "/topics/"
 GOING_AWAY = 1001
@@ -35,6 +35,7 @@ NAME_PATTERN = "[A-Za-z0-9_.:-]+(/[A-Za-z0-9_.:-]+)*"
 
 CanSubscribe = Callable[[Request, str], bool | Response | Awaitable[bool | Response | None] | None]
 Heard = Callable[[Connection], None]
+Begin = Callable[[], list[tuple[str, str]]]  # the fields of the 101
 
 
 @dataclass(slots=True)
@@ -157,39 +158,13 @@ class Asked:
             raise TypeError(f"can_subscribe returns a bool, a Response or None, not {allowed!r}")
         return engine.topic(name)
 
-    def begins(self, engine: Engine, allowed: object) -> "Beginning":
-        """Return how the subscription begins, which has to be before anything else is published.
-
-        That is in the same turn, on this thread.
-
-        Raises:
-            HandshakeError: see `topic`; 400, the options do not go with the topic.
-        """
-        topic = self.topic(engine, allowed)
-        options = self.plain.subscription_options(topic, self.request)
-        on_slow: OnSlow | None = options.get("on_slow")
-        begins: Position = topic.position(self.request.since, on_slow=on_slow)
-        fields = [(POSITION, f"{begins.epoch}:{begins.seq}")]
-        if self.request.envelope:
-            fields.append((DELIVERY, NUMBERED))
-        elif on_slow in ("close", "lossless") and not (self.request.keys or self.request.batch):
-            fields.append((DELIVERY, EVERY_MESSAGE))
-        return Beginning(topic, options, fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """A subscription that is about to begin.
-
-    Args:
-        topic: of it.
-        options: of `Connection.subscribe`, by name.
-        fields: of the 101, that tell of it.
-    """
-
-    topic: Topic
-    options: dict[str, Any]
-    fields: list[tuple[str, str]]
+    def delivery(self, on_slow: str | None) -> str | None:
+        """Return what the 101 says of how the client knows its position; None: it cannot."""
+        asked = self.request
+        if asked.envelope:
+            return NUMBERED
+        every = on_slow in ("close", "lossless") and not (asked.keys or asked.batch)
+        return EVERY_MESSAGE if every else None
 
 
 class Plain:
@@ -218,11 +193,6 @@ class Plain:
         with self._counting_refusals():
             return None if topics is None else topics.asked(request, self._longest)
 
-    def begins(self, asked: Asked, engine: Engine, allowed: object) -> Beginning:
-        """Return how a subscription begins, as `Asked.begins`."""
-        with self._counting_refusals():
-            return asked.begins(engine, allowed)
-
     @contextmanager
     def _counting_refusals(self) -> Iterator[None]:
         try:
@@ -245,28 +215,36 @@ class Plain:
             raise HandshakeError(426, "a WebSocket upgrade is required", VERSION_HEADERS)
 
     def begin(
-        self,
-        connection: Connection,
-        asked: Asked,
-        beginning: Beginning,
-        subprotocol: str | None,
-    ) -> None:
-        """Subscribe a new WebSocket; what it sends is counted, and otherwise ignored.
+        self, connection: Connection, asked: Asked, allowed: object, subprotocol: str | None
+    ) -> Begin:
+        """Return what subscribes the connection once it is a WebSocket; what it sends is ignored.
 
         Args:
-            connection: it.
+            connection: a request of it is decided on.
             asked: what it has asked for.
-            beginning: how the subscription begins.
+            allowed: what `can_subscribe` returned; None: nothing in particular.
             subprotocol: the one that was agreed on.
+
+        Raises:
+            HandshakeError: see `Asked.topic`; 400, the options do not go with the topic.
         """
+        with self._counting_refusals():
+            topic = asked.topic(connection.engine, allowed)
+            options = asked.plain.subscription_options(topic, asked.request)
+        delivery = asked.delivery(options.get("on_slow"))
         path = f"{asked.plain.prefix}{asked.request.topic}"
-        connection.session = PlainSession(
-            subprotocol=subprotocol, path=path, topic=beginning.topic, went=asked.plain.went
+        session = PlainSession(
+            subprotocol=subprotocol, path=path, topic=topic, went=asked.plain.went
         )
-        connection.on_message = self._ignore
-        connection.subscribe(beginning.topic, **beginning.options)
-        if asked.plain.came is not None:
-            asked.plain.came(connection)
+
+        def begin() -> list[tuple[str, str]]:
+            connection.session = session
+            connection.on_message = self._ignore
+            begun = connection.subscribe(topic, **options)
+            fields = [(POSITION, f"{begun.epoch}:{begun.seq}")]
+            return fields if delivery is None else [*fields, (DELIVERY, delivery)]
+
+        return begin
 
     def topic_closed(self, topic: Topic) -> None:
         """Close the clients of a topic that was closed: nothing more would ever come."""

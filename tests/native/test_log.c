@@ -28,7 +28,7 @@ static void test_sizes_out_of_range_are_refused(void)
     stop();
 }
 
-static void test_slabs_grow_with_the_log(void)
+static void test_slabs_grow_with_a_burst(void)
 {
     for (size_t n = 1; n <= 100; n += 99) {
         start();
@@ -43,6 +43,36 @@ static void test_slabs_grow_with_the_log(void)
         read_all(0);
         stop();
     }
+}
+
+static void test_slabs_grow_with_what_the_log_holds(void)
+{
+    start();
+    for (now = 1; wire.grade < FWS_GRADES - 1 && wire.head < 30; now++)
+        append(100, now);
+    CHECK_EQ(wire.growing->max_bytes, GRADE_BYTES[FWS_GRADES - 1]);
+    for (uint64_t id = 0, grade = 0; id < wire.head; id++) {
+        const fws_slab *slab = slab_at(id);
+        grade += slab->max_bytes != GRADE_BYTES[grade];
+        CHECK_EQ(slab->max_bytes, GRADE_BYTES[grade]);
+        CHECK(grade == 0 || slab->base_bytes >= slab->max_bytes / 2
+              || slab->base_seq >= slab->max_frames / 2);
+    }
+    read_all(0);
+    stop();
+}
+
+static void test_slabs_of_a_log_that_keeps_little_stay_small(void)
+{
+    start();
+    for (now = 1; now <= 10000; now++) {
+        append(100, now);
+        while (wire.head - wire.tail > 1) /* as retain does: the slab of the newest frame stays */
+            fws_log_drop_oldest(&wire);
+        CHECK_EQ(wire.growing->max_bytes, GRADE_BYTES[0]);
+    }
+    read_all(0);
+    stop();
 }
 
 static void test_a_quiet_log_goes_back_to_small_slabs(void)
@@ -358,7 +388,9 @@ int main(void)
 {
     RUN(test_an_empty_log_retains_nothing);
     RUN(test_sizes_out_of_range_are_refused);
-    RUN(test_slabs_grow_with_the_log);
+    RUN(test_slabs_grow_with_a_burst);
+    RUN(test_slabs_grow_with_what_the_log_holds);
+    RUN(test_slabs_of_a_log_that_keeps_little_stay_small);
     RUN(test_a_quiet_log_goes_back_to_small_slabs);
     RUN(test_a_frame_gets_a_slab_that_it_fits_into);
     RUN(test_a_slab_is_filled_to_its_last_byte);

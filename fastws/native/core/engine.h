@@ -184,6 +184,10 @@ bool fws_engine_more(const fws_engine *engine);
 int fws_conn_respond(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n,
                      bool keep_alive);
 int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n);
+
+/* The answer to an upgrade that was made without data, before anything else was done but to
+ * subscribe the connection: it leaves first. FWS_OK or FWS_E_NOMEM. */
+int fws_conn_answer_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n);
 int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n, const uint8_t *data,
                          size_t n);
 

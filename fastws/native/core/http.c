@@ -160,6 +160,14 @@ int fws_conn_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, si
     return FWS_OK;
 }
 
+int fws_conn_answer_upgrade(fws_engine *engine, fws_conn *conn, const uint8_t *data, size_t n)
+{
+    if (!fws_outbox_push(&conn->outbox, 0, FWS_ENTRY_BYTES, 0, data, n, NULL, 0))
+        return FWS_E_NOMEM;
+    fws_conn_count(engine, conn);
+    return FWS_OK;
+}
+
 int fws_conn_expect_body(fws_engine *engine, fws_conn *conn, uint32_t body_n, const uint8_t *data,
                          size_t n)
 {

@@ -237,6 +237,17 @@ void fws_topic_leave(fws_sub *sub);
 /* Puts a policy of its own in force (NULL: the topic's). FWS_OK, FWS_E_NOMEM. */
 int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options);
 
+/* The wake: begin takes those that are caught up, step returns the next one of them that has news,
+ * now pending and in its connection's heap, or resting, or NULL: the wake is complete. Members may join and
+ * leave between two calls. */
+void fws_topic_begin_wake(fws_topic *topic);
+fws_sub *fws_topic_wake(fws_topic *topic);
+
+/* It has been sent everything: it counts as caught up again. */
+void fws_topic_caught_up(fws_sub *sub);
+
+/* publish.c */
+
 /* Room for a frame; FWS_E_FULL when a lossless member would get too far behind, or when the logs
  * hold as much as they may and none of it can go; FWS_E_NOMEM, FWS_E_INVALID (n out of range). */
 int fws_topic_reserve(fws_topic *topic, size_t n, uint64_t eseq, uint8_t **room);
@@ -261,18 +272,8 @@ void fws_topic_note_key(fws_topic *topic, const uint8_t *name, size_t n, uint64_
  * noted for have none. */
 void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq);
 
-/* Before the commit: this subscription, which wants its key, is not to get the frame. FWS_OK,
- * FWS_E_NOMEM. */
-int fws_sub_exclude(fws_sub *sub);
-
-/* The wake: begin takes those that are caught up, step returns the next one of them that has news,
- * now pending and in its connection's heap, or resting, or NULL: the wake is complete. Members may join and
- * leave between two calls. */
-void fws_topic_begin_wake(fws_topic *topic);
-fws_sub *fws_topic_wake(fws_topic *topic);
-
-/* It has been sent everything: it counts as caught up again. */
-void fws_topic_caught_up(fws_sub *sub);
+/* For history by age: the newest frame is at most that old. */
+void fws_topic_note_time(fws_topic *topic);
 
 /* room.c */
 
@@ -468,6 +469,10 @@ uint64_t fws_sub_skip(const fws_sub *sub, uint64_t seq);
 /* Frames of [from, to) that it is to get. from: its place, or a frame that is retained. Those that
  * the log had let go of when a conflating one passed them count when it is past the last of these. */
 uint64_t fws_sub_frames(const fws_sub *sub, uint64_t from, uint64_t to);
+
+/* Before the commit: this subscription, which wants its key, is not to get the frame. FWS_OK,
+ * FWS_E_NOMEM. */
+int fws_sub_exclude(fws_sub *sub);
 
 /* How many frames of [from, to) are excluded; the first excluded one at or after seq (UINT64_MAX:
  * none). */

@@ -156,15 +156,29 @@ static bool ring_grow(fws_log *log)
     return true;
 }
 
-/* Of the next slab: when one was filled, the log is busier than that; when one was closed for its
- * age with little in it, less busy. */
+/* Whether a slab that is full was filled in one go, or the log would half fill one of the next grade.
+ * A log that keeps little, such as the one frame of `retain`, keeps a whole slab for it: a small one,
+ * however many frames go by. */
+static bool outgrows(const fws_log *log, const fws_slab *full)
+{
+    if (log->grade == FWS_GRADES - 1)
+        return false;
+    if (log->logs->clock == NULL || full->opened == *log->logs->clock)
+        return true;
+    const struct grade *next = &grades[log->grade + 1];
+    return fws_log_retained(log) >= next->bytes / 2
+           || log->next_seq - log->first_seq >= next->frames / 2;
+}
+
+/* Of the next slab: when one was filled, the log may be busier than that; when one was closed for its
+ * age with little in it, it is less busy. */
 static uint8_t next_grade(const fws_log *log)
 {
     const fws_slab *last = log->growing;
     if (last == NULL)
         return log->grade;
     if (last->full_at == last->max_frames)
-        return log->grade + (log->grade < FWS_GRADES - 1);
+        return log->grade + outgrows(log, last);
     bool sparse = last->n < last->max_frames / 8 && last->bytes < last->max_bytes / 8;
     return log->grade - (sparse && log->grade > 0);
 }

@@ -2,7 +2,7 @@
  *
  * The head grows, the tail is retired by the owner: the log itself keeps everything. A reader is a
  * sequence number; one that is older than the tail is lapped, which is found out when it is used.
- * Slabs grow with the log: the first one holds about 1 KiB, the next ones 4, 16 and 64. A retired
+ * Slabs grow with what the log holds: the first ones about 1 KiB, the next ones 4, 16 and 64. A retired
  * slab goes back to the pool that all logs share. Only a half-sent frame too large to copy keeps a
  * slab (fws_slab_pin), and only that one.
  */
