@@ -2495,7 +2495,8 @@ cdef class Engine:
         They are taken from the 256 connections that have lagged longest, ordered by bytes; where
         fewer lag, others follow. The cost does not grow with the number of connections. `why` in
         the account says what holds one up: "kernel buffer full"; "not reading", which is the same
-        when our kernel has taken nothing more for 2 s; "rate-limited": by its `max_rate`; "not sent yet"; "" when it has everything.
+        when our kernel has taken nothing more for 2 s; "rate-limited": by its `max_rate`; "not sent
+        yet"; "" when it has everything.
         """
         cdef fws_conn *found[FWS_LIST_MOST]
         cdef uint32_t i, count

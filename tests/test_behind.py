@@ -78,3 +78,16 @@ def test_who_waits_for_its_rate_is_rate_limited(rig: Rig) -> None:
     topic.publish("1")
     rig.until(lambda: not rig.engine.turn())
     assert why(rig) == {connection: "rate-limited"}
+
+
+def test_who_is_not_to_get_a_message_is_not_waited_for(rig: Rig) -> None:
+    topic = rig.engine.topic("t")
+    connection, peer = rig.connect()
+    connection.subscribe(topic, keys=["other"])
+    rig.subscribed(topic)
+    for n in range(5):
+        topic.publish(f"{n}", key="k", exclude=connection if n == 1 else None)
+        rig.engine.turn(0.011)
+        rig.until(lambda n=n: rig.engine.latency()["n"] > n)
+        rig.engine.turn(0.011)
+    assert peer.pull().payloads == []

@@ -123,7 +123,7 @@ static fws_wild *longest(const fws_conn *conn, const fws_topic *topic)
 
 bool fws_conn_has_wild(const fws_conn *conn, const uint8_t *prefix, size_t n)
 {
-    return *find(conn, prefix, n) != NULL;
+    return conn->state != FWS_DEAD && *find(conn, prefix, n) != NULL;
 }
 
 static void wild_free(fws_wild *wild)
@@ -241,7 +241,8 @@ fws_topic *fws_topics_open(fws_topics *topics, const char *name, size_t n,
 
 int fws_conn_fall_back(fws_conn *conn, fws_topic *topic, uint64_t *eseq)
 {
-    const fws_wild *wild = topic->closed ? NULL : longest(conn, topic);
+    bool open = conn->state == FWS_OPEN && !topic->closed;
+    const fws_wild *wild = open ? longest(conn, topic) : NULL;
     return wild == NULL ? FWS_OK : join(wild, topic, eseq);
 }
 
@@ -347,9 +348,9 @@ static void renew(fws_sub *sub)
 
 void fws_conn_leave_wild(fws_conn *conn, const uint8_t *prefix, size_t n)
 {
-    fws_wild **link = find(conn, prefix, n), *wild = *link;
-    if (wild == NULL)
+    if (!fws_conn_has_wild(conn, prefix, n))
         return;
+    fws_wild **link = find(conn, prefix, n), *wild = *link;
     *link = wild->next_of_conn;
     /* Where one leaves, another one may move up into its place, and the table may shrink. */
     for (uint32_t i = 0; i < conn->capacity_subs;) {
@@ -376,7 +377,7 @@ fws_topic *fws_conn_next_wild(const fws_conn *conn, const uint8_t *prefix, size_
 
 void fws_conn_drop_wilds(fws_conn *conn)
 {
-    while (conn->wilds != NULL) {
+    while (conn->state != FWS_DEAD && conn->wilds != NULL) {
         fws_wild *wild = conn->wilds;
         conn->wilds = wild->next_of_conn;
         wild_free(wild);
