@@ -270,7 +270,7 @@ static void play(uint64_t seed)
             settle();
     }
     CHECK(pongs_told > 0 && rooms_told > 0);
-    CHECK( rested > 0 && replayed > 0);
+    CHECK(rested > 0 && replayed > 0);
     CHECK(deaths > 20 && whole_frames > STEPS / 4 && n_lives > 100);
     CHECK(engine->options.max_buffered_bytes > 0 || engine->counters.buffered_closed == 0);
     CHECK(engine->options.max_log_bytes > 0 || engine->topics.budget_dropped == 0);
