@@ -67,10 +67,18 @@ class ConnectionAccount(TypedDict):
     lag_seconds: float
 
 @type_check_only
+class LaggardAccount(ConnectionAccount):
+    why: str
+
+@type_check_only
 class Quantiles(TypedDict):
     p50: float
     p99: float
     max: float
+
+@type_check_only
+class LastClient(Quantiles):
+    n: int
 
 @type_check_only
 class Pacing(TypedDict):
@@ -385,7 +393,8 @@ class Engine:
     def met_last(self) -> dict[str, str]: ...
     @property
     def buffered_bytes(self) -> int: ...
-    def laggards(self, n: int) -> list[tuple[Connection, ConnectionAccount]]: ...
+    def laggards(self, n: int) -> list[tuple[Connection, LaggardAccount]]: ...
+    def latency(self) -> LastClient: ...
     def respond(self, connection: Connection, data: bytes, *, keep_alive: bool) -> None: ...
     def upgrade(self, connection: Connection, data: bytes, *, window_bits: int = 0) -> None: ...
     def upgrade_with(

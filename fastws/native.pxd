@@ -240,6 +240,8 @@ cdef extern from "core/wildcards.h" nogil:
         FWS_WILD_PREFIX
         FWS_WILD_MOST
     ctypedef struct fws_wild_options:
+        uint8_t prefix_n
+        uint8_t prefix[FWS_WILD_PREFIX]
         bint has_policy
         bint has_lag
         uint8_t on_slow
@@ -461,6 +463,14 @@ cdef extern from "core/facts.h" nogil:
     uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_t most)
     uint32_t fws_topics_largest(const fws_topics *topics, fws_topic **found, uint32_t most)
     fws_topic *fws_topics_next(const fws_topics *topics, uint32_t *place)
+    const fws_hist *fws_topics_latency(const fws_topics *topics)
+    enum fws_behind:
+        FWS_BEHIND_NOT
+        FWS_BEHIND_UNSENT
+        FWS_BEHIND_RATE
+        FWS_BEHIND_FULL
+        FWS_BEHIND_NOT_READING
+    fws_behind fws_conn_behind(const fws_engine *engine, const fws_conn *conn)
     fws_account fws_topics_sums(const fws_topics *topics)
     fws_source *fws_engine_source(fws_engine *engine)
     fws_meter *fws_engine_meter(fws_engine *engine)
@@ -491,6 +501,7 @@ cdef extern from "core/facts.h" nogil:
     ctypedef struct fws_sub_facts:
         uint32_t id
         uint8_t began
+        bint wild
         uint64_t seq
         bint envelope
         uint16_t batch

@@ -38,16 +38,19 @@ def test_stats_of_a_silent_server_have_the_keys_of_the_contract(run: Run) -> Non
             assert (stats["targetRate"], stats["clients"]) == (100, {})
             server = stats["server"]
             assert list(server) == [
-                *COUNTS, "connections", "ignoredMessages", "pacing", "topics", "clients",
-                "changes",
+                *COUNTS, "connections", "ignoredMessages", "pacing", "lastClientUs", "topics",
+                "clients", "changes",
             ]  # fmt: skip
             assert list(server["pacing"]) == ["rate", "missed", "slopePpm", "lagUs"]
             assert list(server["pacing"]["lagUs"]) == ["p50", "p99", "max"]
+            assert list(server["lastClientUs"]) == ["n", "p50", "p99", "max"]
+            assert server["lastClientUs"]["n"] >= 1
             assert list(server["topics"]) == ["ticks"]
             assert list(server["topics"]["ticks"]) == [*COUNTS, "subscribers", "retainedBytes"]
             (row,) = server["clients"]
-            assert list(row) == ["clientId", "remote", *COUNTS, "lag"]
+            assert list(row) == ["clientId", "remote", *COUNTS, "lag", "why"]
             assert list(row["lag"]) == ["messages", "bytes", "seconds"]
+            assert row["why"] in ("", "not sent yet")
             host, port = client.sock.getsockname()
             assert (row["clientId"], row["remote"]) == ("", f"{host}:{port}")
             assert (server["connections"], server["ignoredMessages"]) == (1, 0)

@@ -282,6 +282,36 @@ def test_the_callback_goes_with_the_wildcard_not_with_one_of_its_topics(rig: Rig
     assert second.subscribers == 0
 
 
+def test_keys_are_for_each_topic_and_explicit_ones_begin_anew_with_others(rig: Rig) -> None:
+    connection, peer = rig.connect()
+    kept = [rig.engine.topic(f"a.{n}") for n in range(2)]
+    connection.subscribe("a.*", keys=["x"])
+    narrow = connection.subscribe("a.0*", keys=["x", "y"])
+    explicit = connection.subscribe("a.1", keys=["z"])
+    assert explicit.active
+    for key in "xyz":
+        for topic in kept:
+            topic.publish(f"{topic.name} {key}", key=key)
+    assert texts(rig, peer, 3) == ["a.0 x", "a.0 y", "a.1 z"]
+    explicit.unsubscribe()
+    narrow.unsubscribe()
+    for key in "xyz":
+        for topic in kept:
+            topic.publish(f"{topic.name} {key}", key=key)
+    assert texts(rig, peer, 2) == ["a.0 x", "a.1 x"]
+
+
+def test_an_explicit_one_may_go_back_where_a_pattern_has_begun(rig: Rig) -> None:
+    topic = rig.engine.topic("a.1", history=History(messages=10))
+    topic.publish_all(["0", "1", "2"])
+    connection, peer = rig.connect()
+    connection.subscribe("a.*")
+    subscription = connection.subscribe(topic, since=(topic.epoch, 0))
+    assert subscription.recovered
+    topic.publish("3")
+    assert texts(rig, peer, 3) == ["1", "2", "3"]
+
+
 def test_max_rate_is_for_each_topic(rig: Rig) -> None:
     connection, peer = rig.connect()
     connection.subscribe("a.*", on_slow="latest", max_rate=2)

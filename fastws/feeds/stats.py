@@ -13,7 +13,7 @@ from fastws._frame import Connection, Engine
 from fastws.errors import host_and_port
 
 if TYPE_CHECKING:
-    from fastws._frame import ConnectionAccount, TopicAccount
+    from fastws._frame import LaggardAccount, TopicAccount
 
 LISTED = 20  # clients and topics in /stats
 
@@ -85,6 +85,11 @@ def clients_wire(engine: Engine) -> list[dict[str, object]]:
     return [_client_wire(client, account) for client, account in engine.laggards(LISTED)]
 
 
+def last_client_wire(engine: Engine) -> dict[str, object]:
+    """Return `lastClientUs` of `GET /stats`: from publish to the last client."""
+    return {**engine.latency()}
+
+
 def _topic_wire(account: "TopicAccount") -> dict[str, object]:
     wire: dict[str, object] = {**account}
     del wire["appended"]
@@ -92,12 +97,14 @@ def _topic_wire(account: "TopicAccount") -> dict[str, object]:
     return wire
 
 
-def _client_wire(connection: Connection, account: "ConnectionAccount") -> dict[str, object]:
+def _client_wire(connection: Connection, account: "LaggardAccount") -> dict[str, object]:
     wire: dict[str, object] = {
         "clientId": connection.context or "",
         "remote": host_and_port(connection.remote_address),
         **account,
     }
     lag_bytes, lag_seconds = wire.pop("lag_bytes"), wire.pop("lag_seconds")
+    why = wire.pop("why")
     wire["lag"] = {"messages": account["pending"], "bytes": lag_bytes, "seconds": lag_seconds}
+    wire["why"] = why
     return wire

@@ -15,7 +15,13 @@ from fastws._frame import Connection
 from fastws.errors import HandshakeError, LogFull, printable
 from fastws.feeds.feed import Feed
 from fastws.feeds.page import page
-from fastws.feeds.stats import Shared, clients_wire, greatest_lag, topics_wire
+from fastws.feeds.stats import (
+    Shared,
+    clients_wire,
+    greatest_lag,
+    last_client_wire,
+    topics_wire,
+)
 from fastws.http.origin import LOCAL_PAGES
 from fastws.http.request import Request
 from fastws.http.response import Response
@@ -266,6 +272,7 @@ class LinesFeed(Feed):
             "server": {
                 **self._engine.account(),
                 "connections": self._clients,
+                "lastClientUs": last_client_wire(self._engine),
                 "topics": topics_wire(self._engine),
                 "clients": clients_wire(self._engine),
             },

@@ -16,7 +16,13 @@ from fastws._frame import Connection
 from fastws.errors import HandshakeError
 from fastws.feeds.feed import Feed
 from fastws.feeds.page import page
-from fastws.feeds.stats import Shared, clients_wire, greatest_lag, topics_wire
+from fastws.feeds.stats import (
+    Shared,
+    clients_wire,
+    greatest_lag,
+    last_client_wire,
+    topics_wire,
+)
 from fastws.http.request import Request
 from fastws.http.response import Response
 from fastws.lag import Lag
@@ -216,6 +222,7 @@ class TickFeed(Feed):
                 "slopePpm": round(pacing["slope_ppm"], 3),
                 "lagUs": pacing["lag_us"],
             },
+            "lastClientUs": last_client_wire(self._engine),
             "topics": topics_wire(self._engine),
             "clients": clients_wire(self._engine),
             "changes": {"accepted": self._changes.accepted, "refused": self._changes.refused},

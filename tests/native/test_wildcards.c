@@ -9,9 +9,9 @@ static const fws_topic_options plain = {
 
 static int subscribe(fws_conn *conn, const char *prefix)
 {
-    static const fws_wild asked;
-    return fws_conn_join_wild(&topics, conn, (const uint8_t *)prefix, strlen(prefix), &asked,
-                              &eseq);
+    fws_wild asked = {.own = {.prefix_n = (uint8_t)strlen(prefix)}};
+    memcpy(asked.own.prefix, prefix, strlen(prefix));
+    return fws_conn_join_wild(&topics, conn, &asked, &eseq);
 }
 
 static void unsubscribe(fws_conn *conn, const char *prefix)

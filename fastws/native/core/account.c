@@ -101,8 +101,14 @@ uint64_t fws_conn_confirmed(const fws_engine *engine, const fws_conn *conn)
 
 void fws_conn_acknowledge(fws_engine *engine, fws_conn *conn)
 {
-    if (conn->unacked != NULL)
-        fws_conn_confirm(conn, fws_conn_confirmed(engine, conn));
+    if (conn->unacked == NULL)
+        return;
+    uint64_t confirmed = fws_conn_confirmed(engine, conn);
+    if (confirmed != conn->confirmed_seen) {
+        conn->confirmed_seen = confirmed;
+        conn->confirmed_at = fws_engine_time(engine);
+    }
+    fws_conn_confirm(conn, confirmed);
 }
 
 /* Snapshots. */

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "core/engine_internal.h"
+#include "core/sample.h"
 #include "core/wildcards.h"
 
 #define STAGING_KEPT 262144u /* bytes of the buffer that are kept for the next turn */
@@ -26,6 +27,12 @@ static void take_over(fws_sub *sub)
     sub->id = sub->topic->topics->next_sub_id++;
 }
 
+/* Whether that of a wildcard cannot be what is asked for. */
+static bool begins_anew(const fws_sub *sub, const fws_command *command)
+{
+    return sub->wild && (command->since || !fws_sub_has_keys(sub, command->key, command->key_n));
+}
+
 static int subscribe_again(fws_sub *sub, const fws_command *command,
                            const fws_topic_options *options)
 {
@@ -44,6 +51,13 @@ static fws_sub *excluded(const fws_engine *engine, const fws_command *command)
 {
     const fws_conn *conn = command->conn == 0 ? NULL : fws_engine_find(engine, command->conn);
     return conn == NULL ? NULL : fws_conn_find_sub(conn, command->topic);
+}
+
+void fws_engine_sample(fws_engine *engine, fws_topic *topic)
+{
+    uint64_t now = engine->sys->monotonic();
+    engine->sample_at = now + FWS_SAMPLE_GAP_NS;
+    fws_topic_sample(topic, now);
 }
 
 static int publish(fws_engine *engine, const fws_command *command)
@@ -75,6 +89,7 @@ static int publish(fws_engine *engine, const fws_command *command)
         memcpy(room + head_n, command->data, n);
     fws_topic_commit_keyed(topic, key, head_n + n, ++engine->eseq);
     engine->waiting_bytes += head_n + n;
+    fws_engine_published(engine, topic);
     return engine->waiting_bytes >= FWS_FLUSH_BYTES && topic->dirty ? 1 : FWS_OK;
 }
 
@@ -125,6 +140,10 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     if (command->key_n > 0 && fws_filter_names(command->key, command->key_n) == 0)
         return FWS_E_INVALID;
     fws_sub *sub = fws_conn_find_sub(conn, topic);
+    if (sub != NULL && begins_anew(sub, command)) {
+        fws_topic_leave(sub);
+        sub = NULL;
+    }
     if (sub != NULL)
         return subscribe_again(sub, command, options);
     uint32_t most = engine->options.max_subscriptions;
@@ -172,14 +191,17 @@ static int unsubscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)
 
 static int subscribe_all(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
-    fws_wild asked = {.gap_ns = command->gap_ns, .losses = command->losses};
-    if (conn->role == FWS_CLIENT || command->n != sizeof asked.own)
+    fws_wild asked = {.gap_ns = command->gap_ns,
+                      .losses = command->losses,
+                      .keys = command->key,
+                      .keys_n = command->key_n};
+    if (conn->role == FWS_CLIENT || command->n != sizeof asked.own
+        || (command->key_n > 0 && fws_filter_names(command->key, command->key_n) == 0))
         return FWS_E_INVALID;
     if (conn->state != FWS_OPEN)
         return FWS_E_CLOSED;
     memcpy(&asked.own, command->data, sizeof asked.own);
-    int status = fws_conn_join_wild(&engine->topics, conn, command->key, command->key_n, &asked,
-                                    &engine->eseq);
+    int status = fws_conn_join_wild(&engine->topics, conn, &asked, &engine->eseq);
     if (fws_conn_pending(conn))
         fws_engine_mark_dirty(engine, conn);
     if (!engine->source.running)
@@ -190,7 +212,7 @@ static int subscribe_all(fws_engine *engine, fws_conn *conn, const fws_command *
 static int unsubscribe_all(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
     fws_conn_acknowledge(engine, conn);
-    fws_conn_leave_wild(conn, command->key, command->key_n);
+    fws_conn_leave_wild(conn, command->data, command->n);
     return FWS_OK;
 }
 
@@ -307,9 +329,9 @@ static bool has_losses(uint8_t kind)
 static size_t key_size(const fws_command *command)
 {
     uint8_t kind = command->kind;
-    bool has = kind == FWS_CMD_PUBLISH || kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_SUBSCRIBE_ALL
-               || kind == FWS_CMD_UNSUBSCRIBE_ALL;
-    return has ? command->key_n : 0;
+    bool named =
+        kind == FWS_CMD_PUBLISH || kind == FWS_CMD_SUBSCRIBE || kind == FWS_CMD_SUBSCRIBE_ALL;
+    return named ? command->key_n : 0;
 }
 
 /* With its data, and behind that its key. */

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/topic.h"
+#include "core/sample.h"
 
 /* The half-sent message. */
 
@@ -151,9 +151,11 @@ static void gap_advance(fws_conn *conn, const fws_run *run, size_t taken)
 }
 
 /* Back to the caught-up members, into the heap, or to rest. */
-static void put_back(fws_conn *conn, fws_sub *sub)
+static void put_back(fws_conn *conn, const fws_taken *taken)
 {
+    fws_sub *sub = taken->sub;
     fws_sub_move(sub, sub->seq);
+    fws_sub_passed(sub, taken->from);
     fws_sub_end_flush(sub);
     if (sub->seq == sub->topic->log.next_seq) {
         fws_topic_caught_up(sub);
@@ -183,6 +185,6 @@ void fws_commit(fws_conn *conn, fws_plan *plan, size_t sent)
             partial_advance(conn, taken);
     }
     for (uint32_t i = 0; i < plan->n_taken; i++)
-        put_back(conn, plan->taken[i].sub);
+        put_back(conn, &plan->taken[i]);
     plan->n_taken = 0;
 }

@@ -219,6 +219,8 @@ typedef struct fws_conn {
     fws_inbuf inbuf;
     fws_link held_link; /* in one of the engine's rings of holders */
     fws_link room_link; /* in the engine's ring of those that have the room they want */
+    uint64_t confirmed_seen, confirmed_at; /* bytes confirmed as of the last look that found more,
+                                              and when that was, engine time */
     uint64_t messages_in;
     struct fws_wild *wilds;                  /* its wildcards */
     uint32_t n_wild;                         /* of its subscriptions: by these */
@@ -259,6 +261,7 @@ typedef struct fws_run {
 typedef struct fws_taken {
     uint64_t eseq; /* of its next frame behind the plan */
     uint64_t seq;  /* of that frame */
+    uint64_t from; /* where it stood */
     fws_sub *sub;
     fws_slab *slab; /* where it lies */
     bool told;      /* what it has lost is in the plan */

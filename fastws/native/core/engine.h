@@ -330,9 +330,8 @@ typedef struct fws_command {
                             still the same and has it; without, and else: fws_topic_start() */
     bool envelope : 1;   /* SUBSCRIBE: frames in an envelope; what comes first is its position */
     uint16_t key_n;      /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none.
-                            SUBSCRIBE: of the names of keys that it wants, as fws_filter_names()
-                            reads them; 0: it wants all frames. SUBSCRIBE_ALL, UNSUBSCRIBE_ALL: of
-                            the beginning of names */
+                            SUBSCRIBE, SUBSCRIBE_ALL: of the names of keys that it wants, as fws_filter_names()
+                            reads them; 0: it wants all frames */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
     uint64_t gap_ns;     /* SUBSCRIBE: between two flushes, at least; 0: no limit */
     fws_losses *losses;  /* SUBSCRIBE: tells what it loses; NULL: nobody does. Where the call is

@@ -59,6 +59,15 @@ static inline bool fws_engine_full(const fws_engine *engine)
     return engine->pressed || (most != 0 && fws_engine_buffered(engine) > most);
 }
 
+/* command.c: at most one publish in FWS_SAMPLE_GAP_NS is sampled, and that by the clock of the turn. */
+#define FWS_SAMPLE_GAP_NS 10000000u
+void fws_engine_sample(fws_engine *engine, fws_topic *topic);
+static inline void fws_engine_published(fws_engine *engine, fws_topic *topic)
+{
+    if (engine->now >= engine->sample_at && topic->n > 0)
+        fws_engine_sample(engine, topic);
+}
+
 /* flush.c */
 
 /* Sends what waits, for FWS_TURN_NS, between two events. */

@@ -58,6 +58,7 @@ struct fws_engine {
     uint64_t pass_at;        /* when the next pass is due, ns */
     uint32_t swept;          /* steps of the last portion */
     fws_link lagging;        /* ring of lagging connections, the longest first */
+    uint64_t sample_at;      /* when the next publish is sampled, ns */
     uint64_t waiting_bytes;  /* published since the last flush */
     int listeners[FWS_LISTENERS];
     bool listener_ready[FWS_LISTENERS];

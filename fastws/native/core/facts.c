@@ -177,6 +177,29 @@ fws_topic *fws_topics_next(const fws_topics *topics, uint32_t *place)
     return NULL;
 }
 
+const fws_hist *fws_topics_latency(const fws_topics *topics)
+{
+    return &topics->latency;
+}
+
+/* Where the kernel cannot say what was confirmed, what it has taken stands for that. */
+static bool reads(const fws_engine *engine, const fws_conn *conn)
+{
+    uint64_t now = fws_engine_time(engine);
+    uint64_t last =
+        conn->acknowledges && conn->confirmed_at > 0 ? conn->confirmed_at : conn->progress;
+    return now < last || now - last < FWS_NOT_READING_NS;
+}
+
+enum fws_behind fws_conn_behind(const fws_engine *engine, const fws_conn *conn)
+{
+    if (conn->blocked)
+        return reads(engine, conn) ? FWS_BEHIND_FULL : FWS_BEHIND_NOT_READING;
+    if (conn->n_pending > conn->n_left || conn->partial.data != NULL)
+        return FWS_BEHIND_UNSENT;
+    return conn->n_resting > 0 ? FWS_BEHIND_RATE : FWS_BEHIND_NOT;
+}
+
 fws_account fws_topics_sums(const fws_topics *topics)
 {
     fws_account sums = topics->account;
@@ -270,6 +293,7 @@ fws_sub_facts fws_sub_facts_of(const fws_sub *sub)
     return (fws_sub_facts){
         .id = sub->id,
         .began = sub->began,
+        .wild = sub->wild,
         .seq = sub->seq - sub->partial,
         .envelope = variant != NULL && variant->encoding.envelope,
         .batch = variant == NULL ? 0 : sub->extra->batch,

@@ -57,6 +57,18 @@ uint32_t fws_engine_laggards(const fws_engine *engine, fws_conn **found, uint32_
 uint32_t fws_topics_largest(const fws_topics *topics, fws_topic **found, uint32_t most);
 /* Every topic that has a name, from *place on; NULL: no more. */
 fws_topic *fws_topics_next(const fws_topics *topics, uint32_t *place);
+/* The time from a publish to the last client, of some publishes. */
+const fws_hist *fws_topics_latency(const fws_topics *topics);
+/* Why a connection has not had everything. */
+enum fws_behind {
+    FWS_BEHIND_NOT = 0,     /* it has */
+    FWS_BEHIND_UNSENT,      /* it is to be sent to */
+    FWS_BEHIND_RATE,        /* it waits for its max_rate */
+    FWS_BEHIND_FULL,        /* its socket is full */
+    FWS_BEHIND_NOT_READING, /* the same, and its kernel has confirmed nothing for FWS_NOT_READING_NS */
+};
+#define FWS_NOT_READING_NS 2000000000u
+enum fws_behind fws_conn_behind(const fws_engine *engine, const fws_conn *conn);
 /* Sums over all topics that ever were, pending included. */
 fws_account fws_topics_sums(const fws_topics *topics);
 fws_source *fws_engine_source(fws_engine *engine);
@@ -101,6 +113,7 @@ fws_newest fws_topic_newest_from(const fws_topic *topic, uint64_t seq);
 typedef struct fws_sub_facts {
     uint32_t id;
     uint8_t began;   /* enum fws_began */
+    bool wild;       /* by a wildcard */
     uint64_t seq;    /* of its next frame: all before it was handed to the kernel, or passed over */
     uint64_t gap_ns; /* of its max_rate; 0: it has none */
     bool envelope;

@@ -3,6 +3,7 @@
 #include <sys/timerfd.h>
 
 #include "core/engine_internal.h"
+#include "core/sample.h"
 
 #define WAKE_STEPS 64 /* members woken, and */
 #define FLUSH_CALLS 8 /* sends, between two looks at the clock */
@@ -127,6 +128,8 @@ static bool flush_conn(fws_engine *engine, fws_conn *conn)
             return true;
         }
         sent = true;
+        if (engine->topics.n_sampled > 0)
+            fws_topics_sampled(&engine->topics, engine->sys->monotonic());
         sent_some(engine, conn);
     } else {
         fws_commit(conn, &engine->plan, 0);
@@ -217,7 +220,8 @@ void fws_engine_send_waiting(fws_engine *engine)
 static void run_source(fws_engine *engine)
 {
     engine->now = engine->sys->monotonic();
-    fws_source_run(&engine->source, engine->now, engine->sys->realtime(), &engine->eseq);
+    if (fws_source_run(&engine->source, engine->now, engine->sys->realtime(), &engine->eseq) > 0)
+        fws_engine_published(engine, engine->source.topic);
 }
 
 void fws_engine_set_rate(fws_engine *engine, uint64_t rate, bool max)
@@ -282,6 +286,7 @@ void fws_engine_flush(fws_engine *engine, uint64_t budget_ns)
                                               : wait_for_room(engine, deadline));
     fws_engine_shed(engine);
     engine->now = engine->sys->monotonic();
+    fws_topics_sampled(&engine->topics, engine->now); /* who left it out sent nothing */
     engine->source_at = fws_source_next(&engine->source, engine->now);
     arm_timer(engine);
 }

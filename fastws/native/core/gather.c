@@ -293,10 +293,10 @@ static int take_fresh(fws_conn *conn, fws_plan *plan, fws_taken **taken)
         return 0;
     }
     *taken = &plan->taken[plan->n_taken++];
-    **taken = (fws_taken){.sub = sub, .seq = sub->seq};
+    **taken = (fws_taken){.sub = sub, .seq = sub->seq, .from = sub->seq};
     if ((conn->lagging || fws_sub_lapped(sub)) && fws_sub_apply_policy(sub) != FWS_OK)
         return FWS_E_SLOW;
-    (*taken)->seq = sub->seq;
+    (*taken)->seq = (*taken)->from = sub->seq;
     return aim(plan, *taken);
 }
 

@@ -1,5 +1,5 @@
 /* Limits and policies of slow subscribers; back-pressure on the publisher of a lossless topic. */
-#include "core/topic.h"
+#include "core/sample.h"
 
 #define RUNS_MOST 4096u /* of excluded frames, for one that is slow: 64 KiB */
 
@@ -242,7 +242,9 @@ void fws_sub_lose(fws_sub *sub, uint64_t to)
         fws_losses_add(sub->extra->losses, sub->seq, to - 1, count, why_of(sub));
     if (count > 0)
         to_tell(sub, to);
+    uint64_t from = sub->seq;
     fws_sub_move(sub, to);
+    fws_sub_passed(sub, from);
 }
 
 int fws_sub_apply_policy(fws_sub *sub)

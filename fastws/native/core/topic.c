@@ -1,5 +1,5 @@
 /* One topic: members, caught up or pending; options; joining and leaving; the wake; its end. */
-#include "core/topic.h"
+#include "core/sample.h"
 
 #include <stdlib.h>
 
@@ -230,6 +230,7 @@ void fws_topic_leave(fws_sub *sub)
     fws_topic *topic = sub->topic;
     fws_conn *conn = sub->conn;
     uint64_t bytes;
+    fws_sub_unsample(sub);
     fws_sub_dropped(sub, fws_sub_pending(sub, &bytes) - sub->partial);
     fws_sub_uncount(sub);
     fws_sub_end_rest(sub);
@@ -289,7 +290,9 @@ fws_sub *fws_topic_wake(fws_topic *topic)
     while (topic->to_wake > 0) {
         look_ahead(topic);
         fws_sub *sub = topic->members[topic->to_wake - 1];
+        uint64_t from = sub->seq;
         fws_sub_pass(sub);
+        fws_sub_passed(sub, from);
         if (sub->seq == topic->log.next_seq) {
             topic->to_wake--; /* it stays caught up */
             continue;

@@ -11,6 +11,7 @@
 #ifndef FWS_TOPIC_H
 #define FWS_TOPIC_H
 
+#include "bench/hist.h"
 #include "core/conn.h"
 #include "core/losses.h"
 #include "log/keys.h"
@@ -58,6 +59,17 @@ typedef struct fws_waiting {
     size_t n;
 } fws_waiting;
 
+/* How long a frame takes to the last member: see sample.h. */
+#define FWS_SAMPLES 16             /* at a time, one of a topic */
+#define FWS_SAMPLE_NS 60000000000u /* then another one may have its place */
+
+typedef struct fws_sample {
+    struct fws_topic *topic; /* NULL: it is free */
+    uint64_t seq, at;        /* of the frame, and when it was published, ns */
+    uint32_t waiting;        /* members that have not passed it */
+    uint32_t next_id;        /* of subscriptions that it does not wait for */
+} fws_sample;
+
 typedef struct fws_topic {
     fws_log log;
     struct fws_topics *topics;
@@ -88,6 +100,7 @@ typedef struct fws_topic {
     uint64_t lossless_most;  /* the largest, at least */
     uint32_t lossless_least; /* members with lossless_lag */
     uint64_t refused;        /* bytes of the frame that there was no room for; 0: there is room */
+    fws_sample *sample;      /* NULL: none is taken */
     fws_waiting *waiting;    /* NULL: nobody waits for room */
     uint64_t budget_to;      /* who stands before that frame lost something to the budget */
     uint32_t hash;
@@ -131,6 +144,9 @@ typedef struct fws_topics {
      * none did. */
     fws_link waiting, moved;
     uint64_t starved;
+    fws_sample samples[FWS_SAMPLES];
+    uint32_t n_sampled;            /* of them, complete */
+    fws_hist latency;              /* of those that were recorded, ns */
     struct fws_patterns *patterns; /* of wildcards; NULL: there is none */
     fws_link losses;    /* ring of subscriptions whose losses are to be told, or their end */
     uint64_t looked_at; /* who could be sent to before that has been, ns: ages count up to it */

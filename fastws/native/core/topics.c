@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/topic.h"
+#include "core/sample.h"
 #include "wire/hash.h"
 
 #define SWEPT 1024     /* places of the table that one sweep looks at */
@@ -180,6 +180,7 @@ void fws_topic_unwait(fws_topic *topic)
 static void topic_free(fws_topic *topic)
 {
     fws_topic_unwait(topic);
+    fws_topic_unsample(topic);
     fws_keys_free(topic->keys);
     fws_log_clear(&topic->log);
     if (topic->capacity > 1)

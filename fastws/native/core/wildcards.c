@@ -134,6 +134,7 @@ static void wild_free(fws_wild *wild)
         link = &(*link)->next;
     *link = wild->next;
     fws_losses_end(topics, wild->losses);
+    free((void *)(uintptr_t)wild->keys);
     pattern_put(wild->pattern);
     free(wild);
 }
@@ -193,11 +194,14 @@ static int join(const fws_wild *wild, fws_topic *topic, uint64_t *eseq)
     const fws_topic_options *options = merged(&wild->own, topic, &room);
     if (conn->state != FWS_OPEN || (sub != NULL && !sub->wild) || longest(conn, topic) != wild)
         return FWS_OK;
-    if (sub != NULL) {
+    if (sub != NULL && fws_sub_has_keys(sub, wild->keys, wild->keys_n)) {
         int status = fws_sub_set_options(sub, options);
         return status == FWS_OK ? equip(wild, sub) : status;
     }
-    sub = fws_topic_join_at(topic, conn, options, FWS_START, ++*eseq);
+    if (sub != NULL)
+        fws_topic_leave(sub); /* with other keys it begins anew */
+    sub =
+        fws_topic_join_filtered(topic, conn, options, FWS_START, ++*eseq, wild->keys, wild->keys_n);
     if (sub == NULL)
         return FWS_E_NOMEM;
     sub->wild = true;
@@ -279,29 +283,53 @@ static uint32_t count(const fws_conn *conn)
     return n;
 }
 
-int fws_conn_join_wild(fws_topics *topics, fws_conn *conn, const uint8_t *prefix, size_t n,
-                       const fws_wild *asked, uint64_t *eseq)
+/* A copy of the keys that are asked for. False: memory is out. */
+static bool copy_keys(const fws_wild *asked, uint8_t **keys)
 {
+    *keys = asked->keys_n == 0 ? NULL : malloc(asked->keys_n);
+    if (*keys != NULL)
+        memcpy(*keys, asked->keys, asked->keys_n);
+    return *keys != NULL || asked->keys_n == 0;
+}
+
+/* The wildcard with what is asked for; was: what it had. */
+static void assign(fws_wild *wild, const fws_wild *asked, const uint8_t *keys)
+{
+    wild->own = asked->own;
+    wild->gap_ns = asked->gap_ns;
+    wild->losses = asked->losses;
+    wild->keys = keys;
+    wild->keys_n = asked->keys_n;
+}
+
+int fws_conn_join_wild(fws_topics *topics, fws_conn *conn, const fws_wild *asked, uint64_t *eseq)
+{
+    const uint8_t *prefix = asked->own.prefix;
+    size_t n = asked->own.prefix_n;
+    uint8_t *keys;
     fws_wild *wild = *find(conn, prefix, n);
     bool again = wild != NULL;
-    if (n > FWS_WILD_PREFIX)
-        return FWS_E_INVALID;
     if (!again && count(conn) >= FWS_WILD_MOST)
         return FWS_E_MANY;
     if (!again && (wild = wild_new(topics, conn, prefix, n)) == NULL)
         return FWS_E_NOMEM;
-    fws_losses *before = wild->losses;
-    wild->own = asked->own;
-    wild->gap_ns = asked->gap_ns;
-    wild->losses = asked->losses;
-    int status = join_all(topics, wild, eseq);
-    if (status != FWS_OK)
-        wild->losses = again ? before : NULL; /* the caller's again */
-    if (status != FWS_OK && !again)
+    if (!copy_keys(asked, &keys)) {
+        if (!again)
+            fws_conn_leave_wild(conn, prefix, n);
+        return FWS_E_NOMEM;
+    }
+    fws_wild before = *wild;
+    assign(wild, asked, keys);
+    if (join_all(topics, wild, eseq) == FWS_OK) {
+        fws_losses_end(topics, before.losses);
+        free((void *)(uintptr_t)before.keys);
+        return FWS_OK;
+    }
+    assign(wild, &before, before.keys); /* its losses are the caller's again */
+    free(keys);
+    if (!again)
         fws_conn_leave_wild(conn, prefix, n);
-    if (status == FWS_OK)
-        fws_losses_end(topics, before);
-    return status;
+    return FWS_E_NOMEM;
 }
 
 /* What it has by a wildcard that has ended: another one goes on, or it leaves. */
@@ -309,7 +337,11 @@ static void renew(fws_sub *sub)
 {
     const fws_wild *other = longest(sub->conn, sub->topic);
     uint64_t none = 0; /* it is a member */
-    if (other == NULL || join(other, sub->topic, &none) != FWS_OK)
+    fws_topic *topic = sub->topic;
+    if (other == NULL)
+        fws_topic_leave(sub);
+    else if (join(other, topic, &none) != FWS_OK
+             && (sub = fws_conn_find_sub(other->conn, topic)) != NULL)
         fws_topic_leave(sub);
 }
 
@@ -321,11 +353,12 @@ void fws_conn_leave_wild(fws_conn *conn, const uint8_t *prefix, size_t n)
     *link = wild->next_of_conn;
     /* Where one leaves, another one may move up into its place, and the table may shrink. */
     for (uint32_t i = 0; i < conn->capacity_subs;) {
-        uint32_t n_subs = conn->n_subs, capacity = conn->capacity_subs;
+        uint32_t capacity = conn->capacity_subs;
         fws_sub *sub = conn->n_subs == 0 ? NULL : conn->subs[i];
         if (sub != NULL && sub->wild && begins(sub->topic, prefix, n))
             renew(sub);
-        i = conn->capacity_subs != capacity ? 0 : i + (conn->n_subs == n_subs);
+        bool same = conn->n_subs == 0 || conn->subs[i] == sub;
+        i = conn->capacity_subs != capacity ? 0 : i + same;
     }
     wild_free(wild);
 }

@@ -16,6 +16,7 @@
 
 /* The subscription's own options, merged with those of each topic. */
 typedef struct fws_wild_options {
+    uint8_t prefix_n, prefix[FWS_WILD_PREFIX]; /* what the names begin with */
     bool has_policy, has_lag;
     uint8_t on_slow;                       /* has_policy */
     uint64_t max_lag_bytes;                /* has_lag; 0: what the topic retains */
@@ -27,7 +28,9 @@ typedef struct fws_wild {
     fws_conn *conn;
     struct fws_pattern *pattern;
     fws_wild_options own;
-    uint64_t gap_ns;    /* of max_rate */
+    uint64_t gap_ns;     /* of max_rate */
+    const uint8_t *keys; /* its own copy of the names that fws_filter_names() reads; NULL: all */
+    uint16_t keys_n;
     fws_losses *losses; /* NULL: nobody wants to be told; those of its members have its id */
 } fws_wild;
 
@@ -40,8 +43,7 @@ fws_topic *fws_topics_open(fws_topics *topics, const char *name, size_t n,
  * again: with other options. Frames that there are leave with the engine sequences from *eseq on. It
  * takes losses over (NULL: none). FWS_OK, FWS_E_NOMEM (then nothing has changed, but options that were given
  * again), FWS_E_MANY. */
-int fws_conn_join_wild(fws_topics *topics, fws_conn *conn, const uint8_t *prefix, size_t n,
-                       const fws_wild *asked, uint64_t *eseq);
+int fws_conn_join_wild(fws_topics *topics, fws_conn *conn, const fws_wild *asked, uint64_t *eseq);
 void fws_conn_leave_wild(fws_conn *conn, const uint8_t *prefix, size_t n);
 bool fws_conn_has_wild(const fws_conn *conn, const uint8_t *prefix, size_t n);
 
