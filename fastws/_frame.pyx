@@ -1336,10 +1336,8 @@ cdef class Connection:
         _check_callback("on_gap", on_gap)
         names = _set_keys(&command, keys)
         if isinstance(topic, str) and topic.endswith("*"):
-            if since is not None:
-                raise ValueError("since is for one topic, not for a pattern")
-            if envelope or batch is not None:
-                raise ValueError("an envelope or a batch is for one topic, not for a pattern")
+            if since is not None or envelope or batch is not None:
+                raise ValueError("since, envelope and batch are for one topic, not for a pattern")
             return self._subscribe_all(&command, topic, on_slow, max_lag, max_rate, on_gap)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0

@@ -129,7 +129,7 @@ def test_use_after_close_raises() -> None:
     assert engine.turn(1.0) is False
     assert (engine.live, engine.connections) == (0, [])
     assert not connection.is_open
-    assert (connection.buffered_amount, engine.metered_of(connection)) == (0, (0, 0, 0))
+    assert (connection.buffered_amount, engine.metered_of(connection)) == (0, (0,) * 6)
     connection.abort()
     engine.close()
 

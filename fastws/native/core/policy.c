@@ -240,9 +240,9 @@ void fws_sub_lose(fws_sub *sub, uint64_t to)
     fws_sub_dropped(sub, count);
     if (count > 0 && sub->extra != NULL && sub->extra->losses != NULL)
         fws_losses_add(sub->extra->losses, sub->seq, to - 1, count, why_of(sub));
+    uint64_t from = sub->seq;
     if (count > 0)
         to_tell(sub, to);
-    uint64_t from = sub->seq;
     fws_sub_move(sub, to);
     fws_sub_passed(sub, from);
 }
