@@ -44,8 +44,8 @@ static inline void check_start(one *who, const uint8_t *data, size_t n)
             at->began = at->start <= start; /* further on where its keys begin later */
     }
     if (begins(data, n, ","))
-        pass(&data, &n, begins(data, n, ",\"recovered\":t") ? ",\"recovered\":true"
-                                                        : ",\"recovered\":false");
+        pass(&data, &n,
+             begins(data, n, ",\"recovered\":t") ? ",\"recovered\":true" : ",\"recovered\":false");
     pass(&data, &n, "}");
     CHECK_EQ(n, 0);
     began++;
@@ -59,7 +59,10 @@ static inline void check_loss(one *who, const uint8_t *data, size_t n)
     pass(&data, &n, ",");
     said->last = pass_number(&data, &n);
     pass(&data, &n, "],\"reason\":\"");
-    pass(&data, &n, begins(data, n, "s") ? "slow\"}" : begins(data, n, "r") ? "retention\"}" : "budget\"}");
+    pass(&data, &n,
+         begins(data, n, "s")   ? "slow\"}"
+         : begins(data, n, "r") ? "retention\"}"
+                                : "budget\"}");
     CHECK(n == 0 && said->first <= said->last);
     gaps_told++;
 }

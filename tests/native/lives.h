@@ -23,7 +23,7 @@ typedef struct life {
     bool owned; /* there is a reference of ours */
     bool closed, wanted;
     bool keyed; /* it has keys, or a member that gets the newest frame only */
-    bool held; /* since the last harvest a lossless member may have been there, or be staged */
+    bool held;  /* since the last harvest a lossless member may have been there, or be staged */
 } life;
 
 static life lives[LIVES_MAX]; /* lives[0] is none */
@@ -74,8 +74,10 @@ static inline life *begin_life(uint8_t name, fws_topic *topic)
 static inline void make_lasting(uint8_t name, uint8_t on_slow, uint64_t max_lag)
 {
     char text[16];
-    const fws_topic_options options = {
-        .retention_bytes = max_lag * 2, .max_lag_bytes = max_lag, .on_slow = on_slow, .content = FWS_CONTENT_JSON};
+    const fws_topic_options options = {.retention_bytes = max_lag * 2,
+                                       .max_lag_bytes = max_lag,
+                                       .on_slow = on_slow,
+                                       .content = FWS_CONTENT_JSON};
     fws_topic *topic = fws_topics_get(&engine->topics, text, write_name(text, name), &options);
     CHECK(topic != NULL);
     topic->configured = true;

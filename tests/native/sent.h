@@ -37,13 +37,13 @@ typedef struct seat {
 } seat;
 
 typedef struct one {
-    fake_peer *peer;                    /* NULL: free */
-    bool upgraded, open, closed;        /* it was to get the 101, got it, got a Close */
-    bool alone;                         /* it subscribes to nothing */
-    bool server;                        /* the peer is: the engine has the client role */
-    bool envelope;                      /* of all that it subscribes to */
-    uint16_t batch;                     /* likewise; 0: none */
-    gap gaps[GAPS];                     /* the last ones that it was told of */
+    fake_peer *peer;             /* NULL: free */
+    bool upgraded, open, closed; /* it was to get the 101, got it, got a Close */
+    bool alone;                  /* it subscribes to nothing */
+    bool server;                 /* the peer is: the engine has the client role */
+    bool envelope;               /* of all that it subscribes to */
+    uint16_t batch;              /* likewise; 0: none */
+    gap gaps[GAPS];              /* the last ones that it was told of */
     uint32_t n_gaps;
     unsigned window_bits;               /* that it agreed on; 0: nothing is compressed */
     uint64_t order;                     /* engine sequence that the last message had, at least */

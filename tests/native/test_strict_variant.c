@@ -18,8 +18,7 @@ static void publish_number(size_t n, uint32_t key)
     memset(frame + head_n, 'x', n);
     memcpy(frame + head_n, &topic->log.next_seq, 8);
     CHECK_EQ(fws_topic_reserve(topic, head_n + n, eseq + 1, &room), FWS_OK);
-    fws_key *found =
-        key == 0 ? NULL : fws_topic_key(topic, (const uint8_t *)&key, sizeof key);
+    fws_key *found = key == 0 ? NULL : fws_topic_key(topic, (const uint8_t *)&key, sizeof key);
     memcpy(room, frame, head_n + n);
     fws_topic_commit_keyed(topic, found, head_n + n, ++eseq);
 }

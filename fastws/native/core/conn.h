@@ -66,7 +66,7 @@ typedef struct fws_sub_extra {
     uint64_t lost_from, lost_to; /* frames [from, to) were lost, and the peer is not told yet */
     uint8_t lost_why;            /* enum fws_why, of the first ones */
     uint16_t batch;              /* frames that one message may hold; 0: one, without a batch */
-    struct fws_losses *losses; /* NULL: nobody wants to be told */
+    struct fws_losses *losses;   /* NULL: nobody wants to be told */
 } fws_sub_extra;
 
 /* Where a subscription began. */
@@ -118,8 +118,8 @@ typedef struct fws_next {
 typedef struct fws_partial {
     const uint8_t *data; /* NULL: none */
     uint32_t n, sent;    /* n 0: memory was out for it, and the connection has to end */
-    fws_slab *pinned; /* data lies in it; NULL: data is the connection's own copy */
-    fws_sub *sub;     /* it may have left; NULL: a notice, no frames */
+    fws_slab *pinned;    /* data lies in it; NULL: data is the connection's own copy */
+    fws_sub *sub;        /* it may have left; NULL: a notice, no frames */
 } fws_partial;
 
 /* Bytes received and not parsed: a head or body in the making, or what was left over when its

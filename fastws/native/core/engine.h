@@ -320,8 +320,8 @@ enum fws_command_kind {
 };
 
 typedef struct fws_command {
-    uint8_t kind;        /* enum fws_command_kind */
-    uint8_t opcode;      /* PUBLISH, SEND: FWS_TEXT or FWS_BINARY */
+    uint8_t kind;   /* enum fws_command_kind */
+    uint8_t opcode; /* PUBLISH, SEND: FWS_TEXT or FWS_BINARY */
     union {
         uint16_t code;  /* CLOSE */
         uint16_t batch; /* SUBSCRIBE: frames of one message at most; 0: one, without a batch */

@@ -30,7 +30,7 @@ typedef struct fws_variant {
     fws_scratch scratch;
     fws_single *singles; /* by sequence number: open addressing */
     uint32_t n_singles, capacity;
-    uint32_t settle_at; /* so many are looked through for those that may go */
+    uint32_t settle_at;       /* so many are looked through for those that may go */
     struct fws_variant *next; /* of the same topic */
 } fws_variant;
 

@@ -188,7 +188,8 @@ size_t fws_began_write(uint8_t *out, uint64_t epoch, int64_t seq, int recovered)
 size_t fws_gap_write(uint8_t *out, uint64_t first, uint64_t last, const char *why)
 {
     return (size_t)snprintf((char *)out, FWS_NOTICE_MAX,
-                            "{\"gap\":[%" PRIu64 ",%" PRIu64 "],\"reason\":\"%s\"}", first, last, why);
+                            "{\"gap\":[%" PRIu64 ",%" PRIu64 "],\"reason\":\"%s\"}", first, last,
+                            why);
 }
 
 size_t fws_gap_frame(uint8_t *out, uint64_t first, uint64_t last, const char *why)
