@@ -37,8 +37,8 @@ typedef struct fws_ticks {
     uint64_t random[4];  /* xoshiro256++ */
     uint64_t ms_ends_ns; /* the cached ts holds for the millisecond before it */
     int64_t ts_ms;
-    uint8_t ts_text[32]; /* the tail of a JSON tick from ,"ts": on, ready to be copied */
-    uint32_t ts_size;    /* of that text */
+    uint8_t ts_text[32];            /* the tail of a JSON tick from ,"ts": on, ready to be copied */
+    uint32_t ts_size;               /* of that text */
     uint8_t symbol[FWS_TICK_BLOCK]; /* of the ticks that the last call wrote, by number */
     enum fws_tick_format format;
     enum fws_tick_fields fields;
