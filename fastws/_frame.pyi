@@ -17,6 +17,7 @@ from fastws.lag import Gap, History, Lag, Message, Position
 from fastws.ticks.config import Fields, Format, Late, Rate
 
 OnSlow = Literal["close", "latest", "drop_oldest", "lossless"]
+Content = Literal["text", "json", "binary"]
 
 @type_check_only
 class TopicOptions(TypedDict):
@@ -26,6 +27,7 @@ class TopicOptions(TypedDict):
     history: History
     retain: bool
     min_rate: int
+    content: Content
 
 FORMATS: dict[str, int]
 FIELDS: dict[str, int]
@@ -178,6 +180,7 @@ class Topic:
         history: History | None = None,
         retain: bool | None = None,
         min_rate: int | None = None,
+        content: Content | None = None,
     ) -> None: ...
     def close(self) -> None: ...
     def account(self) -> TopicAccount: ...
@@ -198,6 +201,10 @@ class Subscription:
     def on_slow(self) -> OnSlow: ...
     @property
     def max_lag(self) -> Lag: ...
+    @property
+    def envelope(self) -> bool: ...
+    @property
+    def batch(self) -> int | None: ...
     @property
     def keys(self) -> tuple[str, ...] | None: ...
     @property
@@ -248,6 +255,8 @@ class Connection:
         since: tuple[str, int] | None = None,
         on_slow: OnSlow | None = None,
         max_lag: Lag | None = None,
+        envelope: bool = False,
+        batch: int | None = None,
         keys: Iterable[str] | None = None,
         max_rate: float | None = None,
         on_gap: Callable[[Subscription, Gap], object] | None = None,
@@ -351,6 +360,7 @@ class Engine:
         history: History | None = None,
         retain: bool | None = None,
         min_rate: int | None = None,
+        content: Content | None = None,
     ) -> Topic: ...
     def find_topic(self, name: str) -> Topic | None: ...
     def topics(
@@ -363,6 +373,7 @@ class Engine:
         history: History | None = None,
         retain: bool | None = None,
         min_rate: int | None = None,
+        content: Content | None = None,
     ) -> None: ...
     def topic_accounts(self, n: int) -> dict[str, TopicAccount]: ...
     def account(self) -> Sums: ...

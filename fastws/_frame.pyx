@@ -39,6 +39,7 @@ FIELDS = {"base": FWS_TICK_BASE, "seq": FWS_TICK_SEQ, "quote": FWS_TICK_QUOTE}
 _LATE = {"burst": FWS_LATE_BURST, "smooth": FWS_LATE_SMOOTH, "skip": FWS_LATE_SKIP}
 _ON_SLOW = {"close": FWS_SLOW_CLOSE, "latest": FWS_SLOW_LATEST, "lossless": FWS_SLOW_LOSSLESS,
             "drop_oldest": FWS_SLOW_DROP_OLDEST}
+_CONTENT = {"text": FWS_CONTENT_TEXT, "json": FWS_CONTENT_JSON, "binary": FWS_CONTENT_BINARY}
 _WHY = {FWS_WHY_SLOW: "slow", FWS_WHY_RETENTION: "retention", FWS_WHY_BUDGET: "budget"}
 _BEHIND = {FWS_BEHIND_NOT: "", FWS_BEHIND_UNSENT: "not sent yet", FWS_BEHIND_RATE: "rate-limited",
            FWS_BEHIND_FULL: "kernel buffer full", FWS_BEHIND_NOT_READING: "not reading"}
@@ -199,6 +200,7 @@ cdef fws_topic_options topic_options(dict options) except *:
     found.history_ns = _amount("History.seconds", history.seconds, 1e9)
     found.max_lag_ns = _amount("Lag.seconds", lag.seconds, 1e9)
     found.retain = options["retain"]
+    found.content = <uint8_t>one_of("content", _CONTENT, options["content"])
     found.min_rate = 0 if options["min_rate"] == 0 else _amount("min_rate", options["min_rate"])
     if found.max_lag_ns > 0 and found.on_slow == FWS_SLOW_LOSSLESS:
         raise ValueError("Lag.seconds is not for a lossless topic: min_rate bounds how slow a "
@@ -208,11 +210,14 @@ cdef fws_topic_options topic_options(dict options) except *:
     return found
 
 
+cdef str _named(dict numbers, int wanted):
+    return next(name for name, number in numbers.items() if number == wanted)
+
+
 cdef dict options_by_name(const fws_topic_options *options):
     """The reverse of topic_options."""
-    on_slow = next(name for name, number in _ON_SLOW.items() if number == options.on_slow)
     return {
-        "on_slow": on_slow,
+        "on_slow": _named(_ON_SLOW, options.on_slow),
         "max_lag": Lag(bytes=options.max_lag_bytes, messages=options.max_lag_messages or None,
                        seconds=options.max_lag_ns / 1e9 or None),
         "retention_bytes": options.retention_bytes,
@@ -221,6 +226,7 @@ cdef dict options_by_name(const fws_topic_options *options):
                            seconds=options.history_ns / 1e9 or None),
         "retain": options.retain,
         "min_rate": options.min_rate,
+        "content": _named(_CONTENT, options.content),
     }
 
 
@@ -641,7 +647,7 @@ cdef class Topic:
         return found
 
     def configure(self, *, str on_slow=None, max_lag=None, retention_bytes=None, history=None,
-                  retain=None, min_rate=None):
+                  retain=None, min_rate=None, str content=None):
         """Change options, for the present subscribers too; the topic stays until it is closed.
 
         Args: as for `Engine.topic`; None leaves an option as it is.
@@ -650,7 +656,7 @@ cdef class Topic:
         cdef fws_topic_options now = fws_topic_facts_of(t).options
         cdef fws_topic_options wanted = topic_options(
             merged_options(options_by_name(&now), on_slow, max_lag, retention_bytes, history, retain,
-                    min_rate))
+                    min_rate, content))
         if fws_topic_set_options(t, &wanted) < 0:
             raise MemoryError()
         self.engine._keep(self)
@@ -790,6 +796,12 @@ cdef (uint64_t, uint64_t) _since(const fws_topic *t, since) except *:
     return epoch, <uint64_t>(seq + 1)
 
 
+cdef uint16_t _batch(batch) except 0:
+    if not isinstance(batch, int) or isinstance(batch, bool) or not 1 <= batch <= FWS_BATCH_MOST:
+        raise ValueError(f"batch must be 1 to {FWS_BATCH_MOST} messages, not {batch!r}")
+    return batch
+
+
 cdef object _message(fws_topic_message found, uint64_t seq):
     """The Message of the log; None: it is not there any more, the budget has taken it."""
     if found.data is NULL:
@@ -856,6 +868,16 @@ cdef class Subscription:
         """Its limits, a Lag: its own ones, else the topic's."""
         cdef fws_topic_options options = fws_sub_facts_of(self._held()).options
         return options_by_name(&options)["max_lag"]
+
+    @property
+    def envelope(self):
+        """Whether its messages stand in an envelope."""
+        return fws_sub_facts_of(self._held()).envelope
+
+    @property
+    def batch(self):
+        """How many messages one WebSocket message may hold; None: they are not batched."""
+        return fws_sub_facts_of(self._held()).batch or None
 
     @property
     def keys(self):
@@ -1257,7 +1279,7 @@ cdef class Connection:
             self.engine._done(FWS_OK)
 
     def subscribe(self, topic not None, *, since=None, str on_slow=None, max_lag=None,
-                  keys=None, max_rate=None, on_gap=None):
+                  keys=None, max_rate=None, on_gap=None, bint envelope=False, batch=None):
         """Receive what is published to the topic from now on. Safe from any thread.
 
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
@@ -1278,6 +1300,12 @@ cdef class Connection:
                 that were excluded for this client come again. Seq -1 is before the first message.
             on_slow, max_lag: of this subscription, as for `Engine.topic`; None: the topic's. What
                 is replayed counts as no lag, but on a lossless topic, whose publisher waits for it.
+            envelope: each message comes with its number, and its key: `{"seq":41,"data":…}`; a
+                BINARY one behind its number, 8 bytes, little endian. First comes where it begins,
+                `{"epoch":"…","seq":40}`, with `"recovered"` where there is a since; messages that it
+                loses are told where they would be: `{"gap":[42,99],"reason":"slow"}`.
+            batch: 1 to 1,024: up to so many waiting messages as one, a JSON array, or, BINARY ones,
+                each behind its size, 4 bytes, little endian; never compressed. None: each alone.
             keys: 1 to 64 keys, as for `Topic.publish`: it gets the messages with these keys only, and
                 "" stands for those without a key. The others are not published to it: they count
                 neither in its account nor as messages of its lag, do not wake its client, and are
@@ -1298,7 +1326,8 @@ cdef class Connection:
             SubscriptionLimit: it has `max_subscriptions` already, or 64 wildcards.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
                 no pair, or there is such a subscription already: with since, or with other keys,
-                `unsubscribe` first.
+                or another envelope or batch, `unsubscribe` first.
+            LogFull: too much waits for the connection to take the first message of an envelope.
             TypeError: since is not a pair of str and int; a key is no str; on_gap cannot be called,
                 or is async.
         """
@@ -1307,8 +1336,8 @@ cdef class Connection:
         _check_callback("on_gap", on_gap)
         names = _set_keys(&command, keys)
         if isinstance(topic, str) and topic.endswith("*"):
-            if since is not None:
-                raise ValueError("since is for one topic, not for a pattern")
+            if since is not None or envelope or batch is not None:
+                raise ValueError("since, envelope and batch are for one topic, not for a pattern")
             return self._subscribe_all(&command, topic, on_slow, max_lag, max_rate, on_gap)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0
@@ -1328,6 +1357,9 @@ cdef class Connection:
         command.since = since is not None
         if since is not None:
             self._begin_since(&command, wanted, since)
+        command.envelope = envelope
+        command.batch = 0 if batch is None else _batch(batch)
+        self._check_encoding(&command, wanted)
         self.engine._begin_losses(&command, on_gap)
         try:
             self._membership(FWS_CMD_SUBSCRIBE, wanted, &command)
@@ -1386,6 +1418,17 @@ cdef class Connection:
             sub = fws_conn_find_sub(self._c, topic._t)
         if sub is not NULL and not fws_sub_facts_of(sub).wild:
             raise ValueError("since is for a subscription that begins, and this one has begun")
+        return 0
+
+    cdef int _check_encoding(self, const fws_command *command, Topic topic) except -1:
+        cdef const fws_sub *sub
+        if topic.engine is not self.engine or fws_engine_foreign(self.engine._e) \
+                or self._c is NULL:
+            return 0
+        sub = fws_conn_find_sub(self._c, topic._t)
+        if sub is not NULL and not fws_sub_encodes(sub, command.envelope, command.batch):
+            raise ValueError("envelope and batch are for a subscription that begins, and this one "
+                             "has begun")
         return 0
 
     def unsubscribe(self, Topic topic not None):
@@ -1871,7 +1914,7 @@ cdef class Engine:
         return self._binding(c)
 
     def topic(self, str name not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
-              history=None, retain=None, min_rate=None):
+              history=None, retain=None, min_rate=None, str content=None):
         """Return the topic of that name; it is made when there is none.
 
         With options it is configured: it stays until `Topic.close()`. Without, it is the one that
@@ -1894,6 +1937,9 @@ cdef class Engine:
             min_rate: bytes a second that a lossless subscriber takes over max_stall while it holds
                 the publisher, else it is closed with 1013; 64 KiB by default, 0: no minimum. All
                 lossless subscribers of a topic together need not take more than 16 MiB/s for that.
+            content: what its messages are, for subscribers with an envelope or a batch: "text" (the
+                default; each a JSON string there), "json" (there as it was published, which is not
+                checked) or "binary". BINARY messages are binary in any case.
 
         Raises:
             ValueError: an option is out of range, or the topic was configured with others.
@@ -1905,12 +1951,13 @@ cdef class Engine:
         cdef fws_topic_options options
         cdef Topic topic
         given = not (on_slow is None and max_lag is None and retention_bytes is None
-                     and history is None and retain is None and min_rate is None)
+                     and history is None and retain is None and min_rate is None
+                     and content is None)
         if len(key) > FWS_NAME_MAX:
             raise ValueError(f"a topic's name has at most {FWS_NAME_MAX} bytes, not {len(key)}")
         if t is NULL or given:
             options = topic_options(merged_options(self._options_for(name), on_slow, max_lag,
-                                            retention_bytes, history, retain, min_rate))
+                                            retention_bytes, history, retain, min_rate, content))
             self._check_same(t, &options, name)
             t = fws_topics_open(topics, key, len(key), &options)
             if t is NULL or (given and fws_topic_set_options(t, &options) < 0):
@@ -1931,7 +1978,7 @@ cdef class Engine:
         return None if t is NULL else self._topic_of(t)
 
     def topics(self, str pattern not None, *, str on_slow=None, max_lag=None, retention_bytes=None,
-               history=None, retain=None, min_rate=None):
+               history=None, retain=None, min_rate=None, str content=None):
         """Set the options of topics that are only named and match the pattern, made from now on.
 
         Args:
@@ -1946,7 +1993,7 @@ cdef class Engine:
         if start == pattern or "*" in start:
             raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
         options = merged_options(_DEFAULTS, on_slow, max_lag, retention_bytes, history, retain,
-                                 min_rate)
+                                 min_rate, content)
         topic_options(options)
         self._patterns[start] = options
 

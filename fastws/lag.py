@@ -96,6 +96,7 @@ TOPIC_DEFAULTS: Mapping[str, Any] = {
     "history": History(),
     "retain": False,
     "min_rate": 64 * 1024,
+    "content": "text",
 }
 
 
@@ -107,6 +108,7 @@ def merged_options(
     history: History | None = None,
     retain: bool | None = None,
     min_rate: int | None = None,
+    content: str | None = None,
 ) -> dict[str, Any]:
     """Return options by name: those given, else those of base."""
     given: dict[str, Any] = {
@@ -116,6 +118,7 @@ def merged_options(
         "history": history,
         "retain": retain,
         "min_rate": min_rate,
+        "content": content,
     }
     merged = {name: base[name] if value is None else value for name, value in given.items()}
     if max_lag is None and merged["on_slow"] == "lossless":  # that of others is not for it

@@ -36,6 +36,13 @@ cdef extern from "wire/message.h" nogil:
     bint fws_close_code_valid(uint16_t code)
 
 
+cdef extern from "wire/envelope.h" nogil:
+    enum fws_content:
+        FWS_CONTENT_TEXT
+        FWS_CONTENT_JSON
+        FWS_CONTENT_BINARY
+
+
 cdef extern from "wire/mask.h" nogil:
     unsigned fws_mask(uint8_t *data, size_t n, const uint8_t *key, unsigned phase)
 
@@ -157,6 +164,7 @@ cdef extern from "core/topic.h" nogil:
         uint64_t max_lag_ns
         uint64_t min_rate
         bint retain
+        uint8_t content
     ctypedef struct fws_account:
         uint64_t published
         uint64_t delivered
@@ -216,6 +224,7 @@ cdef extern from "core/topic.h" nogil:
     void fws_topic_unref(fws_topic *topic)
     void fws_topic_close(fws_topic *topic)
     int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
+    bint fws_sub_encodes(const fws_sub *sub, bint envelope, uint16_t batch)
     fws_sub *fws_conn_find_sub(const fws_conn *conn, const fws_topic *topic)
     bint fws_sub_has_keys(const fws_sub *sub, const uint8_t *names, size_t n)
     bint fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq)
@@ -261,6 +270,8 @@ cdef extern from "core/rate.h" nogil:
 
 
 cdef extern from "core/engine.h" nogil:
+    enum:
+        FWS_BATCH_MOST
     enum:
         FWS_TURN_NS
         FWS_EVENTS_NS
@@ -389,6 +400,8 @@ cdef extern from "core/engine.h" nogil:
         uint8_t opcode
         uint16_t code
         bint since
+        bint envelope
+        uint16_t batch
         uint16_t key_n
         const uint8_t *key
         uint64_t epoch
@@ -490,6 +503,8 @@ cdef extern from "core/facts.h" nogil:
         uint8_t began
         bint wild
         uint64_t seq
+        bint envelope
+        uint16_t batch
         uint64_t gap_ns
         fws_topic_options options
     ctypedef struct fws_key_name:

@@ -19,17 +19,18 @@ CORE = PACKAGE / "native" / "core"
 # The C core; a header and its source are one entry.
 NATIVE = {
     0: "status link mask utf8 hash hist pace",
-    1: "frame deflate",
-    2: "message variant log ring ranks keys filter outbox tick tick_vector tick_check meter",
-    3: "sys peers conn rest subs place account policy keep topics topic publish source gather send "
-    "poll close rate allowance throttle unread shed buffers deadline flush command accept engine "
-    "engine_state engine_internal facts sweep losses room wildcards sample receive http turn",
+    1: "frame deflate envelope",
+    2: "message encode variant log ring ranks keys filter outbox tick tick_vector tick_check meter",
+    3: "sys peers conn rest subs place account policy keep variants topics topic publish commit "
+    "source gather send poll close rate allowance throttle unread shed buffers deadline flush "
+    "command accept engine engine_state engine_internal facts sweep losses room wildcards sample "
+    "receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
     "turn http receive engine sweep flush shed command accept poll unread throttle close send "
-    "source gather wildcards room topic publish policy facts deadline account buffers conn rest "
-    "subs topics keep place losses sample allowance peers rate sys"
+    "source gather commit wildcards room topic publish policy facts deadline account buffers conn "
+    "rest subs topics keep place variants losses sample allowance peers rate sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {

@@ -20,6 +20,7 @@ OPTIONS: dict[str, Any] = {
     "history": History(messages=10, bytes=1 * KIB, seconds=60.0),
     "retain": True,
     "min_rate": 0,
+    "content": "json",
 }
 DEFAULTS = {
     "on_slow": "close",
@@ -28,6 +29,7 @@ DEFAULTS = {
     "history": History(),
     "retain": False,
     "min_rate": 64 * KIB,
+    "content": "text",
 }
 
 

@@ -195,4 +195,6 @@ _PARSERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "onSlow": ("on_slow", _on_slow),
     "maxRate": ("max_rate", _max_rate),
     "key": ("keys", _key),
+    "envelope": ("envelope", _envelope),
+    "batch": ("batch", _batch),
 }

@@ -40,7 +40,7 @@ from fastws.server.listeners import close as close_listener
 from fastws.server.open_files import say_low_limit
 
 if TYPE_CHECKING:
-    from fastws._frame import OnSlow
+    from fastws._frame import Content, OnSlow
 
 logger = logging.getLogger("fastws")
 
@@ -373,6 +373,7 @@ class Server:
         history: History | None = None,
         retain: bool | None = None,
         min_rate: int | None = None,
+        content: "Content | None" = None,
     ) -> Topic:
         """Return the topic of that name; see `Engine.topic`."""
         return self.engine.topic(
@@ -383,6 +384,7 @@ class Server:
             history=history,
             retain=retain,
             min_rate=min_rate,
+            content=content,
         )
 
     def topics(
@@ -395,6 +397,7 @@ class Server:
         history: History | None = None,
         retain: bool | None = None,
         min_rate: int | None = None,
+        content: "Content | None" = None,
     ) -> None:
         """Set the options of topics that are only named and match; see `Engine.topics`."""
         self.engine.topics(
@@ -405,6 +408,7 @@ class Server:
             history=history,
             retain=retain,
             min_rate=min_rate,
+            content=content,
         )
 
     def _topic_failed(self, topic: Topic, exception: BaseException) -> None:

@@ -63,7 +63,10 @@ class TickFeed(Feed):
         self.reports = ClientReports()
         self.ignored_messages = 0
         self._topic.configure(
-            **self._fixed_rate_options(), history=options.kept(), retain=options.retain
+            **self._fixed_rate_options(),
+            history=options.kept(),
+            retain=options.retain,
+            content="json",
         )
         self._engine.start_source(
             self._topic,

@@ -87,7 +87,7 @@ static void upgrade(one *who, fws_conn *conn)
     const char *answer = who->server ? "" : ANSWER;
     uint8_t how = fuzz_byte(&input);
     if (how & 1 && fws_deflate_available()) {
-        who->window_bits = FWS_WINDOW_MIN + (how >> 1) % FWS_VARIANTS;
+        who->window_bits = FWS_WINDOW_MIN + (how >> 1) % FWS_WINDOWS;
         CHECK_EQ(fws_conn_deflate(engine, conn, who->window_bits), FWS_OK);
     }
     who->upgraded = true;

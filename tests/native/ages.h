@@ -37,7 +37,7 @@ static void check_begun(const one *who, const fws_conn *conn, const message *sen
           || (options->on_slow != FWS_SLOW_CLOSE && is_newest(who, it, sent->seq)));
 }
 
-/* The frames in what a peer got that begin at or after that place; compressed ones are left out. */
+/* The frames in what a peer got that begin at or after that place; encoded ones are left out. */
 static void check_all_begun(const one *who, const fws_conn *conn, size_t from)
 {
     const fake_peer *peer = who->peer;
@@ -48,8 +48,8 @@ static void check_all_begun(const one *who, const fws_conn *conn, size_t from)
          at < peer->out_n
          && (size = fws_header_decode(peer->out + at, peer->out_n - at, &header)) > 0;
          at += (size_t)size + header.length) {
-        if (at < from || header.rsv != 0 || header.opcode != FWS_BINARY
-            || peer->out_n - at < (size_t)size + sizeof number)
+        if (at < from || header.rsv != 0 || header.opcode >= FWS_CLOSE
+            || who->envelope || who->batch > 0 || peer->out_n - at < (size_t)size + sizeof number)
             continue;
         memcpy(&number, peer->out + at + size, sizeof number);
         CHECK(number < n_messages);

@@ -7,7 +7,7 @@
 
 static uint64_t undecided; /* heads whose owner was told that it is late */
 
-enum { FIGURES = 27 };
+enum { FIGURES = 32 };
 static const char *const figures[FIGURES] = {"deaths",
                                              "whole frames",
                                              "compressed frames",
@@ -34,7 +34,12 @@ static const char *const figures[FIGURES] = {"deaths",
                                              "conflated messages",
                                              "newest messages of keys",
                                              "messages of some keys",
-                                             "accounts of some keys"};
+                                             "accounts of some keys",
+                                             "messages in envelopes",
+                                             "messages in batches",
+                                             "beginnings told",
+                                             "gaps told",
+                                             "gaps checked"};
 static uint64_t sums[FIGURES];
 
 static void add_figures(void)
@@ -66,7 +71,12 @@ static void add_figures(void)
                                    engine->topics.account.conflated,
                                    keys_checked,
                                    filtered,
-                                   filters_checked};
+                                   filters_checked,
+                                   enclosed,
+                                   batched,
+                                   began,
+                                   gaps_told,
+                                   gaps_checked};
     for (int i = 0; i < FIGURES; i++)
         sums[i] += run[i];
 }

@@ -46,16 +46,22 @@ static inline bool for_history(const fws_topic *topic, const fws_slab *oldest)
 /* A variant is there while somebody reads it. */
 static inline void check_variants(const fws_topic *topic, uint64_t most)
 {
-    uint32_t readers[FWS_VARIANTS] = {0};
+    uint32_t all = 0, reading = 0;
     for (uint32_t i = 0; i < topic->n; i++)
-        if (topic->members[i]->extra != NULL && topic->members[i]->extra->variant != NULL)
-            readers[topic->members[i]->extra->variant->window_bits - FWS_WINDOW_MIN]++;
-    for (uint32_t i = 0; i < FWS_VARIANTS; i++) {
-        const fws_variant *variant = topic->variants == NULL ? NULL : topic->variants[i];
-        CHECK_EQ(variant == NULL ? 0 : variant->readers, readers[i]);
-        CHECK((variant == NULL) == (readers[i] == 0));
-        CHECK(variant == NULL || fws_log_retained(&variant->log) <= most);
+        all += topic->members[i]->extra != NULL && topic->members[i]->extra->variant != NULL;
+    for (const fws_variant *variant = topic->variants; variant != NULL; variant = variant->next) {
+        uint32_t readers = 0;
+        for (uint32_t i = 0; i < topic->n; i++)
+            readers +=
+                topic->members[i]->extra != NULL && topic->members[i]->extra->variant == variant;
+        CHECK(readers > 0 && variant->readers == readers);
+        CHECK(fws_log_retained(&variant->log) <= most || fws_encoding_strict(variant->encoding));
+        CHECK(variant->log.next_seq <= topic->log.next_seq);
+        CHECK(variant->log.first_seq + FWS_SLAB_FRAMES >= topic->log.first_seq
+              || variant->log.first_seq == variant->log.next_seq);
+        reading += readers;
     }
+    CHECK_EQ(reading, all);
 }
 
 /* A member that goes on at the oldest frame, when its own is gone. */

@@ -22,6 +22,7 @@ typedef struct life {
     uint8_t name;
     bool owned; /* there is a reference of ours */
     bool closed, wanted;
+    bool keyed; /* it has keys, or a member that gets the newest frame only */
     bool held; /* since the last harvest a lossless member may have been there, or be staged */
 } life;
 
@@ -74,7 +75,7 @@ static inline void make_lasting(uint8_t name, uint8_t on_slow, uint64_t max_lag)
 {
     char text[16];
     const fws_topic_options options = {
-        .retention_bytes = max_lag * 2, .max_lag_bytes = max_lag, .on_slow = on_slow};
+        .retention_bytes = max_lag * 2, .max_lag_bytes = max_lag, .on_slow = on_slow, .content = FWS_CONTENT_JSON};
     fws_topic *topic = fws_topics_get(&engine->topics, text, write_name(text, name), &options);
     CHECK(topic != NULL);
     topic->configured = true;

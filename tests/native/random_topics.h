@@ -28,6 +28,7 @@ static fws_topic_options draw_options(void)
     fws_topic_options options = {.retention_bytes = max_lag * (1 + draw(3)),
                                  .max_lag_bytes = max_lag,
                                  .on_slow = (uint8_t)draw(4),
+                                 .content = FWS_CONTENT_JSON, /* in an envelope as they are */
                                  .max_lag_messages = draw(4) == 0 ? 1 + draw(200) : 0,
                                  .max_lag_ns = draw(4) == 0 ? 1 + draw(SECOND) : 0,
                                  .min_rate = draw(2) * draw(1 << 20),

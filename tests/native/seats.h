@@ -59,7 +59,8 @@ static inline void leave_seat(one *who, seat *at, const fws_conn *conn)
     const fws_sub *rest = conn == NULL || conn->partial.data == NULL ? NULL : conn->partial.sub;
     if (rest != NULL && rest->id == at->id) {
         CHECK(rest->left && rest->topic->epoch == lives[at->life].epoch);
-        who->owed = *at; /* that one frame leaves whole */
+        who->owed = *at; /* that one message leaves whole */
+        who->owed_n = rest->partial;
     }
     at->joined = false;
     who->joined--;
@@ -96,6 +97,7 @@ static inline void learn_seat(one *who, const fws_conn *conn, uint8_t name)
         }
         who->joined++;
     }
+    lives[at->life].keyed |= sub->topic->keys != NULL;
     uint8_t policy = fws_sub_options(sub)->on_slow;
     bool caught_up = sub->seq == sub->topic->log.next_seq && !sub->partial;
     if (caught_up)
@@ -201,6 +203,8 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
     const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
                               .conn = who->peer->tag,
                               .topic = topics[name],
+                              .envelope = who->envelope,
+                              .batch = who->batch,
                               .since = true,
                               .epoch = epoch,
                               .seq = seq,
@@ -231,6 +235,8 @@ static inline int join_with(one *who, uint8_t name, const fws_topic_options *own
     const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
                               .conn = who->peer->tag,
                               .topic = topics[name],
+                              .envelope = who->envelope,
+                              .batch = who->batch,
                               .gap_ns = gap_wanted,
                               .key = names,
                               .key_n = write_names(names, keys_wanted),

@@ -11,6 +11,12 @@
 
 enum lane { AT_ONCE, STAGED }; /* a command from the driving thread, from another one */
 
+#define GAPS 64U
+
+typedef struct gap {
+    uint64_t first, last;
+} gap;
+
 /* A client's subscription under one name. */
 typedef struct seat {
     uint32_t life, id;     /* of the topic, of the subscription */
@@ -25,6 +31,7 @@ typedef struct seat {
     uint64_t start, got;   /* its first sequence number; messages that arrived */
     uint64_t head, at;     /* those before head were there when it began, at that engine sequence */
     uint64_t next;         /* sequence number that is due, if nothing is excluded */
+    bool began;            /* told where it begins: with an envelope */
     bool drops;            /* its policy may have been to drop the oldest, since then */
     uint64_t newest[KEYS]; /* by key: behind the last message that arrived */
 } seat;
@@ -34,12 +41,17 @@ typedef struct one {
     bool upgraded, open, closed;        /* it was to get the 101, got it, got a Close */
     bool alone;                         /* it subscribes to nothing */
     bool server;                        /* the peer is: the engine has the client role */
+    bool envelope;                      /* of all that it subscribes to */
+    uint16_t batch;                     /* likewise; 0: none */
+    gap gaps[GAPS];                     /* the last ones that it was told of */
+    uint32_t n_gaps;
     unsigned window_bits;               /* that it agreed on; 0: nothing is compressed */
     uint64_t order;                     /* engine sequence that the last message had, at least */
     uint64_t direct[2], direct_next[2]; /* by lane: expected, given */
     seat seats[NAMES];
     uint32_t joined;       /* of the seats */
-    seat owed;             /* a former one, of which a frame is half sent; life 0: none */
+    seat owed;             /* a former one, of which messages are half sent; life 0: none */
+    uint32_t owed_n;       /* so many */
     uint64_t pings, pongs; /* sent, and the number that is due next: the driver's */
 } one;
 
@@ -216,6 +228,7 @@ static inline int publish_without(uint8_t name, const one *but, size_t n)
     fws_command what = compose(FWS_CMD_PUBLISH, n);
     message *sent = &messages[n_messages - 1];
     what.topic = it->topic;
+    what.opcode = name % 2 == 0 ? FWS_BINARY : FWS_TEXT;
     if (is_keyed(name)) {
         sent->key = (n_messages * 7 + (uint32_t)n) % KEYS;
         what.key = (const uint8_t *)&sent->key;

@@ -23,6 +23,8 @@ static void upgrade(one *who, fws_conn *conn)
     if (who->window_bits != 0)
         CHECK_EQ(fws_conn_deflate(engine, conn, who->window_bits), FWS_OK);
     CHECK_EQ(fws_conn_upgrade(engine, conn, (const uint8_t *)ANSWER, strlen(ANSWER)), FWS_OK);
+    who->envelope = draw(3) == 0;
+    who->batch = draw(4) == 0 ? (uint16_t)(1 + draw(draw(2) == 0 ? 4 : 1024)) : 0;
     who->upgraded = true;
     conn->acknowledges = draw(4) < tcp;
     watches[who - ones].stopped = conn->acknowledges && draw(3) == 0;
@@ -228,7 +230,7 @@ static void open_run(uint64_t seed)
 {
     static fws_sys sys;
     random_state = seed;
-    window_bits = FWS_WINDOW_MIN + seed % FWS_VARIANTS;
+    window_bits = FWS_WINDOW_MIN + seed % FWS_WINDOWS;
     timed = seed % 4 != 3;
     told_memory = told_slow = told_late = told_silent = undecided = 0;
     pongs_told = rooms_told = 0;

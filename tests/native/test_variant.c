@@ -30,7 +30,7 @@ static fws_sub *join_compressed(fws_conn *conn)
 
 static void advance(const fws_sub *sub)
 {
-    fws_variant_advance(variant_of(sub), &topic->log, sub->seq, codec);
+    CHECK(fws_sub_derive(sub, sub->seq, codec));
 }
 
 /* Takes all that there is for it, in plans that may compress. */

@@ -131,9 +131,9 @@ static inline uint64_t saved_by(const fws_keys *keys)
     return bytes + (keys == NULL ? 0 : keys->frames.capacity * sizeof(fws_key *));
 }
 
-static inline uint64_t held_by(const fws_log *log, const fws_keys *keys)
+/* What a log holds, with so much beside its slabs. */
+static inline uint64_t held_with(const fws_log *log, uint64_t held)
 {
-    uint64_t held = saved_by(keys);
     CHECK_EQ(log->beside, held);
     for (uint64_t id = log->tail; id != log->head; id++)
         held += slab_size(log->ring[id & (log->capacity - 1)]);
@@ -142,13 +142,30 @@ static inline uint64_t held_by(const fws_log *log, const fws_keys *keys)
     return held;
 }
 
+static inline uint64_t held_by(const fws_log *log, const fws_keys *keys)
+{
+    return held_with(log, saved_by(keys));
+}
+
+/* Allocated for one variant, its singles included. */
+static inline uint64_t held_by_variant(const fws_variant *variant)
+{
+    uint64_t beside = variant->capacity * sizeof *variant->singles;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < variant->capacity; i++) {
+        beside += variant->singles[i].slab == NULL ? 0 : slab_size(variant->singles[i].slab);
+        n += variant->singles[i].slab != NULL;
+    }
+    CHECK_EQ(variant->n_singles, n);
+    return held_with(&variant->log, beside);
+}
+
 /* Allocated for the logs of a topic's variants. */
 static inline uint64_t held_by_variants(const fws_topic *topic)
 {
     uint64_t held = 0;
-    for (uint32_t i = 0; topic->variants != NULL && i < FWS_VARIANTS; i++)
-        if (topic->variants[i] != NULL)
-            held += held_by(&topic->variants[i]->log, NULL);
+    for (const fws_variant *at = topic->variants; at != NULL; at = at->next)
+        held += held_by_variant(at);
     return held;
 }
 

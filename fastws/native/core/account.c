@@ -180,7 +180,7 @@ fws_reader_account fws_conn_snapshot(const fws_conn *conn, uint64_t now)
         if (conn->subs[i] != NULL && conn->subs[i]->resting)
             add_waiting(&sum, conn->subs[i]);
     if (half_sent != NULL && (half_sent->left || !(half_sent->pending || half_sent->resting)))
-        sum.frames++; /* else that frame was counted with its subscription */
+        sum.frames += half_sent->partial; /* else these were counted with its subscription */
     return (fws_reader_account){
         .published = conn->delivered + conn->dropped + conn->conflated + sum.frames,
         .delivered = conn->delivered,

@@ -36,7 +36,8 @@ static bool begins_anew(const fws_sub *sub, const fws_command *command)
 static int subscribe_again(fws_sub *sub, const fws_command *command,
                            const fws_topic_options *options)
 {
-    if (command->since || !fws_sub_has_keys(sub, command->key, command->key_n))
+    if (command->since || !fws_sub_encodes(sub, command->envelope, command->batch)
+        || !fws_sub_has_keys(sub, command->key, command->key_n))
         return FWS_E_INVALID;
     take_over(sub);
     int status = fws_sub_set_max_rate(sub, command->gap_ns);
@@ -92,6 +93,39 @@ static int publish(fws_engine *engine, const fws_command *command)
     return engine->waiting_bytes >= FWS_FLUSH_BYTES && topic->dirty ? 1 : FWS_OK;
 }
 
+/* Whether it takes n bytes more. */
+static int may_send(fws_engine *engine, const fws_conn *conn, size_t n)
+{
+    if (conn->state != FWS_OPEN)
+        return FWS_E_CLOSED;
+    bool full = conn->outbox.allocated > engine->options.outbox_limit;
+    return full || !fws_conn_has_room(engine, conn, n) ? FWS_E_FULL : FWS_OK;
+}
+
+/* Puts its encoding in force, and says where it begins: behind what was sent before, and, with the
+ * engine sequence of its beginning, in front of its first frame. */
+static int begin_encoded(fws_engine *engine, fws_sub *sub, const fws_command *command)
+{
+    uint8_t text[FWS_NOTICE_MAX];
+    if (!command->envelope && command->batch == 0)
+        return FWS_OK;
+    int status = fws_sub_encode(sub, command->envelope, command->batch);
+    if (status != FWS_OK || !command->envelope)
+        return status;
+    int recovered = command->since ? sub->began == FWS_BEGAN_SINCE : -1;
+    size_t n = fws_began_write(text, sub->topic->epoch, (int64_t)sub->seq - 1, recovered);
+    return fws_conn_push_frame(engine, sub->conn, FWS_TEXT, engine->eseq, text, n);
+}
+
+/* What else it is to have. The losses become its own when all is there. */
+static int complete(fws_engine *engine, fws_sub *sub, const fws_command *command)
+{
+    int status = fws_sub_set_max_rate(sub, command->gap_ns);
+    if (status == FWS_OK)
+        status = begin_encoded(engine, sub, command);
+    return status == FWS_OK ? fws_sub_tell_losses(sub, command->losses) : status;
+}
+
 static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
     fws_topic *topic = command->topic;
@@ -117,19 +151,24 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
         engine->counters.subscriptions_refused++;
         return FWS_E_MANY;
     }
+    if (command->batch > FWS_BATCH_MOST)
+        return FWS_E_INVALID;
+    int status = command->envelope ? may_send(engine, conn, FWS_NOTICE_MAX) : FWS_OK;
+    if (status != FWS_OK)
+        return status;
     bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
     uint64_t seq = recovers ? command->seq : FWS_START;
     sub = fws_topic_join_filtered(topic, conn, options, seq, ++engine->eseq, command->key,
                                   command->key_n);
     if (sub == NULL)
         return FWS_E_NOMEM;
-    if (fws_sub_set_max_rate(sub, command->gap_ns) != FWS_OK
-        || fws_sub_tell_losses(sub, command->losses) != FWS_OK) {
-        fws_topic_leave(sub);
-        return FWS_E_NOMEM;
-    }
     if (command->since)
         sub->began = recovers ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE;
+    status = complete(engine, sub, command);
+    if (status != FWS_OK) {
+        fws_topic_leave(sub);
+        return status;
+    }
     if (sub->pending)
         fws_engine_mark_dirty(engine, conn);
     if (engine->source.topic == topic && !engine->source.running)
@@ -175,15 +214,6 @@ static int unsubscribe_all(fws_engine *engine, fws_conn *conn, const fws_command
     fws_conn_acknowledge(engine, conn);
     fws_conn_leave_wild(conn, command->data, command->n);
     return FWS_OK;
-}
-
-/* Whether it takes n bytes more. */
-static int may_send(fws_engine *engine, const fws_conn *conn, size_t n)
-{
-    if (conn->state != FWS_OPEN)
-        return FWS_E_CLOSED;
-    bool full = conn->outbox.allocated > engine->options.outbox_limit;
-    return full || !fws_conn_has_room(engine, conn, n) ? FWS_E_FULL : FWS_OK;
 }
 
 static int send_direct(fws_engine *engine, fws_conn *conn, const fws_command *command)

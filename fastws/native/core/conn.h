@@ -63,6 +63,9 @@ typedef struct fws_sub_extra {
     /* It began with a snapshot: frames between its start and the head of that time that were no
      * newest ones, so that they were never published to it; of them, those not passed over yet. */
     uint64_t unpublished, unpublished_ahead;
+    uint64_t lost_from, lost_to; /* frames [from, to) were lost, and the peer is not told yet */
+    uint8_t lost_why;            /* enum fws_why, of the first ones */
+    uint16_t batch;              /* frames that one message may hold; 0: one, without a batch */
     struct fws_losses *losses; /* NULL: nobody wants to be told */
 } fws_sub_extra;
 
@@ -89,7 +92,7 @@ typedef struct fws_sub {
     bool pending;         /* in the connection's heap */
     bool counted;         /* in slab->readers; when that slab was taken, in topic->lapped */
     bool ahead;           /* in topic->ahead instead: pending, though it had no news */
-    bool partial;         /* one frame of it is half sent; seq lies behind that */
+    uint16_t partial;     /* frames of it that are half sent, as one message; seq lies behind */
     bool left;            /* it has ended */
     bool listed;          /* in the connection's list of unacknowledged */
     bool spared;          /* in slab->unoffered though it lags: what it reads is a replay */
@@ -114,9 +117,9 @@ typedef struct fws_next {
 /* The part of a frame that a short write left behind; it leaves before anything else. */
 typedef struct fws_partial {
     const uint8_t *data; /* NULL: none */
-    uint32_t n, sent;
+    uint32_t n, sent;    /* n 0: memory was out for it, and the connection has to end */
     fws_slab *pinned; /* data lies in it; NULL: data is the connection's own copy */
-    fws_sub *sub;     /* it may have left */
+    fws_sub *sub;     /* it may have left; NULL: a notice, no frames */
 } fws_partial;
 
 /* Bytes received and not parsed: a head or body in the making, or what was left over when its
@@ -234,15 +237,22 @@ typedef struct fws_conn {
 #define FWS_PLAN_RUNS 512
 #define FWS_PLAN_BYTES 262144u /* one call's worth; one frame may be larger */
 #define FWS_PLAN_COPY 65536u   /* bytes of small pieces copied together for one call */
+#define FWS_PLAN_NOTES 8192u   /* more of them, for headers and notices */
 #define FWS_COPY_MOST 1024u    /* a larger piece is not copied */
 #define FWS_PARTIAL_COPY 4096u /* a larger rest of a frame alone in its slab pins that slab */
 
-enum fws_run_kind { FWS_RUN_PARTIAL, FWS_RUN_ENTRY, FWS_RUN_LOG };
+enum fws_run_kind {
+    FWS_RUN_PARTIAL,
+    FWS_RUN_ENTRY,
+    FWS_RUN_LOG,
+    FWS_RUN_BATCH, /* frames [first, last) as one message: sent whole or not */
+    FWS_RUN_GAP    /* the notice of what the subscription has lost */
+};
 
 typedef struct fws_run {
     fws_sub *sub;
     fws_slab *slab;
-    uint32_t first, last; /* LOG: frames [first, last) */
+    uint32_t first, last; /* LOG, BATCH: frames [first, last) */
     uint32_t bytes;
     uint8_t kind;
 } fws_run;
@@ -254,23 +264,26 @@ typedef struct fws_taken {
     uint64_t from; /* where it stood */
     fws_sub *sub;
     fws_slab *slab; /* where it lies */
+    bool told;      /* what it has lost is in the plan */
 } fws_taken;
 
 /* What one call would send: the bytes of all runs in order, in n_iov pieces. */
 typedef struct fws_plan {
     uint32_t n_iov, n_runs, n_taken;
     uint32_t copied;  /* bytes of copy that are used */
-    uint32_t derived; /* steps of compression made */
+    uint32_t derived; /* steps of encoding made, and */
+    uint32_t encoded; /* bytes encoded since the last one */
     bool merged;      /* of several subscriptions, or with an outbox */
     bool stop;        /* it can go no further */
+    bool starved;     /* memory was out for what comes next */
     size_t bytes;
     fws_deflate *codec; /* of the engine; NULL before somebody negotiates compression */
-    struct iovec iov[FWS_PLAN_IOV];
-    fws_run runs[FWS_PLAN_RUNS];
+    struct iovec iov[FWS_PLAN_IOV + 3]; /* the last run may take four */
+    fws_run runs[FWS_PLAN_RUNS + 1];    /* and have a notice in front of it */
     fws_taken taken[FWS_PLAN_RUNS + 1];
     uint16_t again[FWS_PLAN_RUNS + 1]; /* heap of those taken that have more, by eseq */
     uint32_t n_again;
-    uint8_t copy[FWS_PLAN_COPY];
+    uint8_t copy[FWS_PLAN_COPY + FWS_PLAN_NOTES];
 } fws_plan;
 
 /* What leaves next, in order: the rest of a half-sent frame, control frames, then direct
@@ -292,6 +305,12 @@ static inline bool fws_conn_pending(const fws_conn *conn)
     return conn->partial.data != NULL
            || (!conn->close_sent
                && (!fws_outbox_empty(&conn->outbox) || conn->n_pending > conn->n_left));
+}
+
+/* Whether the rest of what is half sent is lost, for want of memory. */
+static inline bool fws_partial_torn(const fws_conn *conn)
+{
+    return conn->partial.data != NULL && conn->partial.n == 0;
 }
 
 /* Frees the rest of a half-sent frame, and counts the frame as dropped. */

@@ -22,6 +22,7 @@
 #define FWS_RECEIVE_CHUNK 65536u /* most bytes of one connection in one turn; the receive buffer */
 #define FWS_ACCEPT_BATCH 64      /* connections accepted in one turn */
 #define FWS_HTTP_BATCH 32        /* reads of connections that are no WebSockets in one turn */
+#define FWS_BATCH_MOST 1024u     /* frames of one message */
 #define FWS_FLUSH_BYTES 262144u  /* published and waiting: flush at once */
 #define FWS_TURN_NS 300000ULL    /* a flush gives way to new events after that */
 #define FWS_MAX_TURN_NS \
@@ -321,9 +322,13 @@ enum fws_command_kind {
 typedef struct fws_command {
     uint8_t kind;        /* enum fws_command_kind */
     uint8_t opcode;      /* PUBLISH, SEND: FWS_TEXT or FWS_BINARY */
-    uint16_t code;       /* CLOSE */
-    bool since;          /* SUBSCRIBE: it begins with the frame seq of that epoch, when the topic is
+    union {
+        uint16_t code;  /* CLOSE */
+        uint16_t batch; /* SUBSCRIBE: frames of one message at most; 0: one, without a batch */
+    };
+    bool since : 1;      /* SUBSCRIBE: it begins with the frame seq of that epoch, when the topic is
                             still the same and has it; without, and else: fws_topic_start() */
+    bool envelope : 1;   /* SUBSCRIBE: frames in an envelope; what comes first is its position */
     uint16_t key_n;      /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none.
                             SUBSCRIBE, SUBSCRIBE_ALL: of the names of keys that it wants, as fws_filter_names()
                             reads them; 0: it wants all frames */
@@ -345,7 +350,8 @@ typedef struct fws_command {
  * one) a command is applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
  * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, outbox_limit, or max_buffered_bytes),
  * FWS_E_NOMEM, FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not
- * masked, RFC 6455 5.1; and one with since, or with other keys, where there is one already). From another thread it is
+ * masked, RFC 6455 5.1; and one with since, or with other keys or another encoding, where there is
+ * one already). From another thread it is
  * copied and staged, and the engine woken: FWS_OK, or FWS_E_FULL when FWS_STAGING_BYTES wait, or
  * past max_buffered_bytes (staged_refused counts that). */
 int fws_engine_command(fws_engine *engine, const fws_command *command);
@@ -359,7 +365,7 @@ typedef struct fws_shared {
         uint8_t *data; /* NULL: it does not shrink */
         size_t n;
         bool known;
-    } shrunk[FWS_VARIANTS]; /* by window bits */
+    } shrunk[FWS_WINDOWS]; /* by window bits */
 } fws_shared;
 
 /* Sends it directly, as FWS_CMD_SEND does; for the driving thread only. */

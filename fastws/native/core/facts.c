@@ -288,12 +288,15 @@ fws_newest fws_topic_newest_from(const fws_topic *topic, uint64_t seq)
 
 fws_sub_facts fws_sub_facts_of(const fws_sub *sub)
 {
+    const fws_variant *variant = sub->extra == NULL ? NULL : sub->extra->variant;
     const fws_max_rate *rate = sub->extra == NULL ? NULL : sub->extra->max_rate;
     return (fws_sub_facts){
         .id = sub->id,
         .began = sub->began,
         .wild = sub->wild,
         .seq = sub->seq - sub->partial,
+        .envelope = variant != NULL && variant->encoding.envelope,
+        .batch = variant == NULL ? 0 : sub->extra->batch,
         .gap_ns = rate == NULL ? 0 : rate->gap_ns,
         .options = *fws_sub_options(sub),
     };

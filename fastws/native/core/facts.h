@@ -116,6 +116,8 @@ typedef struct fws_sub_facts {
     bool wild;       /* by a wildcard */
     uint64_t seq;    /* of its next frame: all before it was handed to the kernel, or passed over */
     uint64_t gap_ns; /* of its max_rate; 0: it has none */
+    bool envelope;
+    uint16_t batch; /* 0: none */
     fws_topic_options options;
 } fws_sub_facts;
 

@@ -133,6 +133,11 @@ static bool flush_conn(fws_engine *engine, fws_conn *conn)
         sent_some(engine, conn);
     } else {
         fws_commit(conn, &engine->plan, 0);
+        sent = engine->plan.derived > 0; /* what it reads is on its way */
+    }
+    if (engine->plan.starved) {
+        conn->retry = true; /* the sweep tries again, as for the kernel's memory */
+        status = 0;
     }
     if (status == 0)
         fws_conn_block(engine, conn);

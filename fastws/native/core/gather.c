@@ -1,8 +1,7 @@
-/* Plans the next send of a connection; then counts what the kernel took of it. */
-#include <stdlib.h>
+/* Plans the next send of a connection. */
 #include <string.h>
 
-#include "core/sample.h"
+#include "core/topic.h"
 
 #define AHEAD 7       /* places of the heap that are looked at: three levels */
 #define DERIVE_MOST 4 /* steps of compression for one plan */
@@ -11,28 +10,80 @@
 
 static bool plan_full(const fws_plan *plan)
 {
-    return plan->n_runs == FWS_PLAN_RUNS || plan->n_iov == FWS_PLAN_IOV
-           || plan->bytes >= FWS_PLAN_BYTES || plan->n_taken == FWS_PLAN_RUNS;
+    return plan->n_runs >= FWS_PLAN_RUNS || plan->n_iov >= FWS_PLAN_IOV
+           || plan->bytes >= FWS_PLAN_BYTES || plan->n_taken == FWS_PLAN_RUNS
+           || plan->copied > FWS_PLAN_COPY + FWS_PLAN_NOTES - 2 * FWS_NOTICE_MAX;
+}
+
+/* Copied behind what was copied before. */
+static void plan_copy(fws_plan *plan, const uint8_t *data, size_t n)
+{
+    struct iovec *last = plan->n_iov > 0 ? &plan->iov[plan->n_iov - 1] : NULL;
+    uint8_t *end = plan->copy + plan->copied;
+    memcpy(end, data, n);
+    plan->copied += (uint32_t)n;
+    if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == end)
+        last->iov_len += n;
+    else
+        plan->iov[plan->n_iov++] = (struct iovec){.iov_base = end, .iov_len = n};
+}
+
+static bool copies(const fws_plan *plan, size_t n)
+{
+    return n <= FWS_COPY_MOST && plan->copied + n <= FWS_PLAN_COPY;
+}
+
+static void plan_refer(fws_plan *plan, const uint8_t *data, size_t n)
+{
+    plan->iov[plan->n_iov++] = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = n};
 }
 
 /* Small pieces are copied behind one another: an iovec costs the kernel more than 100 bytes do. */
 static void plan_add(fws_plan *plan, fws_run run, const uint8_t *data)
 {
-    struct iovec *last = plan->n_iov > 0 ? &plan->iov[plan->n_iov - 1] : NULL;
-    uint8_t *end = plan->copy + plan->copied;
     plan->runs[plan->n_runs++] = run;
     plan->bytes += run.bytes;
-    if (plan->merged && run.bytes <= FWS_COPY_MOST && FWS_PLAN_COPY - plan->copied >= run.bytes) {
-        memcpy(end, data, run.bytes);
-        plan->copied += run.bytes;
-        data = end;
-        if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == end) {
-            last->iov_len += run.bytes;
-            return;
-        }
-    }
-    plan->iov[plan->n_iov++] =
-        (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = run.bytes};
+    if (plan->merged && copies(plan, run.bytes))
+        plan_copy(plan, data, run.bytes);
+    else
+        plan_refer(plan, data, run.bytes);
+}
+
+/* Frames as one message: run.bytes of data, and what stands around them. */
+static void plan_batch(fws_plan *plan, fws_run run, const uint8_t *data)
+{
+    uint8_t head[FWS_BATCH_HEAD];
+    size_t skip, head_n = fws_batch_head(head, run.slab->form, run.bytes, &skip),
+                 n = run.bytes - skip;
+    bool tail = run.slab->form == FWS_FORM_JSON;
+    run.kind = FWS_RUN_BATCH;
+    run.bytes = (uint32_t)(head_n + n + tail);
+    plan->runs[plan->n_runs++] = run;
+    plan->bytes += run.bytes;
+    plan_copy(plan, head, head_n);
+    if (copies(plan, n))
+        plan_copy(plan, data + skip, n);
+    else
+        plan_refer(plan, data + skip, n);
+    if (tail)
+        plan_copy(plan, (const uint8_t *)"]", 1);
+}
+
+/* What it has lost in front of its next frame: once, and it is told. */
+static void plan_gap(fws_plan *plan, fws_taken *taken)
+{
+    const fws_sub_extra *extra = taken->sub->extra;
+    uint8_t frame[FWS_NOTICE_FRAME];
+    if (extra == NULL || extra->lost_from == extra->lost_to || taken->told)
+        return;
+    taken->told = true;
+    fws_run run = {.kind = FWS_RUN_GAP,
+                   .sub = taken->sub,
+                   .bytes = (uint32_t)fws_gap_frame(frame, extra->lost_from, extra->lost_to - 1,
+                                                    fws_why_name(extra->lost_why))};
+    plan->runs[plan->n_runs++] = run;
+    plan->bytes += run.bytes;
+    plan_copy(plan, frame, run.bytes);
 }
 
 /* Direct messages that lie together, up to that engine sequence. False: it is a Close. */
@@ -58,6 +109,8 @@ static bool plan_run(fws_plan *plan, fws_taken *taken, uint64_t limit)
         last = (uint32_t)(excluded - slab->base_seq);
     if (taken->sub->conflating)
         last = first + fws_keys_run(taken->sub->topic->keys, taken->seq, last - first);
+    if (slab->form != FWS_FORM_FRAME && last - first > taken->sub->extra->batch)
+        last = first + taken->sub->extra->batch;
     if (fws_slab_eseq(slab, last - 1) >= limit)
         last = fws_slab_frame_eseq(slab, first, limit);
     if (fws_slab_start(slab, last) - start > room) {
@@ -75,30 +128,52 @@ static bool plan_run(fws_plan *plan, fws_taken *taken, uint64_t limit)
                    .sub = taken->sub,
                    .slab = slab,
                    .bytes = fws_slab_start(slab, last) - start};
-    plan_add(plan, run, slab->data + start);
+    plan_gap(plan, taken);
+    if (slab->form == FWS_FORM_FRAME)
+        plan_add(plan, run, slab->data + start);
+    else
+        plan_batch(plan, run, slab->data + start);
     taken->seq += last - first;
     return true;
 }
 
+/* The log of a variant that alone can serve it. NULL: for now it has not got that far. */
+static const fws_log *strict_log(fws_plan *plan, const fws_taken *taken)
+{
+    const fws_variant *variant = taken->sub->extra->variant;
+    while (!fws_variant_has(variant, taken->seq)) {
+        bool leaps = taken->seq < variant->log.first_seq || taken->seq > variant->log.next_seq;
+        if (leaps && taken->slab != NULL)
+            return NULL; /* what the plan holds of the variant could go */
+        if (plan->derived >= DERIVE_MOST)
+            return NULL;
+        plan->derived++;
+        plan->starved = !fws_sub_derive(taken->sub, taken->seq, plan->codec);
+        if (plan->starved)
+            return NULL;
+    }
+    return &variant->log;
+}
+
 /* The log that it reads its frame from. A variant is derived here, a step at a time; where it
- * cannot have the frame, the topic's log serves, which is legal for everybody. NULL: enough was
- * derived for one plan, or what the plan holds of the variant would go. */
+ * cannot have the frame, the topic's log serves, which is legal for everybody, but those who read a
+ * strict one. NULL: enough was derived for one plan, or what the plan holds of the variant would
+ * go. */
 static const fws_log *log_for(fws_plan *plan, const fws_taken *taken)
 {
     const fws_sub *sub = taken->sub;
-    fws_variant *variant = sub->extra == NULL ? NULL : sub->extra->variant;
-    const fws_log *base = &sub->topic->log;
+    const fws_variant *variant = sub->extra == NULL ? NULL : sub->extra->variant;
     if (variant == NULL)
-        return base;
+        return &sub->topic->log;
+    if (fws_encoding_strict(variant->encoding))
+        return strict_log(plan, taken);
     if (taken->seq >= variant->log.next_seq) {
         if ((plan->derived++ >= DERIVE_MOST && plan->bytes > 0)
             || (taken->slab != NULL && taken->seq > variant->log.next_seq))
             return NULL;
-        fws_variant_advance(variant, base, taken->seq, plan->codec);
+        (void)fws_sub_derive(sub, taken->seq, plan->codec);
     }
-    return taken->seq >= variant->log.first_seq && taken->seq < variant->log.next_seq
-               ? &variant->log
-               : base;
+    return fws_variant_has(variant, taken->seq) ? &variant->log : &sub->topic->log;
 }
 
 /* Finds the slab of its next frame. False: it has none, or none for this plan. */
@@ -117,11 +192,43 @@ static bool find_slab(fws_plan *plan, fws_taken *taken)
     return true;
 }
 
+/* That slab, of a frame that the base or a key holds, as a conflating one reads it. NULL: none for
+ * this plan. */
+static fws_slab *newer_encoded(fws_plan *plan, const fws_taken *taken, fws_slab *slab)
+{
+    const fws_sub *sub = taken->sub;
+    const fws_variant *variant = sub->extra->variant;
+    uint32_t i = (uint32_t)(taken->seq - slab->base_seq);
+    if (fws_variant_has(variant, taken->seq))
+        return fws_log_slab(&variant->log, taken->seq, variant->log.head);
+    if (plan->derived >= DERIVE_MOST && plan->bytes > 0) {
+        plan->stop = true;
+        return NULL;
+    }
+    plan->encoded += slab->end[i] - fws_slab_start(slab, i);
+    plan->derived += plan->encoded / FWS_DERIVE_STEP;
+    plan->encoded %= FWS_DERIVE_STEP;
+    bool settle = taken->slab == NULL; /* else the plan holds some */
+    fws_slab *single = fws_sub_derive_single(sub, slab, taken->seq, plan->codec, settle);
+    if (single != NULL || !fws_encoding_strict(variant->encoding))
+        return single == NULL ? slab : single;
+    plan->stop = plan->starved = true;
+    return NULL;
+}
+
+/* The slab of the newest frame of a key. */
+static fws_slab *find_newer(fws_plan *plan, fws_taken *taken)
+{
+    fws_slab *slab = fws_sub_newer(taken->sub, &taken->seq);
+    bool encoded = slab != NULL && taken->sub->extra->variant != NULL;
+    return encoded ? newer_encoded(plan, taken, slab) : slab;
+}
+
 /* Finds its next frame. False: it has none, or none for this plan. */
 static bool aim(fws_plan *plan, fws_taken *taken)
 {
     if (taken->sub->conflating)
-        taken->slab = fws_sub_newer(taken->sub, &taken->seq);
+        taken->slab = find_newer(plan, taken);
     else if (!find_slab(plan, taken))
         return false;
     if (taken->slab == NULL)
@@ -254,8 +361,9 @@ static int gather_one(fws_conn *conn, fws_plan *plan, uint64_t before)
 int fws_gather(fws_conn *conn, fws_plan *plan, uint64_t before)
 {
     plan->n_iov = plan->n_runs = plan->n_taken = plan->n_again = plan->copied = plan->derived = 0;
+    plan->encoded = 0;
     plan->bytes = 0;
-    plan->stop = plan->merged = false;
+    plan->stop = plan->starved = plan->merged = false;
     if (conn->partial.data != NULL) {
         fws_run run = {.kind = FWS_RUN_PARTIAL, .bytes = conn->partial.n - conn->partial.sent};
         plan_add(plan, run, conn->partial.data + conn->partial.sent);
@@ -266,115 +374,4 @@ int fws_gather(fws_conn *conn, fws_plan *plan, uint64_t before)
         return gather_one(conn, plan, before);
     plan->merged = true;
     return gather_merged(conn, plan, before);
-}
-
-/* The half-sent frame. */
-
-static void partial_free(fws_conn *conn)
-{
-    if (conn->partial.pinned != NULL)
-        fws_slab_unpin(conn->partial.sub->topic->log.logs, conn->partial.pinned);
-    else
-        free((void *)(uintptr_t)conn->partial.data);
-    conn->partial.sub->partial = false;
-    conn->partial = (fws_partial){0};
-}
-
-void fws_partial_drop(fws_conn *conn)
-{
-    fws_sub *sub = conn->partial.sub;
-    if (conn->partial.data == NULL)
-        return;
-    partial_free(conn);
-    fws_sub_dropped(sub, 1);
-    fws_sub_put(sub);
-}
-
-static void partial_advance(fws_conn *conn, size_t taken)
-{
-    fws_sub *sub = conn->partial.sub;
-    conn->partial.sent += (uint32_t)taken;
-    if (conn->partial.sent < conn->partial.n)
-        return;
-    partial_free(conn);
-    fws_sub_delivered(sub, 1);
-    fws_sub_put(sub);
-}
-
-/* Frame `index` has begun to leave, up to byte position at of its slab. The rest is copied, so
- * that a stalled reader pins nothing that others' frames lie in; a large one that has a
- * slab of its own, or one that memory is short for, pins the slab. */
-static void partial_begin(fws_conn *conn, const fws_run *run, uint32_t index, uint32_t at)
-{
-    fws_slab *slab = run->slab;
-    uint32_t n = slab->end[index] - at;
-    uint8_t *copy = n <= FWS_PARTIAL_COPY || slab->max_frames > 1 ? malloc(n) : NULL;
-    conn->partial = (fws_partial){.n = n, .sub = run->sub};
-    if (copy != NULL) {
-        memcpy(copy, slab->data + at, n);
-        conn->partial.data = copy;
-    } else {
-        fws_slab_pin(slab);
-        conn->partial.pinned = slab;
-        conn->partial.data = slab->data + at;
-    }
-    run->sub->partial = true;
-}
-
-/* What was taken. */
-
-static void run_advance(fws_conn *conn, const fws_run *run, size_t taken)
-{
-    fws_sub *sub = run->sub;
-    fws_slab *slab = run->slab;
-    uint32_t index = run->last;
-    uint64_t first = slab->base_seq + run->first;
-    if (sub->conflating && first > sub->seq)
-        fws_sub_pass_over(sub, first);
-    if (taken < run->bytes) {
-        uint32_t at = fws_slab_start(slab, run->first) + (uint32_t)taken;
-        index = fws_slab_frame_at(slab, run->first, at);
-        if (at > fws_slab_start(slab, index))
-            partial_begin(conn, run, index, at);
-    }
-    if (index > run->first)
-        fws_sub_delivered(sub, index - run->first);
-    sub->seq = slab->base_seq + index + sub->partial;
-    if (fws_sub_filter(sub) != NULL)
-        sub->extra->filter->passed += index - run->first + sub->partial;
-}
-
-/* Back to the caught-up members, into the heap, or to rest. */
-static void put_back(fws_conn *conn, const fws_taken *taken)
-{
-    fws_sub *sub = taken->sub;
-    fws_sub_move(sub, sub->seq);
-    fws_sub_passed(sub, taken->from);
-    fws_sub_end_flush(sub);
-    if (sub->seq == sub->topic->log.next_seq) {
-        fws_topic_caught_up(sub);
-        return;
-    }
-    if (!fws_sub_rests(sub))
-        fws_conn_push(conn, sub, fws_sub_eseq(sub));
-    fws_topic_passed(sub->topic);
-}
-
-void fws_commit(fws_conn *conn, fws_plan *plan, size_t sent)
-{
-    conn->bytes_written += sent;
-    for (uint32_t i = 0; i < plan->n_runs && sent > 0; i++) {
-        const fws_run *run = &plan->runs[i];
-        size_t taken = sent < run->bytes ? sent : run->bytes;
-        sent -= taken;
-        if (run->kind == FWS_RUN_LOG)
-            run_advance(conn, run, taken);
-        else if (run->kind == FWS_RUN_ENTRY)
-            conn->close_sent |= fws_outbox_sent(&conn->outbox, taken);
-        else
-            partial_advance(conn, taken);
-    }
-    for (uint32_t i = 0; i < plan->n_taken; i++)
-        put_back(conn, &plan->taken[i]);
-    plan->n_taken = 0;
 }

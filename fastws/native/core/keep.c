@@ -75,13 +75,6 @@ static void drop_oldest(fws_topic *topic, bool keep)
     fws_log_drop_oldest(&topic->log);
 }
 
-static void trim_variants(fws_topic *topic)
-{
-    for (unsigned i = 0; topic->variants != NULL && i < FWS_VARIANTS; i++)
-        if (topic->variants[i] != NULL)
-            fws_variant_trim(topic->variants[i], topic->log.first_seq);
-}
-
 void fws_topic_release(fws_topic *topic)
 {
     fws_log *log = &topic->log;
@@ -100,7 +93,7 @@ void fws_topic_release(fws_topic *topic)
     if (topic->keys != NULL && topic->keys->n_saved > 0 && !needs_keys(topic))
         fws_keys_forget(topic->keys, log->first_seq);
     if (tail != log->tail)
-        trim_variants(topic);
+        fws_topic_trim_variants(topic);
 }
 
 void fws_topic_lap(fws_topic *topic)
@@ -111,7 +104,7 @@ void fws_topic_lap(fws_topic *topic)
 
 void fws_topic_dropped(fws_topic *topic)
 {
-    trim_variants(topic);
+    fws_topic_trim_variants(topic);
     fws_topic_release(topic); /* the slab that is the oldest now may have no readers */
 }
 

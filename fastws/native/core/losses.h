@@ -17,6 +17,13 @@ enum fws_why {
     FWS_WHY_BUDGET     /* the logs held max_log_bytes */
 };
 
+/* As the readers of envelopes are told it. */
+static inline const char *fws_why_name(uint8_t why)
+{
+    static const char *const names[] = {"slow", "retention", "budget"};
+    return names[why];
+}
+
 /* Those that it has lost since its owner was told last. Made by the owner, freed when the owner has
  * been told of the end. */
 typedef struct fws_losses {

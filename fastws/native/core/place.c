@@ -297,6 +297,8 @@ void fws_sub_uncount(fws_sub *sub)
     uint64_t id = fws_sub_hint(sub);
     sub->topic->ahead -= sub->ahead;
     sub->topic->conflating -= sub->conflating;
+    if (sub->conflating && sub->topic->conflating == 0 && !sub->topic->options->retain)
+        fws_topic_forget_singles(sub->topic); /* else a new subscriber begins with them */
     sub->ahead = sub->conflating = false;
     if (!sub->counted)
         return;

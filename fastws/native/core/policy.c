@@ -221,6 +221,19 @@ static enum fws_why why_of(const fws_sub *sub)
     return sub->seq < sub->topic->log.first_seq ? FWS_WHY_RETENTION : FWS_WHY_SLOW;
 }
 
+/* For those who read an envelope. More of it, when nothing was sent since. */
+static void to_tell(fws_sub *sub, uint64_t to)
+{
+    fws_sub_extra *extra = sub->extra;
+    if (extra == NULL || extra->variant == NULL || !extra->variant->encoding.envelope)
+        return;
+    if (extra->lost_from == extra->lost_to) {
+        extra->lost_from = sub->seq;
+        extra->lost_why = (uint8_t)why_of(sub);
+    }
+    extra->lost_to = to;
+}
+
 void fws_sub_lose(fws_sub *sub, uint64_t to)
 {
     uint64_t count = fws_sub_frames(sub, sub->seq, to);
@@ -228,6 +241,8 @@ void fws_sub_lose(fws_sub *sub, uint64_t to)
     if (count > 0 && sub->extra != NULL && sub->extra->losses != NULL)
         fws_losses_add(sub->extra->losses, sub->seq, to - 1, count, why_of(sub));
     uint64_t from = sub->seq;
+    if (count > 0)
+        to_tell(sub, to);
     fws_sub_move(sub, to);
     fws_sub_passed(sub, from);
 }

@@ -136,6 +136,7 @@ fws_sub *fws_topics_rested(fws_topics *topics, uint64_t now)
         fws_sub_count(sub); /* from now on it is offered what there is */
     begin_flush(sub);
     fws_conn_push(sub->conn, sub, fws_sub_eseq(sub));
+    fws_topic_passed(sub->topic); /* who leaves out the older ones needs their slabs no more */
     return sub;
 }
 

@@ -100,7 +100,7 @@ int fws_conn_push_shared(fws_engine *engine, fws_conn *conn, uint64_t eseq, fws_
 
 void fws_shared_clear(fws_shared *message)
 {
-    for (unsigned i = 0; i < FWS_VARIANTS; i++)
+    for (unsigned i = 0; i < FWS_WINDOWS; i++)
         free(message->shrunk[i].data);
 }
 
@@ -123,6 +123,8 @@ int fws_conn_send_plan(fws_engine *engine, fws_conn *conn)
         return why == EAGAIN || conn->retry ? 0 : -1;
     }
     fws_commit(conn, plan, (size_t)sent);
+    if (fws_partial_torn(conn))
+        return -1;
     conn->progress = fws_engine_time(engine);
     if (conn->unacked != NULL && !conn->asked_for) {
         conn->asked_for = true;

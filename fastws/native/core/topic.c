@@ -64,33 +64,6 @@ void fws_topic_caught_up(fws_sub *sub)
         fws_topic_touch(topic); /* nobody else may need it */
 }
 
-/* Variants: the one that a connection reads. */
-
-static fws_variant *variant_of(fws_topic *topic, const fws_conn *conn)
-{
-    if (topic->variants == NULL)
-        topic->variants = calloc(FWS_VARIANTS, sizeof *topic->variants);
-    if (topic->variants == NULL)
-        return NULL;
-    fws_variant **place = &topic->variants[conn->window_bits - FWS_WINDOW_MIN];
-    if (*place == NULL)
-        *place = fws_variant_new(&topic->log, conn->window_bits);
-    return *place;
-}
-
-static void leave_variant(fws_topic *topic, fws_variant *variant)
-{
-    if (variant == NULL || --variant->readers > 0)
-        return;
-    topic->variants[variant->window_bits - FWS_WINDOW_MIN] = NULL;
-    fws_variant_free(variant);
-    for (unsigned i = 0; i < FWS_VARIANTS; i++)
-        if (topic->variants[i] != NULL)
-            return;
-    free(topic->variants);
-    topic->variants = NULL;
-}
-
 /* Options. */
 
 int fws_topic_set_options(fws_topic *topic, const fws_topic_options *options)
@@ -131,6 +104,7 @@ int fws_sub_set_options(fws_sub *sub, const fws_topic_options *options)
 static void extra_free(fws_sub *sub)
 {
     if (sub->extra != NULL) {
+        fws_sub_leave_variant(sub);
         fws_losses_end(sub->topic->topics, sub->extra->losses);
         free(sub->extra->excluded);
         fws_filter_free(sub->extra->filter);
@@ -157,13 +131,8 @@ static bool equip(fws_sub *sub, const fws_topic_options *options, uint64_t eseq)
         sub->extra->replay_to = topic->log.next_seq;
         sub->extra->replay_eseq = eseq;
     }
-    if (sub->conn->window_bits == 0)
-        return true;
-    sub->extra->variant = variant_of(topic, sub->conn);
-    if (sub->extra->variant == NULL)
-        return false;
-    sub->extra->variant->readers++;
-    return true;
+    const fws_encoding encoding = {.window_bits = sub->conn->window_bits};
+    return encoding.window_bits == 0 || fws_sub_join_variant(sub, encoding);
 }
 
 /* The filter of those names. False: memory is out. */
@@ -248,8 +217,6 @@ fws_sub *fws_topic_join_filtered(fws_topic *topic, fws_conn *conn, const fws_top
     if (made)
         snapshot = begin(sub, options, seq);
     if (!made || !equip(sub, options, eseq) || !fws_conn_add_sub(conn, sub)) {
-        if (sub->extra != NULL)
-            leave_variant(topic, sub->extra->variant);
         extra_free(sub);
         free(sub);
         return NULL;
@@ -277,8 +244,6 @@ void fws_topic_leave(fws_sub *sub)
     fws_topic_check_limits(topic);
     if (topic->capacity > 64 && topic->n < topic->capacity / 8)
         (void)members_resize(topic, topic->capacity / 4); /* the larger one serves as well */
-    if (sub->extra != NULL)
-        leave_variant(topic, sub->extra->variant);
     extra_free(sub);
     sub->left = true;
     sub->seq = topic->log.next_seq;

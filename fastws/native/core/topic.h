@@ -33,6 +33,7 @@ typedef struct fws_topic_options {
     uint64_t max_lag_ns;       /* age of what waits for it; 0, and for lossless ones: no limit */
     uint64_t min_rate;         /* bytes/s of a lossless one that holds the publisher; 0: any */
     bool retain;               /* the newest frame is kept, and is a new subscriber's first */
+    uint8_t content; /* enum fws_content: what payloads are, in an envelope; the topic's counts */
 } fws_topic_options;
 
 typedef struct fws_account {
@@ -47,7 +48,6 @@ typedef struct fws_account {
  * for its share of this only: then it is the machine that is slow. */
 #define FWS_HELD_RATE 16777216u
 
-#define FWS_VARIANTS (FWS_WINDOW_MAX - FWS_WINDOW_MIN + 1)
 #define FWS_NAME_MAX 1024u /* bytes of a topic's name */
 
 struct fws_topics;
@@ -74,7 +74,7 @@ typedef struct fws_topic {
     fws_log log;
     struct fws_topics *topics;
     const fws_topic_options *options; /* shared: fws_topics_share() */
-    fws_variant **variants;           /* by window bits; NULL while none is read */
+    fws_variant *variants;            /* one for each encoding that is read */
     fws_keys *keys;                   /* NULL: no frame ever had a key */
     fws_sub **members;                /* &one_member while capacity is 1 */
     fws_sub *one_member;
@@ -356,6 +356,37 @@ void fws_topic_passed(fws_topic *topic);
 /* After another slab was opened: subscribers that lag keep at most retention_bytes behind it. */
 void fws_topic_trim(fws_topic *topic);
 
+/* variants.c */
+
+/* It reads frames in that encoding, of which it has none yet. False: memory is out. */
+bool fws_sub_join_variant(fws_sub *sub, fws_encoding encoding);
+
+/* Derives a step further towards the frame with that sequence number, which it reads next. False:
+ * memory is out. */
+bool fws_sub_derive(const fws_sub *sub, uint64_t seq, fws_deflate *codec);
+
+/* A conflating one: the frame with that sequence number as it reads it, alone in a slab, from
+ * that one, fws_sub_newer(). settle: no plan holds such frames of its. NULL: memory is out. */
+fws_slab *fws_sub_derive_single(const fws_sub *sub, const fws_slab *slab, uint64_t seq,
+                                fws_deflate *codec, bool settle);
+
+/* Frees the frames that were derived for conflating ones. */
+void fws_topic_forget_singles(fws_topic *topic);
+
+/* One that has just begun: in place of what its connection reads it gets that encoding, batch frames
+ * (1 up; 0: without a batch) to a message at most. A batch is never compressed. FWS_OK, FWS_E_NOMEM:
+ * as it was. */
+int fws_sub_encode(fws_sub *sub, bool envelope, uint16_t batch);
+
+/* Whether that is what it has, or nothing in particular. */
+bool fws_sub_encodes(const fws_sub *sub, bool envelope, uint16_t batch);
+
+/* It reads none any more: the last reader frees the variant. */
+void fws_sub_leave_variant(fws_sub *sub);
+
+/* After slabs of the log were let go: those of the variants follow. */
+void fws_topic_trim_variants(fws_topic *topic);
+
 /* policy.c */
 
 /* What the limits of the members come to. A member's are counted when it has got them and uncounted
@@ -388,7 +419,8 @@ static inline bool fws_sub_lapped(const fws_sub *sub)
 int fws_sub_apply_policy(fws_sub *sub);
 
 /* It will never get the frames from its place up to that one: all losses of a subscription that goes
- * on pass here, but for what is left out for newer frames of the same keys. Moves it there. */
+ * on pass here, but for what is left out for newer frames of the same keys. Moves it there. The reader of an envelope
+ * is told in front of the first frame behind them. */
 void fws_sub_lose(fws_sub *sub, uint64_t to);
 
 /* Bytes/s that its connection has to take, because it holds the publisher; 0: it does not. */

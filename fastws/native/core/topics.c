@@ -118,7 +118,7 @@ static bool same_options(const fws_topic_options *left, const fws_topic_options 
            && left->history_bytes == right->history_bytes && left->history_ns == right->history_ns
            && left->max_lag_messages == right->max_lag_messages
            && left->max_lag_ns == right->max_lag_ns && left->min_rate == right->min_rate
-           && left->retain == right->retain;
+           && left->retain == right->retain && left->content == right->content;
 }
 
 const fws_topic_options *fws_topics_share(fws_topics *topics, const fws_topic_options *options)
@@ -183,7 +183,6 @@ static void topic_free(fws_topic *topic)
     fws_topic_unsample(topic);
     fws_keys_free(topic->keys);
     fws_log_clear(&topic->log);
-    free(topic->variants); /* empty: memory was out for the first one */
     if (topic->capacity > 1)
         free(topic->members);
     free(topic);

@@ -218,6 +218,7 @@ uint8_t *fws_log_open(fws_log *log, size_t n, uint64_t eseq)
     slab->opened = log->logs->clock == NULL ? 0 : *log->logs->clock;
     slab->full_at = slab->max_frames;
     slab->n = slab->bytes = slab->pins = slab->readers = slab->unoffered = 0;
+    slab->form = 0;
     slab->retired = false;
     log->ring[log->head & (log->capacity - 1)] = slab;
     log->head++;
@@ -370,9 +371,9 @@ void fws_log_beside(fws_log *log, int64_t bytes)
     account(log, log->held + (uint64_t)bytes);
 }
 
-fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i)
+fws_slab *fws_log_save_as(fws_log *log, const fws_slab *slab, uint32_t i, uint32_t n)
 {
-    uint32_t start = fws_slab_start(slab, i), n = slab->end[i] - start;
+    uint32_t start = fws_slab_start(slab, i);
     fws_slab *saved = slab_new(FWS_GRADES, 1, n);
     if (saved == NULL)
         return NULL;
@@ -384,9 +385,18 @@ fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i)
     saved->n = saved->full_at = 1;
     saved->bytes = saved->end[0] = n;
     saved->eseq[0] = saved->readers = saved->unoffered = saved->pins = 0;
+    saved->form = slab->form;
     saved->retired = false;
-    memcpy(saved->data, slab->data + start, n);
     fws_log_beside(log, (int64_t)size_of(saved));
+    return saved;
+}
+
+fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i)
+{
+    uint32_t start = fws_slab_start(slab, i), n = slab->end[i] - start;
+    fws_slab *saved = fws_log_save_as(log, slab, i, n);
+    if (saved != NULL)
+        memcpy(saved->data, slab->data + start, n);
     return saved;
 }
 

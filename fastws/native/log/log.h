@@ -40,6 +40,7 @@ typedef struct fws_slab {
                            what is replayed to them */
     uint32_t pins;      /* half-sent frames that lie here */
     uint8_t grade;      /* FWS_GRADES: it holds one frame, of more than FWS_SLAB_ALONE bytes */
+    uint8_t form;       /* what its frames are: the owner's */
     bool retired;       /* left its log; freed with the last pin */
     struct fws_slab *next_free;
     uint32_t *end;  /* end[i]: bytes up to and including frame i */
@@ -180,6 +181,9 @@ void fws_log_beside(fws_log *log, int64_t bytes);
 /* One frame of a slab in a slab of its own, beside the log: it has the same sequence number. NULL:
  * memory is out. */
 fws_slab *fws_log_save(fws_log *log, const fws_slab *slab, uint32_t i);
+
+/* The same with n bytes in its place, which the caller writes. */
+fws_slab *fws_log_save_as(fws_log *log, const fws_slab *slab, uint32_t i, uint32_t n);
 
 /* Frees a saved one, if it is pinned with its last pin. */
 void fws_log_unsave(fws_log *log, fws_slab *slab);

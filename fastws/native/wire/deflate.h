@@ -14,6 +14,7 @@
 
 #define FWS_WINDOW_MIN 9u /* bits; RFC 7692 has 8, too, which zlib cannot do here */
 #define FWS_WINDOW_MAX 15u
+#define FWS_WINDOWS (FWS_WINDOW_MAX - FWS_WINDOW_MIN + 1)
 /* Bytes of payload: a smaller message hardly shrinks (a tick of 56: to 55); a call takes 2 us. */
 #define FWS_DEFLATE_LEAST 64u
 #define FWS_BLOCKS 512u
