@@ -36,8 +36,8 @@ LONGEST = 60  # lines of an example
 Talk = Callable[..., Awaitable[None]]
 
 
-def start(name: str) -> Any:
-    return running(EXAMPLES / f"{name}.py", *PORT_0[name])
+def start(name: str, *, refuses: bool = False) -> Any:
+    return running(EXAMPLES / f"{name}.py", *PORT_0[name], refuses=refuses)
 
 
 def connected(url: str, *paths: str) -> Any:
@@ -170,7 +170,7 @@ def test_a_ticker_serves_its_topic_and_follows_another_one() -> None:
         with pytest.raises(websockets.InvalidStatus, match="403"):
             await websockets.connect(f"{url}/topics/staff")
 
-    with start("ticker") as (url, _):
+    with start("ticker", refuses=True) as (url, _):
         asyncio.run(story(url))
         command = [sys.executable, str(EXAMPLES / "ticker.py"), "follow", f"{url}/topics/prices"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as follower:
