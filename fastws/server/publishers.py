@@ -60,8 +60,10 @@ class Publishers:
             topic.crowded = False
             del self._queues[topic]
         elif was_first:
-            with suppress(ConnectionClosed, RuntimeError):  # it is closed: all of them are told
+            try:
                 topic.notify_room(next(iter(queue)).data)
+            except (ConnectionClosed, RuntimeError):  # closed; some may have come since it said so
+                self.on_close(topic)
 
     def on_room(self, topic: Topic) -> None:
         """Hear from the engine that there is room for the first one's message."""
