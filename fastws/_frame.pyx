@@ -212,6 +212,11 @@ cdef fws_topic_options topic_options(dict options) except *:
     return found
 
 
+def check_lag(max_lag):
+    """Raise TypeError or ValueError when it is no Lag that a topic with room enough could have."""
+    topic_options({**_DEFAULTS, "max_lag": max_lag, "retention_bytes": 2**62})
+
+
 cdef str _named(dict numbers, int wanted):
     return next(name for name, number in numbers.items() if number == wanted)
 
@@ -1376,7 +1381,7 @@ cdef class Connection:
         Args:
             pattern: the beginning of names, at most 255 bytes, and a `*`: "prices.*".
             on_slow, max_lag, keys, max_rate, on_gap: of the subscription to each topic, see
-                `subscribe`; None: the topic's.
+                `subscribe`; None: the topic's. A topic that is lossless itself has no rate.
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket.

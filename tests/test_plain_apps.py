@@ -186,3 +186,14 @@ class Nobodys:
 def test_to_close_a_topic_looks_at_its_own_clients_only() -> None:
     topic: Any = Nobodys()
     Plain(lambda: (PlainTopics(),), 128).topic_closed(topic)
+
+
+@pytest.mark.parametrize(
+    ("lag", "error"),
+    [(Lag(messages=0), ValueError), (Lag(bytes=-5), ValueError), (5, TypeError)],
+)
+def test_a_max_lag_that_no_client_could_have_is_refused_at_once(
+    lag: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        App().plain_topics(max_lag=lag)

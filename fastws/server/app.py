@@ -149,7 +149,8 @@ class App:
                 retains; None: the topic's.
 
         Raises:
-            ValueError: the prefix does not begin and end with a slash, or has topics already.
+            ValueError: the prefix does not begin and end with a slash, or has topics already;
+                max_lag is out of range.
             re.PatternError: name_pattern is no regular expression.
         """
         topics = PlainTopics(prefix, can_subscribe, name_pattern, query, lossless, max_lag)

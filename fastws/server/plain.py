@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastws._frame import Connection, Engine, Topic
+from fastws._frame import Connection, Engine, Topic, check_lag
 from fastws.errors import VERSION_HEADERS, HandshakeError
 from fastws.http.request import Request
 from fastws.http.response import Response
@@ -74,6 +74,8 @@ class PlainTopics:
         if isinstance(self.query, str):
             raise TypeError(f"query is a list of names, such as [{self.query!r}]")
         re.compile(self.name_pattern)
+        if self.max_lag is not None:
+            check_lag(self.max_lag)
 
     def asked(self, request: Request, longest: int) -> "Asked | None":
         """Return what a request asks for; None: its path is not of these topics.
