@@ -38,4 +38,4 @@ def running(program: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Po
             process.kill()
             process.communicate()
     assert process.returncode in INTERRUPTED, errors
-    assert errors == ""
+    assert errors == "", errors

@@ -23,14 +23,14 @@ NATIVE = {
     2: "message encode variant log ring ranks keys filter outbox tick tick_vector tick_check meter",
     3: "sys peers conn rest subs place account policy keep variants topics topic publish commit "
     "source gather send poll close rate allowance throttle unread shed buffers deadline flush "
-    "command accept engine engine_state engine_internal facts sweep losses room wildcards sample "
-    "receive http turn",
+    "command staging accept engine engine_state engine_internal facts sweep losses room wildcards "
+    "sample receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (
-    "turn http receive engine sweep flush shed command accept poll unread throttle close send "
-    "source gather commit wildcards room topic publish policy facts deadline account buffers conn "
-    "rest subs topics keep place variants losses sample allowance peers rate sys"
+    "turn http receive engine sweep flush shed staging command accept poll unread throttle close "
+    "send source gather commit wildcards room topic publish policy facts deadline account buffers "
+    "conn rest subs topics keep place variants losses sample allowance peers rate sys"
 )
 # Modules of the package, Cython ones included; "fastws" is the public interface.
 PYTHON = {

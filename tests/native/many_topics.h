@@ -4,7 +4,7 @@
 #ifndef FWS_TEST_MANY_TOPICS_H
 #define FWS_TEST_MANY_TOPICS_H
 
-#include "streams.h"
+#include "runs.h"
 
 enum how { OWNED = 1, WATCHED = 2 };
 

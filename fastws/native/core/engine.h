@@ -346,16 +346,6 @@ typedef struct fws_command {
     size_t n;
 } fws_command;
 
-/* All changes of what clients get go through here. From the driving thread (and before there is
- * one) a command is applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
- * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, outbox_limit, or max_buffered_bytes),
- * FWS_E_NOMEM, FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not
- * masked, RFC 6455 5.1; and one with since, or with other keys or another encoding, where there is
- * one already). From another thread it is
- * copied and staged, and the engine woken: FWS_OK, or FWS_E_FULL when FWS_STAGING_BYTES wait, or
- * past max_buffered_bytes (staged_refused counts that). */
-int fws_engine_command(fws_engine *engine, const fws_command *command);
-
 /* One message for many connections. It is compressed once for each window that they have. */
 typedef struct fws_shared {
     const uint8_t *data; /* the caller's, until fws_shared_clear() */
@@ -371,6 +361,18 @@ typedef struct fws_shared {
 /* Sends it directly, as FWS_CMD_SEND does; for the driving thread only. */
 int fws_engine_send_shared(fws_engine *engine, fws_conn *conn, fws_shared *message);
 void fws_shared_clear(fws_shared *message);
+
+/* staging.c */
+
+/* All changes of what clients get go through here. From the driving thread (and before there is
+ * one) a command is applied at once: FWS_OK; 1 when so much is waiting that a flush is due now;
+ * FWS_E_CLOSED, FWS_E_FULL (a lossless topic, max_log_bytes, outbox_limit, or max_buffered_bytes),
+ * FWS_E_NOMEM, FWS_E_INVALID (so is a subscription in the client role: a topic's frames are not
+ * masked, RFC 6455 5.1; and one with since, or with other keys or another encoding, where there is
+ * one already). From another thread it is
+ * copied and staged, and the engine woken: FWS_OK, or FWS_E_FULL when FWS_STAGING_BYTES wait, or
+ * past max_buffered_bytes (staged_refused counts that). */
+int fws_engine_command(fws_engine *engine, const fws_command *command);
 
 /* Whether the caller is not the thread that drives: then only fws_engine_command() is safe. */
 bool fws_engine_foreign(const fws_engine *engine);

@@ -148,6 +148,11 @@ void fws_conn_move(fws_conn *conn, enum fws_state state);
 
 /* command.c */
 
+/* Applies it now; the caller is the driving thread. */
+int fws_engine_apply(fws_engine *engine, const fws_command *command);
+
+/* staging.c */
+
 /* Forgets what was staged. */
 void fws_engine_discard(fws_engine *engine);
 
