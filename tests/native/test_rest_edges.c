@@ -1,4 +1,4 @@
-/* Subscriptions with a max_rate: a Close, excluded frames and wildcards in the middle of a rest. */
+/* Subscriptions with a max_rate: a Close and wildcards in the middle of a rest. */
 #include "core/wildcards.h"
 #include "topic_fixture.h"
 
@@ -73,24 +73,6 @@ static void test_rests_that_a_close_ends_are_in_the_heap_at_once(void)
     end();
 }
 
-static void test_who_rests_and_is_excluded_holds_few_runs(void)
-{
-    begin(FWS_SLOW_LATEST, 1 << 20, 1 << 20);
-    fws_sub *sub = join(&conns[0], 1000000 * MS);
-    now = 2000000 * MS;
-    for (uint32_t i = 0; i < 5 * FWS_RUNS_MOST; i++) {
-        CHECK_EQ(fws_sub_exclude(sub), FWS_OK);
-        publish(10);
-        publish(10);
-        now += MS;
-        rise();
-        take(&conns[0], SIZE_MAX);
-    }
-    CHECK(fws_sub_runs(sub) <= FWS_RUNS_MOST);
-    CHECK(sub->resting);
-    end();
-}
-
 static void test_a_topic_is_not_made_anew_before_its_members_may_send_again(void)
 {
     const fws_topic_options plain = {.retention_bytes = 1 << 20, .max_lag_bytes = 1 << 20};
@@ -126,7 +108,6 @@ int main(void)
     RUN(test_a_flush_that_runs_when_the_close_comes_is_the_last);
     RUN(test_what_was_published_just_before_the_close_leaves);
     RUN(test_rests_that_a_close_ends_are_in_the_heap_at_once);
-    RUN(test_who_rests_and_is_excluded_holds_few_runs);
     RUN(test_a_topic_is_not_made_anew_before_its_members_may_send_again);
     return 0;
 }

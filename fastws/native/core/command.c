@@ -56,6 +56,14 @@ static fws_sub *excluded(const fws_engine *engine, const fws_command *command)
     return conn == NULL ? NULL : fws_conn_find_sub(conn, command->topic);
 }
 
+static int exclude(fws_sub *sub)
+{
+    int status = fws_sub_exclude(sub);
+    if (sub->resting && fws_sub_runs(sub) > FWS_RUNS_MOST)
+        fws_sub_shorten_rest(sub); /* they are kept until it has passed them */
+    return status;
+}
+
 void fws_engine_sample(fws_engine *engine, fws_topic *topic)
 {
     uint64_t now = engine->sys->monotonic();
@@ -82,7 +90,7 @@ static int publish(fws_engine *engine, const fws_command *command)
         && (key = fws_topic_key(topic, command->key, command->key_n)) == NULL)
         return FWS_E_NOMEM;
     fws_sub *sub = excluded(engine, command);
-    if (sub != NULL && fws_sub_wants(sub, key) && fws_sub_exclude(sub) != FWS_OK) {
+    if (sub != NULL && fws_sub_wants(sub, key) && exclude(sub) != FWS_OK) {
         if (key != NULL)
             fws_keys_unreserve(topic->keys, key);
         return FWS_E_NOMEM;

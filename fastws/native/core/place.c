@@ -191,8 +191,6 @@ int fws_sub_exclude(fws_sub *sub)
         excluded->runs[n].n = 1;
         excluded->n++;
     }
-    if (sub->resting && excluded->n > FWS_RUNS_MOST)
-        fws_sub_shorten_rest(sub);
     return FWS_OK;
 }
 
