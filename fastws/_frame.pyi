@@ -9,7 +9,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from typing import Any, Literal, Self, TypedDict, final, overload, type_check_only
+from typing import Any, Literal, Self, TypedDict, final, type_check_only
 
 from fastws.errors import Close, ConnectionClosed
 from fastws.http.request import Request
@@ -247,31 +247,29 @@ class Connection:
     def wait_closed(self) -> Coroutine[Any, Any, None]: ...
     def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]: ...
     def abort(self) -> None: ...
-    @overload
     def subscribe(
         self,
-        topic: Topic,
+        topic: Topic | str,
         *,
         since: tuple[str, int] | None = None,
         on_slow: OnSlow | None = None,
         max_lag: Lag | None = None,
-        envelope: bool = False,
-        batch: int | None = None,
         keys: Iterable[str] | None = None,
         max_rate: float | None = None,
         on_gap: Callable[[Subscription, Gap], object] | None = None,
+        envelope: bool = False,
+        batch: int | None = None,
     ) -> Subscription: ...
-    @overload
-    def subscribe(
+    def subscribe_pattern(
         self,
-        topic: str,
+        pattern: str,
         *,
-        since: tuple[str, int] | None = None,
         on_slow: OnSlow | None = None,
         max_lag: Lag | None = None,
+        keys: Iterable[str] | None = None,
         max_rate: float | None = None,
         on_gap: Callable[[Subscription, Gap], object] | None = None,
-    ) -> Any: ...  # a Subscription; a Wildcard for "prefix*"
+    ) -> Wildcard: ...
     def unsubscribe(self, topic: Topic) -> None: ...
     def pause_reading(self, *, after: int = 0) -> None: ...
     def resume_reading(self) -> None: ...

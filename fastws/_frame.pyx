@@ -944,7 +944,7 @@ cdef class Subscription:
 
 @cython.final
 cdef class Wildcard:
-    """All topics whose names begin so, for one connection. Made by `Connection.subscribe("a.*")`.
+    """All topics whose names begin so, for one connection; see `Connection.subscribe_pattern`.
 
     `connection` and `pattern` are facts. It ends with `unsubscribe()` or the connection; it need
     not be kept. A topic that only wildcards subscribe to, and that holds nothing they have not had,
@@ -956,7 +956,7 @@ cdef class Wildcard:
     cdef object __weakref__
 
     def __init__(self):
-        raise TypeError('a Wildcard is made by Connection.subscribe("prefix*")')
+        raise TypeError('a Wildcard is made by Connection.subscribe_pattern("prefix*")')
 
     def __repr__(self):
         return f"<fastws.Wildcard {self.pattern!r} of {self.connection._label()}>"
@@ -1008,7 +1008,7 @@ cdef bytes _prefix_of(str pattern):
     """What names begin with; ValueError: that is no pattern."""
     start = pattern.removesuffix("*")
     prefix = start.encode()
-    if "*" in start:
+    if "*" in start or start == pattern:
         raise ValueError(f"a pattern is the beginning of names and one *, not {pattern!r}")
     if len(prefix) > <Py_ssize_t>FWS_WILD_PREFIX:
         raise ValueError(f"a pattern has at most {FWS_WILD_PREFIX} bytes and a *, not {len(prefix)}")
@@ -1285,14 +1285,10 @@ cdef class Connection:
         Idempotent: the same Subscription; its options are those of the last call. Where the topic
         retains its newest message, that comes first.
 
-        A str that ends in `*` stands for all topics whose names begin so, those too that are made
-        later: a Wildcard is returned. Pass a name that comes from a client as a Topic
-        (`Engine.topic(name)`), or it may name them all.
-
         Args:
-            topic: a Topic; on the thread that drives the engine also the name of one; a pattern
-                from any thread.
-            since: not for a pattern. The position of the last message that the client has, `(epoch, seq)` of an
+            topic: a Topic; on the thread that drives the engine also the name of one. A `*` in it
+                stands for nothing else: `subscribe_pattern` subscribes to many.
+            since: the position of the last message that the client has, `(epoch, seq)` of an
                 earlier Subscription, from this server or one that has ended. What came after it is
                 sent first, in order, then what is published: nothing twice, nothing left out.
                 Where that is not possible (the history is too short, the topic is another one) the
@@ -1323,7 +1319,7 @@ cdef class Connection:
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket, or the topic is closed.
-            SubscriptionLimit: it has `max_subscriptions` already, or 64 wildcards.
+            SubscriptionLimit: it has `max_subscriptions` already.
             ValueError: an option is out of range, max_lag exceeds what the topic retains, since is
                 no pair, or there is such a subscription already: with since, or with other keys,
                 or another envelope or batch, `unsubscribe` first.
@@ -1335,10 +1331,6 @@ cdef class Connection:
         cdef fws_command command
         _check_callback("on_gap", on_gap)
         names = _set_keys(&command, keys)
-        if isinstance(topic, str) and topic.endswith("*"):
-            if since is not None or envelope or batch is not None:
-                raise ValueError("since, envelope and batch are for one topic, not for a pattern")
-            return self._subscribe_all(&command, topic, on_slow, max_lag, max_rate, on_gap)
         cdef Topic wanted = topic if isinstance(topic, Topic) else self.engine.topic(topic)
         command.n = 0
         command.data = NULL
@@ -1375,24 +1367,45 @@ cdef class Connection:
         options = fws_topic_facts_of(topic._t).options
         return options_by_name(&options)["on_slow"]
 
-    cdef object _subscribe_all(self, fws_command *command, str pattern, on_slow, max_lag, max_rate,
-                               on_gap):
-        """Subscribe to all topics that begin so; the command has the keys."""
+    def subscribe_pattern(self, str pattern not None, *, str on_slow=None, max_lag=None, keys=None,
+                          max_rate=None, on_gap=None):
+        """Receive what is published to all topics whose names begin so. Safe from any thread.
+
+        Those that are made later are among them. Idempotent: the same Wildcard; its options are
+        those of the last call. A pattern that clients choose gives them every topic it matches.
+
+        Args:
+            pattern: the beginning of names, at most 255 bytes, and a `*`: "prices.*".
+            on_slow, max_lag, keys, max_rate, on_gap: of the subscription to each topic, see
+                `subscribe`; None: the topic's.
+
+        Raises:
+            ConnectionClosed: the connection is not an open WebSocket.
+            SubscriptionLimit: it has 64 wildcards already.
+            ValueError: that is no pattern, or an option is out of range.
+            TypeError: a key is no str; on_gap cannot be called, or is async.
+        """
+        cdef fws_command command
         cdef fws_wild_options own = _wild_options(on_slow, max_lag)
-        cdef Wildcard wildcard
+        _check_callback("on_gap", on_gap)
+        names = _set_keys(&command, keys)  # holds the bytes that the command points at
         prefix = _prefix_of(pattern)
         own.prefix_n = <uint8_t>len(prefix)
         memcpy(own.prefix, PyBytes_AS_STRING(prefix), len(prefix))
         command.gap_ns = _gap(max_rate)
         command.data, command.n = <const uint8_t *>&own, sizeof(fws_wild_options)
-        self.engine._begin_losses(command, on_gap)
+        self.engine._begin_losses(&command, on_gap)
         try:
-            self._command(command, FWS_CMD_SUBSCRIBE_ALL)
+            self._command(&command, FWS_CMD_SUBSCRIBE_ALL)
         except BaseException as error:
-            self.engine._end_losses(command)
+            self.engine._end_losses(&command)
             if isinstance(error, SubscriptionLimit):
                 raise SubscriptionLimit(f"the connection has {FWS_WILD_MOST} wildcards already") from None
             raise
+        return self._wildcard(pattern)
+
+    cdef Wildcard _wildcard(self, str pattern):
+        cdef Wildcard wildcard
         if self._wildcards is None:
             self._wildcards = {}
         wildcard = self._wildcards.get(pattern)

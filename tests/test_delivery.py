@@ -39,8 +39,18 @@ def options_of_lines(last: int = 10, **options: Any) -> Mapping[str, Any]:
 
 def test_without_options_a_topic_is_what_it_always_was() -> None:
     usual: dict[str, Any] = {"retention_bytes": 16 * MIB, "retain": False, "min_rate": MIB}
-    of_ticks = {"on_slow": "latest", "max_lag": Lag(12 * MIB, seconds=0.5), "history": History()}
-    of_lines = {"on_slow": "lossless", "max_lag": Lag(12 * MIB), "history": History(10)}
+    of_ticks = {
+        "on_slow": "latest",
+        "max_lag": Lag(12 * MIB, seconds=0.5),
+        "history": History(),
+        "content": "json",
+    }
+    of_lines = {
+        "on_slow": "lossless",
+        "max_lag": Lag(12 * MIB),
+        "history": History(10),
+        "content": "text",
+    }
     assert options_of_ticks() == usual | of_ticks
     assert options_of_lines() == usual | of_lines
 

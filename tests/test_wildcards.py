@@ -1,4 +1,4 @@
-"""ws.subscribe("prices.*"): all topics whose names begin so, those that are made later too."""
+"""ws.subscribe_pattern("prices.*"): all topics whose names begin so, later ones too."""
 
 import gc
 import random
@@ -18,7 +18,6 @@ from fastws import (
     History,
     Lag,
     Request,
-    Subscription,
     Wildcard,
 )
 from fastws.errors import SubscriptionLimit
@@ -55,7 +54,7 @@ def test_topics_that_are_there_and_those_made_later_come_in_the_order_of_publish
     present = [rig.engine.topic(f"prices.{n}") for n in range(3)]
     others = rig.engine.topic("price"), rig.engine.topic("news")
     connection, peer = rig.connect()
-    wildcard = connection.subscribe("prices.*")
+    wildcard = connection.subscribe_pattern("prices.*")
     assert isinstance(wildcard, Wildcard)
     assert wildcard.active
     assert (wildcard.connection, wildcard.pattern) == (connection, "prices.*")
@@ -69,7 +68,7 @@ def test_topics_that_are_there_and_those_made_later_come_in_the_order_of_publish
 
 def test_a_star_alone_is_every_topic(rig: Rig) -> None:
     connection, peer = rig.connect()
-    connection.subscribe("*")
+    connection.subscribe_pattern("*")
     publish(rig, "a", "", "é", "x" * 1024)
     assert texts(rig, peer, 4) == ["a", "", "é", "x" * 1024]
 
@@ -77,36 +76,29 @@ def test_a_star_alone_is_every_topic(rig: Rig) -> None:
 @pytest.mark.parametrize("prefix", ["", "p", "é", "x" * 254, "x" * 255])
 def test_prefixes_of_every_length(rig: Rig, prefix: str) -> None:
     connection, peer = rig.connect()
-    wildcard = connection.subscribe(f"{prefix}*")
+    wildcard = connection.subscribe_pattern(f"{prefix}*")
     publish(rig, prefix, f"{prefix}z", "other"[: 5 if prefix else 0])
     expected = [prefix, f"{prefix}z"] if prefix else ["", "z", ""]
     assert texts(rig, peer, len(expected)) == expected
     wildcard.unsubscribe()
 
 
-@pytest.mark.parametrize("pattern", ["a*b*", "**", "*a*", "x" * 256 + "*"])
+@pytest.mark.parametrize("pattern", ["", "a", "a*b", "a*b*", "**", "*a*", "x" * 256 + "*"])
 def test_what_is_no_pattern_is_refused(rig: Rig, pattern: str) -> None:
     connection, _peer = rig.connect()
     with pytest.raises(ValueError, match="pattern"):
-        connection.subscribe(pattern)
+        connection.subscribe_pattern(pattern)
 
 
-def test_a_name_with_a_star_is_a_name_where_it_is_no_pattern(rig: Rig) -> None:
+def test_a_star_in_a_name_is_a_star(rig: Rig) -> None:
     connection, peer = rig.connect()
-    inner = connection.subscribe("a*b")
-    assert isinstance(inner, Subscription)
-    topic = rig.engine.topic("a*")
-    assert isinstance(connection.subscribe(topic), Subscription)
     kept = rig.engine.topic("ab")
-    publish(rig, "a*", "ab", "a*b")
-    assert texts(rig, peer, 2) == ["a*", "a*b"]
+    names = ["*", "a*", "a*b"]
+    subscriptions = [connection.subscribe(name) for name in names]
+    assert [subscription.topic.name for subscription in subscriptions] == names
+    publish(rig, "*", "ab", "a*", "a*b")
+    assert texts(rig, peer, 3) == names
     assert kept.subscribers == 0
-
-
-def test_since_is_for_one_topic(rig: Rig) -> None:
-    connection, _peer = rig.connect()
-    with pytest.raises(ValueError, match="since"):
-        connection.subscribe("a*", since=("e", 1))
 
 
 def test_a_thousand_patterns_and_names_agree_with_what_begins_so(rig: Rig) -> None:
@@ -123,11 +115,11 @@ def test_a_thousand_patterns_and_names_agree_with_what_begins_so(rig: Rig) -> No
         connection, _ = chance.choice(several)
         prefix = name()
         if chance.random() < 0.5 and len(asked[connection]) < 60:
-            connection.subscribe(f"{prefix}*")
+            connection.subscribe_pattern(f"{prefix}*")
             asked[connection].add(prefix)
         elif asked[connection] and chance.random() < 0.5:
             prefix = chance.choice(sorted(asked[connection]))
-            connection.subscribe(f"{prefix}*").unsubscribe()
+            connection.subscribe_pattern(f"{prefix}*").unsubscribe()
             asked[connection].discard(prefix)
         else:
             text = name()
@@ -156,7 +148,7 @@ def test_a_thousand_patterns_and_names_agree_with_what_begins_so(rig: Rig) -> No
 
 def test_patterns_that_overlap_and_a_name_give_each_message_once(rig: Rig) -> None:
     connection, peer = rig.connect()
-    broad, narrow = connection.subscribe("a.*"), connection.subscribe("a.b.*")
+    broad, narrow = connection.subscribe_pattern("a.*"), connection.subscribe_pattern("a.b.*")
     kept = [rig.engine.topic(name) for name in ("a.b.c", "a.x")]
     explicit = connection.subscribe("a.b.c")
     publish(rig, "a.b.c", "a.b.d", "a.x")
@@ -186,11 +178,11 @@ def test_the_explicit_one_has_its_own_options_and_the_longest_pattern_of_several
     def policy() -> str:
         return connection.subscribe(topic).on_slow
 
-    connection.subscribe("a.*", on_slow="latest")
-    connection.subscribe("a.b.*", on_slow="drop_oldest")
+    connection.subscribe_pattern("a.*", on_slow="latest")
+    connection.subscribe_pattern("a.b.*", on_slow="drop_oldest")
     explicit = connection.subscribe(topic, on_slow="latest", max_lag=Lag(messages=3))
     assert explicit.on_slow == "latest"
-    connection.subscribe("a.b*", on_slow="lossless")
+    connection.subscribe_pattern("a.b*", on_slow="lossless")
     assert explicit.on_slow == "latest"
     assert explicit.max_lag.messages == 3
     explicit.unsubscribe()
@@ -200,35 +192,35 @@ def test_the_explicit_one_has_its_own_options_and_the_longest_pattern_of_several
 
 def test_unsubscribing_twice_or_when_it_has_ended_does_nothing(rig: Rig) -> None:
     connection, _peer = rig.connect()
-    wildcard = connection.subscribe("a*")
+    wildcard = connection.subscribe_pattern("a*")
     wildcard.unsubscribe()
-    again = connection.subscribe("a*")
+    again = connection.subscribe_pattern("a*")
     wildcard.unsubscribe()
     assert again.active
-    assert connection.subscribe("a*") is again
+    assert connection.subscribe_pattern("a*") is again
     connection.abort()
     rig.until(lambda: rig.closed)
     assert not again.active
     assert again.topics == []
     again.unsubscribe()
     with pytest.raises(ConnectionClosed):
-        connection.subscribe("a*")
+        connection.subscribe_pattern("a*")
 
 
 def test_there_are_at_most_64_of_a_connection(rig: Rig) -> None:
     connection, _peer = rig.connect()
     for n in range(64):
-        connection.subscribe(f"{n}.*")
-    connection.subscribe("0.*")
+        connection.subscribe_pattern(f"{n}.*")
+    connection.subscribe_pattern("0.*")
     with pytest.raises(SubscriptionLimit, match="64"):
-        connection.subscribe("more*")
+        connection.subscribe_pattern("more*")
 
 
 def test_topics_of_a_wildcard_do_not_count_in_max_subscriptions() -> None:
     with Rig(max_subscriptions=3) as rig:
         kept = [rig.engine.topic(f"a.{n}") for n in range(10)]
         connection, _peer = rig.connect()
-        wildcard = connection.subscribe("a.*")
+        wildcard = connection.subscribe_pattern("a.*")
         for n in range(3):
             connection.subscribe(f"b.{n}")
         with pytest.raises(SubscriptionLimit):
@@ -249,7 +241,7 @@ def test_options_are_merged_with_those_of_each_topic(rig: Rig) -> None:
         )
     gaps: dict[str, Gap] = {}
     connection, _peer = rig.connect(receive_buffer=4096)
-    connection.subscribe(
+    connection.subscribe_pattern(
         "a.*",
         on_slow="drop_oldest",
         max_lag=Lag(messages=5),
@@ -265,7 +257,7 @@ def test_options_are_merged_with_those_of_each_topic(rig: Rig) -> None:
 def test_the_callback_goes_with_the_wildcard_not_with_one_of_its_topics(rig: Rig) -> None:
     gaps: list[str] = []
     connection, _peer = rig.connect(receive_buffer=4096)
-    wildcard = connection.subscribe(
+    wildcard = connection.subscribe_pattern(
         "a.*",
         on_slow="latest",
         max_lag=Lag(messages=5),
@@ -285,8 +277,8 @@ def test_the_callback_goes_with_the_wildcard_not_with_one_of_its_topics(rig: Rig
 def test_keys_are_for_each_topic_and_explicit_ones_begin_anew_with_others(rig: Rig) -> None:
     connection, peer = rig.connect()
     kept = [rig.engine.topic(f"a.{n}") for n in range(2)]
-    connection.subscribe("a.*", keys=["x"])
-    narrow = connection.subscribe("a.0*", keys=["x", "y"])
+    connection.subscribe_pattern("a.*", keys=["x"])
+    narrow = connection.subscribe_pattern("a.0*", keys=["x", "y"])
     explicit = connection.subscribe("a.1", keys=["z"])
     assert explicit.active
     for key in "xyz":
@@ -305,7 +297,7 @@ def test_an_explicit_one_may_go_back_where_a_pattern_has_begun(rig: Rig) -> None
     topic = rig.engine.topic("a.1", history=History(messages=10))
     topic.publish_all(["0", "1", "2"])
     connection, peer = rig.connect()
-    connection.subscribe("a.*")
+    connection.subscribe_pattern("a.*")
     subscription = connection.subscribe(topic, since=(topic.epoch, 0))
     assert subscription.recovered
     topic.publish("3")
@@ -314,7 +306,7 @@ def test_an_explicit_one_may_go_back_where_a_pattern_has_begun(rig: Rig) -> None
 
 def test_max_rate_is_for_each_topic(rig: Rig) -> None:
     connection, peer = rig.connect()
-    connection.subscribe("a.*", on_slow="latest", max_rate=2)
+    connection.subscribe_pattern("a.*", on_slow="latest", max_rate=2)
     kept = rig.engine.topic("a.1")
     kept.publish("0")
     rig.until(lambda: peer.pull().payloads)
@@ -330,7 +322,7 @@ def test_max_rate_is_for_each_topic(rig: Rig) -> None:
 
 def test_a_topic_that_only_wildcards_have_is_freed_and_made_again(rig: Rig) -> None:
     connection, peer = rig.connect()
-    wildcard = connection.subscribe("user.*")
+    wildcard = connection.subscribe_pattern("user.*")
     epochs = []
     for _ in range(3):
         topic = rig.engine.topic("user.1")
@@ -344,7 +336,7 @@ def test_a_topic_that_only_wildcards_have_is_freed_and_made_again(rig: Rig) -> N
 
 def test_thousands_of_names_in_turn_leave_nothing(rig: Rig) -> None:
     connection, peer = rig.connect()
-    wildcard = connection.subscribe("user.*")
+    wildcard = connection.subscribe_pattern("user.*")
     for n in range(3000):
         publish(rig, f"user.{n}")
         if n % 100 == 99:
@@ -359,7 +351,7 @@ def test_thousands_of_names_in_turn_leave_nothing(rig: Rig) -> None:
 
 def test_what_holds_a_topic_otherwise_holds_it_here(rig: Rig) -> None:
     connection, peer = rig.connect()
-    wildcard = connection.subscribe("a.*")
+    wildcard = connection.subscribe_pattern("a.*")
     rig.engine.topic("a.kept", history=History(messages=5))
     rig.engine.topics("a.h*", history=History(messages=5))
     reference = rig.engine.topic("a.referred")
@@ -374,7 +366,7 @@ def test_what_holds_a_topic_otherwise_holds_it_here(rig: Rig) -> None:
 
 def test_a_slow_one_keeps_its_topic_until_it_has_everything(rig: Rig) -> None:
     connection, peer = rig.connect(receive_buffer=4096)
-    wildcard = connection.subscribe("a.*")
+    wildcard = connection.subscribe_pattern("a.*")
     rig.engine.topic("a.1").publish_all([message(n) for n in range(500)])
     rest(rig)
     assert wildcard.topics == ["a.1"]
@@ -385,7 +377,7 @@ def test_a_slow_one_keeps_its_topic_until_it_has_everything(rig: Rig) -> None:
 
 def test_a_closed_topic_is_had_again_when_it_is_made_again(rig: Rig) -> None:
     connection, peer = rig.connect()
-    connection.subscribe("a.*")
+    connection.subscribe_pattern("a.*")
     for text in ("1", "2"):
         topic = rig.engine.topic("a.1", on_slow="latest")
         topic.publish(text)
@@ -398,7 +390,7 @@ def test_retained_messages_come_first(rig: Rig) -> None:
         rig.engine.topic(f"a.{n}", retain=True).publish(f"{n}")
     connection, peer = rig.connect()
     connection.send_nowait("hello")
-    connection.subscribe("a.*")
+    connection.subscribe_pattern("a.*")
     found = texts(rig, peer, 4)
     assert found[0] == "hello"
     assert sorted(found[1:]) == ["0", "1", "2"]
@@ -410,7 +402,7 @@ def test_a_topic_hears_of_wildcards_as_of_others(rig: Rig) -> None:
     topic.on_first_subscriber = lambda _: told.append("first")
     topic.on_last_subscriber = lambda _: told.append("last")
     connection, _peer = rig.connect()
-    wildcard = connection.subscribe("a.*")
+    wildcard = connection.subscribe_pattern("a.*")
     rig.engine.turn()
     wildcard.unsubscribe()
     rig.engine.turn()
@@ -420,7 +412,7 @@ def test_a_topic_hears_of_wildcards_as_of_others(rig: Rig) -> None:
 def test_the_end_of_the_connection_ends_it(rig: Rig) -> None:
     topic = rig.engine.topic("a.1")
     connection, peer = rig.connect()
-    connection.subscribe("a.*")
+    connection.subscribe_pattern("a.*")
     connection.close()
     made = rig.engine.topic("a.2")
     assert made.subscribers == 0
@@ -444,7 +436,7 @@ def test_any_thread_may_subscribe_and_unsubscribe(rig: Rig) -> None:
     connection, peer = rig.connect()
     rig.engine.turn()
     found: list[Wildcard] = []
-    in_thread(lambda: found.append(connection.subscribe("a.*")))
+    in_thread(lambda: found.append(connection.subscribe_pattern("a.*")))
     rig.until(lambda: topic.subscribers)
     assert found[0].active
     publish(rig, "a.1", "a.2")
@@ -464,7 +456,7 @@ class Watch(App):
     """Its clients get all prices."""
 
     def opened(self, connection: Connection, request: Request) -> None:
-        connection.subscribe("prices.*")
+        connection.subscribe_pattern("prices.*")
 
 
 def test_a_server_sends_what_matches(run: Run) -> None:

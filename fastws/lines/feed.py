@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastws._frame import Connection
-from fastws.errors import HandshakeError, LogFull, printable
+from fastws.errors import ConnectionClosed, HandshakeError, LogFull, printable
 from fastws.feeds.feed import Feed
 from fastws.feeds.page import page
 from fastws.feeds.stats import (
@@ -34,7 +34,7 @@ from fastws.ticks.config import ServeOptions
 
 logger = logging.getLogger("fastws")
 
-TICK = 0.001  # seconds until lines that wait are tried again
+TICK = 0.001  # seconds, at least, until lines that wait for their time are due
 LEAST_PROGRESS = 5.0  # seconds without any, after which the end waits for slow clients no longer
 
 
@@ -78,7 +78,7 @@ class LinesFeed(Feed):
         self._published = self._due_from = 0  # lines; those of before the pace began
         self._due_since = 0.0
         self._state = "waiting"  # then reading, held (by the clients), ended
-        self._again: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | asyncio.Task[None] | None = None
         self._finished = asyncio.Event()
         self._at_end = False
         self._lines_at_rewind = 0
@@ -137,6 +137,8 @@ class LinesFeed(Feed):
 
     def _publish(self) -> None:
         """Publish of the waiting lines what is due and what the topic takes; go on accordingly."""
+        if self._state == "held":  # _publish_next goes on
+            return
         self._again = None
         due = self._waiting[: self._allowance()] if self.lines.rate != "max" else self._waiting
         held = False
@@ -150,12 +152,29 @@ class LinesFeed(Feed):
         if self._waiting:
             self._state = "held" if held else "reading"
             self._reader.pause()
-            self._again = asyncio.get_running_loop().call_later(self._pause(held), self._publish)
+            loop = asyncio.get_running_loop()
+            self._again = (
+                loop.create_task(self._publish_next())
+                if held
+                else loop.call_later(self._pause(), self._publish)
+            )
         elif self._at_end:
             self._end()
         else:
             self._state = "reading"
             self._reader.resume()
+
+    async def _publish_next(self) -> None:
+        """Publish the first of the waiting lines when the clients have made room, and go on."""
+        try:
+            await self._topic.publish_wait(self._waiting[0], text=True)
+        except ConnectionClosed:  # the server ends
+            return
+        del self._waiting[0]
+        self._published += 1
+        self._due_since, self._due_from = time.monotonic(), self._published  # the pace begins anew
+        self._state = "reading"
+        self._publish()
 
     def _allowance(self) -> int:
         """How many of the waiting lines are due at the rate."""
@@ -163,13 +182,10 @@ class LinesFeed(Feed):
         due = int((time.monotonic() - self._due_since) * self.lines.rate)
         return max(0, due + 1 - (self._published - self._due_from))
 
-    def _pause(self, held: bool) -> float:
-        """Seconds until lines that wait are tried again; the pace begins anew behind a hold."""
-        if self.lines.rate == "max":
-            return TICK
+    def _pause(self) -> float:
+        """Seconds until the next line is due."""
+        assert self.lines.rate != "max"  # then nothing waits but for room
         now = time.monotonic()
-        if held:
-            self._due_since, self._due_from = now, self._published
         next_due = self._due_since + (self._published - self._due_from) / self.lines.rate
         return max(TICK, next_due - now)
 

@@ -29,7 +29,7 @@ def takes_a_connection(ws: Connection) -> Response:
 async def handler(ws: Connection) -> None:
     ws.send("forgotten")  # type: ignore[unused-coroutine]
     await ws.send(3)  # type: ignore[arg-type]
-    ws.subscribe("x", on_slow="never")  # type: ignore[call-overload]
+    ws.subscribe("x", on_slow="never")  # type: ignore[arg-type]
     print(ws.request.nothing)  # type: ignore[attr-defined]
 
 

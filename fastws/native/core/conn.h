@@ -178,7 +178,7 @@ typedef struct fws_conn {
     fws_next *heap;                       /* pending subscriptions, the earliest first */
     uint32_t n_pending, capacity_pending; /* n_pending: those that have left included */
     uint32_t n_subs, capacity_subs;
-    fws_sub **subs;     /* by topic: a table with open addressing */
+    fws_sub **subs; /* by topic: a table with open addressing */
     fws_next one_pending;
     fws_sub *one_sub;
     fws_partial partial;
