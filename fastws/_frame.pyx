@@ -46,6 +46,8 @@ _BEHIND = {FWS_BEHIND_NOT: "", FWS_BEHIND_UNSENT: "not sent yet", FWS_BEHIND_RAT
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 _INHERITED = ("the engine belongs to the process that this one was forked from: make another one "
               "here; close() closes the descriptors and leaves the parent's connections alone")
+_RATE_OR_LOSSLESS = ("max_rate is not for a lossless subscription, which would hold the publisher "
+                     "while it waits for its time")
 cdef enum:
     MIB = 1048576
     PUBLISHED_MOST = 65536  # by publish_wait, before it lets others go on; a message counts as its
@@ -208,6 +210,11 @@ cdef fws_topic_options topic_options(dict options) except *:
     if found.max_lag_bytes > found.retention_bytes:
         raise ValueError("max_lag must not exceed retention_bytes")
     return found
+
+
+def check_lag(max_lag):
+    """Raise TypeError or ValueError when it is no Lag that a topic with room enough could have."""
+    topic_options({**_DEFAULTS, "max_lag": max_lag, "retention_bytes": 2**62})
 
 
 cdef str _named(dict numbers, int wanted):
@@ -676,8 +683,6 @@ cdef class Topic:
         fws_topic_close(t)
         self._t = NULL
         fws_topic_unref(t)
-        if self.crowded:
-            self.engine.waits.topic_closed(self)
         self.engine._done(FWS_OK)
         if self.engine.on_topic_closed is not None:
             self.engine.on_topic_closed(self)
@@ -1343,8 +1348,7 @@ cdef class Connection:
             command.data = <const uint8_t *>&options
         command.gap_ns = _gap(max_rate)
         if max_rate is not None and self._policy(wanted, on_slow) == "lossless":
-            raise ValueError("max_rate is not for a lossless subscription, which would hold the "
-                             "publisher while it waits for its time")
+            raise ValueError(_RATE_OR_LOSSLESS)
         self._check_keys(&command, wanted)
         command.since = since is not None
         if since is not None:
@@ -1377,7 +1381,7 @@ cdef class Connection:
         Args:
             pattern: the beginning of names, at most 255 bytes, and a `*`: "prices.*".
             on_slow, max_lag, keys, max_rate, on_gap: of the subscription to each topic, see
-                `subscribe`; None: the topic's.
+                `subscribe`; None: the topic's. A topic that is lossless itself has no rate.
 
         Raises:
             ConnectionClosed: the connection is not an open WebSocket.
@@ -1388,6 +1392,8 @@ cdef class Connection:
         cdef fws_command command
         cdef fws_wild_options own = _wild_options(on_slow, max_lag)
         _check_callback("on_gap", on_gap)
+        if max_rate is not None and on_slow == "lossless":
+            raise ValueError(_RATE_OR_LOSSLESS)
         names = _set_keys(&command, keys)  # holds the bytes that the command points at
         prefix = _prefix_of(pattern)
         own.prefix_n = <uint8_t>len(prefix)

@@ -7,7 +7,8 @@ import pytest
 from handler_apps import eventually
 from plain_site import Run, plain_site, position
 
-from fastws import App, Connection, Request, Response
+from fastws import App, Connection, Lag, Request, Response
+from fastws.server.plain import Plain, PlainTopics
 
 
 class Watched(App):
@@ -164,3 +165,35 @@ def test_can_subscribe_may_leave_it_to_what_exists_or_answer(run: Run) -> None:
             assert (await site.refused("/topics/teapot")).body == b"short and stout"
 
     run(case())
+
+
+def test_max_lag_counts_up_to_what_a_topic_retains(run: Run) -> None:
+    async def case() -> None:
+        async with plain_site(max_lag=Lag(bytes=1 << 20, messages=9)) as site:
+            site.server.topic("small", max_lag=Lag(bytes=4096), retention_bytes=8192)
+            async with site.connect("/topics/small?onSlow=latest"):
+                (connection,) = site.server.connections
+                assert connection.subscribe("small").active
+                assert site.server.counters()["topics_refused"] == 0
+
+    run(case())
+
+
+class Nobodys:
+    """Stands for a topic; whoever asks for the connections of its engine fails."""
+
+
+def test_to_close_a_topic_looks_at_its_own_clients_only() -> None:
+    topic: Any = Nobodys()
+    Plain(lambda: (PlainTopics(),), 128).topic_closed(topic)
+
+
+@pytest.mark.parametrize(
+    ("lag", "error"),
+    [(Lag(messages=0), ValueError), (Lag(bytes=-5), ValueError), (5, TypeError)],
+)
+def test_a_max_lag_that_no_client_could_have_is_refused_at_once(
+    lag: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        App().plain_topics(max_lag=lag)

@@ -276,6 +276,20 @@ def test_the_end_of_the_topic_ends_the_waiting(run: Run) -> None:
     story(run, tell)
 
 
+def test_who_begins_to_wait_while_the_topic_closes_is_told_too(run: Run) -> None:
+    async def tell(at: Story) -> None:
+        n = await at.fill()
+        first = started(at.topic.publish_wait(f"{n} {PIECE}"))
+        await asyncio.sleep(0)
+        others = started(*[at.topic.publish_wait(f"{n} {PIECE}") for _ in range(2)])
+        at.topic.close()  # these two run when it is closed, before the first one is woken
+        for task in (*first, *others):
+            with pytest.raises(ConnectionClosed, match="topic is closed"):
+                await task
+
+    story(run, tell)
+
+
 def test_the_end_of_the_server_ends_the_waiting(run: Run) -> None:
     async def tell(at: Story) -> None:
         n = await at.fill()

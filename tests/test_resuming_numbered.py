@@ -14,9 +14,11 @@ import pytest
 from cutting import Relay, at_once, url_of
 from handler_apps import eventually
 from plain_site import Run, plain_site
+from support import PATIENCE
 from thorough import EXAMPLES
 
 from fastws import ConfigError, Connection, ConnectionClosed, Gap, History, Lag, Topic, connect
+from fastws.client.place import with_since
 
 __all__ = ["at_once"]
 CUTS = EXAMPLES or 100
@@ -147,3 +149,39 @@ def test_gaps_need_an_envelope() -> None:
             connect(url, gaps=True)
     with pytest.raises(ConfigError, match="gaps: must be true or false"):
         connect("ws://x/topics/t?envelope=1", gaps="yes")  # type: ignore[arg-type]
+
+
+def test_without_a_position_the_one_of_the_url_is_asked_for_once(run: Run) -> None:
+    async def case() -> None:
+        async with plain_site() as site:
+            topic = site.server.topic("t", history=History(messages=100))
+            topic.publish_all(["0", "1", "2"])
+            seen: list[bool | None] = []
+            url = url_of(site.address[1], "t", f"?since={topic.epoch}:-1&batch=1")
+            async with asyncio.timeout(PATIENCE):
+                async for ws in connect(url):
+                    seen.append(ws.recovered)
+                    assert ws.position is None
+                    if len(seen) == 2:
+                        topic.publish("3")
+                        assert await ws.recv() == '["3"]'
+                        break
+                    assert [await ws.recv() for _ in range(3)] == ['["0"]', '["1"]', '["2"]']
+            assert seen == [True, None]
+
+    run(case())
+
+
+@pytest.mark.parametrize(
+    ("target", "position", "asked"),
+    [
+        ("/t", None, "/t"),
+        ("/t?since=a:1", None, "/t"),
+        ("/t?since=a:1", ("a", 2), "/t?since=a:2"),
+        ("/t?a%26b=%31&since=a:1&flag&%73ince=b:1", ("a", 2), "/t?a%26b=%31&flag&since=a:2"),
+    ],
+)
+def test_the_other_options_of_the_url_stay_as_they_are_written(
+    target: str, position: tuple[str, int] | None, asked: str
+) -> None:
+    assert with_since(target, position) == asked

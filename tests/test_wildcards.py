@@ -317,6 +317,12 @@ def test_max_rate_is_for_each_topic(rig: Rig) -> None:
     assert peer.payloads == [b"0", b"19"]
 
 
+def test_a_rate_is_not_for_a_lossless_pattern(rig: Rig) -> None:
+    connection, _peer = rig.connect()
+    with pytest.raises(ValueError, match="max_rate is not for a lossless"):
+        connection.subscribe_pattern("a.*", on_slow="lossless", max_rate=2)
+
+
 # The life of topics.
 
 

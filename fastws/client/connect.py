@@ -65,7 +65,7 @@ class connect:  # it is called like a function
 
     Where the server gives positions (docs/protocol.md 4), it then asks for what comes after the
     last message that the program has received: nothing is lost or doubled, or `ws.recovered` is
-    False.
+    False. Where `ws.position` is None it asks for no position, and `ws.recovered` is None.
 
     Between attempts that fail it waits, at random up to 5 s, then up to 3.1 s, growing by 1.618 to
     90 s. Errors that another attempt cannot cure (a 4xx, a bad URL) are raised.
@@ -139,10 +139,10 @@ class connect:  # it is called like a function
 
     async def __aiter__(self) -> AsyncIterator[Connection]:
         delays = reconnect_delays()
-        since: Position | None = None
+        target = self._url.target
         while True:
             try:
-                connection = await self._connect(since)
+                connection = await self._connect(target)
             except (OSError, TimeoutError, InvalidHandshake) as error:
                 if isinstance(error, InvalidHandshake) and error.status not in TRANSIENT:
                     raise
@@ -153,13 +153,20 @@ class connect:  # it is called like a function
                 yield connection
             finally:
                 await _close(connection)
-            since = connection.position
+            target = self._target_after(connection)
+
+    def _target_after(self, connection: Connection) -> str:
+        """Return what to ask for when a connection has ended."""
+        if connection.session.place is None:
+            return self._url.target
+        # Where its position is unknown, that of the URL is an old one: all would come again.
+        return with_since(self._url.target, connection.position)
 
     # One attempt.
 
-    async def _connect(self, since: Position | None = None) -> Connection:
+    async def _connect(self, target: str | None = None) -> Connection:
         engine = engine_for(self._limits)
-        target = self._url.target if since is None else with_since(self._url.target, since)
+        target = self._url.target if target is None else target
         try:
             async with asyncio.timeout(self._open_timeout):
                 return await self._open(engine, await self._dial(), target)

@@ -87,12 +87,14 @@ def place_of(fields: Fields, target: str) -> Place | None:
     return Place(began[0], delivery, position, batched)
 
 
-def with_since(target: str, position: Position) -> str:
-    """Return the target of a request that asks for what comes after a position."""
-    path, _, _ = target.partition("?")
-    others = [f"{name}={value}" for name, value in _options(target) if name != "since"]
-    epoch, seq = position
-    return f"{path}?{'&'.join([*others, f'since={quote(epoch)}:{seq}'])}"
+def with_since(target: str, position: Position | None) -> str:
+    """Return the target of a request that asks for what comes after a position; None: for none."""
+    path, _, query = target.partition("?")
+    options = [each for each in query.split("&") if each and _name(each) != "since"]
+    if position is not None:
+        epoch, seq = position
+        options.append(f"since={quote(epoch)}:{seq}")
+    return f"{path}?{'&'.join(options)}" if options else path
 
 
 def asks_for_envelope(target: str) -> bool:
@@ -140,8 +142,11 @@ def _last_of_batch(batch: bytes) -> bytes:
 def _options(target: str) -> list[tuple[str, str]]:
     """The options of a query as they are written, names decoded."""
     _, _, query = target.partition("?")
-    pairs = [field.partition("=") for field in query.split("&") if field]
-    return [(unquote(name), value) for name, _, value in pairs]
+    return [(_name(each), each.partition("=")[2]) for each in query.split("&") if each]
+
+
+def _name(option: str) -> str:
+    return unquote(option.partition("=")[0])
 
 
 _POSITION_FIELD = POSITION.lower().encode("ascii")

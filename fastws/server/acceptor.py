@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from fastws._frame import Connection, Engine, closed_error
+from fastws._frame import Connection, Engine, Topic, closed_error
 from fastws.errors import ConnectionClosed, HandshakeError
 from fastws.http.extensions import negotiate
 from fastws.http.head import HeadLimits, head_too_large, parse_request
@@ -116,7 +116,7 @@ class Acceptor:
         engine.on_undecided = self._on_undecided
         engine.on_close = self._on_close
         engine.on_error = self._failures.take
-        engine.on_topic_closed = self._plain.topic_closed
+        engine.on_topic_closed = self._on_topic_closed
 
     def counts(self) -> dict[str, int]:
         """Return what is counted here, by name."""
@@ -370,6 +370,10 @@ class Acceptor:
 
     # Ends.
 
+    def _on_topic_closed(self, topic: Topic) -> None:
+        self._waits.publishers.on_close(topic)
+        self._plain.topic_closed(topic)
+
     def _on_close(self, connection: Connection) -> None:
         try:
             self._tell_end(connection)
@@ -383,7 +387,7 @@ class Acceptor:
         if session is not None and session.inbox is not None:
             session.inbox.end(closed_error(connection))
         elif isinstance(session, PlainSession):
-            session.end(connection)
+            self._plain.ended(connection, session)
         elif connection.on_message is None:
             self._decisions.cancel(connection)
         else:

@@ -145,10 +145,12 @@ class App:
             query: names of options in the query that are the program's own, such as "token"; any
                 other name is 400.
             lossless: whether clients may ask for `onSlow=lossless`: they can hold the publisher.
-            max_lag: of clients that ask for a policy by `onSlow`; None: the topic's.
+            max_lag: of clients that ask for a policy by `onSlow`, its bytes up to what the topic
+                retains; None: the topic's.
 
         Raises:
-            ValueError: the prefix does not begin and end with a slash, or has topics already.
+            ValueError: the prefix does not begin and end with a slash, or has topics already;
+                max_lag is out of range.
             re.PatternError: name_pattern is no regular expression.
         """
         topics = PlainTopics(prefix, can_subscribe, name_pattern, query, lossless, max_lag)

@@ -23,5 +23,6 @@ def make_engine(limits: Limits) -> tuple[Engine, Waits]:
     waits = engine.waits = Waits()
     engine.on_room = waits.on_room
     engine.on_topic_room = waits.publishers.on_room
+    engine.on_topic_closed = waits.publishers.on_close
     engine.on_pong = waits.on_pong
     return engine, waits

@@ -8,9 +8,9 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastws._frame import Connection, Engine, Topic
+from fastws._frame import Connection, Engine, Topic, check_lag
 from fastws.errors import VERSION_HEADERS, HandshakeError
 from fastws.http.request import Request
 from fastws.http.response import Response
@@ -25,9 +25,6 @@ from fastws.http.topic_request import (
 )
 from fastws.lag import Lag
 from fastws.server.coroutines import Session
-
-if TYPE_CHECKING:
-    pass
 
 PREFIX = "/topics/"
 GOING_AWAY = 1001
@@ -45,11 +42,6 @@ class PlainSession(Session):
     topic: Topic | None = None
     went: Heard | None = None
 
-    def end(self, connection: Connection) -> None:
-        """Tell whoever wants to hear of the end."""
-        if self.went is not None:
-            self.went(connection)
-
 
 @dataclass(frozen=True, slots=True)
 class PlainTopics:
@@ -61,7 +53,8 @@ class PlainTopics:
         name_pattern: a regular expression that a whole name matches.
         query: options of the query that are the program's own.
         lossless: whether a client may ask for onSlow=lossless, and so hold the publisher.
-        max_lag: of a client that asks for a policy; None: the topic's.
+        max_lag: of a client that asks for a policy, bytes up to what the topic retains; None: the
+            topic's.
         came: hears of a connection when it is subscribed.
         went: hears of its end.
     """
@@ -81,6 +74,8 @@ class PlainTopics:
         if isinstance(self.query, str):
             raise TypeError(f"query is a list of names, such as [{self.query!r}]")
         re.compile(self.name_pattern)
+        if self.max_lag is not None:
+            check_lag(self.max_lag)
 
     def asked(self, request: Request, longest: int) -> "Asked | None":
         """Return what a request asks for; None: its path is not of these topics.
@@ -111,9 +106,7 @@ class PlainTopics:
         own = topic.options["on_slow"]
         if asked.max_rate is not None and "lossless" in (asked.on_slow, asked.on_slow or own):
             raise HandshakeError(400, "maxRate is not for lossless: ask for another onSlow")
-        max_lag = None if asked.on_slow is None else self.max_lag
-        if max_lag is not None and asked.on_slow == "lossless":
-            max_lag = replace(max_lag, seconds=None)
+        max_lag = None if asked.on_slow is None else self._lag_of(topic, asked.on_slow)
         # Who was told that every message comes keeps the policy, whatever becomes of the topic's.
         on_slow = "close" if asked.on_slow is None and own == "close" else asked.on_slow
         options = {
@@ -126,6 +119,17 @@ class PlainTopics:
             "batch": asked.batch,
         }
         return {name: value for name, value in options.items() if value is not None}
+
+    def _lag_of(self, topic: Topic, on_slow: str) -> Lag | None:
+        """The limits of who asks for a policy, as far as the topic and the policy allow them."""
+        lag, most = self.max_lag, topic.options["retention_bytes"]
+        if lag is None:
+            return None
+        return replace(
+            lag,
+            bytes=None if lag.bytes is None else min(lag.bytes, most),
+            seconds=None if on_slow == "lossless" else lag.seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,7 @@ class Plain:
         self._topics = topics
         self._longest = longest
         self._ignored = self._refused = 0  # messages of clients; requests
+        self._clients: dict[Topic, set[Connection]] = {}
 
     def _of(self, request: Request) -> PlainTopics | None:
         return next((it for it in self._topics() if request.path.startswith(it.prefix)), None)
@@ -241,6 +246,7 @@ class Plain:
             connection.session = session
             connection.on_message = self._ignore
             begun = connection.subscribe(topic, **options)
+            self._clients.setdefault(topic, set()).add(connection)
             # Messages of other keys may be passed over already: what was asked for is as good.
             epoch, seq = options["since"] if begun.recovered else (begun.epoch, begun.seq)
             fields = [(POSITION, f"{epoch}:{seq}")]
@@ -250,10 +256,18 @@ class Plain:
 
     def topic_closed(self, topic: Topic) -> None:
         """Close the clients of a topic that was closed: nothing more would ever come."""
-        for connection in topic.engine.connections if self._topics() else ():
-            session = connection.session
-            if isinstance(session, PlainSession) and session.topic is topic:
-                connection.close(GOING_AWAY, "the topic is closed")
+        for connection in self._clients.pop(topic, ()):
+            connection.close(GOING_AWAY, "the topic is closed")
+
+    def ended(self, connection: Connection, session: PlainSession) -> None:
+        """Forget a client that has ended, and tell whoever wants to hear of it."""
+        topic = session.topic
+        if topic is not None and topic in self._clients:
+            self._clients[topic].discard(connection)
+            if not self._clients[topic]:
+                del self._clients[topic]
+        if session.went is not None:
+            session.went(connection)
 
     def _ignore(self, connection: Connection, message: str | bytes) -> None:
         self._ignored += 1

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from contextlib import suppress
 
 from fastws._frame import Connection, Frame, Topic
-from fastws.errors import ConnectionClosed
+from fastws.errors import ConnectionClosed, LogFull
 
 Payload = str | bytes | bytearray | memoryview | Frame
 
@@ -60,8 +60,13 @@ class Publishers:
             topic.crowded = False
             del self._queues[topic]
         elif was_first:
-            with suppress(ConnectionClosed, RuntimeError):  # it is closed: all of them are told
-                topic.notify_room(next(iter(queue)).data)
+            following = next(iter(queue))
+            try:
+                topic.notify_room(following.data)
+            except (ConnectionClosed, RuntimeError):  # closed; some may have come since it said so
+                self.on_close(topic)
+            except (LogFull, TypeError, ValueError):  # it has grown, or was released, meanwhile
+                following.call()  # it finds that out itself
 
     def on_room(self, topic: Topic) -> None:
         """Hear from the engine that there is room for the first one's message."""

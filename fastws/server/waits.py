@@ -146,10 +146,6 @@ class Waits:
         """Publish once there is room, after those who asked before."""
         return self.publishers.publish(topic, data, key, text, exclude)
 
-    def topic_closed(self, topic: Topic) -> None:
-        """Hear that a topic for which somebody waits has been closed."""
-        self.publishers.on_close(topic)
-
     def topics_closed(self) -> None:
         """Hear that the engine has been closed."""
         self.publishers.on_close()

@@ -16,6 +16,7 @@ static void take_over(fws_sub *sub)
 {
     if (!sub->wild)
         return;
+    fws_sub_unsample(sub); /* a sample that waits for it would not know the new one */
     sub->wild = false;
     sub->topic->wild--;
     sub->conn->n_wild--;
@@ -25,7 +26,9 @@ static void take_over(fws_sub *sub)
 /* Whether that of a wildcard cannot be what is asked for. */
 static bool begins_anew(const fws_sub *sub, const fws_command *command)
 {
-    return sub->wild && (command->since || !fws_sub_has_keys(sub, command->key, command->key_n));
+    return sub->wild
+           && (command->since || !fws_sub_encodes(sub, command->envelope, command->batch)
+               || !fws_sub_has_keys(sub, command->key, command->key_n));
 }
 
 static int subscribe_again(fws_sub *sub, const fws_command *command,
@@ -46,6 +49,14 @@ static fws_sub *excluded(const fws_engine *engine, const fws_command *command)
 {
     const fws_conn *conn = command->conn == 0 ? NULL : fws_engine_find(engine, command->conn);
     return conn == NULL ? NULL : fws_conn_find_sub(conn, command->topic);
+}
+
+static int exclude(fws_sub *sub)
+{
+    int status = fws_sub_exclude(sub);
+    if (sub->resting && fws_sub_runs(sub) > FWS_RUNS_MOST)
+        fws_sub_shorten_rest(sub); /* they are kept until it has passed them */
+    return status;
 }
 
 void fws_engine_sample(fws_engine *engine, fws_topic *topic)
@@ -74,7 +85,7 @@ static int publish(fws_engine *engine, const fws_command *command)
         && (key = fws_topic_key(topic, command->key, command->key_n)) == NULL)
         return FWS_E_NOMEM;
     fws_sub *sub = excluded(engine, command);
-    if (sub != NULL && fws_sub_wants(sub, key) && fws_sub_exclude(sub) != FWS_OK) {
+    if (sub != NULL && fws_sub_wants(sub, key) && exclude(sub) != FWS_OK) {
         if (key != NULL)
             fws_keys_unreserve(topic->keys, key);
         return FWS_E_NOMEM;
@@ -121,6 +132,39 @@ static int complete(fws_engine *engine, fws_sub *sub, const fws_command *command
     return status == FWS_OK ? fws_sub_tell_losses(sub, command->losses) : status;
 }
 
+/* Whether an explicit subscription more may begin. */
+static int may_begin(fws_engine *engine, const fws_conn *conn, const fws_command *command)
+{
+    uint32_t most = engine->options.max_subscriptions;
+    if (most > 0 && conn->n_subs - conn->n_wild >= most) {
+        engine->counters.subscriptions_refused++;
+        return FWS_E_MANY;
+    }
+    if (command->batch > FWS_BATCH_MOST)
+        return FWS_E_INVALID;
+    return command->envelope ? may_send(engine, conn, FWS_NOTICE_MAX) : FWS_OK;
+}
+
+static int begin(fws_engine *engine, fws_conn *conn, const fws_command *command,
+                 const fws_topic_options *options)
+{
+    fws_topic *topic = command->topic;
+    bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
+    uint64_t seq = recovers ? command->seq : FWS_START;
+    fws_sub *sub = fws_topic_join_filtered(topic, conn, options, seq, ++engine->eseq, command->key,
+                                           command->key_n);
+    if (sub == NULL)
+        return FWS_E_NOMEM;
+    if (command->since)
+        sub->began = recovers ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE;
+    int status = complete(engine, sub, command);
+    if (status != FWS_OK)
+        fws_topic_leave(sub);
+    else if (sub->pending)
+        fws_engine_mark_dirty(engine, conn);
+    return status;
+}
+
 static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *command)
 {
     fws_topic *topic = command->topic;
@@ -135,40 +179,19 @@ static int subscribe(fws_engine *engine, fws_conn *conn, const fws_command *comm
     if (command->key_n > 0 && fws_filter_names(command->key, command->key_n) == 0)
         return FWS_E_INVALID;
     fws_sub *sub = fws_conn_find_sub(conn, topic);
-    if (sub != NULL && begins_anew(sub, command)) {
-        fws_topic_leave(sub);
-        sub = NULL;
-    }
-    if (sub != NULL)
-        return subscribe_again(sub, command, options);
-    uint32_t most = engine->options.max_subscriptions;
-    if (most > 0 && conn->n_subs - conn->n_wild >= most) {
-        engine->counters.subscriptions_refused++;
-        return FWS_E_MANY;
-    }
-    if (command->batch > FWS_BATCH_MOST)
-        return FWS_E_INVALID;
-    int status = command->envelope ? may_send(engine, conn, FWS_NOTICE_MAX) : FWS_OK;
+    int status = sub == NULL || sub->wild ? may_begin(engine, conn, command) : FWS_OK;
     if (status != FWS_OK)
         return status;
-    bool recovers = command->since && fws_topic_recovers(topic, command->epoch, command->seq);
-    uint64_t seq = recovers ? command->seq : FWS_START;
-    sub = fws_topic_join_filtered(topic, conn, options, seq, ++engine->eseq, command->key,
-                                  command->key_n);
-    if (sub == NULL)
-        return FWS_E_NOMEM;
-    if (command->since)
-        sub->began = recovers ? FWS_BEGAN_SINCE : FWS_BEGAN_TOO_LATE;
-    status = complete(engine, sub, command);
-    if (status != FWS_OK) {
+    if (sub != NULL && !begins_anew(sub, command))
+        return subscribe_again(sub, command, options);
+    if (sub != NULL)
         fws_topic_leave(sub);
-        return status;
-    }
-    if (sub->pending)
-        fws_engine_mark_dirty(engine, conn);
-    if (engine->source.topic == topic && !engine->source.running)
+    status = begin(engine, conn, command, options);
+    if (status != FWS_OK)
+        (void)fws_conn_fall_back(conn, topic, &engine->eseq);
+    else if (engine->source.topic == topic && !engine->source.running)
         engine->source_at = 0; /* the feed starts with its first subscriber */
-    return FWS_OK;
+    return status;
 }
 
 static int unsubscribe(fws_engine *engine, fws_conn *conn, fws_topic *topic)

@@ -243,8 +243,11 @@ static void arm_timer(fws_engine *engine)
     uint64_t at =
         sweeps && engine->sweep_at < engine->source_at ? engine->sweep_at : engine->source_at;
     uint64_t rest_until = fws_topics_rest_until(&engine->topics);
-    if (rest_until < at) /* all that rise within the same millisecond send in one turn */
-        at = (rest_until / REST_STEP_NS + 1) * REST_STEP_NS;
+    /* All that rise within the same millisecond send in one turn; nothing else waits for its end. */
+    uint64_t rise_at = rest_until / REST_STEP_NS < UINT64_MAX / REST_STEP_NS
+                           ? (rest_until / REST_STEP_NS + 1) * REST_STEP_NS
+                           : UINT64_MAX;
+    at = rise_at < at ? rise_at : at;
     if (at == engine->timer_at || at <= engine->now || at == UINT64_MAX)
         return; /* at once, and fws_engine_more() says so */
     struct itimerspec when = {

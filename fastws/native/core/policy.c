@@ -1,8 +1,6 @@
 /* Limits and policies of slow subscribers; back-pressure on the publisher of a lossless topic. */
 #include "core/sample.h"
 
-#define RUNS_MOST 4096u /* of excluded frames, for one that is slow: 64 KiB */
-
 /* The limits of the members. */
 
 static void count_lossless(fws_topic *topic, uint64_t lag)
@@ -251,7 +249,7 @@ int fws_sub_apply_policy(fws_sub *sub)
 {
     const fws_topic_options *options = fws_sub_options(sub);
     if (sub->conflating) /* it needs no slab, but what is excluded for it is kept */
-        return fws_sub_runs(sub) <= RUNS_MOST ? FWS_OK : FWS_E_SLOW;
+        return fws_sub_runs(sub) <= FWS_RUNS_MOST ? FWS_OK : FWS_E_SLOW;
     if (within(sub, options))
         return FWS_OK;
     if (options->on_slow != FWS_SLOW_LATEST && options->on_slow != FWS_SLOW_DROP_OLDEST)

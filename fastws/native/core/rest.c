@@ -104,7 +104,9 @@ bool fws_sub_rests(fws_sub *sub)
     const fws_max_rate *rate = sub->extra->max_rate;
     if (rate->flush_to > 0)
         return false;
-    if (topics->logs.clock == NULL || *topics->logs.clock >= rate->next_at || !make_room(topics)) {
+    bool closes = sub->conn->state >= FWS_CLOSING; /* nothing leaves behind its Close */
+    if (closes || topics->logs.clock == NULL || *topics->logs.clock >= rate->next_at
+        || !make_room(topics)) {
         begin_flush(sub);
         return false;
     }
@@ -123,11 +125,9 @@ void fws_sub_end_flush(fws_sub *sub)
     rate->next_at = (now - rate->next_at < rate->gap_ns ? rate->next_at : now) + rate->gap_ns;
 }
 
-fws_sub *fws_topics_rested(fws_topics *topics, uint64_t now)
+/* Out of its rest into the heap of its connection. */
+static void rise(fws_sub *sub)
 {
-    if (topics->n_resting == 0 || topics->resting[0].until > now)
-        return NULL;
-    fws_sub *sub = topics->resting[0].sub;
     bool conflating = sub->conflating;
     if (!conflating)
         fws_sub_uncount(sub);
@@ -137,11 +137,18 @@ fws_sub *fws_topics_rested(fws_topics *topics, uint64_t now)
     begin_flush(sub);
     fws_conn_push(sub->conn, sub, fws_sub_eseq(sub));
     fws_topic_passed(sub->topic); /* who leaves out the older ones needs their slabs no more */
+}
+
+fws_sub *fws_topics_rested(fws_topics *topics, uint64_t now)
+{
+    if (topics->n_resting == 0 || topics->resting[0].until > now)
+        return NULL;
+    fws_sub *sub = topics->resting[0].sub;
+    rise(sub);
     return sub;
 }
 
-/* Its time has come. */
-static void wake_up(fws_sub *sub)
+void fws_sub_shorten_rest(fws_sub *sub)
 {
     fws_rest due = {0, sub};
     sub->extra->max_rate->next_at = 0;
@@ -153,7 +160,7 @@ void fws_conn_end_rests(fws_conn *conn)
 {
     for (uint32_t i = 0; conn->n_resting > 0 && i < conn->capacity_subs; i++)
         if (conn->subs[i] != NULL && conn->subs[i]->resting)
-            wake_up(conn->subs[i]);
+            rise(conn->subs[i]);
 }
 
 int fws_sub_set_max_rate(fws_sub *sub, uint64_t gap_ns)
@@ -170,7 +177,7 @@ int fws_sub_set_max_rate(fws_sub *sub, uint64_t gap_ns)
         sub->extra->max_rate = rate;
     }
     if (sub->extra->max_rate->gap_ns != gap_ns)
-        wake_up(sub);
+        fws_sub_shorten_rest(sub);
     sub->extra->max_rate->gap_ns = gap_ns;
     return FWS_OK;
 }

@@ -191,7 +191,8 @@ bool fws_topic_recovers(const fws_topic *topic, uint64_t epoch, uint64_t seq);
  * the budget is smaller than that, or lossless members need the rest. */
 bool fws_topic_make_room(fws_topic *topic, size_t n);
 
-/* Frees history that is too old: in portions, with every sweep. */
+/* Frees history that is too old, and looks again at topics that only wildcards have: in portions,
+ * with every sweep. */
 void fws_topics_sweep(fws_topics *topics);
 
 /* Frees the name: the topic is in no table any more. */
@@ -325,8 +326,12 @@ void fws_sub_end_flush(fws_sub *sub);
 /* It does not rest any more. */
 void fws_sub_end_rest(fws_sub *sub);
 
-/* Those of the connection may send at once: it is about to end. */
+/* The connection closes: its subscriptions that rest are pending at once, so that what they have still
+ * to send leaves before the Close. */
 void fws_conn_end_rests(fws_conn *conn);
+
+/* It may send at the next flush. */
+void fws_sub_shorten_rest(fws_sub *sub);
 
 /* The next one that has rested by then, now in its connection's heap; NULL: there is none. */
 fws_sub *fws_topics_rested(fws_topics *topics, uint64_t now);
@@ -472,7 +477,9 @@ static inline uint64_t fws_sub_leaves_at(const fws_sub *sub, uint64_t eseq)
     return sub->extra != NULL && sub->extra->replay_eseq > eseq ? sub->extra->replay_eseq : eseq;
 }
 
-/* Runs of excluded frames that it has not passed. */
+/* Runs of excluded frames that it has not passed. One that is slow and has more is closed, one that
+ * rests sends: 64 KiB. */
+#define FWS_RUNS_MOST 4096u
 uint32_t fws_sub_runs(const fws_sub *sub);
 
 static inline const fws_filter *fws_sub_filter(const fws_sub *sub)

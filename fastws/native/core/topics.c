@@ -304,7 +304,7 @@ bool fws_topic_make_room(fws_topic *topic, size_t n)
     return true;
 }
 
-/* History goes by age, too. */
+/* History goes by age, too, and so do topics that only wildcards have. */
 
 void fws_topics_sweep(fws_topics *topics)
 {
@@ -312,7 +312,8 @@ void fws_topics_sweep(fws_topics *topics)
     while (n-- > 0) {
         fws_topic *topic = topics->table[topics->sweep_at++ % topics->capacity].topic;
         bool saved = topic != NULL && topic->keys != NULL && topic->keys->n_saved > 0;
-        if (topic == NULL || (topic->options->history_ns == 0 && !saved))
+        bool wild = topic != NULL && topic->wild > 0 && topic->wild == topic->n;
+        if (topic == NULL || (topic->options->history_ns == 0 && !saved && !wild))
             continue;
         fws_topic_release(topic);
         fws_topic_touch(topic);

@@ -110,8 +110,11 @@ bool fws_sub_derive(const fws_sub *sub, uint64_t seq, fws_deflate *codec)
     const fws_topic *topic = sub->topic;
     fws_variant *variant = sub->extra->variant;
     const fws_origin origin = origin_of(topic, codec);
-    if (fws_encoding_strict(variant->encoding))
-        return fws_variant_approach(variant, &origin, seq, read_from(topic, seq));
+    if (fws_encoding_strict(variant->encoding)) {
+        /* Where it goes on nothing is skipped, and a long history is not looked through. */
+        uint64_t from = variant->log.next_seq == seq ? seq : read_from(topic, seq);
+        return fws_variant_approach(variant, &origin, seq, from);
+    }
     fws_variant_advance(variant, &origin, seq);
     return true;
 }

@@ -386,12 +386,25 @@ void fws_conn_drop_wilds(fws_conn *conn)
 
 /* The end of what nobody else needs. */
 
+/* Whether a member may not send yet: in a new topic it would begin without its max_rate. The sweep
+ * looks again. */
+static bool paced(const fws_topic *topic)
+{
+    const uint64_t *clock = topic->topics->logs.clock;
+    for (uint32_t i = 0; clock != NULL && i < topic->n; i++) {
+        const fws_sub_extra *extra = topic->members[i]->extra;
+        if (extra != NULL && extra->max_rate != NULL && extra->max_rate->next_at > *clock)
+            return true;
+    }
+    return false;
+}
+
 static bool idle(const fws_topic *topic)
 {
     return topic->wild > 0 && topic->n == topic->wild && topic->caught == topic->n
            && __atomic_load_n(&topic->refs, __ATOMIC_ACQUIRE) == topic->wild && !topic->dirty
            && topic != topic->topics->waking && !topic->configured && !topic->closed
-           && topic->log.held == 0 && topic->waiting == NULL;
+           && topic->log.held == 0 && topic->waiting == NULL && !paced(topic);
 }
 
 void fws_topics_close_idle(fws_topics *topics)

@@ -3,8 +3,9 @@
  * Each topic that matches has the connection as an ordinary member, marked `wild`: one at most, so
  * that no message comes twice. Of several wildcards of a connection the longest that matches decides
  * with which options; an explicit subscription goes before all of them, and when it ends they take
- * over. A topic that has only such members, and nothing that they have not had, is closed: when its
- * name is used again, they are members of the new one from the beginning.
+ * over. A topic that has only such members, and nothing that they have not had, is closed when each of
+ * them may send again (max_rate): when its name is used again, they are members of the new one from the
+ * beginning.
  */
 #ifndef FWS_WILDCARDS_H
 #define FWS_WILDCARDS_H

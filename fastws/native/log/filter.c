@@ -72,6 +72,12 @@ static bool is_new(const fws_key *key)
     return key->ranks != NULL && key->ranks->filters == 0;
 }
 
+/* A name that no frame has, such as one that a client made up, costs no walk over the frames. */
+static bool has_frames(const fws_keys *keys, const fws_key *key)
+{
+    return key->place != UINT64_MAX && key->seq >= keys->log->first_seq;
+}
+
 /* Makes those of all new keys in one walk over what the log retains. False: memory is out. */
 static bool rank_frames(fws_keys *keys)
 {
@@ -97,7 +103,7 @@ static bool fill(fws_filter *filter, const uint8_t *names, size_t n)
         fws_key *key = rank(filter->keys, names + at + 1, names[at]);
         if (key == NULL)
             return false;
-        fresh |= is_new(key);
+        fresh |= is_new(key) && has_frames(filter->keys, key);
         filter->wanted[filter->n++] = key;
     }
     return !fresh || rank_frames(filter->keys);

@@ -35,12 +35,15 @@ static void settle_form(fws_log *log, uint8_t form)
         slab->full_at = slab->n;
 }
 
+/* False, too, for what is larger than a frame may be: escaped, a text may be six times as long. */
 static bool encode(fws_variant *variant, const fws_origin *origin, const fws_slab *slab, uint32_t i,
                    const fws_key *key, fws_encoded *out)
 {
     uint32_t start = fws_slab_start(slab, i);
-    return fws_encode(out, variant->encoding, slab->data + start, slab->end[i] - start,
-                      slab->base_seq + i, key, origin->content, origin->codec, &variant->scratch);
+    bool made =
+        fws_encode(out, variant->encoding, slab->data + start, slab->end[i] - start,
+                   slab->base_seq + i, key, origin->content, origin->codec, &variant->scratch);
+    return made && out->n <= FWS_FRAME_LIMIT;
 }
 
 static void scratch_settle(fws_variant *variant)
