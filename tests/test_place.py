@@ -64,7 +64,7 @@ def test_who_begins_where_it_has_asked_to_has_recovered(target: str, recovered: 
     [
         ("/t", "/t?since=1f:41"),
         ("/t?", "/t?since=1f:41"),
-        ("/t?a=b&c", "/t?a=b&c=&since=1f:41"),
+        ("/t?a=b&c", "/t?a=b&c&since=1f:41"),
         ("/t?since=old:1&a=%26", "/t?a=%26&since=1f:41"),
         ("/t?a=1&s%69nce=x&a=2&since=y", "/t?a=1&a=2&since=1f:41"),
     ],
