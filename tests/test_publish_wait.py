@@ -210,9 +210,9 @@ def test_a_held_topic_is_not_polled(run: Run) -> None:
         at.client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         n = await at.fill()
         (task,) = started(at.topic.publish_wait(f"{n} {PIECE}"))
-        spent = time.process_time()
+        spent = time.thread_time()
         await asyncio.sleep(0.3)
-        assert time.process_time() - spent < 0.1
+        assert time.thread_time() - spent < 0.1
         assert not task.done()
         task.cancel()
 
