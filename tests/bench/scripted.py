@@ -39,7 +39,9 @@ class Scripted:
         with connection:
             head = b""
             while not head.endswith(b"\r\n\r\n"):
-                head += connection.recv(1)
+                if not (byte := connection.recv(1)):
+                    return  # it has gone without a request
+                head += byte
             request = parse_request(head)
             if self._answer is not None:
                 connection.sendall(self._answer)
