@@ -34,6 +34,7 @@ static fws_topic_options take_topic_options(void)
     return (fws_topic_options){.retention_bytes = max_lag * (1 + amount % 3),
                                .max_lag_bytes = max_lag,
                                .on_slow = what >> 3 & 3,
+                               .content = FWS_CONTENT_JSON, /* in an envelope as they are */
                                .retain = (amount & 0x60) == 0x60,
                                .max_lag_ns = (amount & 0x18) == 0x18 ? amount * 4000000ULL : 0,
                                .history_messages = what & 0x20 ? amount : 0,

@@ -90,6 +90,8 @@ static void upgrade(one *who, fws_conn *conn)
         who->window_bits = FWS_WINDOW_MIN + (how >> 1) % FWS_WINDOWS;
         CHECK_EQ(fws_conn_deflate(engine, conn, who->window_bits), FWS_OK);
     }
+    who->envelope = how & 0x10;
+    who->batch = how & 0x80 ? 1 + how % 5 : 0;
     who->upgraded = true;
     CHECK_EQ(fws_conn_upgrade(engine, conn, (const uint8_t *)answer, strlen(answer)), FWS_OK);
     conn->acknowledges = how & 0x40; /* else as of a Unix socket */

@@ -130,7 +130,8 @@ static inline void check_batch(one *who, bool json, const uint8_t *data, size_t 
     batched += messages_n;
 }
 
-/* A message for it, sent directly: those have no envelope. */
+/* A message for it, sent directly: those have no envelope. By all of its bytes, because the u64 of
+ * an envelope looks like the number of one. */
 static inline bool is_direct(const one *who, const uint8_t *payload, size_t n)
 {
     uint32_t number;
@@ -138,7 +139,8 @@ static inline bool is_direct(const one *who, const uint8_t *payload, size_t n)
         return false;
     memcpy(&number, payload, sizeof number);
     return number < n_messages && messages[number].to == who->peer->tag
-           && messages[number].size == n;
+           && messages[number].size == n
+           && memcmp(payload + sizeof number, filling(number), n - sizeof number) == 0;
 }
 
 static inline void check_message(one *who, uint8_t opcode, const uint8_t *payload, size_t n)
