@@ -143,7 +143,7 @@ cdef extern from "core/conn.h" nogil:
         pass
 
 
-cdef extern from "core/topic.h" nogil:
+cdef extern from "core/sub.h" nogil:
     enum fws_on_slow:
         FWS_SLOW_CLOSE
         FWS_SLOW_LATEST

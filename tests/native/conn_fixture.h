@@ -3,7 +3,7 @@
 #define FWS_TEST_PLAN_H
 
 #include "check.h"
-#include "core/topic.h"
+#include "core/sub.h"
 
 static uint64_t most_half_sent = 1; /* frames of one message: of those with a batch more */
 

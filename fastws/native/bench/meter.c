@@ -139,8 +139,8 @@ static inline uint64_t load_le64(const uint8_t *data)
     return le64toh(value);
 }
 
-/* The first comma of 16 bytes; 16: there is none. A byte equals a comma where the exclusive or is 0,
- * and the lowest bit that is left belongs to the first such byte. */
+/* The first comma of 16 bytes; 16: there is none. A byte equals a comma where the exclusive or is
+ * 0, and the lowest bit that is left belongs to the first such byte. */
 static inline size_t first_comma(const uint8_t *data)
 {
     for (size_t at = 0; at < 16; at += 8) {

@@ -1,4 +1,5 @@
-/* Counts what the kernel took of a plan: places move on, and the rest of a half-sent message is kept. */
+/* Counts what the kernel took of a plan: places move on, and the rest of a half-sent message is
+ * kept. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -16,7 +16,7 @@
 #include "core/rate.h"
 #include "core/source.h"
 #include "core/sys.h"
-#include "core/topic.h"
+#include "core/sub.h"
 
 #define FWS_EVENTS 512           /* events of one turn */
 #define FWS_RECEIVE_CHUNK 65536u /* most bytes of one connection in one turn; the receive buffer */
@@ -60,7 +60,8 @@ typedef struct fws_options {
     fws_network exempt[FWS_EXEMPT_MOST]; /* addresses that do not count */
     uint64_t message_rate;               /* messages, pings and pongs of one peer a second, and */
     uint64_t byte_rate; /* bytes, as they come in: past either it is not read from */
-    /* Progress is FWS_PROGRESS_BYTES in each window of that length: who makes it has another one. */
+    /* Progress is FWS_PROGRESS_BYTES in each window of that length: who makes it has another
+     * one. */
     uint64_t handshake_ns;  /* from accept, or a later request's first byte, to the end of its
                                    head and the decision on it; then in which a body progresses */
     uint64_t keep_alive_ns; /* from the end of an answer to the next request; answers progress */
@@ -330,8 +331,8 @@ typedef struct fws_command {
                             still the same and has it; without, and else: fws_topic_start() */
     bool envelope : 1;   /* SUBSCRIBE: frames in an envelope; what comes first is its position */
     uint16_t key_n;      /* PUBLISH: bytes of the key, at most FWS_KEY_MAX; 0: it has none.
-                            SUBSCRIBE, SUBSCRIBE_ALL: of the names of keys that it wants, as fws_filter_names()
-                            reads them; 0: it wants all frames */
+                            SUBSCRIBE, SUBSCRIBE_ALL: of the names of keys that it wants, as
+                            fws_filter_names() reads them; 0: it wants all frames */
     uint64_t epoch, seq; /* SUBSCRIBE, with since */
     uint64_t gap_ns;     /* SUBSCRIBE: between two flushes, at least; 0: no limit */
     fws_losses *losses;  /* SUBSCRIBE: tells what it loses; NULL: nobody does. Where the call is

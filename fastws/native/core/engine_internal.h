@@ -49,8 +49,9 @@ static inline void fws_conn_count_out(fws_engine *engine, fws_conn *conn)
 void fws_conn_uncount(fws_engine *engine, fws_conn *conn);
 /* One of those that hold most, within a factor of two; NULL: nobody holds 1 KiB. */
 fws_conn *fws_engine_largest(const fws_engine *engine);
-/* Whether n bytes more for it are within max_buffered_bytes, the last eighth of which is for those
- * that hold little, the last sixteenth for those that hold nothing; else the next flush makes room. */
+/* Whether n bytes more for it are within max_buffered_bytes, the last eighth of which is for
+ * those that hold little, the last sixteenth for those that hold nothing; else the next flush
+ * makes room. */
 bool fws_conn_has_room(fws_engine *engine, const fws_conn *conn, size_t n);
 /* Whether what is new is to be refused. */
 static inline bool fws_engine_full(const fws_engine *engine)
@@ -59,7 +60,8 @@ static inline bool fws_engine_full(const fws_engine *engine)
     return engine->pressed || (most != 0 && fws_engine_buffered(engine) > most);
 }
 
-/* command.c: at most one publish in FWS_SAMPLE_GAP_NS is sampled, and that by the clock of the turn. */
+/* command.c: at most one publish in FWS_SAMPLE_GAP_NS is sampled, and that by the clock of the
+ * turn. */
 #define FWS_SAMPLE_GAP_NS 10000000u
 void fws_engine_sample(fws_engine *engine, fws_topic *topic);
 static inline void fws_engine_published(fws_engine *engine, fws_topic *topic)
@@ -161,8 +163,8 @@ void fws_engine_discard(fws_engine *engine);
 /* Something came for a connection that is not read from. A reset ends it, so does the end of a peer
  * that is being decided on; of a WebSocket the rest is looked at within FWS_UNREAD_NS. */
 void fws_conn_hear(fws_engine *engine, fws_conn *conn);
-/* Looks at what an OPEN connection has unread, when that is due. Once the peer's end or its Close has
- * lain there for FWS_UNREAD_NS, it counts. */
+/* Looks at what an OPEN connection has unread, when that is due. Once the peer's end or its Close
+ * has lain there for FWS_UNREAD_NS, it counts. */
 void fws_conn_look(fws_engine *engine, fws_conn *conn);
 
 /* allowance.c: what each connection may still send in its rates, by slot. */
@@ -264,8 +266,9 @@ fws_event *fws_event_raise(fws_engine *engine, fws_conn *conn, enum fws_event_ki
                            const uint8_t *data, size_t n);
 /* Frees what the event owns. */
 void fws_event_drop(fws_engine *engine);
-/* Looks at the clock; after so many steps more, when FWS_LOOK_STEPS have gone by. An event counts as
- * FWS_EVENT_STEPS, or as all of them after a look that found FWS_SLOW_NS gone: a look takes 25 ns. */
+/* Looks at the clock; after so many steps more, when FWS_LOOK_STEPS have gone by. An event counts
+ * as FWS_EVENT_STEPS, or as all of them after a look that found FWS_SLOW_NS gone: a look takes 25
+ * ns. */
 #define FWS_LOOK_STEPS 64
 #define FWS_EVENT_STEPS 16
 #define FWS_SLOW_NS 20000

@@ -243,7 +243,8 @@ static void arm_timer(fws_engine *engine)
     uint64_t at =
         sweeps && engine->sweep_at < engine->source_at ? engine->sweep_at : engine->source_at;
     uint64_t rest_until = fws_topics_rest_until(&engine->topics);
-    /* All that rise within the same millisecond send in one turn; nothing else waits for its end. */
+    /* All that rise within the same millisecond send in one turn; nothing else waits for its
+     * end. */
     uint64_t rise_at = rest_until / REST_STEP_NS < UINT64_MAX / REST_STEP_NS
                            ? (rest_until / REST_STEP_NS + 1) * REST_STEP_NS
                            : UINT64_MAX;

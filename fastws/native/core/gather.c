@@ -1,7 +1,7 @@
 /* Plans the next send of a connection. */
 #include <string.h>
 
-#include "core/topic.h"
+#include "core/sub.h"
 
 #define AHEAD 7       /* places of the heap that are looked at: three levels */
 #define DERIVE_MOST 4 /* steps of compression for one plan */

@@ -1,5 +1,5 @@
 /* What a log keeps, and when it lets go: for readers, retention, history. */
-#include "core/topic.h"
+#include "core/sub.h"
 
 /* The first frame that history wants. */
 static uint64_t wanted_from(const fws_topic *topic)

@@ -1,7 +1,7 @@
 /* What subscriptions will never get, for those whose owner wants to be told. */
 #include <stdlib.h>
 
-#include "core/topic.h"
+#include "core/sub.h"
 
 fws_losses *fws_losses_new(uint64_t id)
 {

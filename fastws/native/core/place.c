@@ -2,7 +2,7 @@
  * count on the slab it reads, and what it leaves out for newer frames of the same keys. */
 #include <stdlib.h>
 
-#include "core/topic.h"
+#include "core/sub.h"
 
 static const fws_excluded *excluded_of(const fws_sub *sub)
 {

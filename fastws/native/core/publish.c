@@ -1,5 +1,6 @@
-/* Publishing to a topic: room for a frame, its key, how many members get it, the wake that follows. */
-#include "core/topic.h"
+/* Publishing to a topic: room for a frame, its key, how many members get it, the wake that
+ * follows. */
+#include "core/sub.h"
 
 static bool in_the_way(fws_topic *topic, size_t n)
 {

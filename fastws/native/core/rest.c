@@ -1,7 +1,7 @@
 /* Subscriptions with a max_rate: between two of their flushes they rest, in a heap by time. */
 #include <stdlib.h>
 
-#include "core/topic.h"
+#include "core/sub.h"
 
 /* The heap. */
 

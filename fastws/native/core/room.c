@@ -2,7 +2,7 @@
  * the logs hold less. */
 #include <stdlib.h>
 
-#include "core/topic.h"
+#include "core/sub.h"
 #include "wire/frame.h"
 
 static size_t frame_size(size_t n)

@@ -7,10 +7,11 @@
 #ifndef FWS_SAMPLE_H
 #define FWS_SAMPLE_H
 
-#include "core/topic.h"
+#include "core/sub.h"
 
-/* Begins to wait for the newest frame of the topic, which was published at that time, ns, unless all
- * places are taken. A sample that has waited for FWS_SAMPLE_NS gives its place to a newer one. */
+/* Begins to wait for the newest frame of the topic, which was published at that time, ns, unless
+ * all places are taken. A sample that has waited for FWS_SAMPLE_NS gives its place to a newer
+ * one. */
 void fws_topic_sample(fws_topic *topic, uint64_t at);
 
 /* Records the samples that are complete at that time. */

@@ -6,7 +6,7 @@
 
 #include "feed/pace.h"
 #include "feed/tick.h"
-#include "core/topic.h"
+#include "core/sub.h"
 
 #define FWS_STARVED_NS 1000000u  /* until a source without memory tries again */
 #define FWS_SOURCE_BATCH 262144u /* bytes appended before the clients are looked at again */

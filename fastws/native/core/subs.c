@@ -1,7 +1,7 @@
 /* The subscriptions of one connection: a table by topic, and the heap of pending ones. */
 #include <stdlib.h>
 
-#include "core/topic.h"
+#include "core/sub.h"
 
 /* The table: open addressing, at most three quarters full; a table of one has no room to probe. */
 

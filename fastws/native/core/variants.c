@@ -1,7 +1,7 @@
 /* The variants of a topic: one for each encoding that is read. */
 #include <stdlib.h>
 
-#include "core/topic.h"
+#include "core/sub.h"
 
 static fws_variant *variant_of(fws_topic *topic, fws_encoding encoding)
 {

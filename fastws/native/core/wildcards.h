@@ -10,7 +10,7 @@
 #ifndef FWS_WILDCARDS_H
 #define FWS_WILDCARDS_H
 
-#include "core/topic.h"
+#include "core/sub.h"
 
 #define FWS_WILD_PREFIX 255u /* bytes of the beginning of names */
 #define FWS_WILD_MOST 64u    /* wildcards of one connection */
@@ -40,10 +40,10 @@ typedef struct fws_wild {
 fws_topic *fws_topics_open(fws_topics *topics, const char *name, size_t n,
                            const fws_topic_options *options);
 
-/* Subscribes an OPEN connection to all topics that begin so, which looks at every topic's name once;
- * again: with other options. Frames that there are leave with the engine sequences from *eseq on. It
- * takes losses over (NULL: none). FWS_OK, FWS_E_NOMEM (then nothing has changed, but options that were given
- * again), FWS_E_MANY. */
+/* Subscribes an OPEN connection to all topics that begin so, which looks at every topic's name
+ * once; again: with other options. Frames that there are leave with the engine sequences from *eseq
+ * on. It takes losses over (NULL: none). FWS_OK, FWS_E_NOMEM (then nothing has changed, but options
+ * that were given again), FWS_E_MANY. */
 int fws_conn_join_wild(fws_topics *topics, fws_conn *conn, const fws_wild *asked, uint64_t *eseq);
 void fws_conn_leave_wild(fws_conn *conn, const uint8_t *prefix, size_t n);
 bool fws_conn_has_wild(const fws_conn *conn, const uint8_t *prefix, size_t n);

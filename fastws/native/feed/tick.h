@@ -60,8 +60,8 @@ size_t fws_tick_write(fws_ticks *ticks, uint8_t *out, uint64_t ts_ns, uint64_t s
 
 /* Writes the next n ticks (1..FWS_TICK_BLOCK) back to back, the very bytes of n calls of
  * fws_tick_write(), all due at ts_ns, seq the number of the first one. out has room for them
- * (fws_ticks_fit). end[i] becomes start + the bytes up to and including tick i. Returns the bytes of
- * all. */
+ * (fws_ticks_fit). end[i] becomes start + the bytes up to and including tick i. Returns the bytes
+ * of all. */
 size_t fws_tick_block(fws_ticks *ticks, uint8_t *out, uint32_t *end, uint32_t start, uint32_t n,
                       uint64_t ts_ns, uint64_t seq);
 

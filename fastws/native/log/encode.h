@@ -62,8 +62,8 @@ bool fws_encode(fws_encoded *out, fws_encoding encoding, const uint8_t *frame, s
 void fws_encoded_write(const fws_encoded *encoded, uint8_t *out);
 
 /* Several of one slab as one WebSocket message: data[0..n) is theirs, n is not 0. What stands in
- * front of them goes to head (FWS_BATCH_HEAD bytes); *skip bytes of the first one are left out; behind
- * FWS_FORM_JSON a bracket follows. Returns the size of the head. */
+ * front of them goes to head (FWS_BATCH_HEAD bytes); *skip bytes of the first one are left out;
+ * behind FWS_FORM_JSON a bracket follows. Returns the size of the head. */
 #define FWS_BATCH_HEAD (FWS_HEADER_MAX + 1)
 size_t fws_batch_head(uint8_t *head, uint8_t form, size_t n, size_t *skip);
 

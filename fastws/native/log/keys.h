@@ -63,12 +63,12 @@ fws_key *fws_keys_name(fws_keys *keys, const uint8_t *name, size_t n);
 /* It is not to be committed: one without a frame goes, unless filters name it. */
 void fws_keys_unreserve(fws_keys *keys, fws_key *key);
 
-/* Its newest frame is the one with that sequence number, which is the log's newest. Frames that were
- * appended since the last commit have the empty key, as all do when key is that one. */
+/* Its newest frame is the one with that sequence number, which is the log's newest. Frames that
+ * were appended since the last commit have the empty key, as all do when key is that one. */
 void fws_keys_commit(fws_keys *keys, fws_key *key, uint64_t seq);
 
-/* The key of a frame that the log retains: O(1). That of a frame without one is the empty key, whose
- * n is 0. It is good as long as the log retains the frame. */
+/* The key of a frame that the log retains: O(1). That of a frame without one is the empty key,
+ * whose n is 0. It is good as long as the log retains the frame. */
 const fws_key *fws_keys_at(const fws_keys *keys, uint64_t seq);
 
 /* The first key whose newest frame has that sequence number or a higher one; NULL: there is none.
@@ -79,8 +79,8 @@ const fws_keyed *fws_keys_from(const fws_keys *keys, uint64_t seq);
  * that many. */
 uint32_t fws_keys_run(const fws_keys *keys, uint64_t seq, uint32_t most);
 
-/* The oldest slab of the log is about to go: saves the frames that are the newest of their keys, or,
- * keep false or memory out, forgets them. */
+/* The oldest slab of the log is about to go: saves the frames that are the newest of their keys,
+ * or, keep false or memory out, forgets them. */
 void fws_keys_leave(fws_keys *keys, const fws_slab *slab, bool keep);
 
 /* Forgets keys whose newest frames were saved and have lower sequence numbers, in portions: as long

@@ -156,9 +156,9 @@ static bool ring_grow(fws_log *log)
     return true;
 }
 
-/* Whether a slab that is full was filled in one go, or the log would half fill one of the next grade.
- * A log that keeps little, such as the one frame of `retain`, keeps a whole slab for it: a small one,
- * however many frames go by. */
+/* Whether a slab that is full was filled in one go, or the log would half fill one of the next
+ * grade. A log that keeps little, such as the one frame of `retain`, keeps a whole slab for it: a
+ * small one, however many frames go by. */
 static bool outgrows(const fws_log *log, const fws_slab *full)
 {
     if (log->grade == FWS_GRADES - 1)
@@ -170,8 +170,8 @@ static bool outgrows(const fws_log *log, const fws_slab *full)
            || log->next_seq - log->first_seq >= next->frames / 2;
 }
 
-/* Of the next slab: when one was filled, the log may be busier than that; when one was closed for its
- * age with little in it, it is less busy. */
+/* Of the next slab: when one was filled, the log may be busier than that; when one was closed for
+ * its age with little in it, it is less busy. */
 static uint8_t next_grade(const fws_log *log)
 {
     const fws_slab *last = log->growing;
@@ -270,8 +270,8 @@ static uint64_t opened(const fws_slab *slab)
     return slab->opened;
 }
 
-/* The last slab for which that is at most `most`, the oldest one where it is for none. There must be
- * one. */
+/* The last slab for which that is at most `most`, the oldest one where it is for none. There must
+ * be one. */
 static inline fws_slab *last_slab(const fws_log *log, uint64_t (*of)(const fws_slab *),
                                   uint64_t most)
 {

@@ -46,8 +46,9 @@ typedef struct fws_origin {
 fws_variant *fws_variant_new(const fws_log *base, fws_encoding encoding);
 void fws_variant_free(fws_variant *variant);
 
-/* Derives one step further, for a reader whose next frame is seq, and which the base serves where
- * that is not enough. Frames that no reader needs any more are skipped: a gap larger than a step. */
+/* Derives one step further, for a reader whose next frame is seq, and which the base serves
+ * where that is not enough. Frames that no reader needs any more are skipped: a gap larger than
+ * a step. */
 void fws_variant_advance(fws_variant *variant, const fws_origin *origin, uint64_t seq);
 
 /* The same for a reader that nothing else can serve, which calls it again until its frame is
@@ -63,8 +64,9 @@ static inline bool fws_variant_has(const fws_variant *variant, uint64_t seq)
     return seq >= variant->log.first_seq && seq < variant->log.next_seq;
 }
 
-/* Frame i of that slab, which is of the base or saved for that key (NULL: it has none), as a single.
- * settle: singles of frames that are no newest ones of their keys may go. NULL: memory is out. */
+/* Frame i of that slab, which is of the base or saved for that key (NULL: it has none), as a
+ * single. settle: singles of frames that are no newest ones of their keys may go. NULL: memory is
+ * out. */
 fws_slab *fws_variant_single(fws_variant *variant, const fws_origin *origin, const fws_slab *slab,
                              uint32_t i, const fws_key *key, bool settle);
 

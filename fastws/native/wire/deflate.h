@@ -46,12 +46,11 @@ size_t fws_deflate_message(fws_deflate *codec, unsigned window_bits, const uint8
                            const uint8_t **out);
 
 /* Inflates a whole message. FWS_OK with *out (never NULL, the caller's to free) and *out_n;
- * FWS_E_TOO_BIG as soon as it passes limit bytes, or has more than FWS_BLOCKS dynamic or
- * final blocks and one for each FWS_BLOCK_BYTES of output (an empty one takes 11 bytes and 4 us), or
- * more than FWS_EMPTY_BLOCKS of any kind without output and one for each byte of it (10 bits, 12 ns);
- * FWS_E_DATA when it is not what RFC 7692
- * 7.2.2 describes, or ends in the middle; FWS_E_NOMEM. At no time are more than limit + 1
- * bytes of output held (twice while they are moved). */
+ * FWS_E_TOO_BIG as soon as it passes limit bytes, or has more than FWS_BLOCKS dynamic or final
+ * blocks and one for each FWS_BLOCK_BYTES of output (an empty one takes 11 bytes and 4 us), or more
+ * than FWS_EMPTY_BLOCKS of any kind without output and one for each byte of it (10 bits, 12 ns);
+ * FWS_E_DATA when it is not what RFC 7692 7.2.2 describes, or ends in the middle; FWS_E_NOMEM. At
+ * no time are more than limit + 1 bytes of output held (twice while they are moved). */
 int fws_inflate_message(fws_deflate *codec, const uint8_t *data, size_t n, uint64_t limit,
                         uint8_t **out, size_t *out_n);
 

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* FNV-1a with a seed that is secret, so that nobody makes names collide, and a last mix: the low bits
- * of FNV say little. */
+/* FNV-1a with a seed that is secret, so that nobody makes names collide, and a last mix: the low
+ * bits of FNV say little. */
 static inline uint32_t fws_hash(uint64_t seed, const void *name, size_t n)
 {
     const uint8_t *bytes = name;
