@@ -193,27 +193,34 @@ static inline int subscribe_with(one *who, uint8_t name, const fws_command *what
     return status;
 }
 
+/* A subscription with what is wanted now, and with its own options, when it has some. */
+static inline fws_command subscription_of(const one *who, uint8_t name,
+                                          const fws_topic_options *own)
+{
+    static uint8_t names[64];
+    return (fws_command){.kind = FWS_CMD_SUBSCRIBE,
+                         .conn = who->peer->tag,
+                         .topic = topics[name],
+                         .envelope = who->envelope,
+                         .batch = who->batch,
+                         .gap_ns = gap_wanted,
+                         .key = names,
+                         .key_n = write_names(names, keys_wanted),
+                         .losses = teller(),
+                         .data = (const uint8_t *)own,
+                         .n = own == NULL ? 0 : sizeof *own};
+}
+
 /* Subscribes it, to what follows that frame. */
 static inline void join_since(one *who, uint8_t name, const fws_topic_options *own, uint64_t epoch,
                               uint64_t seq)
 {
-    uint8_t names[64];
     if (topics[name] == NULL)
         return;
-    const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
-                              .conn = who->peer->tag,
-                              .topic = topics[name],
-                              .envelope = who->envelope,
-                              .batch = who->batch,
-                              .since = true,
-                              .epoch = epoch,
-                              .seq = seq,
-                              .gap_ns = gap_wanted,
-                              .key = names,
-                              .key_n = write_names(names, keys_wanted),
-                              .losses = teller(),
-                              .data = (const uint8_t *)own,
-                              .n = own == NULL ? 0 : sizeof *own};
+    fws_command what = subscription_of(who, name, own);
+    what.since = true;
+    what.epoch = epoch;
+    what.seq = seq;
     bool twice = who->seats[name].joined;
     int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !(twice || who->server) || lane == STAGED);
@@ -229,20 +236,9 @@ static inline void join_since(one *who, uint8_t name, const fws_topic_options *o
 /* Subscribes it, or gives its subscription other options; own NULL: the topic's. */
 static inline int join_with(one *who, uint8_t name, const fws_topic_options *own)
 {
-    uint8_t names[64];
     if (topics[name] == NULL)
         return FWS_E_CLOSED;
-    const fws_command what = {.kind = FWS_CMD_SUBSCRIBE,
-                              .conn = who->peer->tag,
-                              .topic = topics[name],
-                              .envelope = who->envelope,
-                              .batch = who->batch,
-                              .gap_ns = gap_wanted,
-                              .key = names,
-                              .key_n = write_names(names, keys_wanted),
-                              .losses = teller(),
-                              .data = (const uint8_t *)own,
-                              .n = own == NULL ? 0 : sizeof *own};
+    const fws_command what = subscription_of(who, name, own);
     bool others = who->seats[name].joined && who->seats[name].keys != keys_wanted;
     int status = subscribe_with(who, name, &what);
     CHECK(status != FWS_OK || !who->server || lane == STAGED);
