@@ -23,8 +23,8 @@ NATIVE = {
     2: "message encode variant log ring ranks keys filter outbox tick tick_vector tick_check meter",
     3: "sys peers conn rest sub subs place account policy keep variants topics topic publish "
     "commit source gather send poll close rate allowance throttle unread shed buffers deadline "
-    "flush command staging accept engine engine_state engine_internal facts sweep losses room wildcards "
-    "sample receive http turn",
+    "flush command staging accept engine engine_state engine_internal facts sweep losses room "
+    "wildcards sample receive http turn",
 }
 # Order inside layer 3, the highest file first: a file calls functions of files below it only.
 ORDER = (

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from handler_apps import eventually
 from plain_site import Run, plain_site, position
+from websockets.asyncio.client import connect
 
-from fastws import App, Connection, Lag, Request, Response
+from fastws import App, Connection, Lag, Request, Response, serve
 from fastws.server.plain import Plain, PlainTopics
 
 
@@ -197,3 +198,24 @@ def test_a_max_lag_that_no_client_could_have_is_refused_at_once(
 ) -> None:
     with pytest.raises(error):
         App().plain_topics(max_lag=lag)
+
+
+def test_what_fails_behind_the_upgrade_is_known_by_its_name(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    def greets(connection: Connection) -> None:
+        raise ValueError("no words")
+
+    async def case() -> None:
+        app = App()
+        app.plain = (PlainTopics(came=greets),)
+        async with serve(app, "127.0.0.1", 0) as server:
+            server.topic("t", on_slow="close")
+            host, port = server.sockets[0].getsockname()
+            async with connect(f"ws://{host}:{port}/topics/t") as ws:
+                await ws.wait_closed()
+            assert ws.close_code == 1011
+
+    run(case())
+    (failure,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert "greets" in failure.getMessage()

@@ -122,6 +122,8 @@ class BenchOptions:
             raise ConfigError("header", printable(str(error))) from None
 
     def _check_slow(self) -> None:
+        if self.policy is not None and "onSlow=" in self.url.target:
+            raise ConfigError("policy", "stands in the URL already, as onSlow=")
         if not 0 <= self.slow <= self.clients:
             raise ConfigError("slow", f"must be from 0 to {self.clients:,}, the number of clients")
         rate = self.slow_rate

@@ -361,7 +361,9 @@ class Acceptor:
 
             self._engine.upgrade_with(connection, answer, window_bits=upgrade.window_bits)
             if asked.plain.came is not None:
+                self._failures.begin(connection, asked.plain.came, request)
                 asked.plain.came(connection)
+                self._failures.end()
 
         if decide is None:
             go_on(None)

@@ -113,3 +113,10 @@ def test_a_policy_is_asked_for_in_the_query() -> None:
     ):
         url = parse_url(f"ws://127.0.0.1:1{path}")
         assert BenchOptions(url, policy="latest").asked_url.target == target
+
+
+def test_a_policy_that_the_url_has_already_is_refused() -> None:
+    url = parse_url("ws://127.0.0.1:1/topics/t?onSlow=close")
+    assert BenchOptions(url).asked_url is url
+    with pytest.raises(ConfigError, match="policy: stands in the URL already"):
+        BenchOptions(url, policy="latest")
