@@ -512,7 +512,7 @@ cdef class Topic:
         return DONE
 
     def offer(self, data, *, key=None, bint text=False, Connection exclude=None):
-        """Publish one message, as `publish` does, if there is room for it: return whether there was.
+        """Publish one message, as `publish` does, if there is room: return whether there was.
 
         Raises: as `publish_wait`.
         """
@@ -866,7 +866,7 @@ cdef class Subscription:
     def on_slow(self):
         """Its policy: its own one, else the topic's."""
         cdef fws_topic_options options = fws_sub_facts_of(self._held()).options
-        return options_by_name(&options)["on_slow"]
+        return _named(_ON_SLOW, options.on_slow)
 
     @property
     def max_lag(self):
@@ -1369,7 +1369,7 @@ cdef class Connection:
         if on_slow is not None:
             return on_slow
         options = fws_topic_facts_of(topic._t).options
-        return options_by_name(&options)["on_slow"]
+        return _named(_ON_SLOW, options.on_slow)
 
     def subscribe_pattern(self, str pattern not None, *, str on_slow=None, max_lag=None, keys=None,
                           max_rate=None, on_gap=None):
@@ -1406,7 +1406,8 @@ cdef class Connection:
         except BaseException as error:
             self.engine._end_losses(&command)
             if isinstance(error, SubscriptionLimit):
-                raise SubscriptionLimit(f"the connection has {FWS_WILD_MOST} wildcards already") from None
+                raise SubscriptionLimit(
+                    f"the connection has {FWS_WILD_MOST} wildcards already") from None
             raise
         return self._wildcard(pattern)
 
@@ -1420,31 +1421,30 @@ cdef class Connection:
             wildcard.connection, wildcard.pattern = self, pattern
         return wildcard
 
+    cdef const fws_sub *_present(self, Topic topic) noexcept:
+        """Its subscription to the topic; NULL: none, or not for this thread to know."""
+        if (topic.engine is not self.engine or self._c is NULL
+                or fws_engine_foreign(self.engine._e)):
+            return NULL
+        return fws_conn_find_sub(self._c, topic._t)
+
     cdef int _check_keys(self, const fws_command *command, Topic topic) except -1:
-        cdef const fws_sub *sub = NULL
-        if topic.engine is self.engine and self._c is not NULL \
-                and not fws_engine_foreign(self.engine._e):
-            sub = fws_conn_find_sub(self._c, topic._t)
-        if sub is not NULL and not fws_sub_facts_of(sub).wild and not fws_sub_has_keys(sub, command.key, command.key_n):
+        cdef const fws_sub *sub = self._present(topic)
+        if (sub is not NULL and not fws_sub_facts_of(sub).wild
+                and not fws_sub_has_keys(sub, command.key, command.key_n)):
             raise ValueError("keys are for a subscription that begins, and this one has others: "
                              "unsubscribe first")
         return 0
 
     cdef int _begin_since(self, fws_command *command, Topic topic, since) except -1:
-        cdef const fws_sub *sub = NULL
         command.epoch, command.seq = _since(topic._t, since)
-        if not fws_engine_foreign(self.engine._e) and self._c is not NULL:
-            sub = fws_conn_find_sub(self._c, topic._t)
+        cdef const fws_sub *sub = self._present(topic)
         if sub is not NULL and not fws_sub_facts_of(sub).wild:
             raise ValueError("since is for a subscription that begins, and this one has begun")
         return 0
 
     cdef int _check_encoding(self, const fws_command *command, Topic topic) except -1:
-        cdef const fws_sub *sub
-        if topic.engine is not self.engine or fws_engine_foreign(self.engine._e) \
-                or self._c is NULL:
-            return 0
-        sub = fws_conn_find_sub(self._c, topic._t)
+        cdef const fws_sub *sub = self._present(topic)
         if sub is not NULL and not fws_sub_encodes(sub, command.envelope, command.batch):
             raise ValueError("envelope and batch are for a subscription that begins, and this one "
                              "has begun")
@@ -1466,9 +1466,7 @@ cdef class Connection:
 
     cdef object _subscription(self, Topic topic):
         cdef Subscription subscription = None
-        cdef const fws_sub *sub = NULL
-        if not fws_engine_foreign(self.engine._e) and self._c is not NULL:
-            sub = fws_conn_find_sub(self._c, topic._t)
+        cdef const fws_sub *sub = self._present(topic)
         key = (self.id, <size_t>topic._t)
         subscription = self.engine._subscriptions.get(key)
         if subscription is not None and subscription.topic is topic:

@@ -1,6 +1,13 @@
 /* What a log keeps, and when it lets go: for readers, retention, history. */
 #include "core/sub.h"
 
+fws_keys *fws_topic_keys(fws_topic *topic)
+{
+    if (topic->keys == NULL)
+        topic->keys = fws_keys_new(&topic->log, topic->topics->seed);
+    return topic->keys;
+}
+
 /* The first frame that history wants. */
 static uint64_t wanted_from(const fws_topic *topic)
 {

@@ -13,9 +13,8 @@ static bool in_the_way(fws_topic *topic, size_t n)
 
 fws_key *fws_topic_key(fws_topic *topic, const uint8_t *name, size_t n)
 {
-    if (topic->keys == NULL)
-        topic->keys = fws_keys_new(&topic->log, topic->topics->seed);
-    return topic->keys == NULL ? NULL : fws_keys_reserve(topic->keys, name, n);
+    fws_keys *keys = fws_topic_keys(topic);
+    return keys == NULL ? NULL : fws_keys_reserve(keys, name, n);
 }
 
 bool fws_topic_has_room(fws_topic *topic, size_t n)
@@ -70,7 +69,7 @@ static void appended(fws_topic *topic, uint64_t first_eseq)
 /* How many members get a frame of that key. */
 static uint32_t wanted_by(const fws_topic *topic, const fws_key *key)
 {
-    uint32_t filtered = key == NULL || key->ranks == NULL ? 0 : key->ranks->filters;
+    uint32_t filtered = key->ranks == NULL ? 0 : key->ranks->filters;
     return topic->n - topic->filtering + filtered;
 }
 
@@ -114,7 +113,7 @@ void fws_topic_appended(fws_topic *topic, uint64_t frames, uint64_t first_eseq)
     if (frames == 0)
         return;
     if (topic->keys == NULL)
-        publish_to(topic, frames * wanted_by(topic, NULL));
+        publish_to(topic, frames * topic->n); /* nobody has a filter */
     else if (topic->keys->committed < topic->log.next_seq)
         commit_key(topic, fws_topic_key(topic, NULL, 0), topic->log.next_seq - 1);
     appended(topic, first_eseq);

@@ -68,14 +68,11 @@ void fws_sub_end_rest(fws_sub *sub)
 /* Those who want the newest only have it already while they rest: they keep no slab. */
 static bool leave_out_older(fws_sub *sub)
 {
-    fws_topic *topic = sub->topic;
     if (sub->conflating)
         return true;
     if (fws_sub_options(sub)->on_slow != FWS_SLOW_LATEST)
         return false;
-    if (topic->keys == NULL)
-        topic->keys = fws_keys_new(&topic->log, topic->topics->seed);
-    return topic->keys != NULL && fws_sub_conflate(sub);
+    return fws_topic_keys(sub->topic) != NULL && fws_sub_conflate(sub);
 }
 
 static void begin_flush(fws_sub *sub)

@@ -316,6 +316,9 @@ void fws_topic_unwait(fws_topic *topic);
 
 /* keep.c */
 
+/* Its keys, made when it has none. NULL: memory is out. */
+fws_keys *fws_topic_keys(fws_topic *topic);
+
 /* The first frame that history, or retain, keeps; next_seq: none. */
 uint64_t fws_topic_history_from(const fws_topic *topic);
 
